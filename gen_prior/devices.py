@@ -1,0 +1,47 @@
+"""Devices, number formats and memory: what runs where, and how many items at a time."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from gen_prior.errors import DeviceError, OptionError
+
+PRECISIONS = ("fp32", "bf16", "auto")
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """ "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps" -> a device that exists here.
+
+    Raises `DeviceError` where it does not.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"unknown device {str(device)!r}; allowed: auto, cpu, cuda, cuda:N, mps") from error
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) >= count:
+            found = f"this machine has {count} CUDA device{'s' * (count != 1)}"
+            raise DeviceError(f"no device {str(device)!r}: {found}", fix="use --device auto or --device cpu")
+    elif resolved.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("no device 'mps' here", fix="use --device auto or --device cpu")
+    elif resolved.type != "cpu":
+        raise DeviceError(f"unsupported device {str(device)!r}; allowed: auto, cpu, cuda, cuda:N, mps")
+    return resolved
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision for a forward pass; "auto" is bf16 on CUDA devices that compute in it, else fp32."""
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    wanted = precision == "bf16" or (
+        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()

@@ -1,0 +1,56 @@
+"""Generators by name: `load_generator("dgn-lite0")`. To add a family, write one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gen_prior.devices import resolve_device
+from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.generators import dgn, fourier, maco, pixel
+from gen_prior.generators.base import CodePrior, Generator, Provenance
+
+Loader = Callable[..., Generator]
+
+NAMED: dict[str, Loader] = {
+    "dgn-lite0": dgn.load_embedded,
+    "pixel": pixel.load,
+    "pixel-raw": pixel.load_raw,
+    "fourier": fourier.load,
+    "maco": maco.load,
+}
+"""Name -> `load(name, **options)`."""
+
+PREFIXED: dict[str, Loader] = {
+    "local-dir": dgn.load_folder,
+}
+"""Source prefix -> `load(rest, **options)`, where the spec is `prefix:rest`."""
+
+
+def load_generator(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Generator:
+    """The generator called `spec`, frozen, on `device`.
+
+    `spec` is a name (`dgn-lite0`, `fourier`) or `prefix:rest` (`local-dir:DIR`). Raises `UnknownNameError` for
+    an unknown name, `OptionError` for an option that the family does not take, `WeightsError` for bad weights.
+    """
+    prefix, colon, rest = spec.partition(":")
+    if spec in NAMED:
+        loader, argument = NAMED[spec], spec
+    elif colon and prefix in PREFIXED:
+        loader, argument = PREFIXED[prefix], rest
+    else:
+        known = [*NAMED, *(f"{name}:..." for name in PREFIXED)]
+        raise UnknownNameError("generator", spec, known, fix="list them: gen-prior models")
+    target = resolve_device(device)
+    try:
+        generator = loader(argument, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
+    return generator.to(target)
+
+
+__all__ = ["NAMED", "PREFIXED", "CodePrior", "Generator", "Provenance", "load_generator"]

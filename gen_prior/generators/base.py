@@ -1,0 +1,234 @@
+"""The one interface of every generator: code -> RGB image in [0, 1].
+
+`Generator` is final. A family is a function that returns one, built from a network or any callable; what
+is special about a family (its start, its prior, its recipe, its encoder) is passed in, never subclassed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gen_prior.errors import OptionError
+from gen_prior.recipes import Recipe
+
+Decode = Callable[[Tensor], Tensor]
+Start = Callable[[torch.Generator], Tensor]
+Domain = Literal["image", "code"]
+CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0, 0, 0)}
+
+
+@dataclass(frozen=True)
+class CodePrior:
+    """What is known of natural codes: mean and deviation per unit, and hard bounds where there are any.
+
+    Each field broadcasts against the code's shape; None means unbounded.
+    """
+
+    mean: Tensor | float = 0.0
+    std: Tensor | float = 1.0
+    minimum: Tensor | float | None = None
+    maximum: Tensor | float | None = None
+
+    def project(self, code: Tensor, sigmas: float | None = None) -> Tensor:
+        """Nearest code `[B, *shape]` inside the bounds and, where given, within `sigmas` deviations of the mean."""
+        for bound, limit in ((self.minimum, torch.maximum), (self.maximum, torch.minimum)):
+            if bound is not None:
+                code = limit(code, torch.as_tensor(bound, dtype=code.dtype, device=code.device))
+        if sigmas is not None:
+            mean, reach = self._as(self.mean, code), sigmas * self._as(self.std, code)
+            code = torch.minimum(torch.maximum(code, mean - reach), mean + reach)
+        return code
+
+    def penalty(self, code: Tensor) -> Tensor:
+        """Half the mean squared number of deviations from the mean, `[B]`: the Gaussian's negative log density."""
+        z = (code - self._as(self.mean, code)) / self._as(self.std, code)
+        return 0.5 * z.square().flatten(1).mean(1)
+
+    def to(self, device: torch.device | str) -> CodePrior:
+        """The same prior with its tensors on `device`."""
+        moved = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in (("mean", self.mean), ("std", self.std), ("minimum", self.minimum), ("maximum", self.maximum))
+        }
+        return CodePrior(**moved)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _as(value: Tensor | float, like: Tensor) -> Tensor:
+        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a generator or classifier came from; goes into every result."""
+
+    source: str = "user"
+    revision: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
+    paper: str | None = None
+
+
+class Generator:
+    """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1], differentiable in the code.
+
+    Args:
+        module: network or callable from codes to images in `output_range` with `channels`; its
+            parameters are frozen and it is put in evaluation mode.
+        code_shape: shape of one code.
+        output_range: what the module's outputs mean black and white by; outputs beyond are clamped.
+        channels: order of the module's output channels: "RGB", "BGR" or "L" (one grey channel).
+        code_mean, code_std, code_min, code_max: the code's prior, floats or tensors that broadcast to the shape.
+        name: how results name this generator.
+        recipe: default optimisation settings; those of a Gaussian code where None.
+        start: draws one initial code from a `torch.Generator`; mean + std * N(0, 1), projected, where None.
+        encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
+
+    Raises:
+        OptionError: the shape is not of positive integers, or the range or channels make no sense.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module | Decode,
+        code_shape: Sequence[int],
+        *,
+        output_range: tuple[float, float] = (-1.0, 1.0),
+        channels: str = "RGB",
+        code_mean: Tensor | float = 0.0,
+        code_std: Tensor | float = 1.0,
+        code_min: Tensor | float | None = None,
+        code_max: Tensor | float | None = None,
+        name: str = "custom",
+        recipe: Recipe | None = None,
+        start: Start | None = None,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        provenance: Provenance | None = None,
+        domain: Domain = "code",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        shape = tuple(int(size) for size in code_shape)
+        if not shape or min(shape) < 1:
+            raise OptionError(f"code_shape must hold positive integers, got {tuple(code_shape)}")
+        if channels not in CHANNELS:
+            raise OptionError(f"channels must be one of {', '.join(CHANNELS)}, got {channels!r}")
+        if not output_range[1] > output_range[0]:
+            raise OptionError(f"output_range must be (black, white) with black < white, got {output_range}")
+        self.name = name
+        self.code_shape = shape
+        self.output_range = output_range
+        self.channels = channels
+        self.prior = CodePrior(code_mean, code_std, code_min, code_max)
+        self.recipe = recipe if recipe is not None else Recipe()
+        self.provenance = provenance if provenance is not None else Provenance()
+        self.domain: Domain = domain
+        self.options = dict(options or {})
+        self.device = torch.device("cpu")
+        self._start = start
+        self._encode = encode
+        self.module = module
+        if isinstance(module, nn.Module):
+            module.eval().requires_grad_(False)
+
+    def __call__(self, codes: Tensor) -> Tensor:
+        """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1].
+
+        Raises `OptionError` where the codes have another shape.
+        """
+        if tuple(codes.shape[1:]) != self.code_shape:
+            raise OptionError(
+                f"{self.name} takes codes of shape [B, {', '.join(map(str, self.code_shape))}], got {list(codes.shape)}"
+            )
+        low, high = self.output_range
+        images = self.module(codes)
+        order = CHANNELS[self.channels]
+        if order != (0, 1, 2):
+            images = images[:, list(order)]
+        if (low, high) != (0.0, 1.0):
+            images = (images - low) / (high - low)
+        return _clamp(images)
+
+    def initial_code(self, seed: int) -> Tensor:
+        """The code that seed `seed` starts from, `[*code_shape]`, the same on every device and in every batch."""
+        source = torch.Generator().manual_seed(seed)
+        if self._start is not None:
+            return self._start(source).reshape(self.code_shape).float()
+        noise = torch.randn(self.code_shape, generator=source)
+        prior = self.prior.to("cpu")
+        return prior.project((prior.mean + prior.std * noise)[None])[0].float()
+
+    @property
+    def can_encode(self) -> bool:
+        """Whether `encode` works."""
+        return self._encode is not None
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images `[B, 3, H, W]`, RGB, in [0, 1] -> codes. Raises `OptionError` where there is no encoder."""
+        if self._encode is None:
+            raise OptionError(f"{self.name} has no encoder", fix="fit a code instead: gen_prior.fit_code(generator, image)")
+        with torch.no_grad():
+            return self._encode(images.to(self.device))
+
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        with torch.no_grad():
+            height, width = self(self.initial_code(0)[None].to(self.device)).shape[-2:]
+        return int(height), int(width)
+
+    def to(self, device: torch.device | str) -> Generator:
+        """Moves the network and the prior in place; returns itself."""
+        self.device = torch.device(device)
+        if isinstance(self.module, nn.Module):
+            self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.prior = self.prior.to(self.device)
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """Name, options and provenance, as they go into results."""
+        provenance = self.provenance
+        return {
+            "name": self.name,
+            "options": self.options,
+            "code_shape": list(self.code_shape),
+            "code_numbers": math.prod(self.code_shape),
+            "source": provenance.source,
+            "revision": provenance.revision,
+            "sha256": dict(provenance.sha256),
+            "licence": provenance.licence,
+            "paper": provenance.paper,
+        }
+
+    def with_recipe(self, recipe: Recipe) -> Generator:
+        """The same generator with another default recipe (shares the network)."""
+        twin = object.__new__(Generator)
+        twin.__dict__ = dict(self.__dict__) | {"recipe": recipe}
+        return twin
+
+
+class _StraightThroughClamp(torch.autograd.Function):
+    """Clamp to [0, 1] that lets a gradient pass where it leads back inside, so no pixel is ever stuck."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        ctx.save_for_backward(images)
+        return images.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (images,) = ctx.saved_tensors
+        # The loop descends: a step against the gradient must not lead further out.
+        outward = ((images > 1) & (gradient < 0)) | ((images < 0) & (gradient > 0))
+        return gradient.masked_fill(outward, 0.0)
+
+
+def _clamp(images: Tensor) -> Tensor:
+    clamped: Tensor = _StraightThroughClamp.apply(images)  # type: ignore[no-untyped-call]
+    return clamped
+
+
+__all__ = ["CodePrior", "Generator", "Provenance"]

@@ -1,0 +1,87 @@
+"""The deep generator network of the priors trained here: whitened code -> spatial code -> RGB image.
+
+A spatial code (`[C, 4, 4]`) is decoded by residual blocks that double the side until half the image's,
+then a pixel shuffle. After Dosovitskiy & Brox 2016 (arXiv 1602.02644): the decoder inverts a classifier's
+features under pixel, feature and adversarial losses (see `gen_prior.training`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CODE_SIDE = 4
+SIZES = (64, 128, 256)
+SLOPE = 0.2
+
+
+def widths(size: int, width: float = 1.0) -> tuple[int, ...]:
+    """Channels of each resolution from 4x4 up to half the image's side (64 px: 256, 160, 96, 64)."""
+    plan = (256, 160, 96, 64, 48, 32)
+    levels = int(math.log2(size // CODE_SIDE))
+    return tuple(max(16, round(channels * width / 8) * 8) for channels in plan[:levels])
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around an identity; the branch starts small so that depth costs no stability."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
+        with torch.no_grad():
+            self.second.weight *= 0.3
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
+        skipped: Tensor = self.skip(x)
+        return skipped + y
+
+
+class Decoder(nn.Module):
+    """Spatial code `[B, C, 4, 4]` -> image `[B, 3, size, size]`, RGB, nominally in [0, 1] (not clamped)."""
+
+    def __init__(self, code_channels: int = 64, size: int = 64, width: float = 1.0) -> None:
+        super().__init__()
+        plan = widths(size, width)
+        self.entry = nn.Conv2d(code_channels, plan[0], 3, padding=1)
+        self.levels = nn.ModuleList(
+            ResidualBlock(inputs, outputs) for inputs, outputs in zip((plan[0], *plan[:-1]), plan, strict=True)
+        )
+        self.exit = nn.Conv2d(plan[-1], 12, 3, padding=1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        x = self.entry(code)
+        for index, block in enumerate(self.levels):
+            x = block(F.interpolate(x, scale_factor=2.0, mode="nearest") if index else x)
+        return F.pixel_shuffle(self.exit(F.leaky_relu(x, SLOPE)), 2) * 0.5 + 0.5
+
+
+class WhitenedDecoder(nn.Module):
+    """White code `[B, D]`, a standard normal over photographs -> image, through the code's principal directions.
+
+    The spatial code is `mean + basis @ code`: its full covariance over real photographs gives the code a
+    global structure that independent units do not have.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, decoder: Decoder, mean: Tensor, basis: Tensor) -> None:
+        """`mean`: `[C, 4, 4]`; `basis`: `[C * 16, D]`, columns scaled by their standard deviations."""
+        super().__init__()
+        self.decoder = decoder
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+
+    def spatial(self, code: Tensor) -> Tensor:
+        """White code `[B, D]` -> spatial code `[B, C, 4, 4]`."""
+        return self.mean + (code @ self.basis.T).view(-1, *self.mean.shape)
+
+    def forward(self, code: Tensor) -> Tensor:
+        image: Tensor = self.decoder(self.spatial(code))
+        return image

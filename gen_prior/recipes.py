@@ -1,0 +1,114 @@
+"""How a code is optimised: named, serialisable settings, and the published ones as presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from gen_prior.errors import OptionError, UnknownNameError
+
+Specs = tuple[tuple[str, Mapping[str, Any]], ...]
+"""Transforms or regularisers by name with their arguments: `(("jitter", {"pixels": 8}),)`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one synthesis. The update rule reads the gradient of `-score + penalty`.
+
+    Attributes:
+        steps: updates, each one forward and one backward pass of the classifier per item.
+        optimiser: "adam", "sgd" or "normalised" (step divided by the item's mean |gradient|, Nguyen 2016).
+        rate: step size at the start; it falls linearly to `final_rate` at the last step.
+        score: "activation" (the raw unit, before any softmax) or "log_probability" (class targets only).
+        prior_weight: weight of the code prior's penalty in the loss.
+        shrink: factor on the code after every step (0.99 in Nguyen 2016).
+        project: clip codes to the prior's bounds after every step.
+        sigmas: also clip to this many deviations from the prior's mean.
+        code_noise: deviation, in the prior's deviations, of fresh noise on the code in every forward pass.
+        transforms: applied in order between the image and the classifier, drawn per item and step.
+        regularisers: penalties of the image or code, each with a "weight".
+        edits: changes made to the code after every step (blur, clipping of small norms), image modes only.
+        keep: "last" iterate, or the "best" seen.
+        domain: "image", "code" or "any": what kind of generator the recipe is meant for.
+        source: the paper or measurement the settings come from.
+    """
+
+    steps: int = 128
+    optimiser: str = "adam"
+    rate: float = 0.1
+    final_rate: float = 0.0
+    momentum: float = 0.9
+    score: str = "activation"
+    prior_weight: float = 0.0
+    shrink: float = 1.0
+    project: bool = True
+    sigmas: float | None = None
+    code_noise: float = 0.0
+    transforms: Specs = ()
+    regularisers: Specs = ()
+    edits: Specs = ()
+    keep: str = "last"
+    domain: str = "any"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        choices = {
+            "optimiser": ("adam", "sgd", "normalised"),
+            "score": ("activation", "log_probability"),
+            "keep": ("last", "best"),
+            "domain": ("image", "code", "any"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.steps < 1:
+            raise OptionError(f"steps must be at least 1, got {self.steps}")
+        if not self.rate > 0:
+            raise OptionError(f"rate must be positive, got {self.rate}")
+
+    def with_options(self, **options: Any) -> Recipe:
+        """A copy with some settings replaced. Raises `UnknownNameError` for a name that is no setting."""
+        known = {field.name for field in fields(self)}
+        for name in options:
+            if name not in known:
+                raise UnknownNameError("recipe setting", name, sorted(known))
+        return replace(self, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that `from_dict` reads back, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_dict` described."""
+        specs = {
+            name: tuple((kind, dict(options)) for kind, options in values[name])
+            for name in ("transforms", "regularisers", "edits")
+            if name in values
+        }
+        return cls(**{**values, **specs})
+
+
+def schedule(recipe: Recipe, step: int) -> float:
+    """Step size of update `step` (0-based): linear from `rate` towards `final_rate`."""
+    return recipe.rate + (recipe.final_rate - recipe.rate) * step / recipe.steps
+
+
+PRESETS: dict[str, Recipe] = {
+    "dgnam2016": Recipe(
+        steps=200,
+        optimiser="normalised",
+        rate=2.0,
+        shrink=0.99,
+        domain="code",
+        source="Nguyen et al. 2016, arXiv 1605.09304: GoogLeNet setting (rate 8.0 for CaffeNet)",
+    ),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The published settings called `name`. Raises `UnknownNameError` with close matches."""
+    if name not in PRESETS:
+        raise UnknownNameError("preset", name, PRESETS)
+    return PRESETS[name]

@@ -1,0 +1,146 @@
+"""Folders and tar shards of photographs -> one memory-mapped cache of small square uint8 images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gen_prior.errors import ImageError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Description:
+    """What was found in the source, as it goes into the metadata of a trained prior."""
+
+    source: str
+    size: int
+    images: int
+    unreadable: int
+    listing_sha256: str
+
+
+class Photographs:
+    """`[N, 3, size, size]` uint8 photographs on disk; `batch(indices)` gives RGB floats in [0, 1].
+
+    Nothing has to fit in memory: the cache is memory-mapped, and the operating system keeps what fits.
+    """
+
+    def __init__(self, array: np.ndarray, description: Description) -> None:
+        self.array = array
+        self.description = description
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def batch(self, indices: Tensor, flip: Tensor | None = None) -> Tensor:
+        """Images of `indices` (`[B]`), mirrored where `flip` (`[B]`, bool) says so: `[B, 3, size, size]`."""
+        images = torch.from_numpy(self.array[np.sort(indices.numpy())])
+        images = images[torch.argsort(torch.argsort(indices))].permute(0, 3, 1, 2).float() / 255
+        return images if flip is None else torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """Centre square of `image`, resampled to `size`: `[size, size, 3]` uint8."""
+    image = image.convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if side != size:
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    elif image.width != image.height:
+        image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image)
+
+
+def open_photographs(
+    source: str | Path, size: int, cache: str | Path, progress: Callable[[int, int], None] | None = None
+) -> Photographs:
+    """Read every image below `source` (a folder, nested or flat, or `.tar` shards in it) into `cache`, once.
+
+    A later call with the same listing reuses the cache. Unreadable images are skipped and counted.
+    Raises `ImageError` where there is no image at all, or where most of them cannot be read.
+    """
+    source, cache = Path(source), Path(cache)
+    if not source.exists():
+        raise ImageError(f"no such folder of images: {source}", fix="pass --images DIR, a folder that exists")
+    entries = list(_entries(source))
+    if not entries:
+        raise ImageError(f"no images ({', '.join(sorted(SUFFIXES))}) or .tar shards of them below {source}")
+    listing = hashlib.sha256("\n".join(name for name, _ in entries).encode()).hexdigest()
+    data, record = cache / f"photographs-{size}.npy", cache / f"photographs-{size}.json"
+    if data.exists() and record.exists():
+        described = Description(**json.loads(record.read_text()))
+        if described.listing_sha256 == listing and described.size == size:
+            return Photographs(np.load(data, mmap_mode="r"), described)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = data.with_suffix(".partial.npy")
+    array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(entries), size, size, 3))
+    kept = 0
+    with ThreadPoolExecutor() as pool:
+        queue = iter(entries)
+        done = 0
+        while chunk := list(islice(queue, CHUNK)):
+            for picture in pool.map(lambda entry: _decode(entry[1], size), chunk):
+                if picture is not None:
+                    array[kept] = picture
+                    kept += 1
+            done += len(chunk)
+            if progress is not None:
+                progress(done, len(entries))
+    if kept < max(2, len(entries) // 2):
+        partial.unlink()
+        raise ImageError(f"only {kept} of {len(entries)} images below {source} can be read")
+    array.flush()
+    del array
+    partial.replace(data)
+    described = Description(source.name, size, kept, len(entries) - kept, listing)
+    record.write_text(json.dumps(asdict(described), indent=1))
+    return Photographs(np.load(data, mmap_mode="r")[:kept], described)
+
+
+Reader = Callable[[], bytes]
+
+
+def _entries(source: Path) -> Iterator[tuple[str, Reader]]:
+    """Name and reader of every image file, and of every image in every tar shard, in sorted order."""
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    for path in files:
+        if path.suffix.lower() in SUFFIXES:
+            yield str(path.relative_to(source)), path.read_bytes
+        elif path.suffix.lower() == ".tar":
+            with tarfile.open(path) as shard:
+                for member in shard:
+                    if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                        yield f"{path.name}/{member.name}", _slice(path, member.offset_data, member.size)
+
+
+def _slice(path: Path, offset: int, length: int) -> Reader:
+    def read() -> bytes:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    return read
+
+
+def _decode(read: Reader, size: int) -> np.ndarray | None:
+    try:
+        with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
+            return square(image, size)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -1,0 +1,104 @@
+"""Transforms: (images, uniform draws) -> images, random per item. Named ones are built from a recipe's specs.
+
+Each transform states how many uniform numbers an item needs per step; the loop draws them from the item's
+own stream before it starts, so a transform is a pure function and costs no host work inside the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gen_prior.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Transform:
+    """`apply(images [B, 3, H, W], draws [B, count] in [0, 1)) -> images [B, 3, H, W]`."""
+
+    apply: Callable[[Tensor, Tensor], Tensor]
+    count: int
+
+
+def jitter(pixels: int = 8) -> Transform:
+    """Shift by whole pixels, up to `pixels` each way, wrapping around (Mordvintsev 2015)."""
+
+    def apply(images: Tensor, draws: Tensor) -> Tensor:
+        shifts = ((draws * 2 - 1) * (pixels + 0.5)).round().clamp(-pixels, pixels).long()
+        batch, channels, height, width = images.shape
+        rows = (torch.arange(height, device=images.device) - shifts[:, :1]) % height
+        columns = (torch.arange(width, device=images.device) - shifts[:, 1:]) % width
+        images = images.gather(2, rows[:, None, :, None].expand(batch, channels, height, width))
+        return images.gather(3, columns[:, None, None, :].expand(batch, channels, height, width))
+
+    return Transform(apply, 2)
+
+
+def affine(
+    degrees: float = 0.0, scale: tuple[float, float] = (1.0, 1.0), shift: float = 0.0, mirror: bool = False
+) -> Transform:
+    """Rotate up to +-`degrees`, scale within `scale`, shift up to `shift` of the side, perhaps mirror; one resampling.
+
+    Beyond the edge the image is reflected, so no border ever shows.
+    """
+
+    def apply(images: Tensor, draws: Tensor) -> Tensor:
+        angle = (draws[:, 0] * 2 - 1) * math.radians(degrees)
+        zoom = torch.exp(math.log(scale[0]) + draws[:, 1] * (math.log(scale[1]) - math.log(scale[0])))
+        dx, dy = (draws[:, 2] * 2 - 1) * 2 * shift, (draws[:, 3] * 2 - 1) * 2 * shift
+        flip = torch.where(draws[:, 4] < 0.5, -1.0, 1.0) if mirror else torch.ones_like(angle)
+        cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+        rows = torch.stack([torch.stack([cos * flip, -sin, dx], 1), torch.stack([sin * flip, cos, dy], 1)], 1)
+        grid = F.affine_grid(rows.to(images.dtype), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    return Transform(apply, 5)
+
+
+def crop(margin: float = 0.07) -> Transform:
+    """Enlarge by `margin` and cut a random window of the old size: a small random zoomed shift."""
+
+    def apply(images: Tensor, draws: Tensor) -> Tensor:
+        reach = margin / (1 + margin)
+        batch = len(images)
+        rows = images.new_zeros(batch, 2, 3)
+        rows[:, 0, 0] = rows[:, 1, 1] = 1 - reach
+        rows[:, :, 2] = (draws * 2 - 1) * reach
+        grid = F.affine_grid(rows, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    return Transform(apply, 2)
+
+
+def colour(brightness: float = 0.1, contrast: float = 0.1, saturation: float = 0.2) -> Transform:
+    """Random brightness, contrast and saturation."""
+
+    def apply(images: Tensor, draws: Tensor) -> Tensor:
+        signed = (draws * 2 - 1)[:, :, None, None, None]
+        grey = images.mean(1, keepdim=True)
+        images = grey + (images - grey) * (1 + saturation * signed[:, 0])
+        middle = images.mean((1, 2, 3), keepdim=True)
+        return (middle + (images - middle) * (1 + contrast * signed[:, 1]) + brightness * signed[:, 2]).clamp(0, 1)
+
+    return Transform(apply, 3)
+
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "jitter": jitter,
+    "affine": affine,
+    "crop": crop,
+    "colour": colour,
+}
+
+
+def build_transform(name: str, options: Mapping[str, Any]) -> Transform:
+    """The named transform with its options. Raises `UnknownNameError`."""
+    if name not in TRANSFORMS:
+        raise UnknownNameError("transform", name, TRANSFORMS)
+    return TRANSFORMS[name](**options)

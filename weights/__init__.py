@@ -1,0 +1,1 @@
+"""The embedded weights and the registry of everything that can be loaded by name."""
