@@ -1,0 +1,53 @@
+"""Classifiers by name: `load_classifier("efficientnet-lite0")`. To add a family, write one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gen_prior.classifiers import efficientnet_lite
+from gen_prior.classifiers.base import Classifier
+from gen_prior.devices import resolve_device
+from gen_prior.errors import OptionError, UnknownNameError
+
+Loader = Callable[..., Classifier]
+
+NAMED: dict[str, Loader] = {
+    "efficientnet-lite0": efficientnet_lite.load,
+    "efficientnet-lite1": efficientnet_lite.load,
+    "efficientnet-lite2": efficientnet_lite.load,
+}
+"""Name -> `load(name, **options)`."""
+
+PREFIXED: dict[str, Loader] = {}
+"""Source prefix -> `load(rest, **options)`, where the spec is `prefix:rest`."""
+
+
+def load_classifier(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Classifier:
+    """The classifier called `spec`, frozen, on `device`.
+
+    `spec` is a name (`efficientnet-lite0`) or `prefix:rest` (`torchvision:resnet50`, `hf-hub:timm/NAME@REVISION`,
+    `local-dir:DIR`); a source is never guessed. Raises `UnknownNameError` for an unknown name, `OptionError` for
+    an option that the family does not take, `WeightsError` or `DownloadError` for weights that cannot be had.
+    """
+    prefix, colon, rest = spec.partition(":")
+    if spec in NAMED:
+        loader, argument = NAMED[spec], spec
+    elif colon and prefix in PREFIXED:
+        loader, argument = PREFIXED[prefix], rest
+    else:
+        known = [*NAMED, *(f"{name}:..." for name in PREFIXED)]
+        raise UnknownNameError("classifier", spec, known, fix="list them: gen-prior models")
+    target = resolve_device(device)
+    try:
+        classifier = loader(argument, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
+    return classifier.to(target)
+
+
+__all__ = ["NAMED", "PREFIXED", "Classifier", "load_classifier"]

