@@ -1,0 +1,96 @@
+"""Fixtures: a tiny classifier and generator for speed, the embedded real classifier for truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gen_prior.classifiers import load_classifier
+from gen_prior.classifiers.base import Classifier
+from gen_prior.generators.base import Generator
+
+torch.set_num_threads(2)
+
+TINY_LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
+
+
+def tiny_network(seed: int = 0, inputs: int = 3) -> nn.Module:
+    """Normalised `[B, inputs, H, W]` -> logits `[B, 5]`, with batch norms whose statistics are not trivial."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential()
+        network.add_module("conv1", nn.Conv2d(inputs, 8, 3, padding=1, bias=False))
+        network.add_module("bn1", nn.BatchNorm2d(8))
+        network.add_module("relu1", nn.ReLU())
+        network.add_module("conv2", nn.Conv2d(8, 12, 3, stride=2, padding=1))
+        network.add_module("bn2", nn.BatchNorm2d(12))
+        network.add_module("relu2", nn.ReLU())
+        network.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        network.add_module("flatten", nn.Flatten())
+        network.add_module("fc", nn.Linear(12, len(TINY_LABELS)))
+        randomise_norms(network)
+    return network.eval()
+
+
+def randomise_norms(network: nn.Module) -> nn.Module:
+    """Gives every batch norm statistics and scales away from 0 and 1, as training would; returns `network`."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for values, low, high in (
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 2.0),
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.3, 0.3),
+            ):
+                if values is not None:
+                    nn.init.uniform_(values, low, high)
+    return network
+
+
+class TinyDecoder(nn.Module):
+    """Codes `[B, 8]` -> images `[B, 3, 16, 16]` in (-1, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 16 * 4 * 4)
+        self.up = nn.ConvTranspose2d(16, 8, 4, stride=2, padding=1)
+        self.out = nn.ConvTranspose2d(8, 3, 4, stride=2, padding=1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        hidden = torch.relu(self.linear(code)).view(-1, 16, 4, 4)
+        return torch.tanh(3 * self.out(torch.relu(self.up(hidden))))
+
+
+@pytest.fixture
+def make_tiny_network() -> Callable[..., nn.Module]:
+    """`make(seed=0, inputs=3)` -> the network of `tiny_classifier`, bare."""
+    return tiny_network
+
+
+@pytest.fixture
+def with_lively_norms() -> Callable[[nn.Module], nn.Module]:
+    """A function that gives a network's batch norms statistics away from 0 and 1, in place."""
+    return randomise_norms
+
+
+@pytest.fixture
+def tiny_classifier() -> Classifier:
+    """Five classes, 32 pixels, conv + batch norm twice, random but always the same weights."""
+    return Classifier(tiny_network(), input_size=32, labels=TINY_LABELS, name="tiny")
+
+
+@pytest.fixture
+def tiny_generator() -> Generator:
+    """Code of 8 numbers -> image of 16 x 16 pixels, random but always the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return Generator(TinyDecoder(), code_shape=(8,), name="tiny")
+
+
+@pytest.fixture(scope="session")
+def lite0() -> Classifier:
+    """The embedded EfficientNet-Lite0 with its published weights, on the CPU."""
+    return load_classifier("efficientnet-lite0", device="cpu")
