@@ -30,14 +30,25 @@ def jitter(pixels: int = 8) -> Transform:
     """Shift by whole pixels, up to `pixels` each way, wrapping around (Mordvintsev 2015)."""
 
     def apply(images: Tensor, draws: Tensor) -> Tensor:
-        shifts = ((draws * 2 - 1) * (pixels + 0.5)).round().clamp(-pixels, pixels).long()
-        batch, channels, height, width = images.shape
-        rows = (torch.arange(height, device=images.device) - shifts[:, :1]) % height
-        columns = (torch.arange(width, device=images.device) - shifts[:, 1:]) % width
-        images = images.gather(2, rows[:, None, :, None].expand(batch, channels, height, width))
-        return images.gather(3, columns[:, None, None, :].expand(batch, channels, height, width))
+        return _roll(images, ((draws * 2 - 1) * (pixels + 0.5)).round().clamp(-pixels, pixels).long())
 
     return Transform(apply, 2)
+
+
+def noise(deviation: float = 0.05) -> Transform:
+    """Add Gaussian noise: one fixed tile, rolled and signed at random, so that it follows from the item's draws."""
+    tiles: dict[tuple[object, ...], Tensor] = {}
+
+    def apply(images: Tensor, draws: Tensor) -> Tensor:
+        batch, channels, height, width = images.shape
+        key = (channels, height, width, images.device, images.dtype)
+        if key not in tiles:
+            tiles[key] = torch.randn(channels, height, width, generator=torch.Generator().manual_seed(0)).to(images)
+        size = torch.tensor([height, width], device=images.device)
+        rolled = _roll(tiles[key].expand(batch, -1, -1, -1), (draws[:, :2] * size).long())
+        return images + deviation * torch.where(draws[:, 2] < 0.5, -1.0, 1.0)[:, None, None, None] * rolled
+
+    return Transform(apply, 3)
 
 
 def affine(
@@ -89,8 +100,18 @@ def colour(brightness: float = 0.1, contrast: float = 0.1, saturation: float = 0
     return Transform(apply, 3)
 
 
+def _roll(images: Tensor, shifts: Tensor) -> Tensor:
+    """Each image shifted down and right by its own whole numbers of pixels `[B, 2]`, wrapping around."""
+    batch, channels, height, width = images.shape
+    rows = (torch.arange(height, device=images.device) - shifts[:, :1]) % height
+    columns = (torch.arange(width, device=images.device) - shifts[:, 1:]) % width
+    images = images.gather(2, rows[:, None, :, None].expand(batch, channels, height, width))
+    return images.gather(3, columns[:, None, None, :].expand(batch, channels, height, width))
+
+
 TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "jitter": jitter,
+    "noise": noise,
     "affine": affine,
     "crop": crop,
     "colour": colour,

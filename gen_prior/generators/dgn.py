@@ -1,0 +1,122 @@
+"""Deep generator networks trained here (`gen-prior train-prior`): the embedded prior and exported folders.
+
+One file holds everything: safetensors with the decoder, the code's mean and principal directions, and, in
+its metadata, the configuration, the training settings and the hashes of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from gen_prior.errors import WeightsError
+from gen_prior.generators.base import Generator, Provenance
+from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, WhitenedDecoder, widths
+from gen_prior.recipes import Recipe
+
+FORMAT = "gen-prior/dgn-1"
+FILE = "generator.safetensors"
+EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors"}
+MAX_NUMBERS = 2**28
+PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
+RECIPE = Recipe(
+    rate=0.1,
+    prior_weight=0.5,
+    transforms=(("affine", {"degrees": 8.0, "scale": (0.9, 1.2), "shift": 0.06}),),
+    domain="code",
+    source="benchmarks/recipe_search.py",
+)
+
+
+def load_embedded(name: str = "dgn-lite0") -> Generator:
+    """The prior that ships with the package: 64 px RGB from a white code."""
+    path = resources.files("gen_prior.weights").joinpath(EMBEDDED[name])
+    if not path.is_file():
+        raise WeightsError(f"the embedded weights {EMBEDDED[name]} are missing", fix="pip install --force-reinstall gen-prior")
+    return from_bytes(path.read_bytes(), name=name, origin=EMBEDDED[name], source="embedded")
+
+
+def load_folder(folder: str | Path, **options: Any) -> Generator:
+    """The generator that `gen-prior train-prior` or `gen-prior export` left in `folder`."""
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior or export wrote")
+    return from_bytes(path.read_bytes(), name=f"local-dir:{folder}", origin=str(path), source=f"local-dir:{folder}", **options)
+
+
+def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator:
+    """The generator in the bytes of a safetensors file; every tensor checked against its configuration.
+
+    Raises `WeightsError` where the file is damaged, of another format, or does not match its configuration.
+    """
+    metadata = read_metadata(data, origin)
+    try:
+        tensors = load_safetensors(data)
+        config = json.loads(metadata["config"])
+        size, channels, width = int(config["size"]), int(config["code_channels"]), float(config["width"])
+        directions = int(config["directions"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
+    if size not in SIZES or channels * CODE_SIDE**2 * directions > MAX_NUMBERS or max(widths(size, width)) > 4096:
+        raise WeightsError(f"{origin} asks for a network of an impossible size: {config}")
+    network = WhitenedDecoder(
+        Decoder(channels, size, width),
+        torch.zeros(channels, CODE_SIDE, CODE_SIDE),
+        torch.zeros(channels * CODE_SIDE**2, directions),
+    )
+    load_strictly(network, tensors, origin)
+    recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else RECIPE
+    return Generator(
+        network,
+        (directions,),
+        output_range=(0, 1),
+        name=name,
+        recipe=recipe,
+        provenance=Provenance(
+            source=source,
+            revision=metadata.get("version"),
+            sha256={origin.rpartition("/")[2]: hashlib.sha256(data).hexdigest()},
+            licence=metadata.get("licence"),
+            paper=PAPER,
+        ),
+    )
+
+
+def read_metadata(data: bytes, origin: str) -> dict[str, str]:
+    """The safetensors header's metadata. Raises `WeightsError` where `data` is no file of our format."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length]) if 0 < length <= min(len(data), 100_000_000) else {}
+        metadata: dict[str, str] = header.get("__metadata__", {})
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{origin} is not a safetensors file, or is damaged") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
+    return metadata
+
+
+def load_strictly(network: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Load `tensors` into `network`, names, shapes and finiteness checked; raises `WeightsError`."""
+    wanted = network.state_dict()
+    if missing := sorted(set(wanted) - set(tensors)):
+        raise WeightsError(f"{origin} lacks {len(missing)} tensors, {missing[0]} for one")
+    if extra := sorted(set(tensors) - set(wanted)):
+        raise WeightsError(f"{origin} has {len(extra)} tensors too many, {extra[0]} for one")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise WeightsError(f"{origin}: {name} has shape {list(tensor.shape)}, expected {list(wanted[name].shape)}")
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(f"{origin}: {name} holds values that are not finite")
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+
+
+__all__ = ["FILE", "FORMAT", "from_bytes", "load_embedded", "load_folder"]

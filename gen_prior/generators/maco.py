@@ -1,0 +1,58 @@
+"""MACO (Fel et al. 2023, arXiv 2306.06805): only the phase is optimised, the magnitude is that of photographs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gen_prior.errors import OptionError
+from gen_prior.generators.base import Generator, Provenance
+from gen_prior.generators.natural import magnitude
+from gen_prior.recipes import Recipe
+
+PAPER = "Fel et al. 2023, MACO, arXiv 2306.06805"
+RECIPE = Recipe(
+    rate=0.1,
+    transforms=(("affine", {"degrees": 0.0, "scale": (1.2, 2.0), "shift": 0.2}), ("noise", {"deviation": 0.05})),
+    domain="image",
+    source=f"{PAPER}: random windows and noise",
+)
+
+
+class PhaseImage(nn.Module):
+    """Phases `[B, 3, H, W // 2 + 1]` in radians -> RGB `[B, 3, H, W]`, before clamping."""
+
+    magnitude: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        spectrum = magnitude(size)
+        spectrum[:, 0, 0] = 0.0  # the mean colour is grey: no phase could change it smoothly
+        self.register_buffer("magnitude", spectrum)
+
+    def forward(self, code: Tensor) -> Tensor:
+        spectrum = torch.polar(self.magnitude.float().expand_as(code), code.float())
+        return torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho") + 0.5
+
+
+def load(name: str = "maco", *, image_size: int = 224) -> Generator:
+    """Code `[3, H, W // 2 + 1]`: the phase of every frequency, started at random."""
+    if image_size < 8 or image_size % 2:
+        raise OptionError(f"image_size must be even and at least 8, got {image_size}")
+    shape = (3, image_size, image_size // 2 + 1)
+
+    return Generator(
+        PhaseImage(image_size),
+        shape,
+        output_range=(0, 1),
+        code_std=math.pi / math.sqrt(3),
+        name=name,
+        recipe=RECIPE,
+        start=lambda source: (torch.rand(shape, generator=source) * 2 - 1) * math.pi,
+        provenance=Provenance(source="built in", paper=PAPER),
+        domain="image",
+        options={"image_size": image_size},
+    )

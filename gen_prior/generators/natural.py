@@ -1,0 +1,42 @@
+"""Statistics of natural photographs that the spectral modes share: magnitude spectrum and colour covariance."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@cache
+def _statistics() -> dict[str, Tensor]:
+    data = resources.files("gen_prior.weights").joinpath("natural-statistics.safetensors").read_bytes()
+    return load(data)
+
+
+def colour_root() -> Tensor:
+    """`[3, 3]`: the square root of the covariance of natural colours, scaled to unit largest row."""
+    root = _statistics()["colour_root"]
+    return root / root.norm(dim=1).max()
+
+
+def magnitude(size: int) -> Tensor:
+    """`[3, size, size // 2 + 1]`: mean magnitude of the orthonormal spectrum of photographs in [-0.5, 0.5]."""
+    spectrum = _statistics()["magnitude"].float()
+    full = spectrum.shape[-2]
+    if size == full:
+        return spectrum
+    # Orthonormal magnitudes at the same cycles per image grow with the side; beyond the table they fall as 1/f.
+    rows = torch.fft.fftfreq(size) * size
+    columns = torch.arange(size // 2 + 1, dtype=torch.float32)
+    radius = torch.sqrt(rows[:, None].square() + columns.square())
+    shrink = torch.clamp((full // 2 - 1) / radius.clamp_min(1e-6), max=1.0)
+    shifted = torch.fft.fftshift(spectrum, dim=1)
+    y = (rows[:, None] * shrink + full // 2) / (full - 1) * 2 - 1
+    x = (columns * shrink) / (full // 2) * 2 - 1
+    grid = torch.stack([x.expand_as(y), y], -1)[None]
+    sampled = F.grid_sample(shifted[None], grid, align_corners=True, padding_mode="border")[0]
+    return sampled * shrink * (size / full)

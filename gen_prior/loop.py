@@ -1,0 +1,215 @@
+"""The one optimisation loop: code -> generator -> image -> transforms -> classifier -> objective -> code.
+
+Everything else knows one end only. Objectives give scores, regularisers penalties; here, and only here,
+`loss = -score + penalty`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gen_prior.classifiers.base import Classifier
+from gen_prior.devices import autocast
+from gen_prior.edits import Context, Edit, build_edit
+from gen_prior.generators.base import Generator
+from gen_prior.objectives import Activations, Objective
+from gen_prior.optimisers import OPTIMISERS, State
+from gen_prior.randomness import Streams
+from gen_prior.recipes import Recipe, Specs, schedule
+from gen_prior.regularisers import Regulariser, build_regulariser
+from gen_prior.targets import Target
+from gen_prior.transforms import Transform, build_transform
+
+OK, DEAD, NON_FINITE, FLAT = "ok", "no gradient at the start", "non-finite gradient", "did not rise"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One synthesis of a batch: what to maximise, the seed of all its draws, and the code it starts from."""
+
+    objective: Objective
+    seed: int
+    start: Tensor
+    target: Target | None = None
+
+    def measure(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
+        """The number that results report: the target's raw activation, or the objective's own score."""
+        if self.target is not None:
+            return self.target.read(activations)
+        return self.objective(activations, image, code)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a batch: codes `[B, *code_shape]`, images `[B, 3, H, W]`, and numbers, all on the CPU."""
+
+    codes: Tensor
+    images: Tensor
+    activations: Tensor
+    start_activations: Tensor
+    history: Tensor
+    """`[B, steps]`: the activation in each forward pass, under that step's transforms."""
+    status: list[str]
+
+
+Progress = Callable[[int, int, Tensor], None]
+"""(step, steps, activations `[B]` still on the device): reading them makes the host wait, so do it seldom."""
+Record = Callable[[int, Tensor], None]
+"""(step, images `[B, 3, H, W]` on the device)."""
+
+
+class _Batch:
+    """Scores of a batch whose items may have different objectives: equal ones are evaluated together."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, item in enumerate(items):
+            groups.setdefault((id(item.objective), id(item.target)), []).append(index)
+        self.groups = [(items[indices[0]], indices) for indices in groups.values()]
+        layers = [layer for item in items for layer in item.objective.layers]
+        layers += [item.target.layer for item in items if item.target is not None]
+        self.layers = tuple(dict.fromkeys(layers))
+
+    def evaluate(self, activations: Activations, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and reported activations, `[B]` each."""
+        scores: list[Tensor] = [codes] * len(self.items)
+        measures: list[Tensor] = [codes] * len(self.items)
+        for first, indices in self.groups:
+            whole = len(indices) == len(self.items)
+            part = activations if whole else {name: value[indices] for name, value in activations.items()}
+            image, code = (images, codes) if whole else (images[indices], codes[indices])
+            score, measure = first.objective(part, image, code), first.measure(part, image, code)
+            for place, index in enumerate(indices):
+                scores[index], measures[index] = score[place], measure[place]
+        return torch.stack(scores).float(), torch.stack(measures).float()
+
+
+def optimise(
+    classifier: Classifier,
+    generator: Generator,
+    items: Sequence[Item],
+    recipe: Recipe,
+    *,
+    transforms: Sequence[Transform] = (),
+    regularisers: Sequence[Regulariser] = (),
+    edits: Sequence[Edit] = (),
+    precision: str = "auto",
+    compile: bool = False,  # noqa: A002
+    progress: Progress | None = None,
+    record: Record | None = None,
+) -> Outcome:
+    """Maximise each item's objective over its code by `recipe`; items do not influence each other.
+
+    `transforms`, `regularisers` and `edits` are applied after those that the recipe names. Ends on the last
+    iterate (or the best one, by the recipe), evaluated without transforms and without code noise.
+    """
+    device = classifier.device
+    batch = _Batch(items)
+    streams = Streams([item.seed for item in items], device)
+    transforms = [*(build_transform(*spec) for spec in recipe.transforms), *transforms]
+    regularisers = [*_regularisers(recipe, generator), *regularisers]
+    edits = [*(build_edit(*spec) for spec in recipe.edits), *edits]
+    draws = streams.uniform(recipe.steps, sum(transform.count for transform in transforms))
+    update, state = OPTIMISERS[recipe.optimiser](recipe), State()
+    code = torch.stack([item.start for item in items]).to(device)
+    history = torch.zeros(recipe.steps, len(items), device=device)
+    dead = torch.zeros(len(items), dtype=torch.bool, device=device)
+    broken = torch.zeros_like(dead)
+    best = torch.full((len(items),), -torch.inf, device=device)
+    best_code = code
+    with classifier.reading(batch.layers, stop_early=not compile) as reader:
+        if compile:
+            reader.network = torch.compile(reader.network)  # type: ignore[assignment]
+
+        def view(code: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+            """Image, scores and activations of codes, seen through one step's transforms (None: as they are)."""
+            with autocast(precision, device):
+                image = generator(code)
+                seen = classifier.resize(image)
+                if draw is not None:
+                    seen = _transformed(seen, transforms, draw, streams)
+                activations = reader(classifier.preprocess(seen))
+            return image, *batch.evaluate(activations, image, code)
+
+        with torch.no_grad():
+            start_activations = view(code, None)[2]
+        for step in range(recipe.steps):
+            code = code.detach().requires_grad_()
+            looked_at = code
+            if recipe.code_noise:
+                deviation = torch.as_tensor(generator.prior.std, device=device, dtype=code.dtype)
+                looked_at = code + recipe.code_noise * deviation * streams.normal(code.shape[1:])
+            image, score, activation = view(looked_at, draws[step])
+            loss = -score
+            for regulariser in regularisers:
+                loss = loss + regulariser(image, code)
+            (gradient,) = torch.autograd.grad(loss.sum(), code)
+            history[step] = activation.detach()
+            finite = torch.isfinite(gradient).flatten(1).all(1) & torch.isfinite(loss.detach())
+            if step == 0:
+                dead = (gradient == 0).flatten(1).all(1)
+            broken |= ~finite
+            moving = _like(~broken, code)
+            with torch.no_grad():
+                if recipe.keep == "best":
+                    better = (score > best) & finite
+                    best = torch.where(better, score, best)
+                    best_code = torch.where(_like(better, code), code, best_code)
+                gradient = torch.where(moving, gradient, 0.0)
+                moved = update(code, gradient, state, schedule(recipe, step), step) * recipe.shrink
+                context = Context(step, recipe.steps, schedule(recipe, step), gradient, generator.prior, streams)
+                for edit in edits:
+                    moved = edit(moved, context)
+                if recipe.project:
+                    moved = generator.prior.project(moved, recipe.sigmas)
+                code = torch.where(moving, moved, code)
+            if progress is not None:
+                progress(step + 1, recipe.steps, history[step])
+            if record is not None:
+                record(step + 1, image.detach())
+        if recipe.keep == "best":
+            code = torch.where(_like(torch.isfinite(best), code), best_code, code)
+        code = code.detach()
+        with torch.no_grad():
+            images, _, activations = view(code, None)
+    return Outcome(
+        codes=code.cpu(),
+        images=images.float().cpu(),
+        activations=activations.cpu(),
+        start_activations=start_activations.cpu(),
+        history=history.T.contiguous().cpu(),
+        status=_status(dead.tolist(), broken.tolist(), (activations > start_activations).tolist()),
+    )
+
+
+def _regularisers(recipe: Recipe, generator: Generator) -> list[Regulariser]:
+    built = [build_regulariser(*spec) for spec in recipe.regularisers]
+    if recipe.prior_weight:
+        prior, weight = generator.prior, recipe.prior_weight
+        built.append(lambda image, code: weight * prior.penalty(code))
+    return built
+
+
+def _transformed(images: Tensor, transforms: Sequence[Transform], draw: Tensor, streams: Streams) -> Tensor:
+    used = 0
+    for transform in transforms:
+        images = transform.apply(images, draw[:, used : used + transform.count])
+        used += transform.count
+    return images
+
+
+def _like(mask: Tensor, code: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (code.ndim - 1))
+
+
+def _status(dead: list[bool], broken: list[bool], rose: list[bool]) -> list[str]:
+    def name(item: tuple[bool, bool, bool]) -> str:
+        was_dead, was_broken, did_rise = item
+        return NON_FINITE if was_broken else DEAD if was_dead and not did_rise else OK if did_rise else FLAT
+
+    return [name(item) for item in zip(dead, broken, rose, strict=True)]

@@ -1,0 +1,212 @@
+"""`synthesize`: targets x seeds through one generator, in batches that fit, finished items on disk at once."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen_prior.classifiers.base import Classifier
+from gen_prior.edits import Edit
+from gen_prior.errors import DeviceError, OptionError
+from gen_prior.generators.base import Generator
+from gen_prior.loop import Item, Outcome, Progress, Record, optimise
+from gen_prior.objectives import Objective, activation, log_probability
+from gen_prior.randomness import MAX_SEED
+from gen_prior.recipes import Recipe
+from gen_prior.regularisers import Regulariser
+from gen_prior.results import Goal, Result, ResultFolder, environment
+from gen_prior.targets import Target, parse_target
+from gen_prior.transforms import Transform
+
+TargetLike = str | int | Target | Objective
+CPU_BATCH, ACCELERATOR_BATCH = 8, 64
+
+
+def synthesize(
+    classifier: Classifier,
+    targets: TargetLike | Sequence[TargetLike],
+    generator: Generator,
+    *,
+    seeds: int | Iterable[int] = 1,
+    recipe: Recipe | None = None,
+    start: Tensor | None = None,
+    transforms: Sequence[Transform] = (),
+    regularisers: Sequence[Regulariser] = (),
+    edits: Sequence[Edit] = (),
+    batch: int | None = None,
+    precision: str = "auto",
+    compile: bool = False,  # noqa: A002
+    out: str | Path | None = None,
+    progress: Callable[[int, int, int, int, Tensor], None] | None = None,
+    record: Callable[[int, int, Tensor], None] | None = None,
+    **options: Any,
+) -> Result:
+    """Synthesise the input that each target responds to most, once per seed (Nguyen et al. 2016).
+
+    Args:
+        classifier: whose unit is maximised; its device is used for everything.
+        targets: class names or numbers, `LAYER:UNIT[@POSITION]`, `Target`s or `Objective`s.
+        generator: the prior, or a pixel-space mode.
+        seeds: a number of seeds (0, 1, ...) or the seeds themselves. A result depends on its own seed only.
+        recipe: optimisation settings; the generator's own where None. `options` replace some of its
+            settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
+        start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
+        transforms, regularisers, edits: your own, applied after the recipe's.
+        batch: items at a time; chosen where None and halved whenever memory runs out.
+        precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
+        out: a folder to write each finished item to at once.
+        progress: called as (item, items, step, steps, activations on the device) after every step.
+        record: called as (first item, step, images on the device) after every step.
+
+    Returns:
+        A `Result`: images `[T, S, 3, H, W]` in [0, 1], activations `[T, S]`, history `[T, S, steps]`, codes.
+
+    Raises:
+        GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
+    """
+    recipe = (recipe if recipe is not None else generator.recipe).with_options(**options)
+    check_domain(recipe, generator)
+    listed = [targets] if isinstance(targets, str | int | Target | Objective) else list(targets)
+    if not listed:
+        raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
+    goals = [goal_of(target, classifier, recipe) for target in listed]
+    numbers = seed_list(seeds)
+    generator.to(classifier.device)
+    items = [
+        Item(goal.objective, seed, _start_of(start, generator, t, s, seed), goal.target)
+        for t, goal in enumerate(goals)
+        for s, seed in enumerate(numbers)
+    ]
+    size = batch if batch is not None else (CPU_BATCH if classifier.device.type == "cpu" else ACCELERATOR_BATCH)
+    if size < 1:
+        raise OptionError(f"batch must be at least 1, got {size}")
+    settings = {
+        "classifier": classifier.describe(),
+        "generator": generator.describe(),
+        "recipe": recipe.to_dict(),
+        "precision": precision,
+        "compile": compile,
+        "custom": {"transforms": len(transforms), "regularisers": len(regularisers), "edits": len(edits)},
+        "started_from": "given codes" if start is not None else "seeds",
+        "environment": environment(classifier.device),
+    }
+    folder = ResultFolder(out, goals, numbers, settings) if out is not None else None
+
+    def run(chunk: Sequence[Item], first: int) -> Outcome:
+        return optimise(
+            classifier,
+            generator,
+            chunk,
+            recipe,
+            transforms=transforms,
+            regularisers=regularisers,
+            edits=edits,
+            precision=precision,
+            compile=compile,
+            progress=_shifted(progress, first, len(items)),
+            record=_shifted_record(record, first),
+        )
+
+    began = time.perf_counter()
+    outcomes: list[Outcome] = []
+    sizes: list[int] = []
+    first = 0
+    while first < len(items):
+        chunk = items[first : first + size]
+        clock = time.perf_counter()
+        outcome = _attempt(run, chunk, first)
+        if outcome is None:
+            if len(chunk) == 1:
+                raise DeviceError(
+                    f"not enough memory on {classifier.device} for a single item of {generator.name}",
+                    fix="use a smaller image_size, --precision bf16 or another --device",
+                )
+            size = (len(chunk) + 1) // 2
+            continue
+        outcomes.append(outcome)
+        sizes.append(len(chunk))
+        if folder is not None:
+            folder.write(first, outcome, seconds=time.perf_counter() - clock, batches=sizes)
+        first += len(chunk)
+    settings["batches"] = sizes
+    result = Result.assemble(goals, numbers, outcomes, settings, seconds=time.perf_counter() - began)
+    result.attach(classifier, generator)
+    if folder is not None:
+        folder.finish(result)
+    return result
+
+
+def goal_of(target: TargetLike, classifier: Classifier, recipe: Recipe) -> Goal:
+    """What is maximised for `target`, under which name it is reported. Raises for targets that do not exist."""
+    if isinstance(target, Objective):
+        for layer in target.layers:
+            classifier.layer_shape(layer)
+        return Goal(target, None)
+    parsed = parse_target(target, classifier)
+    use_probability = recipe.score == "log_probability" and parsed.is_class
+    return Goal((log_probability if use_probability else activation)(parsed), parsed)
+
+
+def check_domain(recipe: Recipe, generator: Generator) -> None:
+    """Raises `OptionError` where a recipe for images meets a generator of codes, or the reverse."""
+    if recipe.domain not in ("any", generator.domain):
+        kinds = {"image": "pixel-space modes", "code": "generators with a latent code"}
+        raise OptionError(
+            f"this recipe is meant for {kinds[recipe.domain]}, but {generator.name} is not one of them"
+            + (f" ({recipe.source})" if recipe.source else ""),
+            fix="choose another preset, or leave it out for the generator's own recipe",
+        )
+
+
+def seed_list(seeds: int | Iterable[int]) -> list[int]:
+    """A number of seeds, or the seeds themselves, as a checked list. Raises `OptionError`."""
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise OptionError(f"seeds must be at least 1, got {seeds}")
+        return list(range(seeds))
+    numbers = [int(seed) for seed in seeds]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise OptionError(f"seeds must be different numbers, at least one, got {numbers}")
+    if bad := [seed for seed in numbers if not 0 <= seed <= MAX_SEED]:
+        raise OptionError(f"seeds must lie in 0 to {MAX_SEED}, got {bad[0]}")
+    return numbers
+
+
+def _start_of(start: Tensor | None, generator: Generator, t: int, s: int, seed: int) -> Tensor:
+    if start is None:
+        return generator.initial_code(seed)
+    chosen = start if tuple(start.shape) == generator.code_shape else start[t, s]
+    if tuple(chosen.shape) != generator.code_shape:
+        raise OptionError(f"start must have shape {list(generator.code_shape)}, or one code per target and seed")
+    return chosen.detach().float().cpu()
+
+
+def _attempt(run: Callable[[Sequence[Item], int], Outcome], chunk: Sequence[Item], first: int) -> Outcome | None:
+    """The outcome, or None where memory ran out (and has been given back)."""
+    with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
+        try:
+            return run(chunk, first)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" not in str(error):
+                raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _shifted(progress: Callable[[int, int, int, int, Tensor], None] | None, first: int, total: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda step, steps, activations: progress(first, total, step, steps, activations)
+
+
+def _shifted_record(record: Callable[[int, int, Tensor], None] | None, first: int) -> Record | None:
+    if record is None:
+        return None
+    return lambda step, images: record(first, step, images)

@@ -1,0 +1,77 @@
+"""A trained prior as one file: decoder, code statistics and the record of how it was made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from gen_prior.files import write_bytes
+from gen_prior.generators.dgn import FILE, FORMAT
+from gen_prior.generators.dgn_network import WhitenedDecoder
+from gen_prior.training.trainer import Trainer
+
+VARIANCE_KEPT = 0.95
+
+
+def code_statistics(trainer: Trainer, photographs: int = 20_000, batch: int = 256) -> tuple[Tensor, Tensor]:
+    """Mean `[C, 4, 4]` and covariance `[C * 16, C * 16]` of the codes of training photographs and their mirrors."""
+    chosen = trainer.training[torch.linspace(0, len(trainer.training) - 1, min(photographs, len(trainer.training))).long()]
+    total: Tensor | None = None
+    moment: Tensor | None = None
+    count = 0
+    for start in range(0, len(chosen), batch):
+        images = trainer.photographs.batch(chosen[start : start + batch])
+        codes = torch.cat([trainer.encode(images), trainer.encode(images.flip(-1))])
+        flat = codes.flatten(1).double().cpu()
+        total = flat.sum(0) if total is None else total + flat.sum(0)
+        moment = flat.T @ flat if moment is None else moment + flat.T @ flat
+        count += len(flat)
+    assert total is not None
+    assert moment is not None
+    mean = total / count
+    covariance = moment / count - mean[:, None] * mean
+    shape = (trainer.settings.code_channels, 4, 4)
+    return mean.float().view(shape), covariance.float()
+
+
+def principal_directions(covariance: Tensor, kept: float = VARIANCE_KEPT) -> Tensor:
+    """Columns: the directions that hold `kept` of the variance, largest first, scaled by their deviations."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    count = int((values.cumsum(0) / values.sum() < kept).sum()) + 1
+    return (vectors[:, :count] * values[:count].sqrt()).float()
+
+
+def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any], extra: dict[str, str]) -> Path:
+    """Write `generator.safetensors` into `out`: float16 weights, statistics, and every setting in the metadata."""
+    mean, covariance = code_statistics(trainer)
+    basis = principal_directions(covariance)
+    network = WhitenedDecoder(trainer.decoder_average, mean, basis)
+    tensors = {key: value.detach().half().cpu().contiguous() for key, value in network.state_dict().items()}
+    settings = trainer.settings
+    config = {
+        "size": settings.size,
+        "code_channels": settings.code_channels,
+        "width": settings.width,
+        "directions": basis.shape[1],
+    }
+    metadata = {
+        "format": FORMAT,
+        "name": name,
+        "config": json.dumps(config),
+        "training": json.dumps(asdict(settings) | {"steps_done": trainer.step, "seconds": round(trainer.seconds)}),
+        "data": json.dumps(asdict(trainer.photographs.description)),
+        "classifier": json.dumps(classifier),
+        "taps": json.dumps(list(trainer.trunk.names)),
+        "code": "gen_prior/training",
+        **extra,
+    }
+    path = out / FILE
+    write_bytes(path, save(tensors, metadata))
+    return path
