@@ -222,7 +222,7 @@ class Files:
         if known is not None and digest != known:
             _remove_from_cache(path)
             raise WeightsError(
-                f"{self._title()}: {name} has SHA-256 {digest[:16]}..., expected {known[:16]}...; removed from the cache",
+                f"{self._title()}: {name} has SHA-256 {digest[:16]}..., expected {known[:16]}..., and was removed",
                 fix="run it again to download afresh",
             )
         self.sha256[name] = digest

