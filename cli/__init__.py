@@ -1,1 +1,85 @@
-"""The command line: one file a command."""
+"""The command line: one file a command, one table of commands, one table of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gen_prior.cli import synth
+from gen_prior.cli.output import complain
+from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "synth": synth.run,
+}
+"""Name -> function with typer annotations. A command's file imports torch inside the function only."""
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+EXIT_CODES: dict[type[BaseException], int] = {
+    UnknownNameError: USAGE,
+    TargetError: USAGE,
+    OptionError: USAGE,
+    GenPriorError: FAILED,
+    KeyboardInterrupt: INTERRUPTED,
+    BrokenPipeError: FAILED,
+}
+"""Error -> exit code, the first that fits; any other exception is a bug and keeps its traceback."""
+
+
+class Commands(TyperGroup):
+    """Runs a command; errors of the user's making become one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except tuple(EXIT_CODES) as error:
+            code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+            if isinstance(error, BrokenPipeError):  # the reader of our output has left: nobody to tell
+                sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+            else:
+                complain(str(error) or "stopped")
+            raise typer.Exit(code) from error
+
+
+app = typer.Typer(
+    name="gen-prior",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="What does this neuron want to see? Preferred inputs of neurons, synthesised through generator priors.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gen-prior {metadata.version('gen-prior')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _name, _function in COMMANDS.items():
+    app.command(_name)(_function)
+
+
+def main() -> None:
+    """Entry point of the `gen-prior` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,28 +1,24 @@
-"""What does this neuron want to see? Preferred inputs of neurons, synthesised through generator priors."""
+"""What does this neuron want to see? Preferred inputs of neurons, synthesised through generator priors.
 
-from gen_prior.classifiers import Classifier, load_classifier
-from gen_prior.errors import GenPriorError
-from gen_prior.generators import CodePrior, Generator, load_generator
-from gen_prior.objectives import Objective
-from gen_prior.recipes import PRESETS, Recipe, preset
-from gen_prior.results import Result, load_result
-from gen_prior.synthesis import synthesize
-from gen_prior.targets import Target, parse_target
+The public names are those of `gen_prior.api`, loaded at first use, so that `gen-prior --help` need not wait
+for torch. Inside the package, import from the modules themselves: `from gen_prior.defaults import SEEDS`.
+"""
 
-__all__ = [
-    "PRESETS",
-    "Classifier",
-    "CodePrior",
-    "GenPriorError",
-    "Generator",
-    "Objective",
-    "Recipe",
-    "Result",
-    "Target",
-    "load_classifier",
-    "load_generator",
-    "load_result",
-    "parse_target",
-    "preset",
-    "synthesize",
-]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gen_prior.api import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        api = importlib.import_module("gen_prior.api")
+        globals().update({public: getattr(api, public) for public in api.__all__})
+        return getattr(api, name)
+
+    def __dir__() -> list[str]:
+        return sorted(importlib.import_module("gen_prior.api").__all__)

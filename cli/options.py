@@ -1,0 +1,74 @@
+"""Options that several commands share, as typer annotations; their defaults are the library's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gen_prior.errors import OptionError
+
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TARGET...",
+        show_default=False,
+        help="A class (goldfish, 1, n01443537) or a unit: LAYER:UNIT, LAYER:UNIT@y,x, LAYER:UNIT@mean, "
+        "LAYER:UNIT@token=3.",
+    ),
+]
+ClassifierName = Annotated[
+    str, typer.Option("--classifier", "-c", metavar="NAME", help="Classifier; see gen-prior models.")
+]
+GeneratorName = Annotated[
+    str, typer.Option("--generator", "-g", metavar="NAME", help="Generator; see gen-prior models.")
+]
+Preset = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME", help="Published settings; the generator's own if not given.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds: 0, 1, 2, ...")]
+Seed = Annotated[list[int] | None, typer.Option("--seed", help="This seed instead; give it several times for several.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Optimisation steps; the recipe's if not given.")]
+Rate = Annotated[float | None, typer.Option("--rate", help="Step size; the recipe's if not given.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+Precision = Annotated[str, typer.Option("--precision", metavar="FORMAT", help="fp32, bf16 or auto.")]
+Batch = Annotated[
+    int | None, typer.Option("--batch", help="Images at a time; chosen, and halved when memory runs out, if not given.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the classifier (worth it on a GPU).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Option of the generator, such as image_size=128; repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+
+
+def chosen_seeds(seeds: int, seed: list[int] | None) -> int | list[int]:
+    """What the library takes as `seeds`: the ones named by --seed, else the number of --seeds."""
+    return list(seed) if seed else seeds
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those of `values` that are not None: the recipe settings that the user replaced."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
+    """`["image_size=128", "kind=a"]` -> `{"image_size": 128, "kind": "a"}`; values are read as JSON where they are.
+
+    Raises `OptionError` for a pair without "=".
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise OptionError(f"--set takes KEY=VALUE, got {pair!r}", fix="for example --set image_size=128")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings

@@ -1,0 +1,39 @@
+"""What a command prints: results on stdout, everything else on stderr; with --json stdout is JSON and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def complain(message: str) -> None:
+    """One line on stderr that says what went wrong."""
+    errors.print("[red]gen-prior:[/red]", end=" ")
+    errors.print(" ".join(message.split()), markup=False, soft_wrap=True)
+
+
+def note(message: str, *, quiet: bool = False) -> None:
+    """A line on stderr for the reader, unless `quiet`."""
+    if not quiet:
+        errors.print(message, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """`value` as the only thing on stdout."""
+    print(json.dumps(value, indent=1, allow_nan=False), flush=True)
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]], right: tuple[str, ...] = ()) -> None:
+    """A table on stdout; columns named in `right` are set flush right."""
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    console.print(table)

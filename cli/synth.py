@@ -1,0 +1,67 @@
+"""`gen-prior synth TARGET...`: the preferred inputs of units."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gen_prior.defaults as defaults
+from gen_prior.cli import options
+from gen_prior.cli.output import console, note, print_json
+from gen_prior.cli.progress import StepBar, keeping
+
+
+def run(
+    targets: options.Targets,
+    classifier: options.ClassifierName = defaults.CLASSIFIER,
+    generator: options.GeneratorName = defaults.GENERATOR,
+    preset: options.Preset = None,
+    seeds: options.Seeds = defaults.SEEDS,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    rate: options.Rate = None,
+    out: options.Out = Path(defaults.OUT),
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch: options.Batch = None,
+    compiled: options.Compile = False,
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Synthesise the input that each target responds to most, once per seed.
+
+    Example: [bold]gen-prior synth goldfish blocks.10:42 --seeds 4 --out fish[/bold]
+    """
+    with keeping(out):
+        import gen_prior
+
+        recipe = gen_prior.preset(preset) if preset is not None else None
+        network = gen_prior.load_classifier(classifier, device=device)
+        prior = gen_prior.load_generator(generator, device=network.device, **options.parse_settings(settings))
+        with StepBar(quiet) as bar:
+            result = gen_prior.synthesize(
+                network,
+                list(targets),
+                prior,
+                seeds=options.chosen_seeds(seeds, seed),
+                recipe=recipe,
+                precision=precision,
+                batch=batch,
+                compile=compiled,
+                out=out,
+                progress=bar.steps,
+                **options.given(steps=steps, rate=rate),
+            )
+    for t, target in enumerate(result.targets):
+        for s, number in enumerate(result.seeds):
+            if result.status[t][s] != "ok":
+                note(f"{target['name']}, seed {number}: {result.status[t][s]}", quiet=quiet)
+    if as_json:
+        print_json({"out": str(out)} | json.loads((out / "result.json").read_text(encoding="utf-8")))
+        return
+    if not quiet:
+        for t, target in enumerate(result.targets):
+            numbers = ", ".join(f"{value:.4g}" for value in result.activations[t].tolist())
+            console.print(f"{target['name']}: activation {numbers}", markup=False, soft_wrap=True)
+        console.print(f"{result.activations.numel()} images in {out}", markup=False, soft_wrap=True)
