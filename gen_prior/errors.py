@@ -12,7 +12,8 @@ class GenPriorError(Exception):
     def __init__(self, message: str, *, fix: str | None = None) -> None:
         self.message = message
         self.fix = fix
-        super().__init__(f"{message}. To mend it: {fix}" if fix else message)
+        stop = "" if message.endswith(("?", ".")) else "."
+        super().__init__(f"{message}{stop} To mend it: {fix}" if fix else message)
 
 
 class UnknownNameError(GenPriorError):

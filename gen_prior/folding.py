@@ -1,34 +1,163 @@
-"""Batch norm folded into the convolution or linear layer before it: the same function, fewer operations."""
+"""Batch norm folded into the convolution before it: the same function, fewer operations.
+
+Which norm follows which convolution is read from the code itself: the forward of every module is traced
+symbolically (torch.fx) with its submodules as black boxes. So a block written with plain attributes
+(`self.bn1(self.conv1(x))`) folds like an `nn.Sequential`, and a forward that cannot be traced merely stays as it is.
+"""
 
 from __future__ import annotations
 
+import copy
+import inspect
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_ORIGINAL = "_before_folding"
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Fold, in place, each evaluation-mode batch norm that follows its layer directly inside a container.
+    """Fold, in place, each evaluation-mode batch norm into the convolution whose only use it is; returns `network`.
 
-    Only neighbours in an `nn.Sequential` (or subclass) are folded: there, running order is known. Layer
-    names stay: a folded norm becomes an identity. Returns `network`.
+    The convolution gets new parameters, the norm becomes an identity (or, where it applies an activation
+    itself, that activation), so layer names stay. Left alone: modules or parameters that are shared, run
+    more than once, or are read directly by a forward; modules with hooks; norms without running statistics;
+    convolutions of a class of their own that do not give the same result when tried on noise.
     """
-    for container in network.modules():
-        if not isinstance(container, nn.Sequential):
-            continue
-        names = list(container._modules)
-        for name, following in zip(names, names[1:], strict=False):
-            layer, norm = container._modules[name], container._modules[following]
-            folded: nn.Module | None = None
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _foldable(norm):
-                folded = fuse_conv_bn_eval(layer.eval(), norm.eval())
-            elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and _foldable(norm):
-                folded = fuse_linear_bn_eval(layer.eval(), norm.eval())
-            if folded is not None:
-                container._modules[name] = folded.requires_grad_(False)
-                container._modules[following] = nn.Identity()
+    owners: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
+    for parent in network.modules():
+        for name, child in parent._modules.items():
+            if child is not None:
+                owners.setdefault(child, []).append((parent, name))
+    tensors = Counter(id(p) for m in network.modules() for p in m._parameters.values() if p is not None)
+    graphs = ((module, _trace(module, is_root=module is network)) for module in network.modules())
+    traced = [(module, graph) for module, graph in graphs if graph is not None]
+    runs: Counter[nn.Module] = Counter()
+    for module, graph in traced:
+        for node in graph.nodes:
+            if node.op == "call_module":
+                runs[module.get_submodule(str(node.target))] += 1
+            elif node.op == "get_attr":  # a parameter used by hand counts as another run
+                runs[module.get_submodule(str(node.target).rpartition(".")[0])] += 1
+    for module, graph in traced:
+        for layer, norm in _pairs(module, graph):
+            alone = all(runs[part] == 1 and len(owners[part]) == 1 for part in (layer, norm))
+            if alone and all(tensors[id(p)] == 1 for p in layer.parameters()) and _foldable(layer, norm):
+                parent, name = owners[norm][0]
+                _fold(layer, norm, parent, name)
     return network
 
 
-def _foldable(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> bool:
-    return norm.running_mean is not None and torch.isfinite(norm.running_var).all().item()  # type: ignore[arg-type,return-value]
+def unfolded(module: nn.Module) -> nn.Module | None:
+    """The convolution as it was before a norm was folded into it, on the module's device; None if nothing was.
+
+    It is kept as a one-element list, which `nn.Module` does not look into: no state dict, no `.to`.
+    """
+    kept: list[nn.Module] | None = getattr(module, _ORIGINAL, None)
+    if kept is None:
+        return None
+    weight = next(module.parameters())
+    kept[0].to(weight.device, weight.dtype)
+    return kept[0]
+
+
+class _Shallow(fx.Tracer):
+    """Traces one forward; every submodule is a black box."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
+def _trace(module: nn.Module, *, is_root: bool) -> fx.Graph | None:
+    """Graph of the module's own forward; None if it holds no norm, or depends on values that tracing does not know."""
+    if isinstance(module, _NORMS) or not any(isinstance(part, _NORMS) for part in module.modules()):
+        return None
+    defaults = _defaults(module) if is_root else {}
+    before = dict(module.__dict__)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Shallow().trace(module, concrete_args=defaults)
+    except Exception:
+        return None  # any forward may raise anything when run on symbols: it stays unfolded
+    finally:
+        module.__dict__.update(before)  # a forward may store its symbols on itself
+
+
+def _defaults(module: nn.Module) -> dict[str, bool | None]:
+    """The flags of a root's forward, which is called with the images only: known values for its branches."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is None or isinstance(p.default, bool)}
+
+
+def _pairs(module: nn.Module, graph: fx.Graph) -> Iterator[tuple[Convolution, Norm]]:
+    """Convolution and norm wherever the norm's only input is the convolution's output, which nothing else reads."""
+    for node in graph.nodes:
+        if node.op != "call_module" or len(node.args) != 1 or node.kwargs:
+            continue
+        source = node.args[0]
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+            continue
+        layer, norm = module.get_submodule(str(source.target)), module.get_submodule(str(node.target))
+        if isinstance(layer, _CONVOLUTIONS) and isinstance(norm, _NORMS):
+            yield layer, norm
+
+
+def _foldable(layer: Convolution, norm: Norm) -> bool:
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        return False
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(part, name) for part in (layer, norm) for name in hooks) or "weight" not in layer._parameters:
+        return False
+    finite = all(torch.isfinite(values).all() for values in (norm.running_mean, norm.running_var))
+    return finite and layer.out_channels == norm.num_features and _after(norm) is not None
+
+
+def _after(norm: Norm) -> nn.Module | None:
+    """What is left of the norm without its normalisation; None if its class does things unknown here."""
+    if type(norm) in _NORMS:
+        return nn.Identity()
+    if type(norm).__name__ == "BatchNormAct2d":  # timm: the norm, then its submodules drop and act
+        return nn.Sequential(OrderedDict((name, norm.get_submodule(name)) for name in ("drop", "act")))
+    return None
+
+
+@torch.no_grad()
+def _fold(layer: Convolution, norm: Norm, parent: nn.Module, name: str) -> None:
+    original = copy.deepcopy(layer)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight, bias = fuse_conv_bn_weights(
+        layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    after = _after(norm)
+    assert after is not None
+    layer.weight, layer.bias = _frozen(weight), _frozen(bias)
+    if type(layer) not in _CONVOLUTIONS and not _same(nn.Sequential(original, norm), nn.Sequential(layer, after)):
+        layer.weight, layer.bias = original.weight, original.bias
+        return
+    setattr(layer, _ORIGINAL, [original.requires_grad_(False)])
+    parent._modules[name] = after.eval()
+
+
+def _same(unfolded: nn.Sequential, folded: nn.Sequential) -> bool:
+    """Whether both give the same on noise of the smallest size that the convolution takes."""
+    layer = unfolded[0]
+    assert isinstance(layer, _CONVOLUTIONS)
+    sides = [dilation * (kernel - 1) + 2 for kernel, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, layer.in_channels, *sides, generator=source).to(layer.weight)
+    before: Tensor = unfolded(noise)
+    return torch.allclose(before, folded(noise), rtol=1e-3, atol=1e-4 * float(before.abs().max()) + 1e-12)
+
+
+def _frozen(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach(), requires_grad=False)

@@ -25,15 +25,13 @@ class Labels(Sequence[str]):
 
     def __init__(self, labels: Sequence[Label]) -> None:
         self.entries = tuple(labels)
-        self._exact: dict[str, list[int]] = {}
-        for label in self.entries:
-            for key in {_fold(label.name), _fold(label.wordnet_id or "")}:
-                if key:
-                    self._exact.setdefault(key, []).append(label.index)
+        self._names: dict[str, list[int]] = {}
         self._synonyms: dict[str, list[int]] = {}
         for label in self.entries:
-            for synonym in label.synonyms:
-                self._synonyms.setdefault(_fold(synonym), []).append(label.index)
+            for key in dict.fromkeys((_fold(label.name), _fold(label.wordnet_id or ""))):
+                self._names.setdefault(key, []).append(label.index)
+            for key in dict.fromkeys(map(_fold, label.synonyms)):
+                self._synonyms.setdefault(key, []).append(label.index)
 
     @classmethod
     def plain(cls, names: Sequence[str]) -> Labels:
@@ -47,19 +45,26 @@ class Labels(Sequence[str]):
         return self.entries[index].name
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
-        """Number of the class called `value`: its name or WordNet id first, then a synonym.
+        """Number of the class called `value`: its name or WordNet id, else a synonym; case, `_` and `-` do not matter.
 
-        Raises `TargetError` where the name is ambiguous, `UnknownNameError` where it is unknown.
+        A name that another class bears with an addition is ambiguous (crane: the machine, or the crane bird).
+        Raises `TargetError` where several classes are called so, `UnknownNameError` where none is.
         """
         key = _fold(value)
-        found = self._exact.get(key) or sorted(set(self._synonyms.get(key, [])))
+        names, synonyms = self._names.get(key, []) if key else [], self._synonyms.get(key, [])
+        longer = [number for number in synonyms if _fold(self[number]).startswith(f"{key} ")]
+        found = sorted({*names, *longer}) if names else synonyms
         if not found:
-            names = [label.name for label in self.entries] + list(self._synonyms)
-            raise UnknownNameError("class", value, names, fix=f"search the names: gen-prior labels {value!r}")
+            known = [name for label in self.entries for name in (label.name, *label.synonyms)]
+            raise UnknownNameError("class", value, known, fix=f"search the names: gen-prior labels {value!r}")
         if len(found) > 1:
-            listed = ", ".join(f"{number} ({self[number]}, {self.entries[number].wordnet_id})" for number in found)
+            listed = ", ".join(self._describe(number) for number in found)
             raise TargetError(f"class {value!r} is ambiguous: {listed}", fix="name one by its number or WordNet id")
         return found[0]
+
+    def _describe(self, number: int) -> str:
+        label = self.entries[number]
+        return f"{number} ({label.name}{', ' + label.wordnet_id if label.wordnet_id else ''})"
 
     def search(self, query: str, limit: int = 50) -> list[Label]:
         """Classes whose name, synonyms or WordNet id contain `query`, then those spelled like it."""

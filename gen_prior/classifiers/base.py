@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +18,9 @@ from gen_prior.folding import fold_batch_norm
 from gen_prior.labels import Labels
 from gen_prior.provenance import Provenance
 
+INTERPOLATIONS = ("bilinear", "bicubic")
+LUMA = (0.299, 0.587, 0.114)
+
 
 class Classifier:
     """Wraps any network that maps normalised images `[B, C, H, W]` to logits `[B, K]`.
@@ -27,9 +32,13 @@ class Classifier:
         input_size: side (or height, width) of the images the network takes.
         labels: class names in order, a `Labels`, or None for classes known by number only.
         name: how results name this classifier.
+        interpolation: of the resize, "bilinear" or "bicubic".
+        provenance: source, hashes and licence, where known.
+        fold: fold batch norms, see `gen_prior.folding`.
 
     Raises:
-        OptionError: mean and std differ in length, or the labels do not match the logits in number.
+        OptionError: mean and std differ in length, or the size makes no sense; on first use of a class or
+            layer, where the labels do not match the logits in number.
     """
 
     def __init__(
@@ -47,12 +56,17 @@ class Classifier:
     ) -> None:
         if len(mean) != len(std) or not mean:
             raise OptionError(f"mean and std need one number per input channel, got {len(mean)} and {len(std)}")
-        if min(std) <= 0:
-            raise OptionError(f"std must be positive, got {tuple(std)}")
+        if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+            raise OptionError(f"mean must be finite and std positive, got {tuple(mean)} and {tuple(std)}")
+        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if len(size) != 2 or min(size) < 1:
+            raise OptionError(f"input_size must be a side or (height, width) in pixels, got {input_size!r}")
+        if interpolation not in INTERPOLATIONS:
+            raise OptionError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
         self.name = name
         self.network = fold_batch_norm(module.eval()) if fold else module.eval()
         self.network.requires_grad_(False)
-        self.input_size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        self.input_size: tuple[int, int] = (int(size[0]), int(size[1]))
         self.interpolation = interpolation
         self.labels = labels if isinstance(labels, Labels) or labels is None else Labels.plain(labels)
         self.provenance = provenance if provenance is not None else Provenance()
@@ -76,7 +90,7 @@ class Classifier:
         """RGB `[B, 3, H, W]` in [0, 1] -> the network's own channels and range, without resizing."""
         channels = len(self.mean)
         if channels == 1:
-            images = (images * images.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+            images = (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
         elif channels != 3:
             images = images[:, [index % 3 for index in range(channels)]]
         return (images - self.mean) / self.std
@@ -101,16 +115,27 @@ class Classifier:
     def layers(self) -> dict[str, tuple[int, ...]]:
         """`{layer: output shape without the batch}` of every addressable layer, "logits" last."""
         if self._shapes is None:
-            blank = torch.full((1, 3, *self.input_size), 0.5, device=self.device)
-            self._shapes = layer_shapes(self.network, self.preprocess(blank))
-            classes = self._shapes[LOGITS][0]
+            blank = torch.full((2, 3, *self.input_size), 0.5, device=self.device)  # two tell a batch from other axes
+            shapes = layer_shapes(self.network, self.preprocess(blank))
+            if not shapes[LOGITS]:
+                raise OptionError(f"{self.name} gives one number per image, not logits [B, K]")
+            classes = shapes[LOGITS][0]
             if self.labels is not None and len(self.labels) != classes:
                 raise OptionError(f"{self.name} has {classes} classes, but {len(self.labels)} labels were given")
+            self._shapes = shapes
         return self._shapes
 
     def layer_shape(self, layer: str) -> tuple[int, ...]:
-        """Output shape of `layer` without the batch. Raises `UnknownNameError` with near matches."""
+        """Output shape of `layer` without the batch.
+
+        Raises `UnknownNameError` with near matches, `TargetError` for a layer that cannot be addressed.
+        """
         shapes = self.layers()
+        if layer and layer not in shapes and layer in dict(self.network.named_modules(remove_duplicate=False)):
+            raise TargetError(
+                f"layer {layer!r} of {self.name} does not run, or does not put out one tensor row per image",
+                fix=f"list the layers that can be read: gen-prior layers {self.name}",
+            )
         if layer not in shapes:
             raise UnknownNameError(
                 f"layer of {self.name}", layer, shapes, fix=f"list them: gen-prior layers {self.name}"
@@ -121,8 +146,8 @@ class Classifier:
         """The class called `name`: a label, a synonym, a WordNet id or a number. Raises `GenPriorError`s."""
         classes = self.layer_shape(LOGITS)[0]
         text = str(name).strip()
-        if text.isdigit():
-            if int(text) >= classes:
+        if re.fullmatch(r"[+-]?\d+", text):
+            if not 0 <= int(text) < classes:
                 raise TargetError(f"class {text} is out of range: {self.name} has classes 0 to {classes - 1}")
             return int(text)
         if self.labels is None:
