@@ -1,19 +1,14 @@
-"""Objectives: (activations, image, code) -> score `[B]`, higher is better. They add and scale.
-
-A user's own objective is any such function: `Objective(function, layers=["blocks.5"])`.
-"""
+"""The type of every objective: (activations, image, code) -> score `[B]`, higher is better. They add and scale."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gen_prior.activations import LOGITS
 from gen_prior.errors import OptionError
-from gen_prior.targets import Target
 
 Activations = dict[str, Tensor]
 Score = Callable[[Activations, Tensor, Tensor], Tensor]
@@ -45,6 +40,12 @@ class Objective:
         layers = tuple(dict.fromkeys([*self.layers, *other.layers]))
         return Objective(total, layers, f"{self.description} + {other.description}")
 
+    def __radd__(self, other: object) -> Objective:
+        """So that `sum([a, b, c])`, which starts from 0, works."""
+        if other != 0:
+            return NotImplemented
+        return self
+
     def __mul__(self, factor: float) -> Objective:
         def scaled(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
             return self(activations, image, code) * factor
@@ -58,19 +59,3 @@ class Objective:
 
     def __sub__(self, other: Objective) -> Objective:
         return self + (-other)
-
-
-def activation(target: Target) -> Objective:
-    """The target's raw activation: for a class, the logit before any softmax (Simonyan 2014, Nguyen 2016)."""
-    return Objective(lambda activations, image, code: target.read(activations), (target.layer,), str(target))
-
-
-def log_probability(target: Target) -> Objective:
-    """Log of the target's softmax probability (the class gradient of PPGN, Nguyen 2017); class targets only."""
-    if not target.is_class:
-        raise OptionError(f"{target} is a hidden unit: it has no probability", fix="use the score 'activation'")
-
-    def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        return torch.log_softmax(activations[LOGITS].float(), 1)[:, target.unit]
-
-    return Objective(score, (LOGITS,), f"log p({target.label or target})")

@@ -1,0 +1,27 @@
+"""Objectives: (activations, image, code) -> score `[B]`, higher is better. They add and scale.
+
+A user's own objective is any such function: `Objective(function, layers=["blocks.5"])`. Read them qualified:
+`objectives.channel("blocks.5", 3) + 0.1 * objectives.layer_l2("blocks.2")`.
+"""
+
+from gen_prior.objectives.base import Activations, Objective, Score
+from gen_prior.objectives.matching import apart_from, gram, match, match_image, style
+from gen_prior.objectives.units import activation, channel, direction, layer_l2, log_probability, neuron, units
+
+__all__ = [
+    "Activations",
+    "Objective",
+    "Score",
+    "activation",
+    "apart_from",
+    "channel",
+    "direction",
+    "gram",
+    "layer_l2",
+    "log_probability",
+    "match",
+    "match_image",
+    "neuron",
+    "style",
+    "units",
+]
