@@ -113,7 +113,7 @@ class Critic(nn.Module):
     feature loss computes those features anyway; the deepest one sees the whole image.
     """
 
-    def __init__(self, channels: Sequence[int], size: int = 64, width: int = 48) -> None:
+    def __init__(self, channels: Sequence[int], size: int = 64, width: int = 32, hidden: int = 64) -> None:
         super().__init__()
         strided: list[nn.Module] = []
         inputs = 3
@@ -124,16 +124,16 @@ class Critic(nn.Module):
         self.patch = nn.Sequential(*strided, spectral_norm(nn.Conv2d(inputs, 1, 3, padding=1)))
         self.heads = nn.ModuleList(
             nn.Sequential(
-                spectral_norm(nn.Conv2d(count, 128, 1)),
+                spectral_norm(nn.Conv2d(count, hidden, 1)),
                 nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(128, 128, 3, padding=1)),
+                spectral_norm(nn.Conv2d(hidden, hidden, 3, padding=1)),
                 nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(128, 1, 1)),
+                spectral_norm(nn.Conv2d(hidden, 1, 1)),
             )
             for count in channels
         )
         self.whole = nn.Sequential(
-            spectral_norm(nn.Conv2d(channels[-1], 192, CODE_SIDE)), nn.LeakyReLU(0.2), nn.Conv2d(192, 1, 1)
+            spectral_norm(nn.Conv2d(channels[-1], 2 * hidden, CODE_SIDE)), nn.LeakyReLU(0.2), nn.Conv2d(2 * hidden, 1, 1)
         )
 
     def forward(self, image: Tensor, features: Sequence[Tensor]) -> list[Tensor]:

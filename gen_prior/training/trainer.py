@@ -42,10 +42,12 @@ class Settings:
     pixel_weight: float = 4.0
     feature_weight: float = 1.0
     kl_weight: float = 2e-4
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.3
     imagined: float = 0.5
     """Imagined codes per photograph in the adversarial phase, drawn with the batch's own covariance."""
-    ema: float = 0.999
+    shift: int = 3
+    """Features are compared after a random shift of up to this many pixels: strides leave no fixed pattern."""
+    ema: float = 0.998
     held_out: int = 1_000
     seed: int = 0
     precision: str = "bf16"
@@ -196,7 +198,10 @@ class Trainer:
             if critics:
                 code = torch.cat([code, self._imagined_codes(mean.detach(), generator)])
             images = self.decoder(code).float()
-            features = self.features(images)
+            window = self._window(generator)
+            features = self.features(window(images))
+            with torch.no_grad():
+                real = self.features(window(photographs)) if settings.shift else real
             count = len(photographs)
             losses = {
                 "pixel": F.l1_loss(images[:count], photographs),
@@ -232,6 +237,16 @@ class Trainer:
         loss.backward()
         self.critic_optimiser.step()
         return loss
+
+    def _window(self, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+        """The step's shift of whole pixels, the same for photographs and what is made of them."""
+        reach, size = self.settings.shift, self.settings.size
+        y, x = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
+
+        def shifted(images: Tensor) -> Tensor:
+            return F.pad(images, (reach,) * 4, mode="reflect")[..., y : y + size, x : x + size]
+
+        return shifted if reach else lambda images: images
 
     def _imagined_codes(self, codes: Tensor, generator: torch.Generator) -> Tensor:
         """Gaussian combinations of the batch's codes: samples of N(mean, covariance of the batch)."""
