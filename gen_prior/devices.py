@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 
 import torch
 
@@ -35,6 +36,25 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     elif resolved.type != "cpu":
         raise DeviceError(f"unsupported device {str(device)!r}; allowed: auto, cpu, cuda, cuda:N, mps")
     return resolved
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on `device`; of the CPU, the least of what the machine and the container have left.
+
+    None where it cannot be known.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return None
+    left = []
+    with suppress(OSError, ValueError, IndexError):
+        meminfo = Path("/proc/meminfo").read_text().split("MemAvailable:")[1]
+        left.append(int(meminfo.split()[0]) * 1024)
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        left.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(0, min(left)) if left else None
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -6,9 +6,12 @@ import io
 import json
 import os
 import tempfile
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -24,26 +27,38 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises `OutputError` where the disk is full or the folder cannot be written to.
     """
+    write_files({path: data})
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write several files: all of them are on disk before the first takes its name, so a full disk changes nothing.
+
+    Raises `OutputError` as `write_bytes` does.
+    """
+    staged: dict[Path, Path] = {}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OutputError(_cannot(path, error), fix="pass another folder with --out") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            staged[path] = Path(partial)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        Path(partial).chmod(0o666 & ~mask)
-        Path(partial).replace(path)
+        for path, part in staged.items():
+            part.chmod(0o666 & ~mask)
+            part.replace(path)
     except OSError as error:
-        Path(partial).unlink(missing_ok=True)
-        raise OutputError(_cannot(path, error), fix="free some space, or pass another folder with --out") from error
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        reason = error.strerror or error
+        raise OutputError(
+            f"cannot write {path}: {reason}", fix="free some space, or pass another folder with --out"
+        ) from error
+    finally:
+        for part in staged.values():
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -53,9 +68,14 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_png(path: Path, image: Tensor) -> None:
     """Write one RGB image `[3, H, W]` in [0, 1] as an 8-bit PNG, atomically."""
+    write_bytes(path, png_bytes(image))
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """One RGB image `[3, H, W]` in [0, 1] as the bytes of an 8-bit PNG."""
     buffer = io.BytesIO()
     to_pil(image).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -70,10 +90,13 @@ def read_image(path: str | Path) -> Tensor:
     Raises `ImageError` where the file is missing, no image, damaged or beyond Pillow's pixel limit.
     """
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            file = Image.open(path, formats=FORMATS)
+        with file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode in ("I;16", "I;16L", "I;16B", "I"):
-                scaled = torch.tensor(list(picture.getdata()), dtype=torch.float32).view(1, picture.height, picture.width)
+                scaled = torch.from_numpy(np.array(picture, dtype=np.float32))[None]
                 return (scaled / 65535).clamp(0, 1).expand(3, -1, -1).contiguous()
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
@@ -81,11 +104,7 @@ def read_image(path: str | Path) -> Tensor:
             return pil_to_tensor(picture.convert("RGB")).float() / 255
     except FileNotFoundError as error:
         raise ImageError(f"no such image: {path}") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{path} has too many pixels (limit {Image.MAX_IMAGE_PIXELS})") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"{path} is not an image that can be read ({', '.join(FORMATS)})") from error
-
-
-def _cannot(path: Path, error: OSError) -> str:
-    return f"cannot write {path}: {error.strerror or error}"

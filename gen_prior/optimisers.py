@@ -10,7 +10,7 @@ from torch import Tensor
 from gen_prior.recipes import Recipe
 
 State = dict[str, Tensor]
-Update = Callable[[Tensor, Tensor, State, Tensor, int], Tensor]
+Update = Callable[[Tensor, Tensor, State, float, int], Tensor]
 """(code, gradient, state, rate, step) -> new code."""
 
 
@@ -18,7 +18,7 @@ def adam(recipe: Recipe) -> Update:
     """Adam (Kingma & Ba 2015), betas (momentum, 0.999)."""
     first, second = recipe.momentum, 0.999
 
-    def update(code: Tensor, gradient: Tensor, state: State, rate: Tensor, step: int) -> Tensor:
+    def update(code: Tensor, gradient: Tensor, state: State, rate: float, step: int) -> Tensor:
         if not state:
             state["mean"], state["square"] = torch.zeros_like(code), torch.zeros_like(code)
         state["mean"].lerp_(gradient, 1 - first)
@@ -33,7 +33,10 @@ def adam(recipe: Recipe) -> Update:
 def sgd(recipe: Recipe) -> Update:
     """Gradient descent with Nesterov momentum (none where momentum is 0)."""
 
-    def update(code: Tensor, gradient: Tensor, state: State, rate: Tensor, step: int) -> Tensor:
+    def update(code: Tensor, gradient: Tensor, state: State, rate: float, step: int) -> Tensor:
+        if recipe.gradient_limit is not None:
+            length = gradient.flatten(1).norm(dim=1).clamp_min(recipe.gradient_limit)
+            gradient = gradient * (recipe.gradient_limit / length).view(-1, *[1] * (code.ndim - 1))
         if recipe.momentum == 0:
             return code - rate * gradient
         if not state:
@@ -47,11 +50,26 @@ def sgd(recipe: Recipe) -> Update:
 def normalised(recipe: Recipe) -> Update:
     """The step divided by the item's mean |gradient|, without momentum (Nguyen et al. 2016)."""
 
-    def update(code: Tensor, gradient: Tensor, state: State, rate: Tensor, step: int) -> Tensor:
+    def update(code: Tensor, gradient: Tensor, state: State, rate: float, step: int) -> Tensor:
         size = gradient.abs().flatten(1).mean(1).clamp_min(1e-12)
         return code - rate * gradient / size.view(-1, *[1] * (code.ndim - 1))
 
     return update
 
 
-OPTIMISERS: dict[str, Callable[[Recipe], Update]] = {"adam": adam, "sgd": sgd, "normalised": normalised}
+def progress(recipe: Recipe) -> Update:
+    """The step for which a linear loss would fall by the rate: rate * gradient / |gradient|^2 (Yosinski 2015)."""
+
+    def update(code: Tensor, gradient: Tensor, state: State, rate: float, step: int) -> Tensor:
+        square = gradient.square().flatten(1).sum(1).clamp_min(1e-12)
+        return code - rate * gradient / square.view(-1, *[1] * (code.ndim - 1))
+
+    return update
+
+
+OPTIMISERS: dict[str, Callable[[Recipe], Update]] = {
+    "adam": adam,
+    "sgd": sgd,
+    "normalised": normalised,
+    "progress": progress,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from gen_prior.errors import GenPriorError, OptionError, OutputError
-from gen_prior.files import write_bytes, write_json, write_png
+from gen_prior.files import png_bytes, write_bytes, write_files
 from gen_prior.loop import Outcome
 from gen_prior.objectives import Objective
 from gen_prior.recipes import Recipe
@@ -140,23 +141,22 @@ class Result:
         self._classifier, self._generator = classifier, generator
 
     def save(self, out: str | Path) -> Path:
-        """Write every image as PNG, every code with its numbers as safetensors, and `result.json`; returns the folder."""
-        folder = Path(out)
-        for t, slug in enumerate(self._slugs):
-            for s, seed in enumerate(self.seeds):
-                if self.status[t][s] != UNFINISHED:
-                    write_item(
-                        folder / f"{slug}-seed{seed}",
-                        self.images[t, s],
-                        {
-                            "code": self.codes[t, s],
-                            "activation": self.activations[t, s],
-                            "start_activation": self.start_activations[t, s],
-                            "history": self.history[t, s],
-                        },
-                    )
-        write_json(folder / RECORD, self._record())
-        return folder
+        """Write each item as a PNG and, exact, as safetensors with its code and numbers, and `result.json`; returns `out`."""
+        record = _Record.of(self)
+        files: dict[Path, bytes] = {}
+        for place, (t, s) in enumerate(record.places):
+            if self.status[t][s] != UNFINISHED:
+                tensors = {
+                    "image": self.images[t, s],
+                    "code": self.codes[t, s],
+                    "activation": self.activations[t, s],
+                    "start_activation": self.start_activations[t, s],
+                    "history": self.history[t, s],
+                }
+                files |= record.finish(place, tensors, self.status[t][s])
+        record.seconds, record.settings = self.seconds, self.settings
+        record.write(Path(out), files)
+        return Path(out)
 
     def replay(self, classifier: Classifier | None = None, generator: Generator | None = None) -> Result:
         """Run the same synthesis again: bit-identical on the same device and versions.
@@ -169,12 +169,16 @@ class Result:
 
         custom = self.settings["custom"]
         if any(custom.values()) or any(target["target"] is None for target in self.targets):
-            raise OptionError("this result used functions of your own, which no file holds", fix="call synthesize again")
+            raise OptionError(
+                "this result used functions of your own, which no file holds", fix="call synthesize again"
+            )
         if self.settings["started_from"] != "seeds":
             raise OptionError("this result started from given codes, which no file holds", fix="call synthesize again")
         device = self.settings["environment"]["device"]
         described = self.settings["generator"]
-        classifier = classifier or self._classifier or load_classifier(self.settings["classifier"]["name"], device=device)
+        classifier = (
+            classifier or self._classifier or load_classifier(self.settings["classifier"]["name"], device=device)
+        )
         generator = (
             generator or self._generator or load_generator(described["name"], device=device, **described["options"])
         )
@@ -184,79 +188,121 @@ class Result:
             generator,
             seeds=self.seeds,
             recipe=self.recipe,
-            batch=max(self.settings["batches"]),
+            batch=self.settings["batches"],
             precision=self.settings["precision"],
             compile=self.settings["compile"],
         )
 
-    def _record(self) -> dict[str, Any]:
-        items = []
-        for t, slug in enumerate(self._slugs):
-            for s, seed in enumerate(self.seeds):
-                name = f"{slug}-seed{seed}"
-                values = {
-                    "activation": finite(self.activations[t, s]),
-                    "start_activation": finite(self.start_activations[t, s]),
-                    "status": self.status[t][s],
-                }
-                items.append({"target": t, "seed": seed, "image": f"{name}.png", "data": f"{name}.safetensors", **values})
-        return {
+
+class _Record:
+    """What `result.json` holds while a result is being made: every item, finished or not."""
+
+    def __init__(
+        self,
+        targets: list[dict[str, Any]],
+        slugs: list[str],
+        seeds: list[int],
+        settings: dict[str, Any],
+        steps: int,
+        image_shape: list[int],
+        code_shape: list[int],
+    ) -> None:
+        self.targets, self.slugs, self.seeds, self.settings = targets, slugs, seeds, settings
+        self.steps, self.image_shape, self.code_shape = steps, image_shape, code_shape
+        self.seconds = 0.0
+        self.places = [(t, s) for t in range(len(targets)) for s in range(len(seeds))]
+        self.items: list[dict[str, Any]] = [
+            {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.places
+        ]
+
+    @classmethod
+    def of(cls, result: Result) -> _Record:
+        """The record of `result`, no item finished yet."""
+        shapes = list(result.images.shape[2:]), list(result.codes.shape[2:])
+        return cls(result.targets, result._slugs, result.seeds, result.settings, result.evaluations, *shapes)
+
+    def finish(self, place: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
+        """Note item `place` as finished; its files: the picture, and the exact image, code and numbers."""
+        t, s = self.places[place]
+        name = f"{self.slugs[t]}-seed{self.seeds[s]}"
+        data = save_safetensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        self.items[place] |= {
+            "status": status,
+            "activation": finite(tensors["activation"]),
+            "start_activation": finite(tensors["start_activation"]),
+            "image": f"{name}.png",
+            "data": f"{name}.safetensors",
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
+
+    def write(self, folder: Path, files: dict[Path, bytes]) -> None:
+        """Write the files of finished items (names relative to `folder`), then the record of all."""
+        write_files({folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()})
+
+    def _bytes(self) -> bytes:
+        whole = {
             "format": FORMAT,
             "targets": self.targets,
-            "slugs": self._slugs,
+            "slugs": self.slugs,
             "seeds": self.seeds,
-            "steps": self.evaluations,
-            "image_shape": list(self.images.shape[2:]),
-            "code_shape": list(self.codes.shape[2:]),
-            "items": items,
+            "steps": self.steps,
+            "image_shape": self.image_shape,
+            "code_shape": self.code_shape,
+            "items": self.items,
             "seconds": round(self.seconds, 3),
             "settings": self.settings,
         }
+        return (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode()
 
 
 class ResultFolder:
-    """Writes a result while it is being made: each batch's items at once, the record after every batch."""
+    """Writes a result while it is being made: each batch's items at once, with the record of all that is finished.
+
+    Raises `OutputError` for a folder that cannot be written to, `OptionError` for settings that JSON cannot hold:
+    both before the work, not after.
+    """
 
     def __init__(self, out: str | Path, goals: Sequence[Goal], seeds: list[int], settings: dict[str, Any]) -> None:
         self.folder = Path(out)
         self.goals, self.seeds, self.settings = goals, seeds, settings
-        self._outcomes: list[Outcome] = []
-        self._seconds = 0.0
+        self._record: _Record | None = None
+        try:
+            json.dumps(settings, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"a result's settings must be plain finite values: {first_line(error)}") from error
         probe = self.folder / ".gen-prior-probe"
-        write_bytes(probe, b"")  # a folder that cannot be written to is found out before the work, not after
+        write_bytes(probe, b"")
         probe.unlink()
 
     def write(self, first: int, outcome: Outcome, *, seconds: float, batches: list[int]) -> None:
-        """Write the items of a finished batch, then the record of all that is finished."""
-        self._outcomes.append(outcome)
-        self._seconds += seconds
-        left = len(self.goals) * len(self.seeds) - first - len(outcome.status)
-        rest = [_unfinished(outcome)] * left
-        settings = self.settings | {"batches": list(batches)}
-        partial = Result.assemble(self.goals, self.seeds, [*self._outcomes, *rest], settings, self._seconds)
-        partial.save(self.folder)
-
-    def finish(self, result: Result) -> None:
-        """Write the record of the whole."""
-        write_json(self.folder / RECORD, result._record())
-
-
-def write_item(stem: Path, image: Tensor, numbers: dict[str, Tensor]) -> None:
-    """One item's picture (PNG) and its exact image, code and numbers (safetensors)."""
-    tensors = {"image": image, **numbers}
-    data = save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_bytes(stem.with_name(stem.name + ".safetensors"), data)
-    write_png(stem.with_name(stem.name + ".png"), image)
+        """Write the items of a finished batch, of which item `first` is the first, and the record."""
+        if self._record is None:
+            targets, slugs = [goal.to_dict() for goal in self.goals], unique_slugs(self.goals)
+            steps, shapes = outcome.history.shape[1], (list(outcome.images.shape[1:]), list(outcome.codes.shape[1:]))
+            self._record = _Record(targets, slugs, self.seeds, self.settings, steps, *shapes)
+        files: dict[Path, bytes] = {}
+        for index, status in enumerate(outcome.status):
+            tensors = {
+                "image": outcome.images[index],
+                "code": outcome.codes[index],
+                "activation": outcome.activations[index],
+                "start_activation": outcome.start_activations[index],
+                "history": outcome.history[index],
+            }
+            files |= self._record.finish(first + index, tensors, status)
+        self._record.seconds += seconds
+        self._record.settings = self.settings | {"batches": list(batches)}
+        self._record.write(self.folder, files)
 
 
 def load_result(folder: str | Path) -> Result:
     """The result saved in `folder`, exact to the bit. Raises `OutputError` where it is missing or damaged."""
     folder = Path(folder)
-    path = folder / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         if record.get("format") != FORMAT:
-            raise OutputError(f"{path} is not a result of format {FORMAT}")
+            raise OutputError(f"{folder / RECORD} is not a result of format {FORMAT}")
         grid = (len(record["targets"]), len(record["seeds"]))
         shapes = {
             "image": record["image_shape"],
@@ -265,24 +311,32 @@ def load_result(folder: str | Path) -> Result:
             "start_activation": [],
             "history": [record["steps"]],
         }
-        parts = {name: torch.zeros(*grid, *shape) for name, shape in shapes.items()}
+        if len(record["items"]) != grid[0] * grid[1] or len(record["slugs"]) != grid[0]:
+            raise OutputError(f"the result in {folder} is damaged: its items are not targets x seeds")
         status = [[UNFINISHED] * grid[1] for _ in range(grid[0])]
+        loaded: dict[tuple[int, int], dict[str, Tensor]] = {}
         for place, item in enumerate(record["items"]):
             t, s = divmod(place, grid[1])
-            status[t][s] = item["status"]
-            if item["status"] == UNFINISHED:
-                continue
-            tensors = load_safetensors((folder / Path(item["data"]).name).read_bytes())
-            for name, whole in parts.items():
-                if list(tensors[name].shape) != list(shapes[name]):
-                    raise OutputError(f"{item['data']}: {name} has shape {list(tensors[name].shape)}, not {shapes[name]}")
-                whole[t, s] = tensors[name]
+            status[t][s] = str(item["status"])
+            if item["status"] != UNFINISHED:
+                loaded[t, s] = _read_item(folder / Path(item["data"]).name, item["sha256"], shapes)
+        if not loaded:
+            raise OutputError(f"the result in {folder} holds no finished item")
+        blank = {name: torch.zeros_like(tensor) for name, tensor in next(iter(loaded.values())).items()}
+        parts = {
+            name: torch.stack(
+                [torch.stack([loaded.get((t, s), blank)[name] for s in range(grid[1])]) for t in range(grid[0])]
+            )
+            for name in shapes
+        }
+        seeds, seconds = [int(seed) for seed in record["seeds"]], float(record["seconds"])
+        targets, settings, slugs = list(record["targets"]), dict(record["settings"]), list(record["slugs"])
     except FileNotFoundError as error:
         raise OutputError(f"no result in {folder}: {Path(error.filename).name} is missing") from error
     except GenPriorError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise OutputError(f"the result in {folder} is damaged: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise OutputError(f"the result in {folder} is damaged: {first_line(error)}") from error
     return Result(
         parts["image"],
         parts["code"],
@@ -290,12 +344,24 @@ def load_result(folder: str | Path) -> Result:
         parts["start_activation"],
         parts["history"],
         status,
-        record["targets"],
-        record["seeds"],
-        record["settings"],
-        record["seconds"],
-        record["slugs"],
+        targets,
+        seeds,
+        settings,
+        seconds,
+        slugs,
     )
+
+
+def _read_item(path: Path, digest: str, shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """An item's tensors, held against the record. Raises `OutputError` where they do not match it."""
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise OutputError(f"{path} is damaged or of another result: its SHA-256 is not the recorded one")
+    tensors = load_safetensors(data)
+    for name, shape in shapes.items():
+        if list(tensors[name].shape) != list(shape):
+            raise OutputError(f"{path}: {name} has shape {list(tensors[name].shape)}, not {shape}")
+    return {name: tensors[name] for name in shapes}
 
 
 def unique_slugs(goals: Sequence[Goal]) -> list[str]:
@@ -318,13 +384,16 @@ def finite(value: Tensor | float) -> float | None:
 def environment(device: torch.device) -> dict[str, str]:
     """Device and versions that bit-identity depends on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    versions = {"torch": torch.__version__, "gen-prior": metadata.version("gen-prior"), "python": platform.python_version()}
+    versions = {
+        "torch": torch.__version__,
+        "gen-prior": metadata.version("gen-prior"),
+        "python": platform.python_version(),
+    }
     return {"device": str(device), "device_name": name, "threads": str(torch.get_num_threads()), **versions}
 
 
-def _unfinished(like: Outcome) -> Outcome:
-    blank = {
-        name: torch.zeros_like(getattr(like, name)[:1])
-        for name in ("codes", "images", "activations", "start_activations", "history")
-    }
-    return Outcome(**blank, status=[UNFINISHED])
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import operator
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
+from gen_prior.devices import free_memory
 from gen_prior.edits import Edit
 from gen_prior.errors import DeviceError, OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.loop import Item, Outcome, Progress, Record, optimise
+from gen_prior.loop import Item, Outcome, Progress, Record, bytes_per_item, optimise
 from gen_prior.objectives import Objective, activation, log_probability
 from gen_prior.randomness import MAX_SEED
 from gen_prior.recipes import Recipe
@@ -26,6 +29,8 @@ from gen_prior.transforms import Transform
 
 TargetLike = str | int | Target | Objective
 CPU_BATCH, ACCELERATOR_BATCH = 8, 64
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
+"""What the message of a `RuntimeError` says where a library ran out of memory without PyTorch's own error."""
 
 
 def synthesize(
@@ -36,12 +41,12 @@ def synthesize(
     seeds: int | Iterable[int] = 1,
     recipe: Recipe | None = None,
     start: Tensor | None = None,
-    transforms: Sequence[Transform] = (),
+    transforms: Sequence[Transform | Callable[[Tensor], Tensor]] = (),
     regularisers: Sequence[Regulariser] = (),
     edits: Sequence[Edit] = (),
-    batch: int | None = None,
+    batch: int | Sequence[int] | None = None,
     precision: str = "auto",
-    compile: bool = False,  # noqa: A002
+    compile: bool = False,
     out: str | Path | None = None,
     progress: Callable[[int, int, int, int, Tensor], None] | None = None,
     record: Callable[[int, int, Tensor], None] | None = None,
@@ -58,7 +63,8 @@ def synthesize(
             settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
         start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
         transforms, regularisers, edits: your own, applied after the recipe's.
-        batch: items at a time; chosen where None and halved whenever memory runs out.
+        batch: items at a time, or the sizes of successive batches (the last one holds for the rest); chosen from
+            memory where None. Halved whenever memory runs out.
         precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
         out: a folder to write each finished item to at once.
         progress: called as (item, items, step, steps, activations on the device) after every step.
@@ -77,15 +83,18 @@ def synthesize(
         raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
     goals = [goal_of(target, classifier, recipe) for target in listed]
     numbers = seed_list(seeds)
+    grid = (len(goals), len(numbers))
     generator.to(classifier.device)
     items = [
         Item(goal.objective, seed, _start_of(start, generator, t, s, seed), goal.target)
         for t, goal in enumerate(goals)
         for s, seed in enumerate(numbers)
     ]
-    size = batch if batch is not None else (CPU_BATCH if classifier.device.type == "cpu" else ACCELERATOR_BATCH)
-    if size < 1:
-        raise OptionError(f"batch must be at least 1, got {size}")
+    if start is not None and tuple(start.shape) not in (generator.code_shape, grid + generator.code_shape):
+        raise OptionError(
+            f"start must have shape {list(generator.code_shape)}, or {[*grid, *generator.code_shape]} for one code "
+            f"per target and seed, got {list(start.shape)}"
+        )
     settings = {
         "classifier": classifier.describe(),
         "generator": generator.describe(),
@@ -117,6 +126,10 @@ def synthesize(
     outcomes: list[Outcome] = []
     sizes: list[int] = []
     first = 0
+    if batch is None:
+        batch = fitting_batch(classifier, generator, items)
+    plan = batch_plan(batch)
+    size = next(plan)
     while first < len(items):
         chunk = items[first : first + size]
         clock = time.perf_counter()
@@ -128,17 +141,17 @@ def synthesize(
                     fix="use a smaller image_size, --precision bf16 or another --device",
                 )
             size = (len(chunk) + 1) // 2
+            plan = itertools.repeat(size)
             continue
         outcomes.append(outcome)
         sizes.append(len(chunk))
         if folder is not None:
             folder.write(first, outcome, seconds=time.perf_counter() - clock, batches=sizes)
         first += len(chunk)
+        size = next(plan)
     settings["batches"] = sizes
     result = Result.assemble(goals, numbers, outcomes, settings, seconds=time.perf_counter() - began)
     result.attach(classifier, generator)
-    if folder is not None:
-        folder.finish(result)
     return result
 
 
@@ -166,11 +179,14 @@ def check_domain(recipe: Recipe, generator: Generator) -> None:
 
 def seed_list(seeds: int | Iterable[int]) -> list[int]:
     """A number of seeds, or the seeds themselves, as a checked list. Raises `OptionError`."""
-    if isinstance(seeds, int):
+    if not isinstance(seeds, Iterable):
         if seeds < 1:
             raise OptionError(f"seeds must be at least 1, got {seeds}")
-        return list(range(seeds))
-    numbers = [int(seed) for seed in seeds]
+        return list(range(operator.index(seeds)))
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError as error:
+        raise OptionError(f"seeds must be whole numbers, got {seeds!r}") from error
     if not numbers or len(set(numbers)) < len(numbers):
         raise OptionError(f"seeds must be different numbers, at least one, got {numbers}")
     if bad := [seed for seed in numbers if not 0 <= seed <= MAX_SEED]:
@@ -178,12 +194,27 @@ def seed_list(seeds: int | Iterable[int]) -> list[int]:
     return numbers
 
 
+def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[Item]) -> int:
+    """Items that one pass takes: what half of the free memory holds, at most 8 on a CPU and 64 elsewhere."""
+    most = min(len(items), CPU_BATCH if classifier.device.type == "cpu" else ACCELERATOR_BATCH)
+    free = free_memory(classifier.device)
+    if most == 1 or free is None:
+        return most
+    return max(1, min(most, free // 2 // max(1, bytes_per_item(classifier, generator, items[0]))))
+
+
+def batch_plan(batch: int | Sequence[int]) -> Iterator[int]:
+    """Sizes of successive batches, without end. Raises `OptionError` for one below 1."""
+    sizes = [batch] if isinstance(batch, int) else list(batch)
+    if not sizes or min(sizes) < 1:
+        raise OptionError(f"batch must be at least 1, got {batch}")
+    return itertools.chain(sizes, itertools.repeat(sizes[-1]))
+
+
 def _start_of(start: Tensor | None, generator: Generator, t: int, s: int, seed: int) -> Tensor:
     if start is None:
         return generator.initial_code(seed)
     chosen = start if tuple(start.shape) == generator.code_shape else start[t, s]
-    if tuple(chosen.shape) != generator.code_shape:
-        raise OptionError(f"start must have shape {list(generator.code_shape)}, or one code per target and seed")
     return chosen.detach().float().cpu()
 
 
@@ -193,7 +224,7 @@ def _attempt(run: Callable[[Sequence[Item], int], Outcome], chunk: Sequence[Item
         try:
             return run(chunk, first)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" not in str(error):
+            if isinstance(error, torch.OutOfMemoryError) or not any(sign in str(error) for sign in OUT_OF_MEMORY):
                 raise
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

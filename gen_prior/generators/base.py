@@ -28,7 +28,8 @@ CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0, 0, 0)}
 class CodePrior:
     """What is known of natural codes: mean and deviation per unit, and hard bounds where there are any.
 
-    Each field broadcasts against the code's shape; None means unbounded.
+    Each field broadcasts against the code's shape; None means unbounded. A unit of deviation 0 never varied:
+    it carries no penalty.
     """
 
     mean: Tensor | float = 0.0
@@ -48,14 +49,20 @@ class CodePrior:
 
     def penalty(self, code: Tensor) -> Tensor:
         """Half the mean squared number of deviations from the mean, `[B]`: the Gaussian's negative log density."""
-        z = (code - self._as(self.mean, code)) / self._as(self.std, code)
-        return 0.5 * z.square().flatten(1).mean(1)
+        std = self._as(self.std, code)
+        z = (code - self._as(self.mean, code)) / torch.where(std > 0, std, 1.0)
+        return 0.5 * torch.where(std > 0, z, 0.0).square().flatten(1).mean(1)
 
     def to(self, device: torch.device | str) -> CodePrior:
         """The same prior with its tensors on `device`."""
         moved = {
             name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in (("mean", self.mean), ("std", self.std), ("minimum", self.minimum), ("maximum", self.maximum))
+            for name, value in (
+                ("mean", self.mean),
+                ("std", self.std),
+                ("minimum", self.minimum),
+                ("maximum", self.maximum),
+            )
         }
         return CodePrior(**moved)  # type: ignore[arg-type]
 
@@ -80,7 +87,8 @@ class Generator:
         encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
 
     Raises:
-        OptionError: the shape is not of positive integers, or the range or channels make no sense.
+        OptionError: the shape is not of positive integers, the range or channels make no sense, or the prior does
+            not broadcast to the code.
     """
 
     def __init__(
@@ -109,6 +117,13 @@ class Generator:
             raise OptionError(f"channels must be one of {', '.join(CHANNELS)}, got {channels!r}")
         if not output_range[1] > output_range[0]:
             raise OptionError(f"output_range must be (black, white) with black < white, got {output_range}")
+        for label, value in (("mean", code_mean), ("std", code_std), ("min", code_min), ("max", code_max)):
+            if value is not None and not _fits(value, shape):
+                raise OptionError(
+                    f"code_{label} must be a number or broadcast to {list(shape)}, got {_shape_of(value)}"
+                )
+        if bool((torch.as_tensor(code_std) < 0).any()):
+            raise OptionError("code_std must not be negative")
         self.name = name
         self.code_shape = shape
         self.output_range = output_range
@@ -128,7 +143,7 @@ class Generator:
     def __call__(self, codes: Tensor) -> Tensor:
         """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1].
 
-        Raises `OptionError` where the codes have another shape.
+        Raises `OptionError` where the codes have another shape, or the network makes something else than images.
         """
         if tuple(codes.shape[1:]) != self.code_shape:
             raise OptionError(
@@ -136,6 +151,12 @@ class Generator:
             )
         low, high = self.output_range
         images = self.module(codes)
+        expected = 1 if self.channels == "L" else 3
+        if images.ndim != 4 or images.shape[:2] != (len(codes), expected):
+            raise OptionError(
+                f"{self.name} with channels={self.channels!r} must make images of shape "
+                f"[{len(codes)}, {expected}, H, W], got {list(images.shape)}"
+            )
         order = CHANNELS[self.channels]
         if order != (0, 1, 2):
             images = images[:, list(order)]
@@ -160,7 +181,9 @@ class Generator:
     def encode(self, images: Tensor) -> Tensor:
         """Images `[B, 3, H, W]`, RGB, in [0, 1] -> codes. Raises `OptionError` where there is no encoder."""
         if self._encode is None:
-            raise OptionError(f"{self.name} has no encoder", fix="fit a code instead: gen_prior.fit_code(generator, image)")
+            raise OptionError(
+                f"{self.name} has no encoder", fix="fit a code instead: gen_prior.fit_code(generator, image)"
+            )
         with torch.no_grad():
             return self._encode(images.to(self.device))
 
@@ -174,7 +197,7 @@ class Generator:
         """Moves the network and the prior in place; returns itself."""
         self.device = torch.device(device)
         if isinstance(self.module, nn.Module):
-            self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.module.to(self.device, memory_format=torch.channels_last)
         self.prior = self.prior.to(self.device)
         return self
 
@@ -209,11 +232,22 @@ class _StraightThroughClamp(torch.autograd.Function):
         return images.clamp(0, 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (images,) = ctx.saved_tensors
         # The loop descends: a step against the gradient must not lead further out.
         outward = ((images > 1) & (gradient < 0)) | ((images < 0) & (gradient > 0))
         return gradient.masked_fill(outward, 0.0)
+
+
+def _fits(value: Tensor | float, shape: tuple[int, ...]) -> bool:
+    try:
+        return tuple(torch.broadcast_shapes(_shape_of(value), shape)) == shape
+    except RuntimeError:
+        return False
+
+
+def _shape_of(value: Tensor | float) -> list[int]:
+    return list(value.shape) if isinstance(value, Tensor) else []
 
 
 def _clamp(images: Tensor) -> Tensor:

@@ -34,8 +34,20 @@ class PhaseImage(nn.Module):
         self.register_buffer("magnitude", spectrum)
 
     def forward(self, code: Tensor) -> Tensor:
-        spectrum = torch.polar(self.magnitude.float().expand_as(code), code.float())
+        spectrum = torch.polar(self.magnitude.float().expand_as(code), odd_phase(code.float()))
         return torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho") + 0.5
+
+
+def odd_phase(phase: Tensor) -> Tensor:
+    """Phases `[..., H, W // 2 + 1]` as a real image has them: odd along the two columns that are their own mirror.
+
+    Without this, the inverse transform averages each coefficient there with its conjugate partner, which
+    changes the magnitude that the method promises to keep.
+    """
+    mirrored = phase.flip(-2).roll(1, -2)
+    own = torch.zeros(phase.shape[-1], dtype=torch.bool, device=phase.device)
+    own[0] = own[-1] = True
+    return torch.where(own, phase - mirrored, phase)
 
 
 def load(name: str = "maco", *, image_size: int = 224) -> Generator:

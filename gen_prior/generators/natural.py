@@ -28,12 +28,12 @@ def magnitude(size: int) -> Tensor:
     spectrum = _statistics()["magnitude"].float()
     full = spectrum.shape[-2]
     if size == full:
-        return spectrum
+        return spectrum.clone()
     # Orthonormal magnitudes at the same cycles per image grow with the side; beyond the table they fall as 1/f.
     rows = torch.fft.fftfreq(size) * size
     columns = torch.arange(size // 2 + 1, dtype=torch.float32)
-    radius = torch.sqrt(rows[:, None].square() + columns.square())
-    shrink = torch.clamp((full // 2 - 1) / radius.clamp_min(1e-6), max=1.0)
+    furthest = torch.maximum(rows[:, None].abs(), columns)
+    shrink = torch.clamp((full // 2 - 1) / furthest.clamp_min(1e-6), max=1.0)
     shifted = torch.fft.fftshift(spectrum, dim=1)
     y = (rows[:, None] * shrink + full // 2) / (full - 1) * 2 - 1
     x = (columns * shrink) / (full // 2) * 2 - 1
