@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gen_prior import hub
 from gen_prior.errors import ImageError, OptionError, OutputError
 from gen_prior.files import read_image
-from gen_prior.generators.base import Generator
+from gen_prior.hub import cache_folder, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.provenance import Provenance
+
+if TYPE_CHECKING:
+    from gen_prior.generators.base import Generator
 
 FILE = "statistics.safetensors"
 LARGEST_COVARIANCE = 8192
@@ -142,7 +144,7 @@ def statistics_path(provenance: Provenance) -> Path:
     if prefix == "local-dir":
         return Path(rest).expanduser() / FILE
     digest = hashlib.sha256(" ".join(sorted(provenance.sha256.values())).encode()).hexdigest()
-    return hub.cache_folder() / "statistics" / f"{digest[:32]}.safetensors"
+    return cache_folder() / "statistics" / f"{digest[:32]}.safetensors"
 
 
 def save(statistics: Statistics, generator: Generator) -> Path:
@@ -151,23 +153,23 @@ def save(statistics: Statistics, generator: Generator) -> Path:
     tensors = {name: value for name, value in statistics._asdict().items() if isinstance(value, Tensor)}
     metadata = {"format": "gen-prior/statistics-1", "generator": generator.name, "images": str(statistics.images)}
     try:
-        hub.save_safetensors(path, tensors, metadata)
+        save_safetensors(path, tensors, metadata)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 
-def find(provenance: Provenance, shape: tuple[int, ...] | None = None) -> Statistics | None:
+def find_statistics(provenance: Provenance, shape: tuple[int, ...] | None = None) -> Statistics | None:
     """The statistics kept for these weights, or None; of codes of `shape` where given."""
     path = statistics_path(provenance)
     if not provenance.sha256 or not path.is_file():
         return None
-    tensors = hub.read_tensors(path)
+    tensors = read_tensors(path)
     if shape is not None and tuple(tensors["mean"].shape) != shape:
         return None
-    images = int(hub.read_file_metadata(path)["images"])
+    images = int(read_file_metadata(path)["images"])
     mean, std, low, high = (tensors[name] for name in ("mean", "std", "minimum", "maximum"))
     return Statistics(images, mean, std, low, high, tensors.get("covariance"))
 
 
-__all__ = ["Accumulator", "Statistics", "calibrate", "find", "image_files", "save", "statistics_path"]
+__all__ = ["Accumulator", "Statistics", "calibrate", "find_statistics", "image_files", "save", "statistics_path"]

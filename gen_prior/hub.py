@@ -46,7 +46,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RETRY_WAITS = (1.0, 2.0, 4.0)
 """Seconds between attempts at a file that the server answers with 5xx; 429 is waited for by the client itself."""
-LARGEST_NUMBER, MOST_LAYERS, LARGEST_CONFIG = 2**20, 512, 4 * 2**20
+LARGEST_NUMBER, MOST_LAYERS, LARGEST_CONFIG = 2**20, 512, 64 * 2**20
 
 
 class RepoSpec(NamedTuple):
@@ -103,19 +103,26 @@ class Files:
 
         Raises `DownloadError` where none can be had, `WeightsError` for a wrong hash.
         """
-        path = self.find(*names)
-        if path is None:
-            message = f"{self._title()} has no {' or '.join(names)}"
-            raise DownloadError(message, fix="check the name and the revision") if self._repo else WeightsError(message)
-        return path
+        return self._get(names)[1]
 
     def find(self, *names: str) -> Path | None:
         """As `get`, or None where none of `names` exists."""
+        found = self._find(names)
+        return found[1] if found is not None else None
+
+    def _get(self, names: tuple[str, ...]) -> tuple[str, Path]:
+        found = self._find(names)
+        if found is None:
+            message = f"{self._title()} has no {' or '.join(names)}"
+            raise DownloadError(message, fix="check the name and the revision") if self._repo else WeightsError(message)
+        return found
+
+    def _find(self, names: tuple[str, ...]) -> tuple[str, Path] | None:
         if self._folder is not None:
             for name in names:
                 if (self._folder / name).is_file():
                     self.sha256[name] = file_sha256(self._folder / name)
-                    return self._folder / name
+                    return name, self._folder / name
             return None
         assert self._repo is not None
         absent: LocalEntryNotFoundError | None = None
@@ -128,7 +135,7 @@ class Files:
                 continue
             if path is not None:
                 self._check(path, name)
-                return path
+                return name, path
         if absent is not None:
             raise self._download_error(absent, names) from absent
         return None
@@ -149,10 +156,9 @@ class Files:
 
     def weights(self, *names: str) -> Path:
         """A safetensors file with the tensors of the first of `names` that exists: itself, or its conversion."""
-        path = self.get(*names)
-        if path.suffix == ".safetensors":
+        name, path = self._get(names)
+        if name.endswith(".safetensors"):
             return path
-        name = next(name for name in names if path.as_posix().endswith(name))
         return convert(path, self.sha256[name], f"{self.source}/{name}", self.revision)
 
     @contextmanager
@@ -177,14 +183,20 @@ class Files:
         assert self._repo is not None
         repo, revision = self._repo.repo, self.revision or self._repo.revision or "main"
         cached = try_to_load_from_cache(repo, name, revision=revision)
-        if isinstance(cached, str) and COMMIT.fullmatch(revision):
-            self._pin(cached, name)
-            return Path(cached)
+        known_absent = cached is not None and not isinstance(cached, str)
+        if COMMIT.fullmatch(revision):
+            if isinstance(cached, str):
+                self._pin(cached, name)
+                return Path(cached)
+            if known_absent:
+                return None
         for wait in (*RETRY_WAITS, None):
             try:
                 found = hf_hub_download(repo, name, revision=revision, local_files_only=offline)
                 break
             except LocalEntryNotFoundError:
+                if known_absent:
+                    return None
                 raise
             except RevisionNotFoundError as error:
                 raise self._download_error(error, (name,)) from error

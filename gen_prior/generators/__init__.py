@@ -9,7 +9,18 @@ import torch
 
 from gen_prior.devices import resolve_device
 from gen_prior.errors import OptionError, UnknownNameError
-from gen_prior.generators import dgn, fourier, maco, pixel
+from gen_prior.generators import (
+    biggan,
+    consistency,
+    dcgan,
+    deepsim,
+    dgn,
+    diffusers_family,
+    formats,
+    fourier,
+    maco,
+    pixel,
+)
 from gen_prior.generators.base import CodePrior, Generator, Provenance
 
 Loader = Callable[..., Generator]
@@ -20,11 +31,27 @@ NAMED: dict[str, Loader] = {
     "pixel-raw": pixel.load_raw,
     "fourier": fourier.load,
     "maco": maco.load,
+    "deepsim-fc6": deepsim.load,
+    "deepsim-fc6-eucl": deepsim.load,
+    "deepsim-fc7": deepsim.load,
+    "deepsim-fc8": deepsim.load,
+    "deepsim-pool5": deepsim.load,
+    "deepsim-conv4": deepsim.load,
+    "deepsim-conv3": deepsim.load,
+    "deepsim-norm2": deepsim.load,
+    "deepsim-norm1": deepsim.load,
+    "biggan-deep-128": biggan.load,
+    "biggan-deep-256": biggan.load,
+    "biggan-deep-512": biggan.load,
 }
 """Name -> `load(name, **options)`."""
 
 PREFIXED: dict[str, Loader] = {
-    "local-dir": dgn.load_folder,
+    "local-dir": formats.load_folder,
+    "hf-hub": formats.load_hub,
+    "dcgan": dcgan.load,
+    "diffusers": diffusers_family.load,
+    "consistency": consistency.load,
 }
 """Source prefix -> `load(rest, **options)`, where the spec is `prefix:rest`."""
 
@@ -32,8 +59,9 @@ PREFIXED: dict[str, Loader] = {
 def load_generator(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Generator:
     """The generator called `spec`, frozen, on `device`.
 
-    `spec` is a name (`dgn-lite0`, `fourier`) or `prefix:rest` (`local-dir:DIR`). Raises `UnknownNameError` for
-    an unknown name, `OptionError` for an option that the family does not take, `WeightsError` for bad weights.
+    `spec` is a name (`dgn-lite0`, `biggan-deep-128`) or `prefix:rest` (`local-dir:DIR`, `hf-hub:org/name@revision`,
+    `diffusers:org/name`); a source is never guessed. Raises `UnknownNameError` for an unknown name, `OptionError` for
+    an option that the family does not take, `WeightsError` or `DownloadError` for weights that cannot be had.
     """
     prefix, colon, rest = spec.partition(":")
     if spec in NAMED:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior import hub
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
+from gen_prior.hub import Files, check_shapes, fill, on_meta, read_shapes, read_tensors
 from gen_prior.labels import imagenet
 from gen_prior.recipes import Recipe
 from gen_prior.weights import registry
@@ -310,25 +310,23 @@ class Held(nn.Module):
 def load(name: str, *, revision: str | None = None, **options: Any) -> Generator:
     """The generator `name` ("biggan-deep-128", ...) from the Hub, on the CPU. Options as of `assemble`."""
     entry = registry.find(name)
-    files = hub.Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
+    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
     return from_files(files, name=name, **options)
 
 
-def from_files(files: hub.Files, *, name: str, **options: Any) -> Generator:
+def from_files(files: Files, *, name: str, **options: Any) -> Generator:
     """The generator in a repository or folder of this format: `config.json` and the weights."""
     with files.loading():
         config = read_config(files.json("config.json"), f"{files.source}/config.json")
         path = files.weights("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
-        hub.check_shapes(
-            published_shapes(config), hub.read_shapes(path), f"{files.source}/{path.name}", "this BigGAN-deep"
-        )
-        return assemble(config, hub.read_tensors(path), files, name=name, **options)
+        check_shapes(published_shapes(config), read_shapes(path), f"{files.source}/{path.name}", "this BigGAN-deep")
+        return assemble(config, read_tensors(path), files, name=name, **options)
 
 
 def assemble(
     config: Config,
     published: dict[str, Tensor],
-    files: hub.Files,
+    files: Files,
     *,
     name: str,
     truncation: float = 0.5,
@@ -357,8 +355,8 @@ def assemble(
         raise OptionError("optimise='noise' holds the class, so it needs one", fix="pass class_label=...")
     embeddings = published.pop("embeddings.weight").float().T.contiguous()
     label = None if class_label is None else class_index(class_label, config.classes)
-    network = hub.on_meta(lambda: BigGAN(config), files.source)
-    hub.fill(network, prepare(published, config, truncation), files.source, "BigGAN-deep")
+    network = on_meta(lambda: BigGAN(config), files.source)
+    fill(network, prepare(published, config, truncation), files.source, "BigGAN-deep")
     assert isinstance(network, BigGAN)
     centre, spread = embeddings.mean(0), embeddings.std(0, unbiased=False)
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gen_prior import hub
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
+from gen_prior.hub import Files, fill, on_meta, read_tensors
 from gen_prior.recipes import Recipe
 
 PAPER = "Radford et al. 2016, DCGAN, arXiv 1511.06434"
@@ -156,24 +156,24 @@ def load(where: str, *, revision: str | None = None, file: str | None = None, **
     path = Path(where).expanduser()
     names: tuple[str, ...]
     if path.is_file():
-        files, names = hub.Files.from_folder(path.parent), (path.name,)
+        files, names = Files.from_folder(path.parent), (path.name,)
     else:
         here = path.is_dir() or where.startswith((".", "/", "~"))
-        files = hub.Files.from_folder(path) if here else hub.Files.from_hub(where, revision=revision)
+        files = Files.from_folder(path) if here else Files.from_hub(where, revision=revision)
         names = (file,) if file is not None else CANDIDATES
     return from_files(files, *names, name=f"dcgan:{where}", **options)
 
 
-def from_files(files: hub.Files, *names: str, name: str, **options: int | None) -> Generator:
+def from_files(files: Files, *names: str, name: str, **options: int | None) -> Generator:
     """The generator in the first of `names` (the usual ones without) that `files` has."""
     with files.loading():
         path = files.weights(*(names or CANDIDATES))
-        return assemble(hub.read_tensors(path), files, name=name, **options)
+        return assemble(read_tensors(path), files, name=name, **options)
 
 
 def assemble(
     tensors: dict[str, Tensor],
-    files: hub.Files,
+    files: Files,
     *,
     name: str,
     class_label: int | None = None,
@@ -199,8 +199,8 @@ def assemble(
         )
     held = table[class_label] if class_label is not None else torch.zeros(0)
     free = layout.latent - len(held)
-    network = hub.on_meta(lambda: DCGAN(layout.layers, torch.zeros(len(held))), files.source)
-    hub.fill(network, fold(tensors, layout.layers) | {"held": held}, files.source, "this DCGAN")
+    network = on_meta(lambda: DCGAN(layout.layers, torch.zeros(len(held))), files.source)
+    fill(network, fold(tensors, layout.layers) | {"held": held}, files.source, "this DCGAN")
     mean, std = torch.zeros(free), torch.ones(free)
     if class_label is None and len(table):
         mean[-table.shape[1] :], std[-table.shape[1] :] = table.mean(0), table.std(0).clamp_min(1e-3)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior import calibration, hub
+from gen_prior.calibration import find_statistics
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
+from gen_prior.hub import Files, fill, on_meta, read_tensors
 from gen_prior.recipes import Recipe
 from gen_prior.weights import registry
 
@@ -192,8 +193,8 @@ def build(name: str, published: dict[str, Tensor], file: str) -> UpconvNetwork:
     """
     variant = VARIANTS[name]
     tensors = {f"layers.{plain_key(key)}": value.float() for key, value in published.items()}
-    network = hub.on_meta(lambda: UpconvNetwork(variant), file)
-    hub.fill(network, tensors, file, name)
+    network = on_meta(lambda: UpconvNetwork(variant), file)
+    fill(network, tensors, file, name)
     last = network.get_submodule(f"layers.{variant.layers[-1].name}")
     assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
     assert last.bias is not None
@@ -213,14 +214,14 @@ def load(name: str, *, revision: str | None = None, crop: int | None = ENCODER_S
     of it; 227 is what CaffeNet takes. Raises `DownloadError`, `WeightsError`, `OptionError`.
     """
     entry = registry.find(name)
-    files = hub.Files.from_hub(entry.repo, revision=revision or entry.revision, sha256=entry.sha256)
+    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
     with files.loading():
         path = files.weights(*entry.files)
-        return assemble(name, hub.read_tensors(path), files, name=name, crop=crop)
+        return assemble(name, read_tensors(path), files, name=name, crop=crop)
 
 
 def assemble(
-    variant_name: str, published: dict[str, Tensor], files: hub.Files, *, name: str, crop: int | None = ENCODER_SIDE
+    variant_name: str, published: dict[str, Tensor], files: Files, *, name: str, crop: int | None = ENCODER_SIDE
 ) -> Generator:
     """The generator from published tensors that `files` recorded; what `load` and the recognised formats share."""
     variant = VARIANTS[variant_name]
@@ -229,7 +230,7 @@ def assemble(
     network = build(variant_name, published, files.source)
     entry = registry.find(variant_name)
     provenance = files.provenance(licence=entry.licence, paper=entry.paper)
-    statistics = calibration.find(provenance)
+    statistics = find_statistics(provenance)
     bound = FALLBACK_BOUND.get(variant.encoder_layer, 30.0)
     signed = variant.encoder_layer == "fc8"
     return Generator(

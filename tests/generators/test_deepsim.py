@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gen_prior import calibration
+from gen_prior.calibration import Accumulator, save
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators import deepsim
 from gen_prior.generators.base import Generator
@@ -173,11 +173,11 @@ def test_calibrated_bounds_are_mean_and_three_deviations(tmp_path: Path, monkeyp
     files = Files("hf-hub:someone/somewhere", repo=None, folder=None, known={})
     files.sha256["upconvGAN_norm1.pt"] = "0" * 64
     before = deepsim.assemble(name, dict(state), files, name=name)
-    accumulator = calibration.Accumulator(before.code_shape)
+    accumulator = Accumulator(before.code_shape)
     codes = torch.rand(6, *before.code_shape)
     accumulator.add(codes[:4])
     accumulator.add(codes[4:])
-    calibration.save(accumulator.result(), before)
+    save(accumulator.result(), before)
     after = deepsim.assemble(name, dict(state), files, name=name)
     limit = codes.mean(0) + 3 * codes.std(0)
     torch.testing.assert_close(after.prior.project(torch.full((1, *codes.shape[1:]), 1e3))[0], limit)

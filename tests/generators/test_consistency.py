@@ -1,0 +1,139 @@
+"""Consistency models: equal to diffusers' ConsistencyModelPipeline with one step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch import Tensor
+
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators import consistency
+from gen_prior.generators.base import Generator
+from gen_prior.hub import Files
+from gen_prior.regularisers import build_regulariser
+
+library: Any = diffusers  # its constructors are not typed
+NUMBERS = 3 * 16 * 16
+
+
+def pipeline(classes: int | None) -> Any:
+    torch.manual_seed(13)
+    unet = library.UNet2DModel(
+        sample_size=16,
+        block_out_channels=(16, 16),
+        layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=8,
+        num_class_embeds=classes,
+        resnet_time_scale_shift="scale_shift",
+    )
+    return library.ConsistencyModelPipeline(unet.eval(), library.CMStochasticIterativeScheduler())
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    return pipeline(10)
+
+
+@pytest.fixture(scope="module")
+def folder(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("consistency")
+    reference.save_pretrained(path)
+    return path
+
+
+def load(folder: Path, **options: Any) -> Generator:
+    return consistency.from_files(Files.from_folder(folder), name="x", **options)
+
+
+def published(pipe: Any, noise: Tensor, label: int | None) -> Tensor:
+    pipe.set_progress_bar_config(disable=True)
+    images = [
+        pipe(latents=one[None].view(1, 3, 16, 16), class_labels=label, output_type="pt", num_inference_steps=1).images
+        for one in noise
+    ]
+    return torch.cat(images)
+
+
+@torch.no_grad()
+def test_equal_to_the_published_pipeline(reference: Any, folder: Path) -> None:
+    noise = torch.randn(2, NUMBERS, generator=torch.Generator().manual_seed(14))
+    expected = published(reference, noise, 4)
+    held = load(folder, class_label=4)
+    assert held.code_shape == (NUMBERS,)
+    assert held.image_shape() == (16, 16)
+    assert expected.std() > 0.05
+    torch.testing.assert_close(held(noise), expected, atol=2e-6, rtol=0)
+    both = load(folder)
+    embedding = reference.unet.class_embedding.weight[4].expand(2, -1)
+    torch.testing.assert_close(both(torch.cat([noise, embedding], 1)), expected, atol=2e-6, rtol=0)
+    started = load(folder, class_label=4, optimise="both").initial_code(0)
+    torch.testing.assert_close(started[NUMBERS:], embedding[0])
+
+
+@torch.no_grad()
+def test_without_classes(tmp_path: Path) -> None:
+    pipe = pipeline(None)
+    pipe.save_pretrained(tmp_path)
+    noise = torch.randn(1, NUMBERS)
+    torch.testing.assert_close(load(tmp_path)(noise), published(pipe, noise, None), atol=2e-6, rtol=0)
+    with pytest.raises(OptionError, match="has no classes"):
+        load(tmp_path, class_label=1)
+
+
+def test_gradient_flows_through_the_step(folder: Path) -> None:
+    generator = load(folder)
+    code = generator.initial_code(0)[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(generator(code).square().sum(), code)
+    assert torch.isfinite(gradient).all()
+    assert gradient[:, :NUMBERS].abs().max() > 0
+    assert gradient[:, NUMBERS:].abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"optimise": "noise"}, "class_label"), ({"optimise": "all"}, "noise, both"), ({"class_label": 10}, "0 to 9")],
+)
+def test_options_are_checked(folder: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        load(folder, **options)
+
+
+@pytest.mark.parametrize("change", [{"sigma_max": 0.001}, {"sigma_data": "x"}, {"_class_name": "DDIMScheduler"}])
+def test_other_schedulers_are_refused(folder: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "unet").symlink_to(folder / "unet")
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | change))
+    with pytest.raises(WeightsError, match="scheduler_config"):
+        load(tmp_path)
+
+
+def test_recipe_is_renos() -> None:
+    recipe = consistency.recipe(NUMBERS)
+    assert (recipe.steps, recipe.optimiser, recipe.rate, recipe.gradient_limit) == (50, "sgd", 5.0, 0.1)
+    assert recipe.keep == "best"
+
+
+def test_noise_length_is_least_at_the_likeliest_and_finite_at_zero() -> None:
+    penalty = build_regulariser("noise_length", {"weight": 1.0, "numbers": 100})
+    direction = torch.nn.functional.normalize(torch.randn(1, 100), dim=1)
+    lengths = torch.tensor([0.0, 1e-3, 1.0, 9.0, 99**0.5, 11.0, 30.0])
+    codes = torch.cat([lengths[:, None] * direction, torch.full((7, 5), 1e6)], 1).requires_grad_()
+    values = penalty(codes, codes)
+    (gradient,) = torch.autograd.grad(values.sum(), codes)
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(gradient).all()
+    assert values.min() == values[4]
+    assert abs(float(values[4].detach())) < 1e-4
+    assert (values.diff()[:4] < 0).all()
+    assert (values.diff()[4:] > 0).all()
+    exact = 0.5 * lengths[2:] ** 2 - 99 * lengths[2:].log()
+    torch.testing.assert_close(values[2:].detach() - values[4].detach(), exact - exact[2], atol=1e-3, rtol=1e-4)

@@ -1,0 +1,182 @@
+"""Autoencoders of diffusers: equal to diffusers' own decode on random weights of each class's own config."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from torch import Tensor
+
+from gen_prior.errors import MissingExtraError, OptionError, WeightsError
+from gen_prior.generators import diffusers_family
+from gen_prior.generators.base import Generator
+from gen_prior.hub import Files
+
+library: Any = diffusers  # its constructors are not typed
+BUILD: dict[str, Callable[[], Any]] = {
+    "tiny": lambda: library.AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+        latent_channels=16,
+        scaling_factor=1.3,
+        shift_factor=0.1,
+    ),
+    "kl": lambda: library.AutoencoderKL(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        shift_factor=0.2,
+    ),
+    "vq": lambda: library.VQModel(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        num_vq_embeddings=32,
+    ),
+    "rae": lambda: library.AutoencoderRAE(
+        encoder_hidden_size=64,
+        encoder_num_hidden_layers=1,
+        encoder_input_size=56,
+        decoder_hidden_size=32,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=48,
+        latents_mean=torch.randn(64, 4, 4).tolist(),
+        latents_std=(torch.rand(64, 4, 4) + 0.5).tolist(),
+    ),
+}
+SHAPES = {"tiny": (16, 8, 8), "kl": (4, 16, 16), "vq": (3, 16, 16), "rae": (64, 4, 4)}
+
+
+def own_decode(kind: str, network: Any, codes: Tensor) -> Tensor:
+    """What a user of diffusers would write, per class; images in [0, 1]."""
+    if kind == "rae":
+        image = network.decode(codes).sample
+    elif kind in ("tiny", "kl"):
+        image = network.decode(codes / network.config.scaling_factor + network.config.shift_factor).sample / 2 + 0.5
+    else:
+        image = network.decode(codes / network.config.scaling_factor).sample / 2 + 0.5
+    clamped: Tensor = image.clamp(0, 1)
+    return clamped
+
+
+@pytest.fixture(scope="module", params=BUILD)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def network(kind: str) -> Any:
+    torch.manual_seed(10)
+    return BUILD[kind]().eval()
+
+
+@pytest.fixture(scope="module")
+def folder(kind: str, network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout that diffusers itself writes."""
+    path = tmp_path_factory.mktemp(kind)
+    network.save_pretrained(path)
+    return path
+
+
+def load(folder: Path, **options: Any) -> Generator:
+    return diffusers_family.from_files(Files.from_folder(folder), name="x", **options)
+
+
+@torch.no_grad()
+def test_equal_to_its_own_decode(kind: str, network: Any, folder: Path) -> None:
+    generator = load(folder, **({} if kind == "rae" else {"image_size": 64}))
+    codes = torch.randn(2, *SHAPES[kind], generator=torch.Generator().manual_seed(11))
+    expected = own_decode(kind, network, codes)
+    assert generator.code_shape == SHAPES[kind]
+    assert generator.image_shape() == (64, 64)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(generator(codes), expected, atol=1e-6, rtol=0)
+
+
+def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load(folder)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_gradient_reaches_the_code(kind: str, folder: Path) -> None:
+    generator = load(folder, **({} if kind == "rae" else {"image_size": 64}))
+    code = generator.initial_code(0)[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(generator(code).square().sum(), code)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 0
+
+
+@torch.no_grad()
+def test_encode_is_the_inverse_of_the_scaling(kind: str, network: Any, folder: Path) -> None:
+    generator = load(folder, **({} if kind == "rae" else {"image_size": 64}))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(12))
+    config = network.config
+    if kind == "rae":
+        expected = network.encode(images).latent
+    elif kind == "kl":
+        expected = (network.encode(images * 2 - 1).latent_dist.mode() - config.shift_factor) * config.scaling_factor
+    else:
+        shift = getattr(config, "shift_factor", 0.0)
+        expected = (network.encode(images * 2 - 1).latents - shift) * config.scaling_factor
+    torch.testing.assert_close(generator.encode(images), expected, atol=1e-5, rtol=1e-4)
+    assert generator.encode(torch.rand(1, 3, 48, 40)).shape[1:] == SHAPES[kind]
+
+
+def test_unquantised_codes(folder: Path, kind: str, network: Any) -> None:
+    if kind != "vq":
+        with pytest.raises(OptionError):
+            load(folder, image_size=65)
+        return
+    codes = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        latents = codes / network.config.scaling_factor
+        expected = network.decode(latents, force_not_quantize=True).sample / 2 + 0.5
+        free = load(folder, image_size=64, quantise=False)(codes)
+    torch.testing.assert_close(free, expected.clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_other_classes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKLWan"}))
+    with pytest.raises(
+        WeightsError, match=r"AutoencoderKLWan.*AutoencoderTiny, AutoencoderKL, VQModel, AutoencoderRAE"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latent_channels": 10**9},
+        {"latent_channels": 2**20},
+        {"decoder_num_hidden_layers": 10**6, "num_decoder_blocks": [10**6]},
+        {"act_fn": "system('true')"},
+        {"block_out_channels": "wide", "decoder_block_out_channels": "wide", "encoder_hidden_size": "wide"},
+        {"patch_size": -1, "block_out_channels": [7, 7, 7], "decoder_block_out_channels": [7]},
+    ],
+)
+def test_impossible_configurations_are_refused(folder: Path, tmp_path: Path, change: dict[str, Any], kind: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    known = {key: value for key, value in change.items() if key in config}
+    if not known:
+        known = {"_class_name": "Nothing"}
+    (tmp_path / "config.json").write_text(json.dumps(config | known))
+    (tmp_path / "diffusion_pytorch_model.safetensors").symlink_to(folder / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(WeightsError):
+        load(tmp_path)
+
+
+def test_without_diffusers_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'gen-prior\[diffusers\]'"):
+        load(folder)
