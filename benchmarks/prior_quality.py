@@ -1,0 +1,168 @@
+"""Quality of the embedded prior beside the pixel-space modes: a held-out judge, Fréchet distance, diversity.
+
+    python benchmarks/prior_quality.py --photographs DIR --tiny DIR --classes 200 --seeds 2
+
+`--photographs`: full-size ImageNet photographs, one per class, named `n01440764_*.JPEG`, the natural reference
+of the Fréchet distance. `--tiny`: Tiny ImageNet (`train/WNID/images/*.JPEG`): its 200 classes are the seen ones,
+and pairs of its photographs give the diversity of real images of one class.
+All methods: the same classes and seeds, 128 classifier evaluations an image, source lite0, judge lite2.
+Each method's verdicts are kept as it goes in `--work`; a second call goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import gen_prior as gp
+from gen_prior.files import read_image, write_json
+from gen_prior.labels import imagenet
+from gen_prior.metrics import bootstrap_interval, diversity, frechet_distance, logits_and_features
+
+METHODS = ("dgn-lite0", "fourier", "maco", "pixel", "pixel-raw")
+EVALUATIONS = 128
+CHUNK = 8
+SELECTION_SEED = 1
+
+
+def selected_classes(tiny: Path, count: int) -> dict[str, list[int]]:
+    """`count` classes that the prior's training photographs belong to, and `count` others; drawn with a fixed seed."""
+    known = set((tiny / "wnids.txt").read_text().split())
+    labels = imagenet().entries
+    groups = {
+        "seen": [label.index for label in labels if label.wordnet_id in known],
+        "unseen": [label.index for label in labels if label.wordnet_id not in known],
+    }
+    source = torch.Generator().manual_seed(SELECTION_SEED)
+    return {
+        name: sorted(members[i] for i in torch.randperm(len(members), generator=source)[:count].tolist())
+        for name, members in groups.items()
+    }
+
+
+def verdicts(
+    method: str, classes: list[int], seeds: int, judge: gp.Classifier, source: gp.Classifier, work: Path, precision: str
+) -> dict[str, Tensor]:
+    """Judge's logits `[N, K]` and features `[N, D]`, source activations `[N]`; items are classes x seeds."""
+    generator = gp.load_generator(method, device=source.device)
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, len(classes), CHUNK):
+        chunk = classes[start : start + CHUNK]
+        done = work / f"{method}-{'_'.join(map(str, chunk))}-{seeds}.pt"
+        if not done.exists():
+            began = time.perf_counter()
+            result = gp.synthesize(
+                source, [str(index) for index in chunk], generator, seeds=seeds, steps=EVALUATIONS, precision=precision
+            )
+            logits, features = logits_and_features(judge, result.images.flatten(0, 1))
+            part = {
+                "logits": logits,
+                "features": features,
+                "activations": result.activations.flatten(),
+                "seconds": torch.tensor([time.perf_counter() - began]),
+            }
+            result.save(work / "images" / method)
+            partial = done.with_suffix(".partial")
+            torch.save(part, partial)
+            partial.replace(done)
+        parts.append(torch.load(done, weights_only=True))
+        print(f"{method}: {start + len(chunk)} of {len(classes)} classes", file=sys.stderr)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def photograph_features(paths: list[Path], judge: gp.Classifier) -> Tensor:
+    """Judge's features of photographs, `[N, D]`, their centre squares at the judge's own size."""
+    squares = []
+    for path in paths:
+        image = read_image(path)
+        side = min(image.shape[-2:])
+        top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
+        squares.append(judge.resize(image[None, :, top : top + side, left : left + side]))
+    return logits_and_features(judge, torch.cat(squares))[1]
+
+
+def pair_diversity(tiny: Path, classes: list[int], seeds: int, judge: gp.Classifier) -> list[float]:
+    """Of `seeds` photographs of each class, the same measure as of synthesised images over seeds."""
+    values = []
+    for index in classes:
+        folder = tiny / "train" / str(imagenet().entries[index].wordnet_id) / "images"
+        spread = diversity(photograph_features(sorted(folder.glob("*.JPEG"))[:seeds], judge))
+        if spread is not None:
+            values.append(spread)
+    return values
+
+
+def summary(found: dict[str, Tensor], classes: list[int], seeds: int) -> dict[str, Any]:
+    """Top-1 and top-5 of the judge with bootstrap intervals, activation, diversity over seeds."""
+    wanted = torch.tensor(classes).repeat_interleave(seeds)
+    top = found["logits"].topk(5, 1).indices
+    first, five = (top[:, 0] == wanted).double(), (top == wanted[:, None]).any(1).double()
+    spread = [value for part in found["features"].split(seeds) if (value := diversity(part)) is not None]
+    return {
+        "images": len(wanted),
+        "judge_top1": float(first.mean()),
+        "judge_top1_interval": list(bootstrap_interval(first.tolist(), statistic="mean")),
+        "judge_top5": float(five.mean()),
+        "source_activation": float(found["activations"].mean()),
+        "diversity": mean_or_none(spread),
+        "seconds": float(found["seconds"].sum()),
+    }
+
+
+def mean_or_none(values: list[float]) -> float | None:
+    """Their mean; None where there are none."""
+    return sum(values) / len(values) if values else None
+
+
+def main() -> None:
+    """Run the protocol and write its numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, required=True)
+    parser.add_argument("--tiny", type=Path, required=True)
+    parser.add_argument("--classes", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--work", type=Path, default=Path("prior-quality"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/prior_quality.json"))
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    source, judge = gp.load_classifier("efficientnet-lite0"), gp.load_classifier("efficientnet-lite2")
+    groups = selected_classes(options.tiny, options.classes)
+    natural = photograph_features(sorted(options.photographs.glob("n*.JPEG")), judge)
+    report: dict[str, Any] = {
+        "protocol": __doc__,
+        "classes": groups,
+        "seeds": options.seeds,
+        "evaluations": EVALUATIONS,
+        "precision": options.precision,
+        "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": platform.machine()},
+        "photographs": len(natural),
+        "photograph_diversity": mean_or_none(pair_diversity(options.tiny, groups["seen"], options.seeds, judge)),
+        "methods": {},
+    }
+    for method in options.methods:
+        row: dict[str, Any] = {}
+        features = []
+        for group, classes in groups.items():
+            found = verdicts(method, classes, options.seeds, judge, source, options.work, options.precision)
+            row[group] = summary(found, classes, options.seeds)
+            features.append(found["features"])
+        row["frechet_distance"] = frechet_distance(torch.cat(features), natural)
+        row["generator"] = gp.load_generator(method).describe()
+        row["recipe"] = gp.load_generator(method).recipe.to_dict()
+        report["methods"][method] = row
+        write_json(options.out, report)
+        print(json.dumps({method: row["seen"] | {"frechet": row["frechet_distance"]}}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
