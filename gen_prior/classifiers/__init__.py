@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from gen_prior.classifiers import efficientnet_lite
+from gen_prior.classifiers import caffenet, efficientnet_lite, local_folder, timm_family, torchvision_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import resolve_device
 from gen_prior.errors import OptionError, UnknownNameError
@@ -18,10 +19,15 @@ NAMED: dict[str, Loader] = {
     "efficientnet-lite0": efficientnet_lite.load,
     "efficientnet-lite1": efficientnet_lite.load,
     "efficientnet-lite2": efficientnet_lite.load,
+    "caffenet": caffenet.load,
 }
 """Name -> `load(name, **options)`."""
 
-PREFIXED: dict[str, Loader] = {}
+PREFIXED: dict[str, Loader] = {
+    "torchvision": torchvision_family.load,
+    "hf-hub": timm_family.load,
+    "local-dir": local_folder.load,
+}
 """Source prefix -> `load(rest, **options)`, where the spec is `prefix:rest`."""
 
 
@@ -39,7 +45,7 @@ def load_classifier(spec: str, *, device: str | torch.device = "auto", **options
         loader, argument = PREFIXED[prefix], rest
     else:
         known = [*NAMED, *(f"{name}:..." for name in PREFIXED)]
-        raise UnknownNameError("classifier", spec, known, fix="list them: gen-prior models")
+        raise UnknownNameError("classifier", spec, known, fix=_fix(spec))
     target = resolve_device(device)
     try:
         classifier = loader(argument, **options)
@@ -48,6 +54,15 @@ def load_classifier(spec: str, *, device: str | torch.device = "auto", **options
             raise
         raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
     return classifier.to(target)
+
+
+def _fix(spec: str) -> str:
+    """What to write instead of a name without its source."""
+    if spec in torchvision_family.names():
+        return f"name the source: torchvision:{spec} or hf-hub:timm/{spec}.TAG"
+    if re.fullmatch(r"\w+\.\w+", spec):
+        return f"name the source: hf-hub:timm/{spec}"
+    return "name the source (torchvision:NAME, hf-hub:timm/NAME, local-dir:DIR), or list them: gen-prior models"
 
 
 __all__ = ["NAMED", "PREFIXED", "Classifier", "load_classifier"]

@@ -80,11 +80,15 @@ class Classifier:
         return as_tensor(self.network(self.preprocess(images)))
 
     def resize(self, images: Tensor) -> Tensor:
-        """Images of any size -> `[B, 3, *input_size]`; those of that size pass untouched."""
+        """Images of any size -> `[B, 3, *input_size]`, in [0, 1]; those of that size pass untouched."""
         if tuple(images.shape[-2:]) == self.input_size:
             return images
         shrinking = images.shape[-1] > self.input_size[1] or images.shape[-2] > self.input_size[0]
-        return F.interpolate(images, self.input_size, mode=self.interpolation, align_corners=False, antialias=shrinking)
+        resized = F.interpolate(
+            images, self.input_size, mode=self.interpolation, align_corners=False, antialias=shrinking
+        )
+        # Bicubic overshoots at edges. The gradient passes as if unclamped, or saturated areas would be stuck.
+        return resized + (resized.detach().clamp(0, 1) - resized.detach())
 
     def normalise(self, images: Tensor) -> Tensor:
         """RGB `[B, 3, H, W]` in [0, 1] -> the network's own channels and range, without resizing."""
