@@ -4,7 +4,8 @@ from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import GenPriorError
 from gen_prior.generators import CodePrior, Generator, load_generator
 from gen_prior.objectives import Objective
-from gen_prior.recipes import PRESETS, Recipe, preset
+from gen_prior.presets import PRESETS, preset, preset_generator
+from gen_prior.recipes import Recipe
 from gen_prior.results import Result, load_result
 from gen_prior.synthesis import synthesize
 from gen_prior.targets import Target, parse_target
@@ -24,5 +25,6 @@ __all__ = [
     "load_result",
     "parse_target",
     "preset",
+    "preset_generator",
     "synthesize",
 ]

@@ -10,19 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import autocast
-from gen_prior.edits import Context, Edit, build_edit
-from gen_prior.generators.base import Generator
+from gen_prior.edits import Context, Edit, build_edit, build_gradient_edit
+from gen_prior.errors import OptionError
+from gen_prior.generators.base import CodePrior, Generator
 from gen_prior.objectives import Activations, Objective
 from gen_prior.optimisers import OPTIMISERS, State
 from gen_prior.randomness import Streams
-from gen_prior.recipes import Recipe, Specs, schedule
-from gen_prior.regularisers import Regulariser, build_regulariser
+from gen_prior.recipes import Recipe, schedule
+from gen_prior.regularisers import Regulariser, build_regulariser, checked_penalty
 from gen_prior.targets import Target
-from gen_prior.transforms import Transform, build_transform
+from gen_prior.transforms import Transform, as_transform, build_transform
 
 OK, DEAD, NON_FINITE, FLAT = "ok", "no gradient at the start", "non-finite gradient", "did not rise"
 
@@ -95,49 +96,65 @@ def optimise(
     items: Sequence[Item],
     recipe: Recipe,
     *,
-    transforms: Sequence[Transform] = (),
+    transforms: Sequence[Transform | Callable[[Tensor], Tensor]] = (),
     regularisers: Sequence[Regulariser] = (),
     edits: Sequence[Edit] = (),
     precision: str = "auto",
-    compile: bool = False,  # noqa: A002
+    compile: bool = False,
     progress: Progress | None = None,
     record: Record | None = None,
 ) -> Outcome:
     """Maximise each item's objective over its code by `recipe`; items do not influence each other.
 
     `transforms`, `regularisers` and `edits` are applied after those that the recipe names. Ends on the last
-    iterate (or the best one, by the recipe), evaluated without transforms and without code noise.
+    iterate (or the best one, by the recipe). The start and the end are measured in float32, without transforms
+    and without code noise.
+
+    Raises:
+        OptionError: the score does not depend on the code by anything that can be differentiated.
     """
     device = classifier.device
     batch = _Batch(items)
     streams = Streams([item.seed for item in items], device)
-    transforms = [*(build_transform(*spec) for spec in recipe.transforms), *transforms]
+    applied = [*(build_transform(*spec) for spec in recipe.transforms), *map(as_transform, transforms)]
     regularisers = [*_regularisers(recipe, generator), *regularisers]
     edits = [*(build_edit(*spec) for spec in recipe.edits), *edits]
-    draws = streams.uniform(recipe.steps, sum(transform.count for transform in transforms))
+    gradient_edits = [build_gradient_edit(*spec) for spec in recipe.gradient_edits]
+    draws = streams.uniform(recipe.steps, sum(transform.count for transform in applied))
     update, state = OPTIMISERS[recipe.optimiser](recipe), State()
     code = torch.stack([item.start for item in items]).to(device)
     history = torch.zeros(recipe.steps, len(items), device=device)
-    dead = torch.zeros(len(items), dtype=torch.bool, device=device)
-    broken = torch.zeros_like(dead)
+    broken = torch.zeros(len(items), dtype=torch.bool, device=device)
     best = torch.full((len(items),), -torch.inf, device=device)
     best_code = code
     with classifier.reading(batch.layers, stop_early=not compile) as reader:
-        if compile:
-            reader.network = torch.compile(reader.network)  # type: ignore[assignment]
+        plain = reader.network
+        fast: nn.Module = torch.compile(plain) if compile else plain  # type: ignore[assignment]
+        # A network gains from bf16; an image that is its own code would only lose digits.
+        generate_in = precision if generator.domain == "code" else "fp32"
 
-        def view(code: Tensor, draw: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-            """Image, scores and activations of codes, seen through one step's transforms (None: as they are)."""
+        def view(code: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Image, scores and activations of codes, seen through one step's transforms."""
+            with autocast(generate_in, device):
+                image = generator(code).float()
+            seen = classifier.resize(image)
+            inputs = classifier.preprocess(_transformed(seen, applied, draw))
             with autocast(precision, device):
-                image = generator(code)
-                seen = classifier.resize(image)
-                if draw is not None:
-                    seen = _transformed(seen, transforms, draw, streams)
-                activations = reader(classifier.preprocess(seen))
+                activations = reader(inputs.contiguous(memory_format=torch.channels_last))
             return image, *batch.evaluate(activations, image, code)
 
-        with torch.no_grad():
-            start_activations = view(code, None)[2]
+        def look(code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Image, scores and activations of codes as they are, in float32."""
+            reader.network = plain
+            image = generator(code).float()
+            measured = batch.evaluate(reader(classifier.preprocess(image)), image, code)
+            reader.network = fast
+            return image, *measured
+
+        code = code.requires_grad_()
+        _, score, start_activations = look(code)
+        dead = (_gradient(score, code) == 0).flatten(1).all(1)
+        start_activations = start_activations.detach()
         for step in range(recipe.steps):
             code = code.detach().requires_grad_()
             looked_at = code
@@ -147,12 +164,10 @@ def optimise(
             image, score, activation = view(looked_at, draws[step])
             loss = -score
             for regulariser in regularisers:
-                loss = loss + regulariser(image, code)
-            (gradient,) = torch.autograd.grad(loss.sum(), code)
+                loss = loss + checked_penalty(regulariser, image, code)
+            gradient = _gradient(loss, code)
             history[step] = activation.detach()
             finite = torch.isfinite(gradient).flatten(1).all(1) & torch.isfinite(loss.detach())
-            if step == 0:
-                dead = (gradient == 0).flatten(1).all(1)
             broken |= ~finite
             moving = _like(~broken, code)
             with torch.no_grad():
@@ -161,12 +176,14 @@ def optimise(
                     best = torch.where(better, score, best)
                     best_code = torch.where(_like(better, code), code, best_code)
                 gradient = torch.where(moving, gradient, 0.0)
-                moved = update(code, gradient, state, schedule(recipe, step), step) * recipe.shrink
-                context = Context(step, recipe.steps, schedule(recipe, step), gradient, generator.prior, streams)
+                rate = schedule(recipe, step)
+                context = Context(step, recipe.steps, rate, gradient, code.detach(), image.detach(), generator, streams)
+                for edit in gradient_edits:
+                    gradient = edit(gradient, context)
+                moved = update(code, gradient, state, rate, step)
                 for edit in edits:
                     moved = edit(moved, context)
-                if recipe.project:
-                    moved = generator.prior.project(moved, recipe.sigmas)
+                moved = _bounded(moved, generator.prior, recipe)
                 code = torch.where(moving, moved, code)
             if progress is not None:
                 progress(step + 1, recipe.steps, history[step])
@@ -176,7 +193,7 @@ def optimise(
             code = torch.where(_like(torch.isfinite(best), code), best_code, code)
         code = code.detach()
         with torch.no_grad():
-            images, _, activations = view(code, None)
+            images, _, activations = look(code)
     return Outcome(
         codes=code.cpu(),
         images=images.float().cpu(),
@@ -195,7 +212,52 @@ def _regularisers(recipe: Recipe, generator: Generator) -> list[Regulariser]:
     return built
 
 
-def _transformed(images: Tensor, transforms: Sequence[Transform], draw: Tensor, streams: Streams) -> Tensor:
+def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> int:
+    """Bytes that one item's forward pass keeps for its backward pass, in float32, without the weights."""
+    weights = {p.untyped_storage().data_ptr() for p in classifier.network.parameters()}
+    if isinstance(generator.module, nn.Module):
+        weights |= {p.untyped_storage().data_ptr() for p in generator.module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    layers = [*item.objective.layers, *([item.target.layer] if item.target is not None else [])]
+    code = item.start[None].to(classifier.device).requires_grad_()
+    with classifier.reading(layers) as reader, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        image = generator(code)
+        activations = reader(classifier.preprocess(image))  # held until the end, so that no address comes twice
+        kept_alive = item.objective(activations, image, code)
+    del kept_alive
+    return sum(kept.values())
+
+
+def _gradient(values: Tensor, code: Tensor) -> Tensor:
+    """Gradient of the sum of `values` `[B]` in the codes: each item's own, since no item sees another."""
+    if not values.requires_grad:
+        raise OptionError(
+            "the score has no gradient in the code: the generator, classifier or objective detaches it",
+            fix="compute it with differentiable PyTorch operations, outside torch.no_grad()",
+        )
+    gradient = torch.autograd.grad(values.sum(), code, allow_unused=True)[0]
+    return torch.zeros_like(code) if gradient is None else gradient
+
+
+def _bounded(code: Tensor, prior: CodePrior, recipe: Recipe) -> Tensor:
+    """Clip, then shrink (the order of Nguyen 2016); clip again, for bounds that do not hold zero."""
+    if recipe.project:
+        code = prior.project(code, recipe.sigmas)
+    if recipe.shrink != 1:
+        code = code * recipe.shrink
+        if recipe.project:
+            code = prior.project(code, recipe.sigmas)
+    return code
+
+
+def _transformed(images: Tensor, transforms: Sequence[Transform], draw: Tensor) -> Tensor:
     used = 0
     for transform in transforms:
         images = transform.apply(images, draw[:, used : used + transform.count])

@@ -1,7 +1,8 @@
-"""How a code is optimised: named, serialisable settings, and the published ones as presets."""
+"""How a code is optimised: named, serialisable settings. The published ones are in `gen_prior.presets`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -18,17 +19,21 @@ class Recipe:
 
     Attributes:
         steps: updates, each one forward and one backward pass of the classifier per item.
-        optimiser: "adam", "sgd" or "normalised" (step divided by the item's mean |gradient|, Nguyen 2016).
-        rate: step size at the start; it falls linearly to `final_rate` at the last step.
+        optimiser: "adam", "sgd", "normalised" (step divided by the item's mean |gradient|, Nguyen 2016) or
+            "progress" (step for which the loss would fall by `rate` if it were linear, Yosinski 2015).
+        rate: step size at the start; it falls linearly towards `final_rate`, which would be reached after the last
+            update.
+        gradient_limit: largest norm of an item's gradient, longer ones are shortened to it ("sgd" only).
         score: "activation" (the raw unit, before any softmax) or "log_probability" (class targets only).
         prior_weight: weight of the code prior's penalty in the loss.
-        shrink: factor on the code after every step (0.99 in Nguyen 2016).
+        shrink: factor on the code after every step and its clipping (0.99 in Nguyen 2016).
         project: clip codes to the prior's bounds after every step.
         sigmas: also clip to this many deviations from the prior's mean.
         code_noise: deviation, in the prior's deviations, of fresh noise on the code in every forward pass.
         transforms: applied in order between the image and the classifier, drawn per item and step.
         regularisers: penalties of the image or code, each with a "weight".
-        edits: changes made to the code after every step (blur, clipping of small norms), image modes only.
+        edits: changes made to the code after every step (blur, clipping of small norms, noise).
+        gradient_edits: changes made to the gradient before the update (smoothing, noise).
         keep: "last" iterate, or the "best" seen.
         domain: "image", "code" or "any": what kind of generator the recipe is meant for.
         source: the paper or measurement the settings come from.
@@ -39,6 +44,7 @@ class Recipe:
     rate: float = 0.1
     final_rate: float = 0.0
     momentum: float = 0.9
+    gradient_limit: float | None = None
     score: str = "activation"
     prior_weight: float = 0.0
     shrink: float = 1.0
@@ -48,13 +54,14 @@ class Recipe:
     transforms: Specs = ()
     regularisers: Specs = ()
     edits: Specs = ()
+    gradient_edits: Specs = ()
     keep: str = "last"
     domain: str = "any"
     source: str = ""
 
     def __post_init__(self) -> None:
         choices = {
-            "optimiser": ("adam", "sgd", "normalised"),
+            "optimiser": ("adam", "sgd", "normalised", "progress"),
             "score": ("activation", "log_probability"),
             "keep": ("last", "best"),
             "domain": ("image", "code", "any"),
@@ -62,10 +69,18 @@ class Recipe:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if self.steps < 1:
-            raise OptionError(f"steps must be at least 1, got {self.steps}")
-        if not self.rate > 0:
-            raise OptionError(f"rate must be positive, got {self.rate}")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise OptionError(f"steps must be a whole number, at least 1, got {self.steps!r}")
+        for name in ("rate", "final_rate", "momentum", "prior_weight", "shrink", "sigmas", "code_noise"):
+            value = getattr(self, name)
+            if value is None and name == "sigmas":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise OptionError(f"{name} must be a finite number, not negative, got {value!r}")
+        if self.rate == 0:
+            raise OptionError("rate must be positive, got 0")
+        if self.momentum >= 1:
+            raise OptionError(f"momentum must be below 1, got {self.momentum}")
 
     def with_options(self, **options: Any) -> Recipe:
         """A copy with some settings replaced. Raises `UnknownNameError` for a name that is no setting."""
@@ -84,7 +99,7 @@ class Recipe:
         """The recipe that `to_dict` described."""
         specs = {
             name: tuple((kind, dict(options)) for kind, options in values[name])
-            for name in ("transforms", "regularisers", "edits")
+            for name in ("transforms", "regularisers", "edits", "gradient_edits")
             if name in values
         }
         return cls(**{**values, **specs})
@@ -93,22 +108,3 @@ class Recipe:
 def schedule(recipe: Recipe, step: int) -> float:
     """Step size of update `step` (0-based): linear from `rate` towards `final_rate`."""
     return recipe.rate + (recipe.final_rate - recipe.rate) * step / recipe.steps
-
-
-PRESETS: dict[str, Recipe] = {
-    "dgnam2016": Recipe(
-        steps=200,
-        optimiser="normalised",
-        rate=2.0,
-        shrink=0.99,
-        domain="code",
-        source="Nguyen et al. 2016, arXiv 1605.09304: GoogLeNet setting (rate 8.0 for CaffeNet)",
-    ),
-}
-
-
-def preset(name: str) -> Recipe:
-    """The published settings called `name`. Raises `UnknownNameError` with close matches."""
-    if name not in PRESETS:
-        raise UnknownNameError("preset", name, PRESETS)
-    return PRESETS[name]

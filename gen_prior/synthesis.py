@@ -20,6 +20,7 @@ from gen_prior.errors import DeviceError, OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.loop import Item, Outcome, Progress, Record, bytes_per_item, optimise
 from gen_prior.objectives import Objective, activation, log_probability
+from gen_prior.presets import fitting_presets
 from gen_prior.randomness import MAX_SEED
 from gen_prior.recipes import Recipe
 from gen_prior.regularisers import Regulariser
@@ -173,7 +174,7 @@ def check_domain(recipe: Recipe, generator: Generator) -> None:
         raise OptionError(
             f"this recipe is meant for {kinds[recipe.domain]}, but {generator.name} is not one of them"
             + (f" ({recipe.source})" if recipe.source else ""),
-            fix="choose another preset, or leave it out for the generator's own recipe",
+            fix=f"take one of {', '.join(fitting_presets(generator.domain))}, or the generator's own recipe",
         )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gen_prior.errors import UnknownNameError
+from gen_prior.errors import OptionError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,11 @@ def affine(
 ) -> Transform:
     """Rotate up to +-`degrees`, scale within `scale`, shift up to `shift` of the side, perhaps mirror; one resampling.
 
-    Beyond the edge the image is reflected, so no border ever shows.
+    A scale above 1 enlarges. Beyond the edge the image is reflected, so no border ever shows. Raises
+    `OptionError` where the scales are not positive and in order.
     """
+    if not 0 < scale[0] <= scale[1]:
+        raise OptionError(f"scale must be two positive factors, the smaller first, got {tuple(scale)}")
 
     def apply(images: Tensor, draws: Tensor) -> Tensor:
         angle = (draws[:, 0] * 2 - 1) * math.radians(degrees)
@@ -65,7 +68,9 @@ def affine(
         dx, dy = (draws[:, 2] * 2 - 1) * 2 * shift, (draws[:, 3] * 2 - 1) * 2 * shift
         flip = torch.where(draws[:, 4] < 0.5, -1.0, 1.0) if mirror else torch.ones_like(angle)
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-        rows = torch.stack([torch.stack([cos * flip, -sin, dx], 1), torch.stack([sin * flip, cos, dy], 1)], 1)
+        aspect = images.shape[-1] / images.shape[-2]  # grid coordinates run from -1 to 1 along either side
+        across, down = torch.stack([cos * flip, -sin / aspect, dx], 1), torch.stack([sin * flip * aspect, cos, dy], 1)
+        rows = torch.stack([across, down], 1)
         grid = F.affine_grid(rows.to(images.dtype), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
@@ -100,6 +105,13 @@ def colour(brightness: float = 0.1, contrast: float = 0.1, saturation: float = 0
     return Transform(apply, 3)
 
 
+def pad(pixels: int = 12, value: float = 0.5) -> Transform:
+    """A border of `pixels` of one grey on every side, so that nothing settles at the edge (Olah et al. 2017)."""
+    if pixels < 0:
+        raise OptionError(f"pad needs pixels >= 0, got {pixels}")
+    return Transform(lambda images, draws: F.pad(images, [pixels] * 4, value=value), 0)
+
+
 def _roll(images: Tensor, shifts: Tensor) -> Tensor:
     """Each image shifted down and right by its own whole numbers of pixels `[B, 2]`, wrapping around."""
     batch, channels, height, width = images.shape
@@ -115,11 +127,22 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "affine": affine,
     "crop": crop,
     "colour": colour,
+    "pad": pad,
 }
 
 
+def as_transform(transform: Transform | Callable[[Tensor], Tensor]) -> Transform:
+    """A transform as it is; a plain function images -> images as one that draws nothing."""
+    if isinstance(transform, Transform):
+        return transform
+    return Transform(lambda images, draws: transform(images), 0)
+
+
 def build_transform(name: str, options: Mapping[str, Any]) -> Transform:
-    """The named transform with its options. Raises `UnknownNameError`."""
+    """The named transform with its options. Raises `UnknownNameError`; `OptionError` for options it does not take."""
     if name not in TRANSFORMS:
         raise UnknownNameError("transform", name, TRANSFORMS)
-    return TRANSFORMS[name](**options)
+    try:
+        return TRANSFORMS[name](**options)
+    except TypeError as error:
+        raise OptionError(f"transform {name!r}: {str(error).partition('() ')[2] or error}") from error
