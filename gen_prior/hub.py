@@ -16,6 +16,7 @@ import pickle
 import re
 import tempfile
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -63,6 +65,10 @@ def parse_repo(text: str) -> RepoSpec:
     parts = path.split("/")
     if len(parts) < 2 or (at and not revision) or any(part in ("", ".", "..") for part in parts):
         raise OptionError(f"{text!r} names no repository", fix="write it as org/name or org/name@revision")
+    try:
+        validate_repo_id("/".join(parts[:2]))
+    except HFValidationError as error:
+        raise OptionError(f"{text!r} names no repository: {error}", fix="write it as org/name") from error
     return RepoSpec("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
 
 
@@ -261,8 +267,6 @@ class Files:
             )
         if isinstance(error, RevisionNotFoundError):
             return DownloadError(f"{repo} has no revision {revision!r}", fix="use --revision main")
-        if isinstance(error, HFValidationError):
-            return DownloadError(f"{repo!r} is no repository name: {reason}", fix="write it as org/name")
         if isinstance(error, LocalEntryNotFoundError):
             if constants.HF_HUB_OFFLINE:
                 return DownloadError(
@@ -321,7 +325,9 @@ def convert(path: Path, sha256: str, source: str, revision: str | None) -> Path:
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read raises
+            state = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
     except (
         pickle.UnpicklingError,
         RuntimeError,
