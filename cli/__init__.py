@@ -11,12 +11,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gen_prior.cli import synth
+from gen_prior.cli import compare, labels, layers, models, replay, synth
 from gen_prior.cli.output import complain
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "synth": synth.run,
+    "compare": compare.run,
+    "models": models.run,
+    "layers": layers.run,
+    "labels": labels.run,
+    "replay": replay.run,
 }
 """Name -> function with typer annotations. A command's file imports torch inside the function only."""
 

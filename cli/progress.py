@@ -39,7 +39,6 @@ class StepBar:
         self._looked = 0.0
 
     def __enter__(self) -> StepBar:
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,6 +59,7 @@ class StepBar:
         if self._bar.disable or not (now or time.monotonic() - self._looked > INTERVAL):
             return
         self._looked = time.monotonic()
+        self._bar.start()  # only at the first step, so that an error before it leaves no empty bar
         self._bar.update(self._task, description=what, completed=done, total=total, step=step)
         if activations is not None:
             self._bar.update(self._task, activation=f"activation {activations.mean().item():.4g}")

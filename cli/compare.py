@@ -1,0 +1,104 @@
+"""`gen-prior compare TARGET...`: several methods side by side, measured alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import gen_prior.defaults as defaults
+from gen_prior.cli import options
+from gen_prior.cli.output import note, print_json, print_table
+from gen_prior.cli.progress import StepBar, keeping
+
+COLUMNS = {
+    "activation": ("activation", "{:.1f}"),
+    "p": ("probability", "{:.1%}"),
+    "judge top-1": ("judge_top1", "{:.0%}"),
+    "judge p": ("judge_probability", "{:.1%}"),
+    "kept: blur": ("kept_blur", "{:.0%}"),
+    "JPEG": ("kept_jpeg", "{:.0%}"),
+    "shift": ("kept_shift", "{:.0%}"),
+    "high freq.": ("high_frequency", "{:.1%}"),
+    "slope": ("slope", "{:.2f}"),
+    "diversity": ("diversity", "{:.2f}"),
+}
+"""Heading -> measure and format."""
+
+
+def run(
+    targets: options.Targets,
+    classifier: options.ClassifierName = defaults.CLASSIFIER,
+    methods: Annotated[
+        list[str],
+        typer.Option(
+            "--method",
+            "-m",
+            metavar="NAME",
+            help="A generator, or a preset on the generator it is meant for (preset:NAME); repeatable.",
+        ),
+    ] = list(defaults.METHODS),  # noqa: B006
+    judge: Annotated[
+        str, typer.Option("--judge", metavar="NAME", help="A classifier that no method has seen, or none.")
+    ] = defaults.JUDGE,
+    seeds: options.Seeds = defaults.SEEDS,
+    seed: options.Seed = None,
+    steps: Annotated[
+        int, typer.Option("--steps", "--evaluations", help="Classifier evaluations for each image, the same for all.")
+    ] = defaults.EVALUATIONS,
+    out: options.Out = Path(defaults.OUT),
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    batch: options.Batch = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare methods on the same targets, seeds and number of classifier evaluations.
+
+    Leaves a contact sheet, every image, all numbers (comparison.json) and the codes in the output folder.
+
+    Example: [bold]gen-prior compare goldfish monarch -m dgn-lite0 -m pixel --out cmp[/bold]
+    """
+    with keeping(out):
+        import gen_prior
+
+        network = gen_prior.load_classifier(classifier, device=device)
+        with StepBar(quiet) as bar:
+            comparison = gen_prior.compare(
+                network,
+                list(targets),
+                methods,
+                judge=None if judge == "none" else judge,
+                seeds=options.chosen_seeds(seeds, seed),
+                evaluations=steps,
+                precision=precision,
+                batch=batch,
+                out=out,
+                progress=bar.work,
+            )
+    for method in comparison.record["methods"]:
+        for item in method["items"]:
+            if item["status"] != "ok":
+                target = comparison.record["targets"][item["target"]]["name"]
+                note(f"{method['name']}, {target}, seed {item['seed']}: {item['status']}", quiet=quiet)
+    if as_json:
+        print_json({"out": str(out)} | comparison.record)
+    elif not quiet:
+        _print(comparison.record)
+        print(f"sheet, images, numbers and codes in {out}")
+
+
+def _print(record: dict[str, Any]) -> None:
+    def shown(method: dict[str, Any], measure: str, form: str) -> str:
+        found = method["summary"].get(measure)
+        return form.format(found["value"]) if found else "-"
+
+    rows = [
+        [method["name"], *(shown(method, *column) for column in COLUMNS.values()), f"{method['seconds']:.0f}"]
+        for method in record["methods"]
+    ]
+    natural = record["natural"]
+    spectrum = [f"{natural['high_frequency']:.1%}", f"{natural['slope']:.2f}"]
+    rows.append(["photographs", *["-"] * 7, *spectrum, "-", "-"])
+    print_table("", ["method", *COLUMNS, "seconds"], rows, right=(*COLUMNS, "seconds"))

@@ -1,0 +1,49 @@
+"""`gen-prior labels QUERY`: search the class names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gen_prior.cli import options
+from gen_prior.cli.output import print_json, print_table
+from gen_prior.errors import OptionError, TargetError
+
+
+def run(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Part of a name, a synonym or a WordNet id.")],
+    classifier: Annotated[
+        str | None,
+        typer.Option("--classifier", "-c", metavar="NAME", help="Whose classes; ImageNet's if not given."),
+    ] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Search the class names; names that are only spelled alike are shown where none contains the query.
+
+    Example: [bold]gen-prior labels retriever[/bold]
+    """
+    from gen_prior.labels import imagenet
+
+    labels = imagenet()
+    if classifier is not None:
+        import gen_prior
+
+        known = gen_prior.load_classifier(classifier, device="cpu").labels
+        if known is None:
+            raise OptionError(f"{classifier} has no class names, only numbers")
+        labels = known
+    found = labels.search(query)
+    if as_json:
+        print_json(
+            [
+                {"index": x.index, "name": x.name, "wordnet_id": x.wordnet_id, "synonyms": list(x.synonyms)}
+                for x in found
+            ]
+        )
+    if not found:
+        raise TargetError(f"no class name contains {query!r} or is spelled like it")
+    if not as_json:
+        rows = [[str(x.index), x.name, x.wordnet_id or "-", ", ".join(x.synonyms)] for x in found]
+        print_table("", ["number", "name", "WordNet", "also"], rows, right=("number",))

@@ -1,0 +1,34 @@
+"""`gen-prior layers CLASSIFIER`: the layers whose units can be named."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import gen_prior.defaults as defaults
+from gen_prior.cli import options
+from gen_prior.cli.output import note, print_json, print_table
+
+
+def run(
+    classifier: Annotated[
+        str, typer.Argument(metavar="CLASSIFIER", help="A classifier; see gen-prior models.")
+    ] = defaults.CLASSIFIER,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List every layer of a classifier with the shape of its output: units first, or tokens first in transformers.
+
+    Example: [bold]gen-prior layers efficientnet-lite0[/bold]
+    """
+    import gen_prior
+
+    shapes = gen_prior.load_classifier(classifier, device=device).layers()
+    if as_json:
+        print_json({name: list(shape) for name, shape in shapes.items()})
+        return
+    rows = [[name, " x ".join(map(str, shape))] for name, shape in shapes.items()]
+    print_table("", ["layer", "output"], rows)
+    note("A target is LAYER:UNIT, as in gen-prior synth blocks.10:42.", quiet=quiet)

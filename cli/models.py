@@ -1,0 +1,53 @@
+"""`gen-prior models`: everything that can be loaded by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gen_prior.cli import options
+from gen_prior.cli.output import console, print_json, print_table
+
+
+def run(
+    query: Annotated[str, typer.Argument(metavar="[TEXT]", show_default=False, help="Only names with this in.")] = "",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List the classifiers and generators that have a name, where they come from, and whether they are cached.
+
+    Example: [bold]gen-prior models deepsim[/bold]
+    """
+    from gen_prior.weights.registry import ENTRIES, is_cached
+
+    found = [entry for entry in ENTRIES if query.lower() in entry.name.lower()]
+    cached = {entry.name: is_cached(entry) for entry in found}
+    if as_json:
+        print_json(
+            [
+                entry._asdict()
+                | {"files": list(entry.files), "sha256": dict(entry.sha256), "cached": cached[entry.name]}
+                for entry in found
+            ]
+        )
+        return
+    rows = [
+        [
+            entry.name,
+            entry.kind,
+            entry.repo or "in the package",
+            f"{entry.megabytes:.0f} MB" if entry.megabytes else "-",
+            entry.licence,
+            "yes" if cached[entry.name] else "no",
+        ]
+        for entry in found
+    ]
+    print_table("", ["name", "kind", "source", "size", "licence", "cached"], rows, right=("size",))
+    if not quiet:
+        console.print(
+            "\nAlso, with your own names: classifiers torchvision:NAME, hf-hub:timm/NAME@REVISION, local-dir:DIR; "
+            "generators local-dir:DIR.",
+            markup=False,
+            style="dim",
+        )

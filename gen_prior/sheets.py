@@ -1,0 +1,226 @@
+"""The contact sheet of a comparison, drawn from what is on disk: `comparison.json` and the pictures it names."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from gen_prior.errors import ImageError, OutputError
+from gen_prior.files import read_image, to_pil, write_bytes
+
+RECORD = "comparison.json"
+SHEET = "contact-sheet.png"
+CELL, GAP, MARGIN, SIDE = 224, 20, 36, 250
+"""Pixels: an image, the space between images, the border, and the column with the methods' names."""
+LINE = 21
+TITLE_SIZE, HEAD_SIZE, TEXT_SIZE = 30, 22, 15
+INK, GREY, RULE, RIGHT, WRONG = "#1a1a1a", "#6a6a6a", "#dddddd", "#1a7f37", "#b3261e"
+PLOT_HEIGHT = 190
+COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0a8a8a", "#555555")
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def draw_sheet(folder: str | Path) -> Path:
+    """Draw the comparison in `folder` and write the sheet beside it; returns the sheet's path.
+
+    One block per target; rows are methods, columns are seeds. Raises `OutputError` where the record or a picture
+    is missing or damaged.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        sheet = _draw(record, folder)
+    except FileNotFoundError as error:
+        raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
+    except ImageError as error:
+        raise OutputError(f"the comparison in {folder} is damaged: {error}") from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise OutputError(f"the comparison in {folder} is damaged: {type(error).__name__} {error}") from error
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    write_bytes(folder / SHEET, buffer.getvalue())
+    return folder / SHEET
+
+
+def _draw(record: dict[str, Any], folder: Path) -> Image.Image:
+    columns = len(record["seeds"])
+    troubled = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
+    row = CELL + 8 + (3 if troubled else 2) * LINE + GAP
+    block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
+    width = 2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP
+    width = max(width, 900)
+    header = 44 + 5 * LINE + 14
+    sheet = Image.new("RGB", (width, MARGIN + header + len(record["targets"]) * block), "white")
+    draw = ImageDraw.Draw(sheet)
+    _header(draw, record, width)
+    for t, target in enumerate(record["targets"]):
+        top = MARGIN + header + t * block
+        draw.line([(MARGIN, top), (width - MARGIN, top)], RULE, 2)
+        _text(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
+        if target["target"] not in (None, target["name"]):
+            left = MARGIN + draw.textlength(target["name"], _font(HEAD_SIZE)) + 14
+            _text(draw, (left, top + 20), target["target"], TEXT_SIZE, GREY, width - left - MARGIN)
+        for column, seed in enumerate(record["seeds"]):
+            _text(draw, (_left(column), top + 52), f"seed {seed}", TEXT_SIZE, GREY, CELL)
+        for m, method in enumerate(record["methods"]):
+            y = top + 60 + LINE + m * row
+            _method(draw, method, t, y, COLOURS[m % len(COLOURS)], target["judged"])
+            items = [item for item in method["items"] if item["target"] == t]
+            for column, item in enumerate(items):
+                _cell(sheet, draw, folder, item, (_left(column), y), target["judged"])
+        _plot(draw, record, t, top + 60 + LINE + len(record["methods"]) * row, width)
+    return sheet
+
+
+def _left(column: int) -> int:
+    return MARGIN + SIDE + column * (CELL + GAP)
+
+
+def _header(draw: ImageDraw.ImageDraw, record: dict[str, Any], width: int) -> None:
+    judge = record["judge"]["name"] if record["judge"] else "none"
+    natural = record["natural"]
+    words = (
+        f"{record['evaluations']} evaluations of the classifier for every image. Left: medians over the seeds. Under "
+        "each image: its activation and probability in the classifier; below, the class that the judge sees in it and "
+        f"the probability it gives the target, green where it is right. Judge, never optimised: {judge}. Natural "
+        f"photographs at {natural['size']} px have {natural['high_frequency']:.1%} of their power above half Nyquist "
+        f"and a spectrum slope of {natural['slope']:.2f}."
+    )
+    _text(draw, (MARGIN, MARGIN), f"What {record['classifier']['name']} wants to see", TITLE_SIZE, INK, width)
+    for place, line in enumerate(_wrapped(draw, words, width - 2 * MARGIN)):
+        _text(draw, (MARGIN, MARGIN + 44 + place * LINE), line, TEXT_SIZE, GREY, width)
+
+
+def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, colour: str, judged: bool) -> None:
+    """The row's left column: name, and the medians of what was measured over this target's images."""
+    items = [item for item in method["items"] if item["target"] == t]
+    draw.rectangle([(MARGIN, y), (MARGIN + 5, y + CELL)], colour)
+    x = MARGIN + 16
+    _text(draw, (x, y), method["name"], HEAD_SIZE - 2, INK, SIDE - 26)
+    lines = [
+        ("activation", _median(items, "activation", "{:.1f}")),
+        *([("judge is right", _share(items, "judge_top1"))] if judged else []),
+        *([("judge's p", _median(items, "judge_probability", "{:.1%}"))] if judged else []),
+        ("kept after blur", _median(items, "kept_blur", "{:.0%}")),
+        ("kept after JPEG", _median(items, "kept_jpeg", "{:.0%}")),
+        ("kept after shift", _median(items, "kept_shift", "{:.0%}")),
+        ("high frequency", _median(items, "high_frequency", "{:.1%}")),
+        ("spectrum slope", _median(items, "slope", "{:.2f}")),
+        ("diversity", "-" if method["diversity"][t] is None else f"{method['diversity'][t]:.2f}"),
+    ]
+    for place, (name, value) in enumerate(lines):
+        line = y + 32 + place * LINE
+        _text(draw, (x, line), name, TEXT_SIZE, GREY, SIDE)
+        draw.text((x + 205, line), value, INK, _font(TEXT_SIZE), anchor="ra")
+
+
+def _cell(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    folder: Path,
+    item: dict[str, Any],
+    place: tuple[int, int],
+    judged: bool,
+) -> None:
+    """One picture and the numbers under it."""
+    x, y = place
+    path = (folder / item["image"]).resolve()
+    if folder.resolve() not in path.parents:
+        raise ValueError(f"{item['image']} lies outside the folder")
+    picture = to_pil(read_image(path))
+    side = CELL / max(picture.size)
+    size = (max(1, round(picture.width * side)), max(1, round(picture.height * side)))
+    resample = Image.Resampling.LANCZOS if picture.width > size[0] else Image.Resampling.BICUBIC
+    sheet.paste(picture.resize(size, resample), (x + (CELL - size[0]) // 2, y + (CELL - size[1]) // 2))
+    line = y + CELL + 6
+    _text(draw, (x, line), f"activation {_shown(item['activation'], '{:.1f}')}", TEXT_SIZE, INK, CELL)
+    if item["probability"] is not None:
+        draw.text((x + CELL, line), f"p {item['probability']:.1%}", INK, _font(TEXT_SIZE), anchor="ra")
+    line += LINE
+    if item["judge_class"] is not None:
+        if judged:
+            colour = RIGHT if item["judge_top1"] else WRONG
+            draw.text((x + CELL, line), f"p {item['judge_probability']:.1%}", colour, _font(TEXT_SIZE), anchor="ra")
+            _text(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, colour, CELL - 62)
+        else:
+            _text(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, GREY, CELL)
+    if item["status"] != "ok":
+        _text(draw, (x, line + LINE), item["status"], TEXT_SIZE, WRONG, CELL)
+
+
+def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, width: int) -> None:
+    """Median activation over the steps, one line per method."""
+    curves = {method["name"]: method["history"][t] for method in record["methods"]}
+    values = [value for curve in curves.values() for value in curve if value is not None]
+    if not values:
+        return
+    low, high = min(values), max(values)
+    high = high if high > low else low + 1
+    left, right, bottom = MARGIN + SIDE, width - MARGIN, top + PLOT_HEIGHT - 34
+    _text(draw, (MARGIN + 16, top), "activation at each step,", TEXT_SIZE, GREY, SIDE)
+    _text(draw, (MARGIN + 16, top + LINE), "median over the seeds,", TEXT_SIZE, GREY, SIDE)
+    _text(draw, (MARGIN + 16, top + 2 * LINE), "as seen under the", TEXT_SIZE, GREY, SIDE)
+    _text(draw, (MARGIN + 16, top + 3 * LINE), "method's own transforms", TEXT_SIZE, GREY, SIDE)
+    draw.line([(left, top), (left, bottom), (right, bottom)], GREY, 1)
+    for value, y in ((high, top), (low, bottom)):
+        draw.text((left - 8, y), f"{value:.1f}", GREY, _font(TEXT_SIZE), anchor="rm")
+    steps = max(len(curve) for curve in curves.values())
+    draw.text((left, bottom + 6), "1", GREY, _font(TEXT_SIZE), anchor="la")
+    draw.text((right, bottom + 6), f"step {steps}", GREY, _font(TEXT_SIZE), anchor="ra")
+    for index, curve in enumerate(curves.values()):
+        points = [
+            (left + (right - left) * step / max(steps - 1, 1), bottom - (bottom - top) * (value - low) / (high - low))
+            for step, value in enumerate(curve)
+            if value is not None
+        ]
+        if len(points) > 1:
+            draw.line(points, COLOURS[index % len(COLOURS)], 3, joint="curve")
+
+
+def _median(items: Sequence[dict[str, Any]], name: str, form: str) -> str:
+    values = sorted(item[name] for item in items if item[name] is not None)
+    if not values:
+        return "-"
+    middle = len(values) // 2
+    return form.format(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
+
+
+def _share(items: Sequence[dict[str, Any]], name: str) -> str:
+    values = [item[name] for item in items if item[name] is not None]
+    return f"{sum(values)} of {len(values)}" if values else "-"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return form.format(value) if value is not None else "not finite"
+
+
+def _font(size: int) -> Font:
+    return ImageFont.load_default(size)
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, words: str, width: float) -> list[str]:
+    """`words` in lines of at most `width` pixels."""
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, _font(TEXT_SIZE)) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _text(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], words: str, size: int, colour: str, width: float
+) -> None:
+    """One line, cut with an ellipsis where it would be wider than `width` pixels."""
+    words, font = " ".join(words.split()), _font(size)
+    while draw.textlength(words, font) > width and len(words) > 1:
+        words = words.removesuffix("...")[:-1].rstrip() + "..."
+    draw.text(place, words, colour, font)
