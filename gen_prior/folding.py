@@ -32,6 +32,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     more than once, or are read directly by a forward; modules with hooks; norms without running statistics;
     convolutions of a class of their own that do not give the same result when tried on noise.
     """
+    if not any(isinstance(part, _NORMS) for part in network.modules()):
+        return network
     owners: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
     for parent in network.modules():
         for name, child in parent._modules.items():
@@ -48,8 +50,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             elif node.op == "get_attr":  # a parameter used by hand counts as another run
                 runs[module.get_submodule(str(node.target).rpartition(".")[0])] += 1
     for module, graph in traced:
-        for layer, norm in _pairs(module, graph):
-            alone = all(runs[part] == 1 and len(owners[part]) == 1 for part in (layer, norm))
+        for source, layer, norm in _pairs(module, graph):
+            alone = all(runs[part] == 1 and len(owners[part]) == 1 for part in (source, layer, norm))
             if alone and all(tensors[id(p)] == 1 for p in layer.parameters()) and _foldable(layer, norm):
                 parent, name = owners[norm][0]
                 _fold(layer, norm, parent, name)
@@ -65,7 +67,9 @@ def unfolded(module: nn.Module) -> nn.Module | None:
     if kept is None:
         return None
     weight = next(module.parameters())
-    kept[0].to(weight.device, weight.dtype)
+    now = next(kept[0].parameters())
+    if (now.device, now.dtype) != (weight.device, weight.dtype):  # torch.compile cannot trace a move
+        kept[0].to(device=weight.device, dtype=weight.dtype)
     return kept[0]
 
 
@@ -77,8 +81,8 @@ class _Shallow(fx.Tracer):
 
 
 def _trace(module: nn.Module, *, is_root: bool) -> fx.Graph | None:
-    """Graph of the module's own forward; None if it holds no norm, or depends on values that tracing does not know."""
-    if isinstance(module, _NORMS) or not any(isinstance(part, _NORMS) for part in module.modules()):
+    """Graph of the module's own forward; None if it runs no other module, or depends on values unknown to tracing."""
+    if isinstance(module, _NORMS) or not any(True for _ in module.children()):
         return None
     defaults = _defaults(module) if is_root else {}
     before = dict(module.__dict__)
@@ -98,17 +102,25 @@ def _defaults(module: nn.Module) -> dict[str, bool | None]:
     return {p.name: p.default for p in parameters if p.default is None or isinstance(p.default, bool)}
 
 
-def _pairs(module: nn.Module, graph: fx.Graph) -> Iterator[tuple[Convolution, Norm]]:
-    """Convolution and norm wherever the norm's only input is the convolution's output, which nothing else reads."""
+def _pairs(module: nn.Module, graph: fx.Graph) -> Iterator[tuple[nn.Module, Convolution, Norm]]:
+    """(what runs before the norm, its last convolution, norm), where nothing but the norm reads that output.
+
+    What runs before is the convolution itself or an `nn.Sequential` that ends in it.
+    """
     for node in graph.nodes:
         if node.op != "call_module" or len(node.args) != 1 or node.kwargs:
             continue
-        source = node.args[0]
-        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+        before = node.args[0]
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
             continue
-        layer, norm = module.get_submodule(str(source.target)), module.get_submodule(str(node.target))
+        source, norm = module.get_submodule(str(before.target)), module.get_submodule(str(node.target))
+        layer = source[-1] if isinstance(source, nn.Sequential) and _is_plain(source) else source
         if isinstance(layer, _CONVOLUTIONS) and isinstance(norm, _NORMS):
-            yield layer, norm
+            yield source, layer, norm
+
+
+def _is_plain(sequence: nn.Sequential) -> bool:
+    return len(sequence) > 0 and type(sequence).forward is nn.Sequential.forward
 
 
 def _foldable(layer: Convolution, norm: Norm) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gen_prior.activations import LOGITS
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import autocast
 from gen_prior.edits import Context, Edit, build_edit, build_gradient_edit
@@ -25,6 +26,7 @@ from gen_prior.regularisers import Regulariser, build_regulariser, checked_penal
 from gen_prior.targets import Target
 from gen_prior.transforms import Transform, as_transform, build_transform
 
+COMPILER = "inductor"
 OK, DEAD, NON_FINITE, FLAT = "ok", "no gradient at the start", "non-finite gradient", "did not rise"
 
 
@@ -111,7 +113,8 @@ def optimise(
     and without code noise.
 
     Raises:
-        OptionError: the score does not depend on the code by anything that can be differentiated.
+        OptionError: the score does not depend on the code by anything that can be differentiated, or `compile`
+            is wanted for something else than class targets.
     """
     device = classifier.device
     batch = _Batch(items)
@@ -127,9 +130,11 @@ def optimise(
     broken = torch.zeros(len(items), dtype=torch.bool, device=device)
     best = torch.full((len(items),), -torch.inf, device=device)
     best_code = code
-    with classifier.reading(batch.layers, stop_early=not compile) as reader:
+    if compile and batch.layers != (LOGITS,):  # a compiled graph outlives the hooks it was traced with
+        raise OptionError(f"compile=True works for class targets, not for {batch.layers}", fix="leave compile out")
+    with classifier.reading(batch.layers) as reader:
         plain = reader.network
-        fast: nn.Module = torch.compile(plain) if compile else plain  # type: ignore[assignment]
+        fast: nn.Module = torch.compile(plain, backend=COMPILER) if compile else plain  # type: ignore[assignment]
         # A network gains from bf16; an image that is its own code would only lose digits.
         generate_in = precision if generator.domain == "code" else "fp32"
 

@@ -141,7 +141,7 @@ class Result:
         self._classifier, self._generator = classifier, generator
 
     def save(self, out: str | Path) -> Path:
-        """Write each item as a PNG and, exact, as safetensors with its code and numbers, and `result.json`; returns `out`."""
+        """Write each item as PNG and, exact, as safetensors with code and numbers, and `result.json`; returns `out`."""
         record = _Record.of(self)
         files: dict[Path, bytes] = {}
         for place, (t, s) in enumerate(record.places):
@@ -368,9 +368,10 @@ def unique_slugs(goals: Sequence[Goal]) -> list[str]:
     """One file name per goal; goals of the same name are numbered."""
     slugs: list[str] = []
     for goal in goals:
-        slug, count = goal.slug, 2
+        name, count = goal.slug[:80].rstrip("-."), 2
+        slug = name
         while slug in slugs:
-            slug, count = f"{goal.slug}-{count}", count + 1
+            slug, count = f"{name}-{count}", count + 1
         slugs.append(slug)
     return slugs
 
