@@ -12,19 +12,20 @@ from gen_prior.cli import options
 from gen_prior.cli.output import note, print_json, print_table
 from gen_prior.cli.progress import StepBar, keeping
 
-COLUMNS = {
+MEASURES = {
     "activation": ("activation", "{:.1f}"),
-    "p": ("probability", "{:.1%}"),
-    "judge top-1": ("judge_top1", "{:.0%}"),
-    "judge p": ("judge_probability", "{:.1%}"),
-    "kept: blur": ("kept_blur", "{:.0%}"),
-    "JPEG": ("kept_jpeg", "{:.0%}"),
-    "shift": ("kept_shift", "{:.0%}"),
-    "high freq.": ("high_frequency", "{:.1%}"),
-    "slope": ("slope", "{:.2f}"),
+    "probability": ("probability", "{:.1%}"),
+    "judge top-1 right": ("judge_top1", "{:.0%}"),
+    "judge top-5 right": ("judge_top5", "{:.0%}"),
+    "judge probability": ("judge_probability", "{:.1%}"),
+    "kept after blur": ("kept_blur", "{:.0%}"),
+    "kept after JPEG": ("kept_jpeg", "{:.0%}"),
+    "kept after shift": ("kept_shift", "{:.0%}"),
+    "high-frequency power": ("high_frequency", "{:.1%}"),
+    "spectrum slope": ("slope", "{:.2f}"),
     "diversity": ("diversity", "{:.2f}"),
 }
-"""Heading -> measure and format."""
+"""What is printed of a summary: words, measure and format."""
 
 
 def run(
@@ -90,15 +91,24 @@ def run(
 
 
 def _print(record: dict[str, Any]) -> None:
-    def shown(method: dict[str, Any], measure: str, form: str) -> str:
-        found = method["summary"].get(measure)
-        return form.format(found["value"]) if found else "-"
+    """Methods beside each other, each number with its 95 % interval, and photographs where they have the measure."""
 
+    def shown(method: dict[str, Any], measure: str, form: str) -> str:
+        found = method["summary"][measure]
+        if found is None:
+            return "-"
+        middle, low, high = (form.format(found[name]) for name in ("value", "low", "high"))
+        return middle if low == high else f"{middle} ({low} to {high})"
+
+    methods = record["methods"]
     rows = [
-        [method["name"], *(shown(method, *column) for column in COLUMNS.values()), f"{method['seconds']:.0f}"]
-        for method in record["methods"]
+        [
+            words,
+            *(shown(method, measure, form) for method in methods),
+            form.format(record["natural"][measure]) if measure in record["natural"] else "",
+        ]
+        for words, (measure, form) in MEASURES.items()
     ]
-    natural = record["natural"]
-    spectrum = [f"{natural['high_frequency']:.1%}", f"{natural['slope']:.2f}"]
-    rows.append(["photographs", *["-"] * 7, *spectrum, "-", "-"])
-    print_table("", ["method", *COLUMNS, "seconds"], rows, right=(*COLUMNS, "seconds"))
+    rows.append(["seconds", *(f"{method['seconds']:.0f}" for method in methods), ""])
+    names = [method["name"] for method in methods]
+    print_table("", ["median (95 % interval)", *names, "photographs"], rows, right=(*names, "photographs"))

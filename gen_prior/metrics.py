@@ -233,7 +233,7 @@ def bootstrap_interval(
 
 def _chunks(classifier: Classifier, images: Tensor) -> Iterator[Tensor]:
     with torch.no_grad():
-        for chunk in images.split(CHUNK):
+        for chunk in torch.split(images, CHUNK):
             yield chunk.to(classifier.device)
 
 
