@@ -35,7 +35,8 @@ class FourierImage(nn.Module):
         rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
         frequency = torch.sqrt(rows.square() + columns.square()).clamp_min(1 / size)
         self.register_buffer("scale", (size / frequency / size)[..., None] * contrast / 4)
-        self.register_buffer("colour", colour_root())
+        root = colour_root()
+        self.register_buffer("colour", root / root.norm(dim=1).max())
 
     def forward(self, code: Tensor) -> Tensor:
         spectrum = torch.view_as_complex((code * self.scale).float().contiguous())

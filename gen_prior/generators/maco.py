@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.natural import magnitude
+from gen_prior.generators.natural import colour_root, magnitude
 from gen_prior.recipes import Recipe
 
 PAPER = "Fel et al. 2023, MACO, arXiv 2306.06805"
@@ -22,9 +22,10 @@ RECIPE = Recipe(
 
 
 class PhaseImage(nn.Module):
-    """Phases `[B, 3, H, W // 2 + 1]` in radians -> RGB `[B, 3, H, W]`, before clamping."""
+    """Phases `[B, 3, H, W // 2 + 1]` in radians, of three decorrelated planes -> RGB `[B, 3, H, W]`, before clamping."""
 
     magnitude: Tensor
+    colour: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -32,10 +33,15 @@ class PhaseImage(nn.Module):
         spectrum = magnitude(size)
         spectrum[:, 0, 0] = 0.0  # the mean colour is grey: no phase could change it smoothly
         self.register_buffer("magnitude", spectrum)
+        self.register_buffer("colour", colour_root())
 
     def forward(self, code: Tensor) -> Tensor:
+        return torch.einsum("ij,bjhw->bihw", self.colour, self.planes(code)) + 0.5
+
+    def planes(self, code: Tensor) -> Tensor:
+        """The decorrelated planes `[B, 3, H, W]`, of mean zero: whatever the phases, the magnitudes are the same."""
         spectrum = torch.polar(self.magnitude.float().expand_as(code), odd_phase(code.float()))
-        return torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho") + 0.5
+        return torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho")
 
 
 def odd_phase(phase: Tensor) -> Tensor:

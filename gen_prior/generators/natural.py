@@ -18,13 +18,15 @@ def _statistics() -> dict[str, Tensor]:
 
 
 def colour_root() -> Tensor:
-    """`[3, 3]`: the square root of the covariance of natural colours, scaled to unit largest row."""
-    root = _statistics()["colour_root"]
-    return root / root.norm(dim=1).max()
+    """`[3, 3]`: the square root of the covariance of natural colours: decorrelated planes -> RGB."""
+    return _statistics()["colour_root"].clone()
 
 
 def magnitude(size: int) -> Tensor:
-    """`[3, size, size // 2 + 1]`: mean magnitude of the orthonormal spectrum of photographs in [-0.5, 0.5]."""
+    """`[3, size, size // 2 + 1]`: mean magnitude of the orthonormal spectrum of photographs' decorrelated planes.
+
+    Those planes are `inverse(colour_root()) @ (RGB - 0.5)`.
+    """
     spectrum = _statistics()["magnitude"].float()
     full = spectrum.shape[-2]
     if size == full:
@@ -39,4 +41,7 @@ def magnitude(size: int) -> Tensor:
     x = (columns * shrink) / (full // 2) * 2 - 1
     grid = torch.stack([x.expand_as(y), y], -1)[None]
     sampled = F.grid_sample(shifted[None], grid, align_corners=True, padding_mode="border")[0]
-    return sampled * shrink * (size / full)
+    resized = sampled * shrink * (size / full)
+    for column in (0, -1):  # a real image's own mirrors: their magnitudes come in equal pairs
+        resized[..., column] = (resized[..., column] + resized[..., column].flip(-1).roll(1, -1)) / 2
+    return resized

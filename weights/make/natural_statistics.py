@@ -2,8 +2,9 @@
 
     python weights/make/natural_statistics.py FOLDER
 
-Holds what pixel-space modes need of natural images: the mean magnitude of their Fourier spectrum (MACO,
-Fel et al. 2023) and the square root of the covariance of their colours (decorrelation, Olah et al. 2017).
+Holds what pixel-space modes need of natural images: the square root of the covariance of their colours
+(decorrelation, Olah et al. 2017) and, of the decorrelated colours, the mean magnitude of the Fourier spectrum
+(MACO, Fel et al. 2023).
 """
 
 from __future__ import annotations
@@ -14,29 +15,38 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 SIZE = 256
 
 
+def photograph(path: Path) -> Tensor:
+    """Centre square of a file, RGB `[3, SIZE, SIZE]` in [-0.5, 0.5]."""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    picture = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    pixels: Tensor = pil_to_tensor(picture).double() / 255 - 0.5
+    return pixels
+
+
 def main(folder: Path) -> None:
     """Average over the centre squares of every JPEG in `folder`."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpeg", ".jpg"})
-    magnitude = torch.zeros(3, SIZE, SIZE // 2 + 1, dtype=torch.float64)
     moment = torch.zeros(3, 3, dtype=torch.float64)
     for path in paths:
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        box = (left, top, left + side, top + side)
-        picture = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
-        pixels = pil_to_tensor(picture).double() / 255 - 0.5
-        magnitude += torch.fft.rfft2(pixels, norm="ortho").abs()
+        pixels = photograph(path)
         flat = (pixels - pixels.mean((1, 2), keepdim=True)).flatten(1)
         moment += flat @ flat.T / flat.shape[1]
     values, vectors = torch.linalg.eigh(moment / len(paths))
     root = vectors @ values.clamp_min(0).sqrt().diag() @ vectors.T
+    whiten = torch.linalg.inv(root)
+    magnitude = torch.zeros(3, SIZE, SIZE // 2 + 1, dtype=torch.float64)
+    for path in paths:
+        planes = torch.einsum("ij,jhw->ihw", whiten, photograph(path))
+        magnitude += torch.fft.rfft2(planes, norm="ortho").abs()
     out = Path(__file__).parent.parent / "natural-statistics.safetensors"
     save_file(
         {"magnitude": (magnitude / len(paths)).to(torch.float16), "colour_root": root.float()},
