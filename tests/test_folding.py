@@ -139,6 +139,29 @@ class TiedWeight(Shared):
         return self.tied(self.bn(self.conv(x)))
 
 
+class Stem(Shared):
+    """A sequence whose last convolution feeds a norm outside it, as in deep stems."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.stem(x))
+
+
+class StemTwice(Stem):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stem(self.bn(self.stem(x)))
+
+
+class StemRunInside(Stem):
+    """The sequence's own graph ends in the convolution, but another module runs that convolution too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.stem(x)) + self.stem[0](x).mean(1, keepdim=True) + self.stem[2](self.stem[0](x))
+
+
 class Standardised(nn.Conv2d):
     """Its weight is normalised in the forward, so new weights would not act as a fold expects."""
 
@@ -176,7 +199,7 @@ class FlaggedParent(nn.Module):
 
 UNFOLDABLE = (
     *(RunTwice, ReadTwice, NormRunsTwice, WeightReadByHand, Branching),
-    *(OtherName, TiedWeight, WithStandardised, FlaggedParent),
+    *(OtherName, TiedWeight, WithStandardised, FlaggedParent, StemTwice, StemRunInside),
 )
 
 
@@ -202,6 +225,10 @@ def test_hooks_training_and_missing_statistics_prevent_folding(make_tiny_network
 
 def test_a_root_that_branches_on_its_flags_folds(with_lively_norms: Lively) -> None:
     assert norms(folded_equals(with_lively_norms(FlaggedChild()), torch.randn(2, 3, 8, 8))) == ["other"]
+
+
+def test_a_norm_after_a_sequence_folds(with_lively_norms: Lively) -> None:
+    assert norms(folded_equals(with_lively_norms(Stem()), torch.randn(2, 3, 8, 8))) == ["other"]
 
 
 def test_folding_twice_and_state_dicts(make_tiny_network: Callable[..., nn.Module]) -> None:
