@@ -91,14 +91,11 @@ def run(
 
 
 def _print(record: dict[str, Any]) -> None:
-    """Methods beside each other, each number with its 95 % interval, and photographs where they have the measure."""
+    """Methods beside each other, and photographs where they have the measure; the intervals are in the file."""
 
     def shown(method: dict[str, Any], measure: str, form: str) -> str:
         found = method["summary"][measure]
-        if found is None:
-            return "-"
-        middle, low, high = (form.format(found[name]) for name in ("value", "low", "high"))
-        return middle if low == high else f"{middle} ({low} to {high})"
+        return form.format(found["value"]) if found is not None else "-"
 
     methods = record["methods"]
     rows = [
@@ -111,4 +108,4 @@ def _print(record: dict[str, Any]) -> None:
     ]
     rows.append(["seconds", *(f"{method['seconds']:.0f}" for method in methods), ""])
     names = [method["name"] for method in methods]
-    print_table("", ["median (95 % interval)", *names, "photographs"], rows, right=(*names, "photographs"))
+    print_table("", ["median", *names, "photographs"], rows, right=(*names, "photographs"))

@@ -62,10 +62,9 @@ def _draw(record: dict[str, Any], folder: Path) -> Image.Image:
     for t, target in enumerate(record["targets"]):
         top = MARGIN + header + t * block
         draw.line([(MARGIN, top), (width - MARGIN, top)], RULE, 2)
-        _text(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
+        end = _text(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
         if target["target"] not in (None, target["name"]):
-            left = MARGIN + draw.textlength(target["name"], _font(HEAD_SIZE)) + 14
-            _text(draw, (left, top + 20), target["target"], TEXT_SIZE, GREY, width - left - MARGIN)
+            _text(draw, (end + 14, top + 20), target["target"], TEXT_SIZE, GREY, width - end - 14 - MARGIN)
         for column, seed in enumerate(record["seeds"]):
             _text(draw, (_left(column), top + 52), f"seed {seed}", TEXT_SIZE, GREY, CELL)
         for m, method in enumerate(record["methods"]):
@@ -218,9 +217,10 @@ def _wrapped(draw: ImageDraw.ImageDraw, words: str, width: float) -> list[str]:
 
 def _text(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], words: str, size: int, colour: str, width: float
-) -> None:
-    """One line, cut with an ellipsis where it would be wider than `width` pixels."""
+) -> float:
+    """One line, cut with an ellipsis where it would be wider than `width` pixels; returns where it ends."""
     words, font = " ".join(words.split()), _font(size)
-    while draw.textlength(words, font) > width and len(words) > 1:
-        words = words.removesuffix("...")[:-1].rstrip() + "..."
+    while draw.textlength(words, font) > width and words:
+        words = words.removesuffix("...")[:-1].rstrip() + "..." if words != "..." else ""
     draw.text(place, words, colour, font)
+    return place[0] + draw.textlength(words, font)

@@ -1,0 +1,64 @@
+"""The tiny classifier, a tiny judge and the tiny generator under names, and a runner that keeps stdout apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+from typer.testing import CliRunner
+
+from gen_prior import classifiers, generators
+from gen_prior.classifiers import Classifier
+from gen_prior.cli import app
+from gen_prior.generators import Generator
+
+LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
+
+
+class Run:
+    """What a command did: exit code, stdout, stderr."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        self.code, self.out, self.err = result.exit_code, result.stdout, result.stderr
+
+    @property
+    def json(self) -> Any:
+        """Stdout, which must be JSON and nothing else."""
+        return json.loads(self.out)
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr that begins with the program's name."""
+        lines = [line for line in self.err.splitlines() if line.startswith("gen-prior: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+@pytest.fixture
+def run() -> type[Run]:
+    """`run("synth", "bee", ...)` -> a `Run`."""
+    return Run
+
+
+@pytest.fixture
+def tiny(
+    monkeypatch: pytest.MonkeyPatch, make_tiny_network: Callable[..., nn.Module], tiny_generator: Generator
+) -> tuple[str, ...]:
+    """Registers `tiny` and `tiny-judge` (classifiers) and `tiny` (generator); the options that choose the first two."""
+
+    def classifier(name: str) -> Classifier:
+        seed = 1 if name == "tiny-judge" else 0
+        return Classifier(make_tiny_network(seed), input_size=32, labels=LABELS, name=name)
+
+    monkeypatch.setitem(classifiers.NAMED, "tiny", classifier)
+    monkeypatch.setitem(classifiers.NAMED, "tiny-judge", classifier)
+    monkeypatch.setitem(generators.NAMED, "tiny", lambda name: tiny_generator)
+    return ("--classifier", "tiny", "--device", "cpu", "--steps", "4")

@@ -1,0 +1,64 @@
+"""`compare`: the folder it leaves, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from gen_prior.comparison import load_comparison
+
+
+def compare(run, tiny, out, *more: str):
+    return run(
+        "compare", "bee", "--method", "tiny", "--judge", "tiny-judge", "--seeds", "2", "--out", out, *tiny, *more
+    )
+
+
+def test_leaves_sheet_images_numbers_and_codes(run, tiny, tmp_path):
+    done = compare(run, tiny, tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "judge top-1 right" in done.out
+    assert "photographs" in done.out
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files == {
+        "comparison.json",
+        "contact-sheet.png",
+        "tiny/result.json",
+        *(f"tiny/bee-seed{seed}.{kind}" for seed in (0, 1) for kind in ("png", "safetensors")),
+    }
+    with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
+        assert sheet.width > 500
+    assert load_comparison(tmp_path / "out").record["evaluations"] == 4
+
+
+def test_json_is_what_the_file_says(run, tiny, tmp_path):
+    done = compare(run, tiny, tmp_path, "--json")
+    record = done.json
+    assert record.pop("out") == str(tmp_path)
+    assert record == json.loads((tmp_path / "comparison.json").read_text())
+
+
+def test_no_judge(run, tiny, tmp_path):
+    done = run("compare", "bee", "-m", "tiny", "--judge", "none", "--seeds", "1", "--out", tmp_path, *tiny, "--json")
+    assert done.code == 0, done.err
+    assert done.json["judge"] is None
+    assert done.json["methods"][0]["items"][0]["judge_top1"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--method", "tinny"), "tiny"),
+        (("--method", "preset:nothing"), "unknown preset"),
+        (("--judge", "tiny"), "another classifier"),
+        (("--judge", "efficientnet-lite9"), "efficientnet-lite"),
+        (("--steps", "0"), "at least 1"),
+    ],
+)
+def test_usage_errors(run, tiny, tmp_path, more, words):
+    done = compare(run, tiny, tmp_path / "out", *more)
+    assert done.code == 2
+    assert words in done.complaint
+    assert not (tmp_path / "out").exists()

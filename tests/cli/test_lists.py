@@ -1,0 +1,68 @@
+"""`models`, `layers`, `labels`, and what every command has."""
+
+from __future__ import annotations
+
+import pytest
+
+from gen_prior.cli import COMMANDS
+from gen_prior.weights.registry import ENTRIES
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(run, command):
+    done = run(command, "--help")
+    assert done.code == 0
+    assert f"gen-prior {command}" in done.out
+    assert "Example" in done.out
+    assert "--json" in done.out
+
+
+def test_models_lists_the_registry(run):
+    listed = run("models", "--json").json
+    assert [entry["name"] for entry in listed] == [entry.name for entry in ENTRIES]
+    assert next(entry for entry in listed if entry["name"] == "efficientnet-lite0")["cached"] is True
+
+
+def test_models_can_be_searched(run):
+    done = run("models", "deepsim")
+    assert done.code == 0
+    assert "deepsim-fc6" in done.out
+    assert "efficientnet" not in done.out
+
+
+def test_layers_have_shapes(run, tiny):
+    assert run("layers", "tiny", "--json").json["conv2"] == [12, 16, 16]
+    shown = run("layers", "tiny")
+    assert "12 x 16 x 16" in shown.out
+    assert "logits" in shown.out
+
+
+def test_layers_of_an_unknown_classifier(run, tiny):
+    done = run("layers", "tinyy")
+    assert done.code == 2
+    assert "tiny" in done.complaint
+
+
+def test_labels_find_names_synonyms_and_ids(run):
+    assert [x["index"] for x in run("labels", "goldfish", "--json").json] == [1]
+    assert [x["index"] for x in run("labels", "n01443537", "--json").json] == [1]
+    assert "golden retriever" in run("labels", "retriever").out
+    assert run("labels", "Carassius auratus", "--json").json[0]["name"] == "goldfish"
+
+
+def test_labels_of_another_classifier(run, tiny):
+    assert run("labels", "retriever", "--classifier", "tiny", "--json").json[0]["index"] == 3
+
+
+def test_labels_that_nobody_has(run):
+    done = run("labels", "qqqqq", "--json")
+    assert done.code == 2
+    assert done.json == []
+    assert "qqqqq" in done.complaint
+
+
+def test_unknown_commands_and_options_are_usage_errors(run):
+    assert run("sinth").code == 2
+    assert run("synth").code == 2
+    assert run("synth", "bee", "--nonsense").code == 2
+    assert run("synth", "bee", "--steps", "many").code == 2

@@ -1,0 +1,160 @@
+"""`synth` and `replay`: what they write, print and return."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gen_prior.results import load_result
+
+
+def synth(run, tiny, out: Path, *more: str):
+    return run("synth", "bee", "conv2:3", "--generator", "tiny", "--seeds", "2", "--out", out, *tiny, *more)
+
+
+def test_writes_every_image_and_says_where(run, tiny, tmp_path):
+    done = synth(run, tiny, tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "4 images in" in done.out
+    assert "bee: activation" in done.out
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert load_result(tmp_path / "out").evaluations == 4
+
+
+def test_json_is_all_there_is_on_stdout(run, tiny, tmp_path):
+    done = synth(run, tiny, tmp_path, "--json")
+    assert done.code == 0
+    assert done.json["out"] == str(tmp_path)
+    assert [item["seed"] for item in done.json["items"]] == [0, 1, 0, 1]
+    assert done.json["items"][0]["activation"] == pytest.approx(load_result(tmp_path).activations[0, 0].item())
+
+
+def test_quiet_says_nothing(run, tiny, tmp_path):
+    done = synth(run, tiny, tmp_path, "-q")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_progress_goes_to_stderr(run, tiny, tmp_path):
+    done = synth(run, tiny, tmp_path, "--json")
+    assert "step 4/4" in done.err
+    assert "activation" in done.err
+
+
+def test_named_seeds_and_settings_reach_the_library(run, tiny, tmp_path):
+    done = run(
+        *("synth", "bee", "--generator", "pixel-raw", "--set", "image_size=16", "--seed", "7", "--seed", "5"),
+        *("--rate", "0.25", "--batch", "1", "--out", tmp_path, *tiny),
+    )
+    assert done.code == 0, done.err
+    saved = load_result(tmp_path)
+    assert saved.seeds == [7, 5]
+    assert saved.images.shape == (1, 2, 3, 16, 16)
+    assert saved.recipe.rate == 0.25
+    assert saved.settings["batches"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("synth", "bea", "--generator", "tiny"), "bee"),
+        (("synth", "conv3:1", "--generator", "tiny"), "conv2"),
+        (("synth", "conv2:12", "--generator", "tiny"), "units 0 to 11"),
+        (("synth", "bee", "--generator", "tinny"), "tiny"),
+        (("synth", "bee", "--generator", "tiny", "--preset", "dgnam2015"), "dgnam2016"),
+        (("synth", "bee", "--generator", "tiny", "--set", "image_size"), "KEY=VALUE"),
+        (("synth", "bee", "--generator", "pixel", "--set", "imagesize=32"), "imagesize"),
+        (("synth", "bee", "--generator", "tiny", "--seed", "-1"), "seeds must lie in"),
+        (("synth", "bee", "--generator", "tiny", "--seeds", "0"), "at least 1"),
+        (("synth", "bee", "--generator", "tiny", "--rate", "-1"), "rate must be"),
+        (("synth", "bee", "--generator", "tiny", "--precision", "fp8"), "bf16"),
+        (("synth", "bee", "--generator", "tiny", "--batch", "0"), "at least 1"),
+    ],
+)
+def test_usage_errors_are_one_line_and_write_nothing(run, tiny, tmp_path, arguments, words):
+    out = tmp_path / "out"
+    done = run(*arguments, "--out", out, *tiny)
+    assert done.code == 2
+    assert words in done.complaint
+    assert done.out == ""
+    assert list(out.rglob("*.png")) == []
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "tpu", "cuda:x"])
+def test_a_device_that_is_not_there(run, tiny, tmp_path, device):
+    done = run("synth", "bee", "--generator", "tiny", "--out", tmp_path, *tiny, "--device", device)
+    assert done.code == 1
+    assert device in done.complaint
+    assert "cpu" in done.complaint
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", b"\xff" * 64, b"version https://git-lfs.github.com"]
+)
+def test_damaged_weights(run, tiny, tmp_path, content):
+    (tmp_path / "generator.safetensors").write_bytes(content)
+    done = run("synth", "bee", "--generator", f"local-dir:{tmp_path}", "--out", tmp_path / "out", *tiny)
+    assert done.code == 1
+    assert "generator.safetensors" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_place_of_the_folder(run, tiny, tmp_path):
+    blocked = tmp_path / "taken"
+    blocked.write_text("mine")
+    done = synth(run, tiny, blocked)
+    assert done.code == 1
+    assert "--out" in done.complaint
+    assert blocked.read_text() == "mine"
+
+
+def test_replay_is_identical(run, tiny, tmp_path):
+    synth(run, tiny, tmp_path)
+    done = run("replay", tmp_path)
+    assert done.code == 0, done.err
+    assert "4 images: identical to the bit" in done.out
+    assert run("replay", tmp_path, "--json").json["identical"] is True
+
+
+def test_replay_reports_what_differs(run, tiny, tmp_path, monkeypatch):
+    synth(run, tiny, tmp_path)
+    from gen_prior import classifiers
+
+    other = classifiers.NAMED["tiny-judge"]
+    monkeypatch.setitem(classifiers.NAMED, "tiny", lambda name: other("tiny-judge"))
+    done = run("replay", tmp_path, "--json")
+    assert done.code == 1
+    assert done.json["identical"] is False
+    assert done.json["largest_difference"] > 0
+    assert "differs" in done.complaint
+
+
+def test_replay_of_a_damaged_or_missing_result(run, tiny, tmp_path):
+    assert run("replay", tmp_path / "nowhere").code == 1
+    synth(run, tiny, tmp_path)
+    path = next(tmp_path.glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-8])
+    done = run("replay", tmp_path)
+    assert done.code == 1
+    assert "damaged" in done.complaint
+
+
+def test_replay_of_bytes_that_were_changed(run, tiny, tmp_path):
+    synth(run, tiny, tmp_path)
+    path = next(tmp_path.glob("*.safetensors"))
+    tensors = load_file(path)
+    tensors["image"] = torch.zeros_like(tensors["image"])
+    save_file(tensors, path)
+    assert run("replay", tmp_path).code == 1
+
+
+def test_record_is_json_without_nan(run, tiny, tmp_path):
+    synth(run, tiny, tmp_path)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
