@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gen_prior.cli import options
-from gen_prior.cli.output import console, print_json, print_table
+from gen_prior.cli.output import note, print_json, print_table
 
 
 def run(
@@ -45,9 +45,7 @@ def run(
     ]
     print_table("", ["name", "kind", "source", "size", "licence", "cached"], rows, right=("size",))
     if not quiet:
-        console.print(
-            "\nAlso, with your own names: classifiers torchvision:NAME, hf-hub:timm/NAME@REVISION, local-dir:DIR; "
-            "generators local-dir:DIR.",
-            markup=False,
-            style="dim",
-        )
+        from gen_prior import classifiers, generators
+
+        for kind, prefixes in (("classifiers", classifiers.PREFIXED), ("generators", generators.PREFIXED)):
+            note(f"Other {kind}: {', '.join(f'{prefix}:...' for prefix in prefixes)}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gen_prior.cli import options
-from gen_prior.cli.output import note, print_json
+from gen_prior.cli.output import console, note, print_json
 from gen_prior.errors import GenPriorError
 
 
@@ -17,7 +17,7 @@ class DifferentError(GenPriorError):
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that gen-prior synth wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that gen-prior synth or compare wrote.")],
     device: Annotated[
         str | None, typer.Option("--device", metavar="DEVICE", help="The one it was made on if not given.")
     ] = None,
@@ -26,31 +26,54 @@ def run(
 ) -> None:
     """Run a saved synthesis again, and say whether every image is the same to the bit.
 
-    Exit code 1, and the largest difference, where one is not: another device, other versions or weights.
+    Of a comparison, every method. Exit code 1, and the largest difference, where an image is not the same: on
+    another device, with other versions or weights.
 
     Example: [bold]gen-prior replay gen-prior-out[/bold]
     """
+    from gen_prior.comparison import load_comparison
+    from gen_prior.results import RECORD
+    from gen_prior.sheets import RECORD as COMPARISON
+
+    if (folder / RECORD).exists() or not (folder / COMPARISON).exists():
+        parts = [folder]
+    else:
+        parts = [folder / Path(method["folder"]).name for method in load_comparison(folder).record["methods"]]
+    reports = [_replay(part, device) for part in parts]
+    if as_json:
+        print_json(reports)
+    for report in reports:
+        words = f"{report['folder']}: {report['images']} image{'s' * (report['images'] != 1)}, "
+        words += (
+            "identical to the bit" if report["identical"] else f"up to {report['largest_difference']:.3g} different"
+        )
+        if not as_json and not quiet:
+            console.print(words, markup=False, soft_wrap=True)
+        for name, (then, now) in report["changed"].items():
+            note(f"{report['folder']}: {name} was {then}, is {now}", quiet=quiet)
+    if not all(report["identical"] for report in reports):
+        largest = max(report["largest_difference"] for report in reports)
+        raise DifferentError(f"the replay differs: by up to {largest:.3g} in images whose values lie in 0 to 1")
+
+
+def _replay(folder: Path, device: str | None) -> dict[str, Any]:
+    """Run the result in `folder` again; what came of it."""
     import torch
 
     import gen_prior
 
     saved = gen_prior.load_result(folder)
-    classifier = gen_prior.load_classifier(saved.settings["classifier"]["name"], device=device) if device else None
-    again = saved.replay(classifier=classifier)
-    difference = float((again.images - saved.images).abs().max())
-    same = torch.equal(again.images, saved.images) and torch.equal(again.codes, saved.codes)
-    changed = {
-        name: [value, again.settings["environment"].get(name)]
-        for name, value in saved.settings["environment"].items()
-        if again.settings["environment"].get(name) != value
+    classifier = generator = None
+    if device is not None:
+        described = saved.settings["generator"]
+        classifier = gen_prior.load_classifier(saved.settings["classifier"]["name"], device=device)
+        generator = gen_prior.load_generator(described["name"], device=device, **described["options"])
+    again = saved.replay(classifier, generator)
+    then, now = saved.settings["environment"], again.settings["environment"]
+    return {
+        "folder": str(folder),
+        "images": saved.activations.numel(),
+        "identical": torch.equal(again.images, saved.images) and torch.equal(again.codes, saved.codes),
+        "largest_difference": float((again.images - saved.images).abs().max()),
+        "changed": {name: [value, now.get(name)] for name, value in then.items() if now.get(name) != value},
     }
-    if as_json:
-        print_json({"folder": str(folder), "identical": same, "largest_difference": difference, "changed": changed})
-    count = saved.activations.numel()
-    if same:
-        if not as_json and not quiet:
-            print(f"{count} image{'s' * (count != 1)}: identical to the bit")
-        return
-    for name, (then, now) in changed.items():
-        note(f"{name} was {then}, is {now}", quiet=quiet)
-    raise DifferentError(f"the replay differs: by up to {difference:.3g} in images whose values lie in 0 to 1")

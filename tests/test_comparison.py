@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -207,6 +209,37 @@ def test_refused(tiny_classifier, tmp_path, options, error, words):
 def test_the_classifier_itself_is_no_judge(tiny_classifier, tiny_generator):
     with pytest.raises(OptionError, match="another classifier"):
         compare(tiny_classifier, "bee", [tiny_generator], judge=tiny_classifier)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Where this process is root, whom no permission binds, it is nobody inside."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_read_only_folder_is_found_out_before_the_work(tiny_classifier, tiny_generator, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("kept")
+    folder.chmod(0o555)
+    steps: list[int] = []
+    with as_nobody(), pytest.raises(OutputError, match="cannot write"):
+        compare(
+            *(tiny_classifier, "bee", [tiny_generator]),
+            judge=None,
+            out=folder,
+            progress=lambda what, done, total, activations: steps.append(done),
+        )
+    folder.chmod(0o755)
+    assert steps == []
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe"])

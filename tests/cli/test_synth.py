@@ -115,8 +115,9 @@ def test_replay_is_identical(run, tiny, tmp_path):
     synth(run, tiny, tmp_path)
     done = run("replay", tmp_path)
     assert done.code == 0, done.err
-    assert "4 images: identical to the bit" in done.out
-    assert run("replay", tmp_path, "--json").json["identical"] is True
+    assert "4 images, identical to the bit" in done.out
+    assert run("replay", tmp_path, "--json").json[0]["identical"] is True
+    assert run("replay", tmp_path, "--device", "cpu", "-q").code == 0
 
 
 def test_replay_reports_what_differs(run, tiny, tmp_path, monkeypatch):
@@ -127,9 +128,17 @@ def test_replay_reports_what_differs(run, tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(classifiers.NAMED, "tiny", lambda name: other("tiny-judge"))
     done = run("replay", tmp_path, "--json")
     assert done.code == 1
-    assert done.json["identical"] is False
-    assert done.json["largest_difference"] > 0
+    assert done.json[0]["identical"] is False
+    assert done.json[0]["largest_difference"] > 0
     assert "differs" in done.complaint
+
+
+def test_replay_of_a_comparison_is_that_of_its_methods(run, tiny, tmp_path):
+    methods = ("-m", "tiny", "-m", "pixel-raw", "--judge", "none", "--seeds", "1")
+    assert run("compare", "bee", *methods, "--out", tmp_path, *tiny).code == 0
+    reports = run("replay", tmp_path, "--json").json
+    assert [report["folder"] for report in reports] == [str(tmp_path / "tiny"), str(tmp_path / "pixel-raw")]
+    assert all(report["identical"] for report in reports)
 
 
 def test_replay_of_a_damaged_or_missing_result(run, tiny, tmp_path):
