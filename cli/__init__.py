@@ -11,14 +11,35 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gen_prior.cli import compare, labels, layers, models, replay, synth
+from gen_prior.cli import (
+    calibrate,
+    compare,
+    dataset,
+    dream,
+    evolve,
+    export,
+    invert,
+    labels,
+    layers,
+    models,
+    pull,
+    replay,
+    synth,
+)
 from gen_prior.cli.output import complain
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "synth": synth.run,
     "compare": compare.run,
+    "dream": dream.run,
+    "invert": invert.run,
+    "evolve": evolve.run,
+    "dataset": dataset.run,
     "models": models.run,
+    "pull": pull.run,
+    "calibrate": calibrate.run,
+    "export": export.run,
     "layers": layers.run,
     "labels": labels.run,
     "replay": replay.run,

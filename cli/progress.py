@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from gen_prior.cli.output import errors
 
@@ -24,14 +24,13 @@ class StepBar:
 
     def __init__(self, quiet: bool = False) -> None:
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[step]}"),
             TextColumn("{task.fields[activation]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=errors,
             disable=quiet,
         )
@@ -49,14 +48,15 @@ class StepBar:
         batch = len(activations)
         last = min(item + batch, items)
         what = f"image {item + 1}" + (f"-{last}" if batch > 1 else "") + f" of {items}"
-        self._show(what, item * steps + batch * step, items * steps, f"step {step}/{steps}", activations, step == steps)
+        self._show(what, item * steps + batch * step, items * steps, f"step {step}/{steps}", activations)
 
     def work(self, what: str, done: int, total: int, activations: Tensor | None) -> None:
         """After `done` of `total` classifier evaluations; activations `[B]`, on the device, where there are any."""
-        self._show(what, done, total, f"{done}/{total} evaluations", activations, done == total or activations is None)
+        self._show(what, done, total, f"{done}/{total} evaluations", activations)
 
-    def _show(self, what: str, done: int, total: int, step: str, activations: Tensor | None, now: bool) -> None:
-        if self._bar.disable or not (now or time.monotonic() - self._looked > INTERVAL):
+    def _show(self, what: str, done: int, total: int, step: str, activations: Tensor | None) -> None:
+        due = activations is None or done == total or time.monotonic() - self._looked > INTERVAL
+        if self._bar.disable or not due:
             return
         self._looked = time.monotonic()
         self._bar.start()  # only at the first step, so that an error before it leaves no empty bar
@@ -78,4 +78,6 @@ def keeping(out: Path) -> Iterator[None]:
 
 
 def _stamps(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")} if folder.is_dir() else {}
+    """When each image below `folder` was written; contact sheets are not counted as images."""
+    paths = (path for path in folder.rglob("*.png") if not path.name.startswith("contact-sheet"))
+    return {path: path.stat().st_mtime_ns for path in paths}

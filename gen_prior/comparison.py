@@ -181,8 +181,7 @@ def compare(
         record["finished"] = index + 1 == len(rows)
         if folder is not None:
             write_json(folder / RECORD, record)
-    if folder is not None:
-        draw_sheet(folder)
+            draw_sheet(folder)
     return comparison
 
 

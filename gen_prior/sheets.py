@@ -18,6 +18,7 @@ SHEET = "contact-sheet.png"
 CELL, GAP, MARGIN, SIDE = 224, 20, 36, 250
 """Pixels: an image, the space between images, the border, and the column with the methods' names."""
 LINE = 21
+TARGETS_PER_SHEET = 12
 TITLE_SIZE, HEAD_SIZE, TEXT_SIZE = 30, 22, 15
 INK, GREY, RULE, RIGHT, WRONG = "#1a1a1a", "#6a6a6a", "#dddddd", "#1a7f37", "#b3261e"
 PLOT_HEIGHT = 190
@@ -26,41 +27,44 @@ COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def draw_sheet(folder: str | Path) -> Path:
-    """Draw the comparison in `folder` and write the sheet beside it; returns the sheet's path.
+def draw_sheet(folder: str | Path) -> list[Path]:
+    """Draw the comparison in `folder` and write the sheet beside it; returns the paths of the sheets.
 
-    One block per target; rows are methods, columns are seeds. Raises `OutputError` where the record or a picture
-    is missing or damaged.
+    One block per target; rows are methods, columns are seeds. More than `TARGETS_PER_SHEET` targets go on further
+    sheets. Raises `OutputError` where the record or a picture is missing or damaged, or nothing can be written.
     """
     folder = Path(folder)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        sheet = _draw(record, folder)
+        count = len(record["targets"])
+        pages = [range(first, min(first + TARGETS_PER_SHEET, count)) for first in range(0, count, TARGETS_PER_SHEET)]
+        sheets = [_draw(record, folder, page) for page in pages]
     except FileNotFoundError as error:
         raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
     except ImageError as error:
         raise OutputError(f"the comparison in {folder} is damaged: {error}") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise OutputError(f"the comparison in {folder} is damaged: {type(error).__name__} {error}") from error
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    write_bytes(folder / SHEET, buffer.getvalue())
-    return folder / SHEET
+    paths = [folder / (SHEET if page == 0 else f"contact-sheet-{page + 1}.png") for page in range(len(sheets))]
+    for path, sheet in zip(paths, sheets, strict=True):
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG")
+        write_bytes(path, buffer.getvalue())
+    return paths
 
 
-def _draw(record: dict[str, Any], folder: Path) -> Image.Image:
+def _draw(record: dict[str, Any], folder: Path, targets: range) -> Image.Image:
     columns = len(record["seeds"])
     troubled = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
     row = CELL + 8 + (3 if troubled else 2) * LINE + GAP
     block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
-    width = 2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP
-    width = max(width, 900)
+    width = max(2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP, 900)
     header = 44 + 5 * LINE + 14
-    sheet = Image.new("RGB", (width, MARGIN + header + len(record["targets"]) * block), "white")
+    sheet = Image.new("RGB", (width, MARGIN + header + len(targets) * block), "white")
     draw = ImageDraw.Draw(sheet)
     _header(draw, record, width)
-    for t, target in enumerate(record["targets"]):
-        top = MARGIN + header + t * block
+    for place, t in enumerate(targets):
+        top, target = MARGIN + header + place * block, record["targets"][t]
         draw.line([(MARGIN, top), (width - MARGIN, top)], RULE, 2)
         end = _text(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
         if target["target"] not in (None, target["name"]):

@@ -10,7 +10,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 from gen_prior.errors import OutputError
 from gen_prior.files import write_json, write_png
-from gen_prior.sheets import CELL, RIGHT, WRONG, _text, _wrapped, draw_sheet
+from gen_prior.sheets import CELL, RIGHT, TARGETS_PER_SHEET, WRONG, _text, _wrapped, draw_sheet
 
 
 def record(*, right: bool, seeds: int = 2, methods: int = 2, **item):
@@ -51,7 +51,7 @@ def drawn(folder, wanted, colour=(0.2, 0.4, 0.6), size=(16, 16)):
     write_json(folder / "comparison.json", wanted)
     for seed in wanted["seeds"]:
         write_png(folder / "m" / f"goldfish-seed{seed}.png", torch.tensor(colour)[:, None, None].expand(3, *size))
-    with Image.open(draw_sheet(folder)) as sheet:
+    with Image.open(draw_sheet(folder)[0]) as sheet:
         return sheet.convert("RGB")
 
 
@@ -98,6 +98,21 @@ def test_what_was_not_measured_leaves_no_hole(tmp_path):
     wanted["methods"][0]["diversity"] = [None]
     wanted["methods"][0]["history"] = [[None, None]]
     assert count(drawn(tmp_path, wanted), (51, 102, 153)) == 2 * 2 * CELL**2
+
+
+def test_many_targets_go_on_several_sheets(tmp_path):
+    wanted = record(right=True, seeds=1, methods=1)
+    first = drawn(tmp_path, wanted)
+    wanted["targets"] *= TARGETS_PER_SHEET + 1
+    row = wanted["methods"][0]
+    for name in ("diversity", "history"):
+        row[name] = row[name] * (TARGETS_PER_SHEET + 1)
+    row["items"] = [row["items"][0] | {"target": t} for t in range(TARGETS_PER_SHEET + 1)]
+    drawn(tmp_path, wanted)
+    paths = draw_sheet(tmp_path)
+    assert [path.name for path in paths] == ["contact-sheet.png", "contact-sheet-2.png"]
+    with Image.open(paths[1]) as sheet:
+        assert sheet.size == first.size
 
 
 def test_long_and_hostile_names_stay_in_their_place(tmp_path):
