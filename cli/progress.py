@@ -41,7 +41,8 @@ class StepBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def steps(self, item: int, items: int, step: int, steps: int, activations: Tensor) -> None:
         """After a step of the batch that starts at `item`; activations `[B]`, on the device."""

@@ -65,9 +65,12 @@ def test_names_are_no_markup(capsys):
 
 
 def test_only_what_is_new_counts_as_finished(tmp_path):
-    (tmp_path / "old.png").write_bytes(b"")
-    with pytest.raises(KeyboardInterrupt, match="stopped; 1 finished image in"), keeping(tmp_path):
+    def work():
         (tmp_path / "method").mkdir()
         (tmp_path / "method" / "new.png").write_bytes(b"")
         (tmp_path / "contact-sheet.png").write_bytes(b"")
         raise KeyboardInterrupt
+
+    (tmp_path / "old.png").write_bytes(b"")
+    with pytest.raises(KeyboardInterrupt, match="stopped; 1 finished image in"), keeping(tmp_path):
+        work()
