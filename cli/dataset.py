@@ -1,0 +1,63 @@
+"""`gen-prior dataset CLASSIFIER --per-class N`: labelled synthetic images to train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gen_prior.defaults as defaults
+from gen_prior.cli import options
+from gen_prior.cli.output import console, print_json
+from gen_prior.cli.progress import StepBar, keeping
+
+
+def run(
+    classifier: Annotated[str, typer.Argument(metavar="CLASSIFIER", help="Whose classes are dreamed.")],
+    per_class: Annotated[int, typer.Option("--per-class", metavar="N", help="Images of each class.")],
+    classes: Annotated[
+        list[str] | None, typer.Option("--classes", metavar="NAME", help="A class; repeatable. All if not given.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="CLASSIFIER", help="Scores every image; not part of the synthesis.")
+    ] = None,
+    keep: Annotated[
+        str,
+        typer.Option("--filter", metavar="WHICH", help="all, or those whose class is the judge's top1 or in its top5."),
+    ] = "all",
+    shard_size: Annotated[int, typer.Option("--shard-size", help="Images in a webdataset shard; 0 for none.")] = 1000,
+    generator: options.GeneratorName = defaults.GENERATOR,
+    steps: options.Steps = None,
+    out: options.Out = Path(defaults.OUT),
+    device: options.Device = "auto",
+    batch: options.Batch = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make labelled synthetic images: ImageFolder layout, webdataset shards, a line of numbers for each.
+
+    The same command goes on where a stopped one was.
+
+    Example: [bold]gen-prior dataset efficientnet-lite0 --per-class 20 --classes goldfish --classes monarch
+    --judge efficientnet-lite2 --filter top5 --out dreamed[/bold]
+    """
+    with keeping(out):
+        from gen_prior.classifiers import load_classifier
+        from gen_prior.datasets import make_dataset
+        from gen_prior.generators import load_generator
+
+        network = load_classifier(classifier, device=device)
+        prior = load_generator(generator, device=network.device)
+        second = load_classifier(judge, device=device) if judge is not None else None
+        with StepBar(quiet) as bar:
+            samples = make_dataset(
+                network, prior, out, classes=classes, per_class=per_class, judge=second, keep=keep,
+                batch=batch if batch is not None else 8, shard_size=shard_size, progress=bar.work,
+                **options.given(steps=steps),
+            )  # fmt: skip
+    kept = sum(sample.kept for sample in samples)
+    if as_json:
+        print_json({"out": str(out), "made": len(samples), "kept": kept})
+    elif not quiet:
+        console.print(f"{kept} images kept of {len(samples)} made, in {out}", markup=False, soft_wrap=True)

@@ -1,0 +1,61 @@
+"""`gen-prior invert IMAGE --layer L`: what each layer still knows of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gen_prior.defaults as defaults
+from gen_prior.cli import options
+from gen_prior.cli.output import print_json, print_table
+from gen_prior.cli.progress import StepBar, keeping
+
+
+def run(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="An image; its centre is taken.")],
+    layer: Annotated[
+        list[str], typer.Option("--layer", metavar="LAYER", show_default=False, help="A layer; repeatable, any order.")
+    ],
+    generator: Annotated[
+        list[str] | None,
+        typer.Option("--generator", "-g", metavar="NAME", help="Repeatable; dgn-lite0 and pixel if not given."),
+    ] = None,
+    distance: Annotated[str, typer.Option("--distance", help="l2, or cosine (indifferent to strength).")] = "l2",
+    steps: options.Steps = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the start.")] = 0,
+    classifier: options.ClassifierName = defaults.CLASSIFIER,
+    out: options.Out = Path(defaults.OUT),
+    device: options.Device = "auto",
+    batch: options.Batch = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Reconstruct an image from its features at some layers, through a prior and in pixels.
+
+    Writes inversion.png (rows are generators, columns layers), every reconstruction, and inversion.json.
+
+    Example: [bold]gen-prior invert photo.jpg --layer blocks.2 --layer blocks.10 --layer logits --out inverted[/bold]
+    """
+    with keeping(out):
+        from gen_prior.classifiers import load_classifier
+        from gen_prior.files import read_image
+        from gen_prior.generators import load_generator
+        from gen_prior.inversion import invert
+
+        picture = read_image(image)
+        network = load_classifier(classifier, device=device)
+        names = generator or [defaults.GENERATOR, "pixel"]
+        generators = {name: load_generator(name, device=network.device) for name in names}
+        with StepBar(quiet) as bar:
+            found = invert(
+                network, picture, layer, generators, distance=distance, steps=steps, seed=seed, batch=batch,
+                progress=bar.work,
+            )  # fmt: skip
+        found.save(out)
+    if as_json:
+        print_json({"out": str(out)} | found.to_dict())
+    elif not quiet:
+        rows = [[name, *(f"{row[at].error:.4f}" for at in found.layers)] for name, row in found.reconstructions.items()]
+        print_table("Relative squared feature error", ["generator", *found.layers], rows, right=tuple(found.layers))

@@ -1,0 +1,61 @@
+"""Inversion: the feature error falls, and is what it says it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from skimage import data
+
+from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.files import read_image
+from gen_prior.generators import load_generator
+from gen_prior.inversion import invert
+
+
+@pytest.fixture
+def photo():
+    return torch.from_numpy(data.coffee()).permute(2, 0, 1).float()[:, 100:164, 200:280] / 255
+
+
+def test_reconstructions_from_shallow_to_deep_in_pixels_and_through_a_prior(
+    tiny_classifier, tiny_generator, photo, tmp_path
+):
+    generators = {"tiny": tiny_generator, "pixel": load_generator("pixel", device="cpu", image_size=32)}
+    found = invert(tiny_classifier, photo, ["logits", "conv1", "conv2"], generators, steps=60)
+    assert found.layers == ["conv1", "conv2", "logits"]
+    pixels = found.reconstructions["pixel"]
+    assert pixels["conv1"].error < 0.1
+    assert pixels["conv1"].error < found.reconstructions["tiny"]["conv1"].error
+    wanted, values = (
+        tiny_classifier.activations(image[None], ["conv2"])["conv2"]
+        for image in (found.original, pixels["conv2"].image)
+    )
+    assert pixels["conv2"].error == pytest.approx(
+        float((values - wanted).square().sum() / wanted.square().sum()), rel=1e-4
+    )
+    found.save(tmp_path)
+    record = json.loads((tmp_path / "inversion.json").read_text())
+    assert record["feature_error"]["pixel"]["conv1"] == pixels["conv1"].error
+    sheet = read_image(tmp_path / "inversion.png")
+    assert sheet.shape[2] > 4 * 144 and sheet.shape[1] > 2 * 144
+    assert len(list(tmp_path.glob("*.png"))) == 2 + 6
+
+
+def test_unknown_layers_and_nothing_to_do_are_refused(tiny_classifier, tiny_generator, photo):
+    with pytest.raises(UnknownNameError, match="conv3"):
+        invert(tiny_classifier, photo, ["conv3"], {"tiny": tiny_generator})
+    with pytest.raises(OptionError, match="at least one"):
+        invert(tiny_classifier, photo, [], {"tiny": tiny_generator})
+    with pytest.raises(OptionError, match="at least one"):
+        invert(tiny_classifier, photo, ["conv2"], {})
+
+
+def test_the_real_classifiers_shallow_layer_gives_the_photograph_back(lite0):
+    photo = torch.from_numpy(data.chelsea()).permute(2, 0, 1).float() / 255
+    found = invert(lite0, photo, ["blocks.0"], {"pixel": load_generator("pixel", device="cpu")}, steps=40)
+    back = found.reconstructions["pixel"]["blocks.0"]
+    assert back.error < 0.2
+    centred = [image.mean(0).flatten() - image.mean() for image in (back.image, found.original)]
+    assert torch.nn.functional.cosine_similarity(*centred, dim=0) > 0.7

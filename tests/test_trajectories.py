@@ -1,0 +1,106 @@
+"""Frames: recorded, written whole in three formats, playable after an interruption."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from imageio_ffmpeg import get_ffmpeg_exe
+from PIL import Image
+
+from gen_prior.errors import MissingExtraError, OptionError
+from gen_prior.files import read_image
+from gen_prior.synthesis import synthesize
+from gen_prior.trajectories import FrameFolder, Recorder, strip, write_animation
+
+
+@pytest.fixture
+def frames():
+    """Five frames that get brighter, of odd sides."""
+    return [torch.full((3, 31, 45), level / 5) for level in range(5)]
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_animations_hold_every_frame_in_order(tmp_path, frames, kind):
+    path = write_animation(tmp_path / f"film.{kind}", frames, fps=10)
+    with Image.open(path) as film:
+        assert film.n_frames == 5
+        levels = []
+        for number in range(5):
+            film.seek(number)
+            levels.append(film.convert("RGB").getpixel((20, 15))[0])
+    assert levels == pytest.approx([0, 51, 102, 153, 204], abs=4)
+
+
+def test_mp4_holds_every_frame(tmp_path, frames):
+    path = write_animation(tmp_path / "film.mp4", frames, fps=10)
+    command = [get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    width, height = 45 * 5 - 1, 31 * 5 - 1  # enlarged until a player shows them, sides even
+    assert len(raw) == 5 * 3 * width * height
+    levels = [raw[3 * width * height * number + 3 * width * (height // 2)] for number in range(5)]
+    assert levels == pytest.approx([0, 51, 102, 153, 204], abs=6)
+
+
+def test_mp4_without_the_extra_says_how_to_get_it(tmp_path, frames, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(MissingExtraError, match=r"gen-prior\[video\]"):
+        write_animation(tmp_path / "film.mp4", frames)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["film.avi", "film"])
+def test_other_formats_are_refused(tmp_path, frames, name):
+    with pytest.raises(OptionError, match=r"\.gif, \.webp, \.mp4"):
+        write_animation(tmp_path / name, frames)
+
+
+def test_no_frames_and_no_speed_are_refused(tmp_path, frames):
+    with pytest.raises(OptionError, match="at least one frame"):
+        write_animation(tmp_path / "film.gif", [])
+    with pytest.raises(OptionError, match="fps"):
+        write_animation(tmp_path / "film.gif", frames, fps=0)
+
+
+def test_a_strip_is_evenly_spaced(frames):
+    row = strip(frames, count=3, gap=2)
+    assert row.shape == (3, 31, 3 * 45 + 2 * 2)
+    assert [round(float(row[0, 0, x]), 2) for x in (0, 45, 47, 94)] == [0.0, 1.0, 0.4, 0.8]
+
+
+def test_a_folder_animates_what_is_finished_and_forgets_the_run_before(tmp_path, frames):
+    folder = FrameFolder(tmp_path)
+    assert folder.animate(tmp_path / "film.gif") is None
+    for number, frame in enumerate(frames[:3]):
+        folder.write(number, frame)
+    path = folder.animate(tmp_path / "film.gif")
+    with Image.open(path) as film:
+        assert film.n_frames == 3
+    folder.clear()
+    assert folder.paths() == []
+
+
+def test_a_recorder_keeps_every_fifth_step_of_every_item(tiny_classifier, tiny_generator, tmp_path):
+    recorder = Recorder(5)
+    synthesize(tiny_classifier, ["bee", "cup"], tiny_generator, seeds=2, steps=11, batch=3, record=recorder)
+    assert {item: len(kept) for item, kept in recorder.frames.items()} == {0: 3, 1: 3, 2: 3, 3: 3}
+    first = tiny_generator(tiny_generator.initial_code(1)[None])[0]
+    assert (recorder.frames[3][0].float() / 255 - first).abs().max() < 0.003
+    assert not torch.equal(recorder.frames[3][0], recorder.frames[3][2])
+    names = ["bee-seed0", "bee-seed1", "cup-seed0", "cup-seed1"]
+    written = recorder.save(tmp_path, names)
+    assert [path.name for path in written] == [f"{name}.gif" for name in names]
+    assert read_image(tmp_path / "cup-seed1-strip.png").shape == (3, 16, 3 * 16 + 2 * 2)
+
+
+def test_what_was_recorded_before_an_interruption_is_written(tiny_classifier, tiny_generator, tmp_path):
+    def stop(item, items, step, steps, activations):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Recorder(2, out=tmp_path) as recorder:
+        synthesize(tiny_classifier, "bee", tiny_generator, steps=20, record=recorder, progress=stop)
+    with Image.open(tmp_path / "trajectory-000.gif") as film:
+        assert film.n_frames == len(recorder.frames[0]) == 3
