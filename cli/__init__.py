@@ -25,6 +25,7 @@ from gen_prior.cli import (
     pull,
     replay,
     synth,
+    train_prior,
 )
 from gen_prior.cli.output import complain
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "layers": layers.run,
     "labels": labels.run,
     "replay": replay.run,
+    "train-prior": train_prior.run,
 }
 """Name -> function with typer annotations. A command's file imports torch inside the function only."""
 

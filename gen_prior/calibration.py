@@ -57,7 +57,10 @@ class Accumulator:
         flat = codes.detach().flatten(1).cpu()
         if not torch.isfinite(flat).all():
             raise OptionError("the encoder gave codes that are not finite")
-        self._low, self._high = torch.minimum(self._low, flat.amin(0)), torch.maximum(self._high, flat.amax(0))
+        self._low, self._high = (
+            torch.minimum(self._low, flat.amin(0).float()),
+            torch.maximum(self._high, flat.amax(0).float()),
+        )
         flat = flat.double()
         if self.count == 0:
             self._shift = flat.mean(0)

@@ -1,0 +1,60 @@
+"""`gen-prior calibrate GENERATOR IMAGES...`: statistics of a generator's codes over images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gen_prior.cli import options
+from gen_prior.cli.output import console, note, print_json
+
+
+def run(
+    generator: Annotated[
+        str, typer.Argument(metavar="GENERATOR", show_default=False, help="A generator that has an encoder.")
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="Image files, or folders of them.")
+    ],
+    covariance: Annotated[bool, typer.Option("--covariance", help="Also the full covariance of the units.")] = False,
+    batch: Annotated[int, typer.Option("--batch", help="Images at a time.")] = 16,
+    device: options.Device = "auto",
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure mean, deviation and bounds of every code unit, and keep them beside the weights for later runs.
+
+    Example: [bold]gen-prior calibrate deepsim-fc6 photographs/[/bold]
+    """
+    from gen_prior.calibration import calibrate, save
+    from gen_prior.generators import load_generator
+
+    network = load_generator(generator, device=device, **options.parse_settings(settings))
+    note(f"encoding images with {network.name}", quiet=quiet)
+    statistics = calibrate(network, images, covariance=covariance, batch_size=batch)
+    path = save(statistics, network)
+    bound = statistics.mean + 3 * statistics.std
+    values = {
+        "generator": network.name,
+        "images": statistics.images,
+        "units": statistics.mean.numel(),
+        "mean": float(statistics.mean.mean()),
+        "std": float(statistics.std.mean()),
+        "minimum": float(statistics.minimum.min()),
+        "maximum": float(statistics.maximum.max()),
+        "bound": float(bound.mean()),
+        "file": str(path),
+    }
+    if as_json:
+        print_json(values)
+        return
+    if not quiet:
+        console.print(
+            f"{values['images']} images, {values['units']} units: mean {values['mean']:.4g}, std {values['std']:.4g}, "
+            f"range {values['minimum']:.4g} to {values['maximum']:.4g}, mean + 3 std {values['bound']:.4g}\n{path}",
+            markup=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,213 @@
+"""Generators as folders that can be pushed to the Hub as they are, and files fetched ahead of their use.
+
+An exported folder holds safetensors with metadata, the configuration in its family's own format, the code statistics
+where they were measured, sample images and a model card; `local-dir:` and `hf-hub:` read it back.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gen_prior.calibration import FILE as STATISTICS
+from gen_prior.calibration import find_statistics
+from gen_prior.comparison import load_comparison
+from gen_prior.errors import OptionError, OutputError, UnknownNameError
+from gen_prior.files import write_bytes, write_json, write_png
+from gen_prior.generators import PREFIXED, Generator, deepsim, dgn, load_generator
+from gen_prior.generators.formats import NAME_KEY
+from gen_prior.hub import Files, convert, read_file_metadata, read_tensors, save_safetensors
+from gen_prior.provenance import Provenance
+from gen_prior.weights import registry
+
+SAMPLES = 6
+WEIGHTS = ("diffusion_pytorch_model", "model")
+LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
+"""Ours -> the Hub's identifier; anything else is "other"."""
+
+
+def export(
+    name: str,
+    out: str | Path,
+    *,
+    comparison: str | Path | None = None,
+    samples: int = SAMPLES,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the generator `name` into the new folder `out`; returns it.
+
+    `comparison`: a folder of `compare`, whose numbers go into the model card. `options`: as of `load_generator`, for
+    the sample images. Raises `OptionError` where there are no weights to export, `OutputError` where `out` has
+    something in it or cannot be written.
+    """
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} is not empty", fix="name a new folder")
+    generator = load_generator(name, device="cpu", **(options or {}))
+    numbers = load_comparison(comparison).summary() if comparison is not None else {}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    try:
+        _write_weights(name, generator, staged)
+        if find_statistics(generator.provenance) is not None:
+            _copy_statistics(generator, staged)
+        for seed in range(samples):
+            with torch.no_grad():
+                write_png(staged / "samples" / f"seed-{seed}.png", generator(generator.initial_code(seed)[None])[0])
+        write_bytes(staged / "README.md", model_card(name, generator, samples, numbers).encode())
+        staged.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        staged.replace(folder)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def _write_weights(name: str, generator: Generator, out: Path) -> None:
+    provenance = generator.provenance
+    prefix, _, rest = provenance.source.partition(":")
+    if provenance.source == "embedded":
+        embedded = resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED[name])
+        write_bytes(out / dgn.FILE, embedded.read_bytes())
+        return
+    if prefix not in ("hf-hub", "local-dir") or not provenance.sha256:
+        raise OptionError(f"{name} has no weights, so there is nothing to export")
+    files = Files.from_hub(rest, revision=provenance.revision) if prefix == "hf-hub" else Files.from_folder(rest)
+    for file, digest in provenance.sha256.items():
+        path = files.get(file)
+        if file.endswith(".json"):
+            write_json(out / file, json.loads(path.read_text(encoding="utf-8")))
+            continue
+        if file == dgn.FILE and read_file_metadata(path).get("format", "").startswith("gen-prior/"):
+            write_bytes(out / file, path.read_bytes())
+            continue
+        if not file.endswith(".safetensors"):
+            path = convert(path, digest, f"{provenance.source}/{file}", provenance.revision)
+        metadata = read_file_metadata(path) | _metadata(name, provenance, digest)
+        target = (out / file).with_suffix(".safetensors")
+        if target.stem not in WEIGHTS:
+            target = target.with_stem("model")
+        save_safetensors(target, read_tensors(path), metadata)
+    if (out / "unet").is_dir() and not (out / "model_index.json").exists():
+        index = {
+            "_class_name": "ConsistencyModelPipeline",
+            "unet": ["diffusers", "UNet2DModel"],
+            "scheduler": ["diffusers", "CMStochasticIterativeScheduler"],
+        }
+        write_json(out / "model_index.json", index)
+
+
+def _metadata(name: str, provenance: Provenance, digest: str) -> dict[str, str]:
+    metadata = {
+        "format": "pt",
+        "source": provenance.source,
+        "sha256": digest,
+        "revision": provenance.revision,
+        "licence": provenance.licence,
+        "paper": provenance.paper,
+        NAME_KEY: name if name in deepsim.VARIANTS else None,
+    }
+    return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _copy_statistics(generator: Generator, out: Path) -> None:
+    from gen_prior.calibration import statistics_path
+
+    shutil.copyfile(statistics_path(generator.provenance), out / STATISTICS)
+
+
+def model_card(name: str, generator: Generator, samples: int, numbers: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README of an exported generator, with the Hub's header. `numbers`: `Comparison.summary()`."""
+    provenance = generator.provenance
+    licence = provenance.licence or "unknown"
+    height, width = generator.image_shape()
+    facts = {
+        "code": f"{' x '.join(map(str, generator.code_shape))} numbers",
+        "image": f"{height} x {width} px, RGB",
+        "source": provenance.source,
+        "revision": provenance.revision or "none",
+        "paper": provenance.paper or "none",
+        "licence": licence,
+        "can encode images": "yes" if generator.can_encode else "no",
+    }
+    lines = [
+        "---",
+        f"license: {LICENCES.get(licence, 'other')}",
+        "library_name: gen-prior",
+        "tags: [activation-maximization, feature-visualization, image-generation]",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        "A generator prior for the synthesis of preferred inputs of neurons.",
+        "",
+        "```python",
+        "import gen_prior as gp",
+        "",
+        'generator = gp.load_generator("hf-hub:ORG/NAME")  # or "local-dir:THIS_FOLDER"',
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {_cell(key)} | {_cell(value)} |" for key, value in facts.items()),
+        "",
+    ]
+    if samples:
+        lines += ["Images of random codes, seeds from 0:", ""]
+        lines += [" ".join(f"![seed {seed}](samples/seed-{seed}.png)" for seed in range(samples)), ""]
+    if numbers:
+        measures = sorted({measure for row in numbers.values() for measure in row})
+        lines += ["Compared on the same targets, seeds and evaluations (value, 95 % interval):", ""]
+        lines += [f"| method | {' | '.join(map(_cell, measures))} |", "|---" * (len(measures) + 1) + "|"]
+        for method, row in numbers.items():
+            lines.append(f"| {_cell(method)} | {' | '.join(_number(row.get(measure)) for measure in measures)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _number(entry: Any) -> str:
+    if not isinstance(entry, Mapping) or entry.get("value") is None:
+        return "-"
+    low, high = entry.get("low"), entry.get("high")
+    return f"{entry['value']:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None and high is not None else "")
+
+
+def pull(name: str, *, revision: str | None = None) -> Provenance:
+    """Fetch, check and convert everything that loading `name` needs, so that it then works offline.
+
+    `name`: a registered generator or classifier, or a generator by its source (`hf-hub:org/name@revision`).
+    Raises `DownloadError`, `WeightsError`, `UnknownNameError`.
+    """
+    entry = next((entry for entry in registry.ENTRIES if entry.name == name), None)
+    if entry is None:
+        if name.partition(":")[0] not in PREFIXED:
+            raise UnknownNameError("model", name, [e.name for e in registry.ENTRIES], fix="list them: gen-prior models")
+        return load_generator(name, device="cpu", **({"revision": revision} if revision else {})).provenance
+    if entry.repo is None:
+        return Provenance("embedded", licence=entry.licence, paper=entry.paper)
+    files = Files.from_hub(entry.repo, revision=revision or entry.revision, sha256={} if revision else entry.sha256)
+    with files.loading():
+        for config in entry.configs:
+            files.json(config)
+        files.weights(*entry.files)
+    return files.provenance(licence=entry.licence, paper=entry.paper)
+
+
+__all__ = ["export", "model_card", "pull"]

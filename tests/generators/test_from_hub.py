@@ -1,0 +1,306 @@
+"""Every family through the real Hub client, from random checkpoints in the published layouts; formats recognised."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hub_server import Hub
+from huggingface_hub import constants
+from safetensors.torch import save
+from torch import Tensor, nn
+
+import gen_prior.hub
+from gen_prior.classifiers import load_classifier
+from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
+from gen_prior.generators import NAMED, biggan, deepsim, load_generator
+from gen_prior.publishing import pull
+from gen_prior.weights import registry
+
+library: Any = pytest.importorskip("diffusers")  # in the test extra, so never skipped there
+
+BIGGAN = {
+    "z_dim": 6,
+    "channel_width": 8,
+    "num_classes": 10,
+    "layers": [[False, 16, 16], [True, 16, 8], [True, 8, 4], [True, 4, 2], [False, 2, 1]],
+    "attention_layer_position": 3,
+    "n_stats": 51,
+    "eps": 1e-4,
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Hub]:
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The server, empty, and this process's client pointed at it with a cache of its own."""
+    server.repos.clear()
+    server.requests.clear()
+    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setattr(gen_prior.hub, "RETRY_WAITS", (0.01,))
+    return server
+
+
+def pickled(state: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def random_like(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    return {key: 0.1 * torch.rand(shape, generator=source) + 0.01 for key, shape in shapes.items()}
+
+
+def upconv_state(name: str) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        state = deepsim.UpconvNetwork(deepsim.VARIANTS[name]).state_dict()
+    keys = [key.removeprefix("layers.") for key in state]
+    quirky = {key: key.replace(".", ".1.", 1) if key.startswith("deconv") else key for key in keys}
+    return random_like({quirky[key]: tuple(state[f"layers.{key}"].shape) for key in keys})
+
+
+def saved_folder(network: Any, path: Path) -> dict[str, bytes | Path]:
+    network.save_pretrained(path)
+    return {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
+
+
+def biggan_state() -> dict[str, Tensor]:
+    """Random, with every spectral norm the sum of its weights: the images stay finite."""
+    state = random_like(biggan.published_shapes(biggan.read_config(BIGGAN, "x")))
+    return {key: torch.ones_like(value) if key.endswith(("_u", "_v")) else value for key, value in state.items()}
+
+
+def tiny() -> Any:
+    return library.AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+
+
+def consistency() -> Any:
+    unet = library.UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8,),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        norm_num_groups=4,
+        num_class_embeds=10,
+    )
+    return library.ConsistencyModelPipeline(unet, library.CMStochasticIterativeScheduler())
+
+
+def dcgan() -> dict[str, Tensor]:
+    layers = [
+        nn.ConvTranspose2d(64, 8, 4, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ConvTranspose2d(8, 8, 4, 2, 1, bias=False),
+    ]
+    network = nn.Sequential(*layers, nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 3, 4, 2, 1, bias=False))
+    return {f"main.{key}": value for key, value in network.state_dict().items()}
+
+
+def test_deepsim_by_name(hub: Hub) -> None:
+    state = pickled(upconv_state("deepsim-norm1"))
+    hub.publish(registry.DEEPSIM, {"upconvGAN_norm1.pt": state}, commit=registry.DEEPSIM_REVISION)
+    assert not registry.is_cached(registry.find("deepsim-norm1"))
+    generator = load_generator("deepsim-norm1", device="cpu")
+    assert generator.image_shape() == (227, 227)
+    assert registry.is_cached(registry.find("deepsim-norm1"))
+    assert generator.provenance.revision == registry.DEEPSIM_REVISION
+    assert "research" in str(generator.provenance.licence)
+    seen = sum(hub.requests.values())
+    load_generator("deepsim-norm1", device="cpu", crop=None)
+    assert sum(hub.requests.values()) == seen
+
+
+def test_deepsim_of_another_layout_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
+    state = pickled(upconv_state("deepsim-norm1"))
+    hub.publish(registry.DEEPSIM, {"upconvGAN_norm2.pt": state}, commit=registry.DEEPSIM_REVISION)
+    with pytest.raises(WeightsError, match=r"does not fit deepsim-norm2.*another revision"):
+        load_generator("deepsim-norm2", device="cpu")
+    assert not [
+        p for p in (tmp_path / "home").rglob("*") if p.suffix in (".pt", ".safetensors") or p.parent.name == "blobs"
+    ]
+
+
+def test_caffenet_and_the_encoder(hub: Hub) -> None:
+    from gen_prior.classifiers import caffenet
+
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in caffenet.network().state_dict().items()}
+    hub.publish(registry.DEEPSIM, {"caffenet.pt": pickled({k: 0.01 * v for k, v in random_like(shapes).items()})})
+    hub.repos[registry.DEEPSIM].branches["main"] = next(iter(hub.repos[registry.DEEPSIM].commits))
+    hub.publish(
+        registry.DEEPSIM,
+        {"upconvGAN_norm1.pt": pickled(upconv_state("deepsim-norm1"))},
+        "other",
+        registry.DEEPSIM_REVISION,
+    )
+    classifier = load_classifier("caffenet", device="cpu")
+    assert classifier.class_index("bell pepper") == 945
+    assert classifier.layer_shape("fc6") == (4096,)
+    generator = load_generator("deepsim-norm1", device="cpu")
+    images = torch.rand(2, 3, 227, 227)
+    expected = classifier.activations(images, ["norm1"])["norm1"]
+    torch.testing.assert_close(generator.encode(images), expected)
+    assert generator.encode(torch.rand(1, 3, 40, 50)).shape == (1, 96, 27, 27)
+
+
+def test_biggan_by_name_and_by_format(hub: Hub) -> None:
+    state = biggan_state()
+    files = {"config.json": json.dumps(BIGGAN).encode(), "pytorch_model.bin": pickled(state)}
+    hub.publish("osanseviero/BigGAN-deep-128", files)
+    commit = hub.publish("other/gan", {"config.json": files["config.json"], "model.safetensors": save(state)})
+    named = load_generator("biggan-deep-128", device="cpu", truncation=0.4, class_label=3)
+    found = load_generator(f"hf-hub:other/gan@{commit}", device="cpu", truncation=0.4, class_label=3)
+    assert named.code_shape == (12,)
+    code = named.initial_code(0)[None]
+    torch.testing.assert_close(named(code), found(code), atol=0, rtol=0)
+    with pytest.raises(OptionError, match="crop"):
+        load_generator("hf-hub:other/gan", device="cpu", crop=3)
+
+
+def test_diffusers_by_name_and_by_format(hub: Hub, tmp_path: Path) -> None:
+    files = saved_folder(tiny(), tmp_path / "saved")
+    hub.publish("madebyollin/taesd", files)
+    hub.publish(
+        "a/pipeline",
+        {f"vae/{key}": value for key, value in files.items()} | {"model_index.json": b'{"vae": ["x", "y"]}'},
+    )
+    code = torch.randn(1, 4, 8, 8)
+    images = [
+        load_generator(spec, device="cpu", image_size=16)(code)
+        for spec in (
+            "diffusers:madebyollin/taesd",
+            "hf-hub:madebyollin/taesd",
+            "diffusers:a/pipeline/vae",
+            "hf-hub:a/pipeline",
+        )
+    ]
+    for image in images[1:]:
+        assert torch.equal(image, images[0])
+    assert registry.is_cached(registry.find("diffusers:madebyollin/taesd"))
+
+
+def test_pickled_diffusers_weights(hub: Hub) -> None:
+    network = tiny()
+    config = json.dumps(dict(network.config) | {"_class_name": "AutoencoderTiny"}, default=list).encode()
+    hub.publish("a/old", {"config.json": config, "diffusion_pytorch_model.bin": pickled(network.state_dict())})
+    assert load_generator("diffusers:a/old", device="cpu", image_size=16).image_shape() == (16, 16)
+
+
+def test_consistency_by_name_and_by_format(hub: Hub, tmp_path: Path) -> None:
+    hub.publish("openai/diffusers-ct_imagenet64", saved_folder(consistency(), tmp_path / "saved"))
+    code = torch.randn(1, 3 * 8 * 8)
+    images = [
+        load_generator(spec, device="cpu", class_label=3)(code)
+        for spec in ("consistency:openai/diffusers-ct_imagenet64", "hf-hub:openai/diffusers-ct_imagenet64")
+    ]
+    assert torch.equal(images[0], images[1])
+
+
+def test_pulled_models_load_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"config.json": json.dumps(BIGGAN).encode(), "pytorch_model.bin": pickled(biggan_state())}
+    commit = hub.publish("osanseviero/BigGAN-deep-128", files)
+    assert pull("biggan-deep-128").revision == commit
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    generator = load_generator("biggan-deep-128", device="cpu")
+    assert generator.provenance.revision == commit
+    assert generator.code_shape == (12,)
+
+
+def test_dcgan_by_prefix_and_by_format(hub: Hub) -> None:
+    hub.publish("a/dcgan", {"generator.pth": pickled(dcgan())})
+    code = torch.randn(1, 64)
+    torch.manual_seed(0)
+    first, second = (load_generator(f"{prefix}:a/dcgan", device="cpu") for prefix in ("dcgan", "hf-hub"))
+    assert torch.equal(first(code), second(code))
+
+
+def test_folders_of_each_format(tmp_path: Path, hub: Hub) -> None:
+    for folder in ("biggan", "dcgan", "deepsim", "twin"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "biggan" / "config.json").write_text(json.dumps(BIGGAN))
+    (tmp_path / "biggan" / "pytorch_model.bin").write_bytes(pickled(biggan_state()))
+    (tmp_path / "dcgan" / "model.safetensors").write_bytes(save(dcgan()))
+    (tmp_path / "deepsim" / "upconvGAN_norm2.pt").write_bytes(pickled(upconv_state("deepsim-norm2")))
+    (tmp_path / "twin" / "upconvGAN_conv3.pt").write_bytes(pickled(upconv_state("deepsim-conv3")))
+    tiny().save_pretrained(tmp_path / "tiny")
+    consistency().save_pretrained(tmp_path / "consistency")
+    shapes = {
+        "biggan": (12,),
+        "dcgan": (64,),
+        "deepsim": (256, 13, 13),
+        "twin": (384, 13, 13),
+        "tiny": (4, 128, 128),
+        "consistency": (3 * 8 * 8 + 32,),
+    }
+    for folder, shape in shapes.items():
+        generator = load_generator(f"local-dir:{tmp_path / folder}", device="cpu")
+        assert generator.code_shape == shape
+        assert generator.provenance.sha256
+
+
+def test_unknown_formats_list_the_known(tmp_path: Path, hub: Hub) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["ResNet"]}')
+    with pytest.raises(WeightsError, match=r"no generator of a known format.*BigGAN-deep.*DCGAN"):
+        load_generator(f"local-dir:{tmp_path}", device="cpu")
+    hub.publish("a/other", {"README.md": b"hello"})
+    with pytest.raises(WeightsError, match="no generator of a known format"):
+        load_generator("hf-hub:a/other", device="cpu")
+    with pytest.raises(WeightsError, match="no folder"):
+        load_generator(f"local-dir:{tmp_path / 'none'}", device="cpu")
+    with pytest.raises(DownloadError):
+        load_generator("diffusers:a/none", device="cpu")
+
+
+def test_the_registry_and_the_loaders_agree() -> None:
+    generators = {entry.name for entry in registry.ENTRIES if entry.kind == "generator" and ":" not in entry.name}
+    assert generators == set(NAMED)
+    assert len({entry.name for entry in registry.ENTRIES}) == len(registry.ENTRIES)
+    for entry in registry.ENTRIES:
+        assert entry.kind in ("generator", "classifier")
+        assert entry.repo is None or (entry.files and entry.revision)
+    with pytest.raises(GenPriorError, match="deepsim-fc6"):
+        registry.find("deepsim-fc66")
+
+
+FC6 = """
+from gen_prior.generators import load_generator
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
+before = peak()
+for turn in ("downloaded and converted", "read from the conversion"):
+    generator = None
+    generator = load_generator("deepsim-fc6", device="cpu")
+say(megabytes=peak() - before, sum=float(generator.module.network.layers.defc7.weight.sum()))
+"""
+
+
+def test_fc6_at_full_size_stays_below_twice_its_file(hub: Hub, tmp_path: Path) -> None:
+    state = upconv_state("deepsim-fc6")
+    data = pickled(state)
+    assert 224_000_000 < len(data) < 225_000_000
+    hub.publish(registry.DEEPSIM, {"upconvGAN_fc6.pt": data}, commit=registry.DEEPSIM_REVISION)
+    answer = hub.run(FC6, tmp_path / "home")
+    assert answer["sum"] == pytest.approx(float(state["defc7.weight"].sum()), rel=1e-4)
+    assert answer["megabytes"] < 2 * len(data) / 2**20

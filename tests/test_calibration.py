@@ -1,0 +1,106 @@
+"""Code statistics: streamed, kept beside the weights, used by the next load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gen_prior.calibration import Accumulator, calibrate, find_statistics, image_files, save, statistics_path
+from gen_prior.errors import ImageError, OptionError
+from gen_prior.files import write_png
+from gen_prior.generators.base import Generator
+from gen_prior.provenance import Provenance
+
+
+def generator(provenance: Provenance | None = None, encoder: bool = True) -> Generator:
+    """Six numbers <-> an image of 8 x 8 pixels, whose mean colours of two halves are the code."""
+
+    def encode(images: Tensor) -> Tensor:
+        return torch.stack([images[:, :, :4].mean((2, 3)), images[:, :, 4:].mean((2, 3))], 1).flatten(1)
+
+    return Generator(
+        Halves(),
+        (6,),
+        output_range=(0, 1),
+        name="halves",
+        encode=encode if encoder else None,
+        provenance=provenance,
+    )
+
+
+class Halves(nn.Module):
+    def forward(self, code: Tensor) -> Tensor:
+        return code.view(-1, 2, 3).transpose(1, 2)[..., None].repeat_interleave(4, 2).expand(-1, -1, -1, 8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    source = torch.Generator().manual_seed(0)
+    for index in range(7):
+        shape = (3, 8, 8) if index % 2 else (3, 16, 24)
+        write_png(tmp_path / "images" / f"{index}.png", torch.rand(shape, generator=source))
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("sizes", [(10,), (1, 9), (3, 3, 3, 1)])
+def test_streamed_statistics_are_exact(sizes: tuple[int, ...]) -> None:
+    codes = 1000 + torch.randn(10, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    accumulator = Accumulator((2, 3), covariance=True)
+    for batch in codes.split(sizes):
+        accumulator.add(batch)
+    found = accumulator.result()
+    assert found.images == 10
+    torch.testing.assert_close(found.mean, codes.mean(0).float())
+    torch.testing.assert_close(found.std, codes.std(0).float(), atol=1e-6, rtol=1e-5)
+    assert found.covariance is not None
+    torch.testing.assert_close(found.covariance, codes.flatten(1).T.cov().float(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found.minimum, codes.amin(0).float())
+    torch.testing.assert_close(found.maximum, codes.amax(0).float())
+
+
+def test_measured_from_a_folder_in_batches(folder: Path) -> None:
+    seen: list[int] = []
+    small = calibrate(generator(), [folder], batch_size=2, progress=seen.append)
+    assert seen == [2, 4, 6, 7]
+    whole = calibrate(generator(), sorted(folder.glob("*.png")), batch_size=100)
+    assert small.images == whole.images == 7
+    torch.testing.assert_close(small.std, whole.std)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_kept_beside_the_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool) -> None:
+    monkeypatch.setattr("gen_prior.calibration.cache_folder", lambda: tmp_path / "cache")
+    source = f"local-dir:{tmp_path}" if local else "hf-hub:org/name"
+    provenance = Provenance(source, "0" * 40, {"model.safetensors": "a" * 64})
+    assert find_statistics(provenance) is None
+    measured = calibrate(generator(provenance), [folder], covariance=True)
+    path = save(measured, generator(provenance))
+    assert path == statistics_path(provenance)
+    assert path.is_relative_to(tmp_path if local else tmp_path / "cache")
+    found = find_statistics(provenance, (6,))
+    assert found is not None
+    assert all(
+        torch.equal(a, b) for a, b in zip(found[1:], measured[1:], strict=True) if a is not None and b is not None
+    )
+    assert find_statistics(provenance, (7,)) is None
+    other = Provenance("hf-hub:org/name", "0" * 40, {"model.safetensors": "b" * 64})
+    assert find_statistics(other) is None
+
+
+def test_what_cannot_be_measured(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="no encoder"):
+        calibrate(generator(encoder=False), [folder])
+    with pytest.raises(OptionError, match="at least 2 images, got 1"):
+        calibrate(generator(), [folder / "1.png"])
+    with pytest.raises(ImageError, match="no images"):
+        list(image_files([]))
+    with pytest.raises(ImageError):
+        calibrate(generator(), [folder / "notes.txt"])
+    with pytest.raises(OptionError, match="too large"):
+        Accumulator((256, 13, 13), covariance=True)
+    with pytest.raises(OptionError, match="not finite"):
+        Accumulator((2,)).add(torch.tensor([[1.0, float("nan")]]))
