@@ -78,11 +78,14 @@ def run(
                 out=out,
                 progress=bar.work,
             )
+    for target in comparison.record["targets"]:
+        if not target["judged"] and judge != "none":
+            note(f"{target['name']} was not judged: {target['why_not_judged']}", quiet=quiet)
     for method in comparison.record["methods"]:
         for item in method["items"]:
             if item["status"] != "ok":
-                target = comparison.record["targets"][item["target"]]["name"]
-                note(f"{method['name']}, {target}, seed {item['seed']}: {item['status']}", quiet=quiet)
+                name = comparison.record["targets"][item["target"]]["name"]
+                note(f"{method['name']}, {name}, seed {item['seed']}: {item['status']}", quiet=quiet)
     if as_json:
         print_json({"out": str(out)} | comparison.record)
     elif not quiet:

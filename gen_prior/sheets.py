@@ -59,10 +59,14 @@ def _draw(record: dict[str, Any], folder: Path, targets: range) -> Image.Image:
     row = CELL + 8 + (3 if troubled else 2) * LINE + GAP
     block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
     width = max(2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP, 900)
-    header = 44 + 5 * LINE + 14
+    legend = _wrapped(_legend(record), width - 2 * MARGIN)
+    header = 44 + len(legend) * LINE + 24
     sheet = Image.new("RGB", (width, MARGIN + header + len(targets) * block), "white")
     draw = ImageDraw.Draw(sheet)
-    _header(draw, record, width)
+    title = f"What {record['classifier']['name']} wants to see"
+    _text(draw, (MARGIN, MARGIN), title, TITLE_SIZE, INK, width - 2 * MARGIN)
+    for place, line in enumerate(legend):
+        _text(draw, (MARGIN, MARGIN + 44 + place * LINE), line, TEXT_SIZE, GREY, width)
     for place, t in enumerate(targets):
         top, target = MARGIN + header + place * block, record["targets"][t]
         draw.line([(MARGIN, top), (width - MARGIN, top)], RULE, 2)
@@ -85,19 +89,21 @@ def _left(column: int) -> int:
     return MARGIN + SIDE + column * (CELL + GAP)
 
 
-def _header(draw: ImageDraw.ImageDraw, record: dict[str, Any], width: int) -> None:
-    judge = record["judge"]["name"] if record["judge"] else "none"
+def _legend(record: dict[str, Any]) -> str:
     natural = record["natural"]
     words = (
-        f"{record['evaluations']} evaluations of the classifier for every image. Left: medians over the seeds. Under "
-        "each image: its activation and probability in the classifier; below, the class that the judge sees in it and "
-        f"the probability it gives the target, green where it is right. Judge, never optimised: {judge}. Natural "
-        f"photographs at {natural['size']} px have {natural['high_frequency']:.1%} of their power above half Nyquist "
-        f"and a spectrum slope of {natural['slope']:.2f}."
+        f"{record['evaluations']} evaluations of the classifier for every image. Left: medians over the seeds. "
+        "Under each image: its activation and, for a class, its probability in the classifier"
     )
-    _text(draw, (MARGIN, MARGIN), f"What {record['classifier']['name']} wants to see", TITLE_SIZE, INK, width)
-    for place, line in enumerate(_wrapped(draw, words, width - 2 * MARGIN)):
-        _text(draw, (MARGIN, MARGIN + 44 + place * LINE), line, TEXT_SIZE, GREY, width)
+    if record["judge"]:
+        words += (
+            "; below, the class that the judge sees in it and the probability it gives the target, green where it is "
+            f"right. Judge, never optimised: {record['judge']['name']}"
+        )
+    return words + (
+        f". Natural photographs at {natural['size']} px have {natural['high_frequency']:.1%} of their power above half "
+        f"Nyquist and a spectrum slope of {natural['slope']:.2f}."
+    )
 
 
 def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, colour: str, judged: bool) -> None:
@@ -207,12 +213,12 @@ def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _wrapped(draw: ImageDraw.ImageDraw, words: str, width: float) -> list[str]:
+def _wrapped(words: str, width: float) -> list[str]:
     """`words` in lines of at most `width` pixels."""
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, _font(TEXT_SIZE)) > width:
+        if _font(TEXT_SIZE).getlength(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 
 import pytest
 from PIL import Image
@@ -45,6 +47,30 @@ def test_no_judge(run, tiny, tmp_path):
     assert done.code == 0, done.err
     assert done.json["judge"] is None
     assert done.json["methods"][0]["items"][0]["judge_top1"] is None
+
+
+def test_a_hidden_unit_is_said_not_to_be_judged(run, tiny, tmp_path):
+    methods = ("-m", "tiny", "--judge", "tiny-judge", "--seeds", "1")
+    done = run("compare", "conv2:3", *methods, "--out", tmp_path, *tiny)
+    assert done.code == 0, done.err
+    assert "conv2:3@8,8 was not judged: not a class" in done.err
+    assert "was not judged" not in run("compare", "bee", *methods, "--out", tmp_path, *tiny).err
+
+
+def test_a_full_disk_spares_the_earlier_comparison(run, tiny, tmp_path):
+    assert compare(run, tiny, tmp_path).code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        done = run("compare", "cup", "-m", "tiny", "--judge", "none", "--seeds", "1", "--out", tmp_path, *tiny)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert done.code == 1
+    assert "cannot write" in done.complaint
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
