@@ -59,6 +59,11 @@ def run(
         path = out / "evolution.npz"
         if path.is_file():
             state = Evolution.load(path, prior)
+            wanted = options.given(method=method, numbers=numbers, population=population, sigmas=sigmas)
+            if changed := [name for name, value in wanted.items() if state.settings[name] != value]:
+                raise OptionError(
+                    f"{path} was begun with {changed[0]} {state.settings[changed[0]]}", fix="pass another --out"
+                )
         else:
             state = Evolution(prior, method=method, numbers=numbers, population=population, sigmas=sigmas, seed=seed)
         if target is not None:

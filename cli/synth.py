@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extras, options
 from gen_prior.cli.output import console, note, print_json
 from gen_prior.cli.progress import StepBar, keeping
 
@@ -26,6 +26,11 @@ def run(
     batch: options.Batch = None,
     compiled: options.Compile = False,
     settings: options.Settings = None,
+    record: extras.Record = None,
+    film: extras.Film = "gif",
+    transparent: extras.Transparent = False,
+    crop: extras.Crop = False,
+    images: extras.Images = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -39,11 +44,12 @@ def run(
         recipe = gen_prior.preset(preset) if preset is not None else None
         network = gen_prior.load_classifier(classifier, device=device)
         prior = gen_prior.load_generator(generator, device=network.device, **options.parse_settings(settings))
+        more = extras.Extras(prior, record, film, transparent)
         with StepBar(quiet) as bar:
             result = gen_prior.synthesize(
                 network,
                 list(targets),
-                prior,
+                more.generator,
                 seeds=options.chosen_seeds(seeds, seed),
                 recipe=recipe,
                 precision=precision,
@@ -51,8 +57,10 @@ def run(
                 compile=compiled,
                 out=out,
                 progress=bar.steps,
+                record=more.record,
                 **options.given(steps=steps, rate=rate),
             )
+        more.write(result, network, out, crop=crop, images=images, quiet=quiet)
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):
             if result.status[t][s] != "ok":

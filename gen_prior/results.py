@@ -126,6 +126,10 @@ class Result:
             unique_slugs(goals),
         )
 
+    def names(self) -> list[str]:
+        """File names of the items without their endings, targets outermost."""
+        return [f"{slug}-seed{seed}" for slug in self._slugs for seed in self.seeds]
+
     @property
     def evaluations(self) -> int:
         """Classifier evaluations (a forward and a backward pass) that each image took."""

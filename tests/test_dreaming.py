@@ -27,7 +27,8 @@ def norm(classifier, image, layer="conv2"):
 def test_a_dream_keeps_the_size_changes_little_and_excites_the_layer(tiny_classifier, photo):
     dreamed = dream(tiny_classifier, photo, "conv2", octaves=2, steps=6)
     assert dreamed.shape == photo.shape
-    assert dreamed.min() >= 0 and dreamed.max() <= 1
+    assert dreamed.min() >= 0
+    assert dreamed.max() <= 1
     assert norm(tiny_classifier, dreamed) > 1.02 * norm(tiny_classifier, photo)
     assert 0.001 < (dreamed - photo).abs().mean() < 0.1
 

@@ -39,7 +39,8 @@ def test_reconstructions_from_shallow_to_deep_in_pixels_and_through_a_prior(
     record = json.loads((tmp_path / "inversion.json").read_text())
     assert record["feature_error"]["pixel"]["conv1"] == pixels["conv1"].error
     sheet = read_image(tmp_path / "inversion.png")
-    assert sheet.shape[2] > 4 * 144 and sheet.shape[1] > 2 * 144
+    assert sheet.shape[2] > 4 * 144
+    assert sheet.shape[1] > 2 * 144
     assert len(list(tmp_path.glob("*.png"))) == 2 + 6
 
 
