@@ -1,0 +1,59 @@
+"""Load time and peak memory of deepsim-fc6 (224 MB, random weights in the published layout), first and later loads.
+
+    python benchmarks/load_time.py
+
+Prints one line of JSON. Memory: peak of the resident set above what the imports hold, file pages included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from gen_prior.generators import deepsim, load_generator
+
+FILE = "upconvGAN_fc6.pt"
+
+
+def peak() -> int:
+    """Bytes of the largest resident set so far (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+def measure(folder: str) -> dict[str, float]:
+    """One load in this process."""
+    before, start = peak(), time.perf_counter()
+    load_generator(f"local-dir:{folder}", device="cpu")
+    return {"seconds": round(time.perf_counter() - start, 2), "peak_megabytes": round((peak() - before) / 1e6)}
+
+
+def main() -> None:
+    """Make the file, then load it in two fresh processes."""
+    if len(sys.argv) == 2:
+        print(json.dumps(measure(sys.argv[1])))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        with torch.device("meta"):
+            state = deepsim.UpconvNetwork(deepsim.VARIANTS["deepsim-fc6"]).state_dict()
+        tensors = {key.removeprefix("layers."): 0.01 * torch.randn(value.shape) for key, value in state.items()}
+        torch.save(tensors, Path(folder) / FILE)
+        environment = os.environ | {"HF_HOME": str(Path(folder) / "home")}
+        command = [sys.executable, __file__, folder]
+        runs = [
+            json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+            for _ in range(2)
+        ]
+        size = round((Path(folder) / FILE).stat().st_size / 1e6)
+    print(json.dumps({"file_megabytes": size, "first_load_converts": runs[0], "later_loads": runs[1]}))
+
+
+if __name__ == "__main__":
+    main()
