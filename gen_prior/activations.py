@@ -36,7 +36,8 @@ class Reader:
         self._stop_early = stop_early and LOGITS not in self.layers
         self._caught: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
-        self._expected: Counter[str] | None = None
+        self.expected: Counter[str] | None = None
+        """How often each layer runs in one pass; learned in the first, or given by a reader of the same layers."""
 
     def __call__(self, inputs: Tensor) -> dict[str, Tensor]:
         """Normalised inputs -> `{layer: activation}`, batch first.
@@ -49,7 +50,7 @@ class Reader:
             if LOGITS in self.layers:
                 self._caught[LOGITS] = as_tensor(output)
             if self._stop_early:
-                self._expected = self._runs
+                self.expected = self._runs
         except _DeepEnoughError:
             pass
         finally:  # holds no graph between passes, nor after an exception
@@ -68,7 +69,7 @@ class Reader:
                 self._caught[layer] = values.clone()  # the layers that follow may write into their input
                 return
             self._runs[layer] += 1
-            done = self._expected is not None and all(self._runs[name] >= self._expected[name] for name in self.inner)
+            done = self.expected is not None and all(self._runs[name] >= self.expected[name] for name in self.inner)
             self._caught[layer] = values if done else values.clone()
             if done:
                 raise _DeepEnoughError

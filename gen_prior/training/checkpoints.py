@@ -1,44 +1,59 @@
-"""Checkpoints of a training run: written whole or not at all, the newest readable one wins."""
+"""Checkpoints of a training run: written whole or not at all, the newest undamaged one wins."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gen_prior.files import write_files
+
 KEEP = 2
 log = logging.getLogger(__name__)
 
 
 def save_checkpoint(out: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write `checkpoint-STEP.pt` atomically and delete all but the newest `KEEP`."""
+    """Write `checkpoint-STEP.pt` and its SHA-256 atomically and delete all but the newest `KEEP`.
+
+    Raises `OutputError` where the disk is full.
+    """
     path = out / f"checkpoint-{step:08d}.pt"
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    for old in _checkpoints(out)[KEEP:]:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    write_files({path: data, _digest_of(path): hashlib.sha256(data).hexdigest().encode()})
+    for old in checkpoints(out)[KEEP:]:
         old.unlink()
+        _digest_of(old).unlink(missing_ok=True)
     return path
 
 
 def latest_checkpoint(out: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that reads back whole; a damaged one is reported and the one before is used."""
-    for path in _checkpoints(out):
+    """The newest checkpoint that reads back as it was written; a damaged one is reported and the one before is used."""
+    for path in checkpoints(out):
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
-            log.warning("%s is damaged (%s); using the checkpoint before it", path, str(error).splitlines()[0])
+            data = path.read_bytes()
+            recorded = _digest_of(path)
+            if recorded.exists() and recorded.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
+                raise ValueError("its SHA-256 is not the recorded one")
+            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, ValueError, TypeError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            log.warning("%s is damaged (%s); using the checkpoint before it", path, reason)
             continue
         return state
     return None
 
 
-def _checkpoints(out: Path) -> list[Path]:
+def checkpoints(out: Path) -> list[Path]:
+    """The checkpoints in `out`, newest first."""
     return sorted(out.glob("checkpoint-*.pt"), reverse=True)
+
+
+def _digest_of(path: Path) -> Path:
+    return path.with_suffix(".sha256")

@@ -21,7 +21,8 @@ VARIANCE_KEPT = 0.95
 
 def code_statistics(trainer: Trainer, photographs: int = 20_000, batch: int = 256) -> tuple[Tensor, Tensor]:
     """Mean `[C, 4, 4]` and covariance `[C * 16, C * 16]` of the codes of training photographs and their mirrors."""
-    chosen = trainer.training[torch.linspace(0, len(trainer.training) - 1, min(photographs, len(trainer.training))).long()]
+    count = min(photographs, len(trainer.training))
+    chosen = trainer.training[torch.linspace(0, len(trainer.training) - 1, count).long()]
     total: Tensor | None = None
     moment: Tensor | None = None
     count = 0

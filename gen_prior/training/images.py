@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen_prior.errors import ImageError
+from gen_prior.files import write_json
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -67,6 +68,14 @@ def square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
+def check_source(source: str | Path) -> Path:
+    """`source` as a path. Raises `ImageError` where nothing is there."""
+    source = Path(source)
+    if not source.exists():
+        raise ImageError(f"no such folder of images: {source}", fix="pass --images DIR, a folder that exists")
+    return source
+
+
 def open_photographs(
     source: str | Path, size: int, cache: str | Path, progress: Callable[[int, int], None] | None = None
 ) -> Photographs:
@@ -75,18 +84,14 @@ def open_photographs(
     A later call with the same listing reuses the cache. Unreadable images are skipped and counted.
     Raises `ImageError` where there is no image at all, or where most of them cannot be read.
     """
-    source, cache = Path(source), Path(cache)
-    if not source.exists():
-        raise ImageError(f"no such folder of images: {source}", fix="pass --images DIR, a folder that exists")
+    source, cache = check_source(source), Path(cache)
     entries = list(_entries(source))
     if not entries:
         raise ImageError(f"no images ({', '.join(sorted(SUFFIXES))}) or .tar shards of them below {source}")
     listing = hashlib.sha256("\n".join(name for name, _ in entries).encode()).hexdigest()
     data, record = cache / f"photographs-{size}.npy", cache / f"photographs-{size}.json"
-    if data.exists() and record.exists():
-        described = Description(**json.loads(record.read_text()))
-        if described.listing_sha256 == listing and described.size == size:
-            return Photographs(np.load(data, mmap_mode="r"), described)
+    if (cached := _cached(data, record, listing, size)) is not None:
+        return cached
     cache.mkdir(parents=True, exist_ok=True)
     partial = data.with_suffix(".partial.npy")
     array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(entries), size, size, 3))
@@ -109,8 +114,20 @@ def open_photographs(
     del array
     partial.replace(data)
     described = Description(source.name, size, kept, len(entries) - kept, listing)
-    record.write_text(json.dumps(asdict(described), indent=1))
+    write_json(record, asdict(described))
     return Photographs(np.load(data, mmap_mode="r")[:kept], described)
+
+
+def _cached(data: Path, record: Path, listing: str, size: int) -> Photographs | None:
+    """The cache of an earlier call, or None where there is none of this listing and size that reads back."""
+    try:
+        described = Description(**json.loads(record.read_text(encoding="utf-8")))
+        array = np.load(data, mmap_mode="r")
+    except (OSError, ValueError, TypeError, EOFError):
+        return None
+    if (described.listing_sha256, described.size) != (listing, size) or len(array) < described.images:
+        return None
+    return Photographs(array[: described.images], described)
 
 
 Reader = Callable[[], bytes]
@@ -123,10 +140,13 @@ def _entries(source: Path) -> Iterator[tuple[str, Reader]]:
         if path.suffix.lower() in SUFFIXES:
             yield str(path.relative_to(source)), path.read_bytes
         elif path.suffix.lower() == ".tar":
-            with tarfile.open(path) as shard:
-                for member in shard:
-                    if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                        yield f"{path.name}/{member.name}", _slice(path, member.offset_data, member.size)
+            try:
+                with tarfile.open(path, "r:") as shard:
+                    for member in shard:
+                        if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                            yield f"{path.name}/{member.name}", _slice(path, member.offset_data, member.size)
+            except (tarfile.TarError, OSError) as error:
+                raise ImageError(f"{path} is not an uncompressed tar archive, or is damaged: {error}") from error
 
 
 def _slice(path: Path, offset: int, length: int) -> Reader:
@@ -142,5 +162,5 @@ def _decode(read: Reader, size: int) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
             return square(image, size)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -10,72 +11,47 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from gen_prior.activations import layer_shapes, reading
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn_network import CODE_SIDE, ResidualBlock
 
 
 class Trunk(nn.Module):
-    """A frozen classifier cut after its last 4x4 layer: normalised image -> its features at three depths."""
+    """A frozen classifier read at three depths: normalised image -> features, the pass ending at the deepest."""
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.names = tuple(names)
-        self.taps = [network.get_submodule(name) for name in self.names]
+        self._runs: Counter[str] | None = None
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image `[B, 3, S, S]` as the network takes it -> features, finest first (`[B, C, S/4, S/4]`, ...)."""
-        caught: dict[int, Tensor] = {}
-
-        def catch(index: int):  # type: ignore[no-untyped-def]
-            def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-                caught[index] = output
-                if index == len(self.taps) - 1:
-                    raise _DeepEnoughError
-
-            return hook
-
-        handles = [tap.register_forward_hook(catch(index)) for index, tap in enumerate(self.taps)]
-        try:
-            self.network(image)
-        except _DeepEnoughError:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
-        return [caught[index] for index in range(len(self.taps))]
+        with reading(self.network, self.names) as reader:
+            reader.expected = self._runs
+            features = reader(image)
+            self._runs = reader.expected
+        return [features[name] for name in self.names]
 
 
-class _DeepEnoughError(Exception):
-    """Stops the forward pass once the deepest tap is read."""
-
-
-def choose_taps(network: nn.Module, size: int) -> list[str]:
-    """Names of the deepest layers whose output has side 16, 8 and 4 for an input of side `size`.
+def choose_taps(network: nn.Module, size: int, channels: int = 3) -> list[str]:
+    """Names of the deepest layers whose output has side 16, 8 and 4 for an input `[1, channels, size, size]`.
 
     Raises `OptionError` for a network without such layers (a vision transformer, say).
     """
-    deepest: dict[int, str] = {}
-    handles = []
-
-    def watch(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] == output.shape[-2]:
-                deepest[output.shape[-1]] = name
-
-        return hook
-
-    for name, module in network.named_modules():
-        if name:
-            handles.append(module.register_forward_hook(watch(name)))
     device = next(network.parameters()).device
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, 3, size, size, device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
     sides = (CODE_SIDE * 4, CODE_SIDE * 2, CODE_SIDE)
+    deepest: dict[int, str] = {}
+    try:
+        shapes = layer_shapes(network, torch.zeros(1, channels, size, size, device=device))
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(
+            f"the classifier does not take images of {size} px: {str(error).splitlines()[0]}",
+            fix="choose a convolutional classifier, or another --size",
+        ) from error
+    for name, shape in shapes.items():  # in order of running
+        if len(shape) == 3 and shape[1] == shape[2]:
+            deepest[shape[1]] = name
     if missing := [side for side in sides if side not in deepest]:
         raise OptionError(
             f"the classifier has no layer with a {missing[0]}x{missing[0]} output at {size} px",
@@ -133,7 +109,9 @@ class Critic(nn.Module):
             for count in channels
         )
         self.whole = nn.Sequential(
-            spectral_norm(nn.Conv2d(channels[-1], 2 * hidden, CODE_SIDE)), nn.LeakyReLU(0.2), nn.Conv2d(2 * hidden, 1, 1)
+            spectral_norm(nn.Conv2d(channels[-1], 2 * hidden, CODE_SIDE)),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * hidden, 1, 1),
         )
 
     def forward(self, image: Tensor, features: Sequence[Tensor]) -> list[Tensor]:

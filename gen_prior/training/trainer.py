@@ -45,6 +45,8 @@ class Settings:
     adversarial_weight: float = 0.3
     imagined: float = 0.5
     """Imagined codes per photograph in the adversarial phase, drawn with the batch's own covariance."""
+    imagined_scale: tuple[float, float] = (0.5, 1.4)
+    """Each imagined code lies this many times as far from the mean: an optimised code may leave the typical shell."""
     shift: int = 3
     """Features are compared after a random shift of up to this many pixels: strides leave no fixed pattern."""
     ema: float = 0.998
@@ -227,7 +229,9 @@ class Trainer:
         self._average()
         return {name: value.detach() for name, value in losses.items()}
 
-    def _train_critic(self, real: Tensor, real_features: list[Tensor], fake: Tensor, fake_features: list[Tensor]) -> Tensor:
+    def _train_critic(
+        self, real: Tensor, real_features: list[Tensor], fake: Tensor, fake_features: list[Tensor]
+    ) -> Tensor:
         """One hinge step; every head judges photographs, reconstructions and imagined images."""
         with self._precision():
             genuine, forged = self.critic(real, real_features), self.critic(fake, fake_features)
@@ -253,6 +257,8 @@ class Trainer:
         centre = codes.mean(0, keepdim=True)
         count = round(len(codes) * self.settings.imagined)
         weights = torch.randn(count, len(codes), generator=generator).to(codes) / max(1, len(codes) - 1) ** 0.5
+        low, high = self.settings.imagined_scale
+        weights = weights * (low + (high - low) * torch.rand(count, 1, generator=generator).to(codes))
         return centre + torch.einsum("kb,bchw->kchw", weights, codes - centre)
 
     def _set_rates(self) -> None:

@@ -1,0 +1,69 @@
+"""The trunk reads what hooks of one's own would read, and stops where it may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import gen_prior as gp
+from gen_prior.training.networks import Critic, Encoder, Trunk, choose_taps
+
+
+def by_hand(network: nn.Module, names: list[str], images: Tensor) -> list[Tensor]:
+    caught: dict[str, Tensor] = {}
+    handles = []
+    for name in names:
+
+        def catch(module: nn.Module, inputs: object, output: Tensor, name: str = name) -> None:
+            caught[name] = output.clone()
+
+        handles.append(network.get_submodule(name).register_forward_hook(catch))
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return [caught[name] for name in names]
+
+
+def test_trunk_equals_plain_hooks_and_stops_early(make_convolutional: Callable[..., nn.Module]) -> None:
+    network = make_convolutional()
+    names = choose_taps(network, 64)
+    assert names == ["1", "4", "6"]
+    trunk, images = Trunk(network, names), torch.randn(3, 3, 64, 64)
+    expected = by_hand(network, names, images)
+    ran: list[int] = []
+    network[9].register_forward_hook(lambda module, inputs, output: ran.append(1))
+    for _ in range(3):
+        for mine, theirs in zip(trunk(images), expected, strict=True):
+            assert torch.equal(mine, theirs)
+    assert len(ran) == 1  # the first pass learns how often each layer runs
+    assert [tuple(feature.shape[1:]) for feature in expected] == [(8, 16, 16), (12, 8, 8), (16, 4, 4)]
+    assert not any(module._forward_hooks for module in network[:9].modules())
+
+
+def test_taps_of_the_embedded_classifier_are_its_deepest_blocks(lite0: gp.Classifier) -> None:
+    names = choose_taps(lite0.network, 64)
+    images = torch.rand(2, 3, 64, 64)
+    features = Trunk(lite0.network, names)(lite0.normalise(images))
+    assert [feature.shape[-1] for feature in features] == [16, 8, 4]
+    for mine, theirs in zip(features, by_hand(lite0.network, names, lite0.normalise(images)), strict=True):
+        assert torch.equal(mine, theirs)
+    assert names == ["blocks.3.expand", "blocks.5.expand", "blocks.11.expand"]
+
+
+def test_encoder_and_critic_shapes_and_keys() -> None:
+    features = [torch.randn(2, 8, 16, 16), torch.randn(2, 12, 8, 8), torch.randn(2, 16, 4, 4)]
+    encoder, critic = Encoder([8, 12, 16], code_channels=5), Critic([8, 12, 16])
+    mean, log_variance = encoder(features)
+    assert mean.shape == log_variance.shape == (2, 5, 4, 4)
+    assert len(critic(torch.rand(2, 3, 64, 64), features)) == 5
+    assert {key.split(".")[0] for key in encoder.state_dict()} == {
+        "scales",
+        "down",
+        "middle",
+        "coarse",
+        "block",
+        "exit",
+    }
+    assert {key.split(".")[0] for key in critic.state_dict()} == {"patch", "heads", "whole"}
