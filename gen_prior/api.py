@@ -1,5 +1,6 @@
 """The public names, all of them: what `import gen_prior` offers. To publish a name, import it and list it here."""
 
+from gen_prior import objectives, regularisers, transforms
 from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.comparison import Comparison, compare, load_comparison
 from gen_prior.datasets import make_dataset
@@ -15,6 +16,7 @@ from gen_prior.presets import PRESETS, preset, preset_generator
 from gen_prior.receptive_fields import receptive_field
 from gen_prior.recipes import Recipe
 from gen_prior.results import Result, load_result
+from gen_prior.sampling import sample_chain, synthesize_apart
 from gen_prior.synthesis import synthesize
 from gen_prior.targets import Target, parse_target
 from gen_prior.trajectories import Recorder, write_animation
@@ -50,10 +52,15 @@ __all__ = [
     "load_generator",
     "load_result",
     "make_dataset",
+    "objectives",
     "parse_target",
     "preset",
     "preset_generator",
     "receptive_field",
+    "regularisers",
+    "sample_chain",
     "synthesize",
+    "synthesize_apart",
+    "transforms",
     "write_animation",
 ]

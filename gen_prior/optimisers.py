@@ -57,19 +57,4 @@ def normalised(recipe: Recipe) -> Update:
     return update
 
 
-def progress(recipe: Recipe) -> Update:
-    """The step for which a linear loss would fall by the rate: rate * gradient / |gradient|^2 (Yosinski 2015)."""
-
-    def update(code: Tensor, gradient: Tensor, state: State, rate: float, step: int) -> Tensor:
-        square = gradient.square().flatten(1).sum(1).clamp_min(1e-12)
-        return code - rate * gradient / square.view(-1, *[1] * (code.ndim - 1))
-
-    return update
-
-
-OPTIMISERS: dict[str, Callable[[Recipe], Update]] = {
-    "adam": adam,
-    "sgd": sgd,
-    "normalised": normalised,
-    "progress": progress,
-}
+OPTIMISERS: dict[str, Callable[[Recipe], Update]] = {"adam": adam, "sgd": sgd, "normalised": normalised}

@@ -1,7 +1,7 @@
 """Published settings by name: the recipe, and the generator that it was published with.
 
-Each `source` says what the paper states and what is ours: where it gives no number, and where settings for
-pixels in 0 to 255 are translated to images in [0, 1] (a rate for the raw gradient shrinks by 255^2).
+Each `source` says what the paper states, and after "Ours" what is ours: where it gives no number, or one that only
+suits its own network or pixels in 0 to 255. Our numbers were set on EfficientNet-Lite0.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from gen_prior.errors import UnknownNameError
 from gen_prior.recipes import Recipe
 
 YOSINSKI = "Yosinski et al. 2015, arXiv 1506.06579, Table 1"
-CAFFE_RATE = 100 / 255**2
-"""The rate 100 of the authors' script, for pixels in 0 to 255, translated to [0, 1]."""
+OURS = (
+    "the steps of the authors' script. Ours: the rate, by mean |gradient| (theirs suits the gradients of CaffeNet in "
+    "pixels of 0 to 255, and does not move EfficientNet-Lite), and the clip to [0, 1]"
+)
 
 PRESETS: dict[str, Recipe] = {
     "simonyan2014": Recipe(
@@ -29,12 +31,12 @@ PRESETS: dict[str, Recipe] = {
     "mahendran2015": Recipe(
         steps=300,
         optimiser="sgd",
-        rate=0.003,
+        rate=0.02,
         momentum=0.9,
         transforms=(("jitter", {"pixels": 4}),),
         regularisers=(
             ("alpha_norm", {"weight": 2.0, "alpha": 6.0}),
-            ("total_variation", {"weight": 300.0, "beta": 2.0}),
+            ("total_variation", {"weight": 30.0, "beta": 2.0}),
         ),
         edits=(("natural_range", {}),),
         domain="image",
@@ -43,45 +45,39 @@ PRESETS: dict[str, Recipe] = {
     ),
     "yosinski2015-1": Recipe(
         steps=500,
-        optimiser="progress",
-        rate=2.0,
-        final_rate=2.0,
+        optimiser="normalised",
+        rate=0.02,
+        final_rate=0.02,
         edits=(("blur", {"every": 4, "deviation": 0.5}), ("clip_small_norm", {"percent": 50.0})),
         domain="image",
-        source=f"{YOSINSKI}, row 1: blur 0.5 every 4 steps, norm percentile 50; steps and progress 2 of the authors' "
-        "script. Ours: the clip to [0, 1], no upper limit on the rate",
+        source=f"{YOSINSKI}, row 1: blur 0.5 every 4 steps, norm percentile 50; {OURS}",
     ),
     "yosinski2015-2": Recipe(
         steps=750,
-        optimiser="sgd",
-        rate=CAFFE_RATE,
-        final_rate=CAFFE_RATE,
-        momentum=0.0,
+        optimiser="normalised",
+        rate=0.015,
+        final_rate=0.015,
         edits=(("l2_decay", {"decay": 0.3}), ("clip_small_norm", {"percent": 20.0})),
         domain="image",
-        source=f"{YOSINSKI}, row 2: decay 0.3, norm percentile 20; steps and rate 100 of the authors' script, "
-        "translated. Ours: the clip to [0, 1]",
+        source=f"{YOSINSKI}, row 2: decay 0.3, norm percentile 20; {OURS}",
     ),
     "yosinski2015-3": Recipe(
         steps=1000,
-        optimiser="sgd",
-        rate=CAFFE_RATE,
-        final_rate=CAFFE_RATE,
-        momentum=0.0,
+        optimiser="normalised",
+        rate=0.02,
+        final_rate=0.02,
         edits=(("l2_decay", {"decay": 1e-4}), ("blur", {"every": 4, "deviation": 1.0})),
         domain="image",
-        source=f"{YOSINSKI}, row 3 (the one of most of its figures): decay 0.0001, blur 1.0 every 4 steps; steps and "
-        "rate 100 of the authors' script, translated. Ours: the clip to [0, 1]",
+        source=f"{YOSINSKI}, row 3 (that of most figures): decay 0.0001, blur 1.0 every 4 steps; {OURS}",
     ),
     "yosinski2015-4": Recipe(
         steps=1000,
-        optimiser="progress",
-        rate=2.0,
-        final_rate=2.0,
+        optimiser="normalised",
+        rate=0.004,
+        final_rate=0.004,
         edits=(("blur", {"every": 4, "deviation": 0.5}), ("clip_small_contribution", {"percent": 90.0})),
         domain="image",
-        source=f"{YOSINSKI}, row 4: blur 0.5 every 4 steps, contribution percentile 90; steps and progress 2 of the "
-        "authors' script. Ours: the clip to [0, 1]",
+        source=f"{YOSINSKI}, row 4: blur 0.5 every 4 steps, contribution percentile 90; {OURS}",
     ),
     "deepdream2015": Recipe(
         steps=40,
@@ -111,15 +107,12 @@ PRESETS: dict[str, Recipe] = {
     "maco2023": Recipe(
         steps=256,
         optimiser="adam",
-        rate=1.0,
-        final_rate=1.0,
-        transforms=(
-            ("affine", {"scale": (4.0, 5.0), "shift": 0.35}),
-            ("noise", {"deviation": 0.1}),
-        ),
+        rate=0.3,
+        transforms=(("affine", {"scale": (1.2, 2.0), "shift": 0.2}), ("noise", {"deviation": 0.1})),
         domain="image",
-        source="Fel et al. 2023, arXiv 2306.06805, and Horama: rate 1, windows of 0.20 to 0.25 of the side, noise 0.1. "
-        "Ours: Adam for NAdam, one window a step, the spread of windows, magnitudes from our own photographs",
+        source="Fel et al. 2023, arXiv 2306.06805, and Horama: phases only, random windows, noise 0.1. Ours: windows "
+        "of 0.5 to 0.83 of the side for 0.20 to 0.25 (of images six times as wide), one a step, Adam falling from 0.3 "
+        "for NAdam at 1, magnitudes of our own photographs",
     ),
     "dgnam2016": Recipe(
         steps=200,

@@ -19,8 +19,7 @@ class Recipe:
 
     Attributes:
         steps: updates, each one forward and one backward pass of the classifier per item.
-        optimiser: "adam", "sgd", "normalised" (step divided by the item's mean |gradient|, Nguyen 2016) or
-            "progress" (step for which the loss would fall by `rate` if it were linear, Yosinski 2015).
+        optimiser: "adam", "sgd" or "normalised" (step divided by the item's mean |gradient|, Nguyen 2016).
         rate: step size at the start; it falls linearly towards `final_rate`, which would be reached after the last
             update.
         gradient_limit: largest norm of an item's gradient, longer ones are shortened to it ("sgd" only).
@@ -61,7 +60,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         choices = {
-            "optimiser": ("adam", "sgd", "normalised", "progress"),
+            "optimiser": ("adam", "sgd", "normalised"),
             "score": ("activation", "log_probability"),
             "keep": ("last", "best"),
             "domain": ("image", "code", "any"),

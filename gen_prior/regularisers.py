@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import OptionError, UnknownNameError
-from gen_prior.generators.natural import magnitude
+from gen_prior.generators.natural import colour_root, magnitude
 
 Regulariser = Callable[[Tensor, Tensor], Tensor]
 
@@ -45,29 +45,31 @@ def laplacian(weight: float = 1.0) -> Regulariser:
 def spectrum(weight: float = 1.0) -> Regulariser:
     """How far the image's power spectrum is from that of natural photographs (Field 1987; ours as a penalty).
 
-    Power is averaged over rings of equal frequency, per colour channel; the penalty is the mean square, over rings
-    and channels, of the logarithm of its ratio to the photographs' power. The mean colour is free. Of an image
-    that is not square, the central square is looked at.
+    Power is averaged over rings of equal frequency in each of three decorrelated colour planes; the penalty is the
+    mean square, over rings and planes, of the logarithm of its ratio to the photographs' power. The mean colour is
+    free. Of an image that is not square, the central square is looked at.
     """
-    wanted: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+    known: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
     def penalty(image: Tensor, code: Tensor) -> Tensor:
         side = min(image.shape[-2:])
         top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
         square = image[..., top : top + side, left : left + side].float() - 0.5
         key = (side, image.device)
-        if key not in wanted:
+        if key not in known:
             rings = _rings(side)
-            wanted[key] = (rings.to(image.device), (magnitude(side).square().flatten(1) @ rings).to(image.device))
-        rings, natural = wanted[key]
-        power = torch.view_as_real(torch.fft.rfft2(square, norm="ortho")).square().sum(-1).flatten(2) @ rings
+            natural = magnitude(side).square().flatten(1) @ rings
+            known[key] = (rings.to(key[1]), natural.to(key[1]), torch.linalg.inv(colour_root()).to(key[1]))
+        rings, natural, decorrelate = known[key]
+        planes = torch.einsum("ij,bjhw->bihw", decorrelate, square)
+        power = torch.view_as_real(torch.fft.rfft2(planes, norm="ortho")).square().sum(-1).flatten(2) @ rings
         return weight * ((power + _FLOOR).log() - (natural + _FLOOR).log()).square().flatten(1).mean(1)
 
     return penalty
 
 
-_FLOOR = 1e-6
-"""About the power of the rounding to 8 bits, 1 / (12 * 255^2): differences below it do not count."""
+_FLOOR = 5e-4
+"""About the power of the rounding to 8 bits in the weakest plane: differences below it do not count."""
 
 
 def _rings(side: int) -> Tensor:
