@@ -1,4 +1,4 @@
-"""What `synth` makes of its results on request: films, transparent pictures, receptive fields, natural images beside."""
+"""What `synth` makes of its results on request: films, transparency, receptive fields, natural images."""
 
 from __future__ import annotations
 

@@ -1,0 +1,123 @@
+"""Does adding dreamed images to a small training set help? `python benchmarks/dreamed_training.py FOLDER DREAMED`.
+
+FOLDER is real images, one folder per WordNet id (`FOLDER/train/n01443537/**`, the layout of Tiny ImageNet, or
+`FOLDER/n01443537/*`); DREAMED is where the synthetic ones are made, or are already. A small network is trained
+from scratch on a few real images of each class, with and without the dreamed ones, for equally many updates of
+equal batch size, and tested on other real images. Writes benchmarks/results/dreamed_training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gen_prior.classifiers import load_classifier
+from gen_prior.datasets import make_dataset
+from gen_prior.exemplars import image_paths
+from gen_prior.files import read_image, write_json
+from gen_prior.generators import load_generator
+
+SIDE = 32
+CLASSES = "n01443537 n01641577 n01910747 n02279972 n02281406 n02504458 n02802426 n03085013 n07747607 n07873807".split()
+
+
+def small_network(classes: int) -> nn.Module:
+    """Four convolutions on 32 pixels."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 32), (32, 64), (64, 96), (96, 128)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
+
+
+def small(path: Path) -> Tensor:
+    return F.interpolate(read_image(path)[None], (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def accuracy(images: Tensor, labels: Tensor, tests: tuple[Tensor, Tensor], *, seed: int, updates: int) -> float:
+    """Top-1 on the tests after training on the images with mirroring and shifts."""
+    torch.manual_seed(seed)
+    network = small_network(int(labels.max()) + 1).train()
+    optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.05)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, updates)
+    for _ in range(updates):
+        chosen = torch.randint(len(images), (64,))
+        batch = images[chosen]
+        batch = torch.where(torch.rand(64, 1, 1, 1) < 0.5, batch.flip(3), batch)
+        batch = batch.roll((int(torch.randint(-3, 4, ())), int(torch.randint(-3, 4, ()))), (2, 3))
+        loss = F.cross_entropy(network(batch), labels[chosen], label_smoothing=0.1)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rates.step()
+    with torch.no_grad():
+        return float((network.eval()(tests[0]).argmax(1) == tests[1]).float().mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("dreamed", type=Path)
+    parser.add_argument("--classes", nargs="*", default=list(CLASSES))
+    parser.add_argument("--real", type=int, nargs="*", default=[5, 20, 100], help="real training images a class")
+    parser.add_argument("--per-class", type=int, default=20, help="dreamed images a class")
+    parser.add_argument("--steps", type=int, default=60, help="of each dreamed image")
+    parser.add_argument("--tests", type=int, default=100, help="real test images a class")
+    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "dreamed_training.json")
+    options = parser.parse_args()
+    root = options.folder / "train" if (options.folder / "train").is_dir() else options.folder
+    classifier, generator = load_classifier("efficientnet-lite0"), load_generator("dgn-lite0")
+    samples = make_dataset(
+        classifier, generator, options.dreamed, classes=options.classes, per_class=options.per_class,
+        steps=options.steps, progress=lambda name, kept, wanted, _: print(f"{name}: {kept}/{wanted}", flush=True),
+    )  # fmt: skip
+    order = [classifier.class_index(name) for name in options.classes]
+    dreamed = [sample for sample in samples if sample.kept and sample.class_index in order]
+    dreams = torch.stack([small(options.dreamed / sample.file) for sample in dreamed])
+    dream_labels = torch.tensor([order.index(sample.class_index) for sample in dreamed])
+    real = [
+        torch.stack([small(p) for p in image_paths(root / n)[: max(options.real) + options.tests]])
+        for n in options.classes
+    ]
+    tests = torch.cat([images[-options.tests :] for images in real])
+    test_labels = torch.arange(len(real)).repeat_interleave(options.tests)
+    rows: list[dict[str, Any]] = []
+    for count in options.real:
+        images = torch.cat([images[:count] for images in real])
+        labels = torch.arange(len(real)).repeat_interleave(count)
+        sets = {
+            "real": (images, labels),
+            "real and dreamed": (torch.cat([images, dreams]), torch.cat([labels, dream_labels])),
+            "dreamed": (dreams, dream_labels),
+        }
+        for name, (x, y) in sets.items():
+            values = [
+                accuracy(x, y, (tests, test_labels), seed=s, updates=options.updates) for s in range(options.seeds)
+            ]
+            row = {"real_per_class": count, "trained_on": name, "accuracy": round(statistics.mean(values), 4)}
+            rows.append(row | {"of_each_seed": [round(value, 4) for value in values]})
+            print(rows[-1], flush=True)
+    record = {
+        "classes": options.classes,
+        "dreamed_per_class": options.per_class,
+        "dream_steps": options.steps,
+        "tests_per_class": options.tests,
+        "updates": options.updates,
+        "chance": round(1 / len(options.classes), 4),
+        "rows": rows,
+        "generator": {"name": generator.name, "sha256": generator.describe()["sha256"]},
+        "machine": {"cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+    }
+    write_json(options.out, record)
+
+
+if __name__ == "__main__":
+    main()
