@@ -131,6 +131,25 @@ def langevin(pull: float = 0.01, noise: float | None = None, denoiser: str = "au
     return edit
 
 
+def shell(radius: float = 1.0) -> Edit:
+    """Keep every code where a Gaussian's codes are: at `radius` deviations from the mean, root mean square over units.
+
+    In many dimensions nearly all of a Gaussian lies on that shell, and a generator knows nothing of what is inside.
+    """
+    if not radius > 0:
+        raise OptionError(f"radius must be positive, got {radius}")
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        mean, std = (
+            torch.as_tensor(v, dtype=code.dtype, device=code.device) for v in (context.prior.mean, context.prior.std)
+        )
+        z = (code - mean) / std
+        size = z.square().flatten(1).mean(1).sqrt().clamp_min(1e-6)
+        return mean + std * z * (radius / size).view(-1, *[1] * (code.ndim - 1))
+
+    return edit
+
+
 def smooth(deviation: float = 1.0) -> Edit:
     """Gradient edit: Gaussian blur of the image's gradient, `deviation` in pixels (Oygard 2015, deepdraw)."""
     if not deviation > 0:
@@ -188,6 +207,7 @@ EDITS: dict[str, Callable[..., Edit]] = {
     "l2_decay": l2_decay,
     "natural_range": natural_range,
     "langevin": langevin,
+    "shell": shell,
 }
 """Of the code, after the update."""
 

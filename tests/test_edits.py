@@ -106,6 +106,15 @@ def test_langevin_keeps_a_gaussian_as_it_is() -> None:
     assert code.std().item() == pytest.approx(3.0, rel=0.03)
 
 
+def test_shell_keeps_the_direction_and_sets_the_distance(tiny_generator: Generator) -> None:
+    codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(3)) * 5
+    moved = build_edit("shell", {"radius": 1.5})(codes, context(tiny_generator, codes, codes))
+    torch.testing.assert_close(moved.square().mean(1).sqrt(), torch.full((4,), 1.5))
+    torch.testing.assert_close(torch.cosine_similarity(moved, codes), torch.ones(4))
+    with pytest.raises(OptionError, match="radius"):
+        build_edit("shell", {"radius": 0.0})
+
+
 def test_langevin_denoises_by_the_encoder_where_there_is_one(tiny_generator: Generator) -> None:
     encoded = torch.arange(8.0)
     encoding = Generator(tiny_generator.module, (8,), encode=lambda images: encoded.expand(len(images), -1))

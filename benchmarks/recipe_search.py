@@ -1,0 +1,84 @@
+"""Which recipe suits a generator? Variants of its default, judged by a classifier that took no part.
+
+    python benchmarks/recipe_search.py dgn-lite0 --vary rate=0.1,0.2,0.4 --vary score=activation,log_probability
+
+Every combination of the varied settings is tried on the same classes (drawn with a fixed seed, unlike those of
+`prior_quality.py`), with equal classifier evaluations; source lite0, judge lite1, so that lite2 stays unseen.
+A setting's value is read as JSON where it is JSON; `shell=RADIUS` and `affine={"degrees": 8, ...}` stand for that
+edit and that transform.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gen_prior as gp
+from gen_prior.files import write_json
+from gen_prior.metrics import logits_of
+
+SELECTION_SEED = 2
+EVALUATIONS = 128
+SHORTHANDS = {
+    "shell": lambda value: {"edits": (("shell", {"radius": value}),) if value else ()},
+    "affine": lambda value: {"transforms": (("affine", value),)},
+}
+
+
+def parse(setting: str) -> tuple[str, list[Any]]:
+    """`rate=0.1,0.2` -> ("rate", [0.1, 0.2]); a JSON list is taken as the list of values."""
+    name, _, text = setting.partition("=")
+
+    def value(part: str) -> Any:
+        try:
+            return json.loads(part)
+        except ValueError:
+            return part
+
+    whole = value(text)
+    return name, whole if isinstance(whole, list) else [value(part) for part in text.split(",")]
+
+
+def main() -> None:
+    """Try every combination and print it with the judge's verdict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("generator")
+    parser.add_argument("--vary", action="append", default=[], metavar="SETTING=VALUE,VALUE")
+    parser.add_argument("--classes", type=int, default=24)
+    parser.add_argument("--judge", default="efficientnet-lite1")
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--out", type=Path, default=None, help="folder for the images and the table")
+    options = parser.parse_args()
+    source, judge = gp.load_classifier("efficientnet-lite0"), gp.load_classifier(options.judge)
+    generator = gp.load_generator(options.generator)
+    drawn = torch.randperm(1000, generator=torch.Generator().manual_seed(SELECTION_SEED))[: options.classes]
+    varied = [parse(setting) for setting in options.vary]
+    rows = []
+    for values in itertools.product(*(choices for _, choices in varied)):
+        settings = dict(zip((name for name, _ in varied), values, strict=True))
+        recipe: dict[str, Any] = {"steps": EVALUATIONS}
+        for name, value in settings.items():
+            recipe |= SHORTHANDS[name](value) if name in SHORTHANDS else {name: value}
+        result = gp.synthesize(source, drawn.tolist(), generator, precision=options.precision, **recipe)
+        logits = logits_of(judge, result.images.flatten(0, 1))
+        top = logits.topk(5, 1).indices
+        row = settings | {
+            "judge_top1": float((top[:, 0] == drawn).double().mean()),
+            "judge_top5": float((top == drawn[:, None]).any(1).double().mean()),
+            "judge_log_probability": float(logits.log_softmax(1).gather(1, drawn[:, None]).mean()),
+            "source_activation": float(result.activations.mean()),
+        }
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if options.out is not None:
+            result.save(options.out / f"variant-{len(rows) - 1}")
+            write_json(options.out / "table.json", rows)
+
+
+if __name__ == "__main__":
+    main()
