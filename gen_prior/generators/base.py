@@ -197,7 +197,7 @@ class Generator:
         """Moves the network and the prior in place; returns itself."""
         self.device = torch.device(device)
         if isinstance(self.module, nn.Module):
-            self.module.to(self.device, memory_format=torch.channels_last)
+            self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prior = self.prior.to(self.device)
         return self
 
@@ -251,7 +251,7 @@ def _shape_of(value: Tensor | float) -> list[int]:
 
 
 def _clamp(images: Tensor) -> Tensor:
-    clamped: Tensor = _StraightThroughClamp.apply(images)  # type: ignore[no-untyped-call]
+    clamped: Tensor = _StraightThroughClamp.apply(images)
     return clamped
 
 

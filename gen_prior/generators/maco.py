@@ -22,7 +22,7 @@ RECIPE = Recipe(
 
 
 class PhaseImage(nn.Module):
-    """Phases `[B, 3, H, W // 2 + 1]` in radians, of three decorrelated planes -> RGB `[B, 3, H, W]`, before clamping."""
+    """Phases `[B, 3, H, W // 2 + 1]` in radians, of decorrelated planes -> RGB `[B, 3, H, W]`, before clamping."""
 
     magnitude: Tensor
     colour: Tensor
