@@ -1,0 +1,203 @@
+"""Speed of the engine: steps x images per second, beside a naive loop in the same run; memory; fraction of the floor.
+
+    python benchmarks/engine.py --device cpu --out benchmarks/results/engine-cpu.json
+
+The naive loop: one image at a time, gradients for all parameters, batch norms unfolded, contiguous memory, torch's
+own Adam. The engine: what `synthesize` does, from its second step to its last. Weights do not matter for speed:
+resnet50 and the DeePSim fc6 network are randomly initialised. On a CPU the clock is the process's own time, so that
+other work on the machine does not count (give it one thread: OMP_NUM_THREADS=1).
+
+The floor: multiplications and additions of the forward pass and of the backward pass to the code (not to the
+weights), at the rate of a large matrix product in the same number format on the same device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet50
+
+import gen_prior as gp
+from gen_prior.classifiers import efficientnet_lite
+from gen_prior.devices import autocast, resolve_device
+from gen_prior.files import write_json
+from gen_prior.generators.deepsim import VARIANTS, UpconvNetwork
+
+BATCHES = (1, 8, 32)
+TIMED_STEPS = {"cpu": {1: 6, 8: 3, 32: 2}, "cuda": {1: 50, 8: 50, 32: 50}}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "efficientnet-lite0": lambda: efficientnet_lite.build("efficientnet-lite0"),
+    "resnet50": lambda: resnet50(weights=None),
+}
+
+
+def make_classifier(name: str, device: torch.device, *, fold: bool) -> gp.Classifier:
+    """A classifier of 224 px."""
+    torch.manual_seed(0)
+    return gp.Classifier(NETWORKS[name](), input_size=224, name=name, fold=fold).to(device)
+
+
+def make_generator(name: str, device: torch.device) -> gp.Generator:
+    """Pixels of 224 px, or the fc6 network's shape."""
+    if name == "pixel":
+        return gp.load_generator("pixel-raw", device=device)
+    torch.manual_seed(0)
+    network = UpconvNetwork(VARIANTS["deepsim-fc6"])
+    return gp.Generator(network, (4096,), output_range=(-1, 1), name="deepsim-fc6 shape").to(device)
+
+
+class Clock:
+    """Seconds that count: of this process on a CPU, of the wall elsewhere, the device's work finished."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __call__(self) -> float:
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+class Memory:
+    """Peak memory of a stretch of work, in MiB: allocated on the device, or resident beyond the start on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            ctypes.CDLL(None).malloc_trim(0)  # what an earlier row has freed goes back to the system
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+            self.before = self._resident("VmRSS")
+
+    def peak(self) -> float:
+        if self.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
+        return round((self._resident("VmHWM") - self.before) / 2**10, 1)
+
+    @staticmethod
+    def _resident(field: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+
+
+def engine(
+    classifier: gp.Classifier, generator: gp.Generator, batch: int, steps: int, precision: str
+) -> dict[str, Any]:
+    """Rate and peak memory of `synthesize`, all items in one batch."""
+    clock, times = Clock(classifier.device), []
+
+    def progress(item: int, items: int, step: int, total: int, activations: Tensor) -> None:
+        if step in (1, total):
+            times.append(clock())
+
+    memory = Memory(classifier.device)
+    recipe = gp.Recipe(steps=steps + 1, rate=0.05)
+    gp.synthesize(
+        classifier, 1, generator, seeds=batch, recipe=recipe, batch=batch, precision=precision, progress=progress
+    )
+    return {"rate": round(steps * batch / (times[1] - times[0]), 3), "peak_mib": memory.peak()}
+
+
+def naive(name: str, kind: str, device: torch.device, steps: int) -> dict[str, Any]:
+    """Rate and peak memory of the loop that one writes first."""
+    classifier, generator = make_classifier(name, device, fold=False), make_generator(kind, device)
+    classifier.network.to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
+    if isinstance(generator.module, nn.Module):
+        generator.module.to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
+    clock, memory = Clock(device), Memory(device)
+    code = generator.initial_code(0)[None].to(device).requires_grad_()
+    optimiser = torch.optim.Adam([code], lr=0.05)
+    start = 0.0
+    for step in range(steps + 1):
+        if step == 1:
+            start = clock()
+        optimiser.zero_grad()
+        (-classifier(generator(code))[0, 1]).backward()
+        optimiser.step()
+    return {"rate": round(steps / (clock() - start), 3), "peak_mib": memory.peak()}
+
+
+def operations(classifier: gp.Classifier, generator: gp.Generator) -> int:
+    """Floating-point operations of one image's forward pass and backward pass to the code."""
+    code = generator.initial_code(0)[None].to(classifier.device).requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        classifier(generator(code))[0, 1].backward()
+    return int(counter.get_total_flops())
+
+
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """Operations per second of a large matrix product."""
+    side = 8192 if device.type == "cuda" else 1024
+    clock, repeats = Clock(device), 20
+    left, right = torch.rand(side, side, device=device), torch.rand(side, side, device=device)
+    with autocast(precision, device):
+        left @ right
+        start = clock()
+        for _ in range(repeats):
+            left @ right
+    return 2 * side**3 * repeats / (clock() - start)
+
+
+def main() -> None:
+    """Measure every combination and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--batches", nargs="*", type=int, default=list(BATCHES), choices=BATCHES)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    device = resolve_device(arguments.device)
+    matrices = matrix_rate(device, arguments.precision)
+    rows = []
+    for name in arguments.networks:
+        for kind in ("pixel", "deepsim-fc6 shape"):
+            steps = TIMED_STEPS[device.type]
+            slow = naive(name, kind, device, steps[1])
+            classifier, generator = make_classifier(name, device, fold=True), make_generator(kind, device)
+            count = operations(classifier, generator)
+            for batch in arguments.batches:
+                fast = engine(classifier, generator, batch, steps[batch], arguments.precision)
+                row = {"classifier": name, "generator": kind, "batch": batch, "engine": fast, "naive": slow}
+                row["ratio"] = round(fast["rate"] / slow["rate"], 2)
+                row["gigaoperations_per_image"] = round(count / 1e9, 2)
+                row["fraction_of_floor"] = round(fast["rate"] * count / matrices, 3)
+                rows.append(row)
+                print(json.dumps(row), file=sys.stderr, flush=True)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    machine = {"device": device.type, "name": name, "threads": torch.get_num_threads(), "system": platform.system()}
+    record = {
+        "what": "steps x images per second; naive: one image at a time",
+        "command": f"python benchmarks/engine.py --device {device.type} --precision {arguments.precision}",
+        "machine": machine | {"matrix_gigaoperations_per_second": round(matrices / 1e9, 1)},
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "precision": {"engine": arguments.precision, "naive": "fp32"},
+        "rows": rows,
+    }
+    write_json(arguments.out, record)
+
+
+def cpu_name() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+if __name__ == "__main__":
+    main()
