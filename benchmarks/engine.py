@@ -7,7 +7,7 @@ own Adam. The engine: what `synthesize` does, from its second step to its last. 
 resnet50 and the DeePSim fc6 network are randomly initialised. On a CPU the clock is the process's own time, so that
 other work on the machine does not count (give it one thread: OMP_NUM_THREADS=1).
 
-The floor: multiplications and additions of the forward pass and of the backward pass to the code (not to the
+The floor (on a GPU only: a shared CPU's rate wanders too much): multiplications and additions of the forward pass and of the backward pass to the code (not to the
 weights), at the rate of a large matrix product in the same number format on the same device.
 """
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
-    matrices = matrix_rate(device, arguments.precision)
+    matrices = matrix_rate(device, arguments.precision) if device.type == "cuda" else None
     rows = []
     for name in arguments.networks:
         for kind in ("pixel", "deepsim-fc6 shape"):
@@ -174,15 +174,17 @@ def main() -> None:
                 row = {"classifier": name, "generator": kind, "batch": batch, "engine": fast, "naive": slow}
                 row["ratio"] = round(fast["rate"] / slow["rate"], 2)
                 row["gigaoperations_per_image"] = round(count / 1e9, 2)
-                row["fraction_of_floor"] = round(fast["rate"] * count / matrices, 3)
+                if matrices is not None:
+                    row["fraction_of_floor"] = round(fast["rate"] * count / matrices, 3)
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    rate = {"matrix_gigaoperations_per_second": round(matrices / 1e9, 1)} if matrices is not None else {}
     machine = {"device": device.type, "name": name, "threads": torch.get_num_threads(), "system": platform.system()}
     record = {
         "what": "steps x images per second; naive: one image at a time",
         "command": f"python benchmarks/engine.py --device {device.type} --precision {arguments.precision}",
-        "machine": machine | {"matrix_gigaoperations_per_second": round(matrices / 1e9, 1)},
+        "machine": machine | rate,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "precision": {"engine": arguments.precision, "naive": "fp32"},
         "rows": rows,
