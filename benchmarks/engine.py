@@ -7,8 +7,9 @@ own Adam. The engine: what `synthesize` does, from its second step to its last. 
 resnet50 and the DeePSim fc6 network are randomly initialised. On a CPU the clock is the process's own time, so that
 other work on the machine does not count (give it one thread: OMP_NUM_THREADS=1).
 
-The floor (on a GPU only: a shared CPU's rate wanders too much): multiplications and additions of the forward pass and of the backward pass to the code (not to the
-weights), at the rate of a large matrix product in the same number format on the same device.
+The floor (on a GPU only: a shared CPU's rate wanders too much): multiplications and additions of the forward pass
+and of the backward pass to the code (not to the weights), at the rate of a large matrix product in the same number
+format on the same device.
 """
 
 from __future__ import annotations
