@@ -109,7 +109,7 @@ def test_seeds_kept_apart_are_further_apart(tiny_classifier: Classifier, tiny_ge
 def test_one_chain_gives_several_goldfish(lite0: Classifier) -> None:
     """The embedded prior and classifier: distinct samples of one class, each believed by the classifier."""
     generator = load_generator("dgn-lite0", device="cpu")
-    chain = sample_chain(lite0, "goldfish", generator, iterations=40, reset=20, every=10, threshold=0.5, apart=0.3)
+    chain = sample_chain(lite0, "goldfish", generator, iterations=60, reset=30, every=10, threshold=0.5, apart=0.3)
     assert len(chain.codes) >= 2
     assert (torch.softmax(lite0(chain.images), 1)[:, 1] > 0.49).all()
     assert (torch.pdist(chain.images.flatten(1)) > 5).all()
