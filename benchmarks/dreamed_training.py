@@ -25,7 +25,19 @@ from gen_prior.files import read_image, write_json
 from gen_prior.generators import load_generator
 
 SIDE = 32
-CLASSES = "n01443537 n01641577 n01910747 n02279972 n02281406 n02504458 n02802426 n03085013 n07747607 n07873807".split()
+CLASSES = [
+    # goldfish, bullfrog, jellyfish, monarch, sulphur butterfly, African elephant, basketball, keyboard, orange, pizza
+    "n01443537",
+    "n01641577",
+    "n01910747",
+    "n02279972",
+    "n02281406",
+    "n02504458",
+    "n02802426",
+    "n03085013",
+    "n07747607",
+    "n07873807",
+]
 
 
 def small_network(classes: int) -> nn.Module:

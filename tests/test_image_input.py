@@ -20,8 +20,17 @@ def saved(tmp_path, picture, name="picture.png", **options):
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [("RGB", "a.png"), ("RGB", "a.bmp"), ("RGB", "a.webp"), ("P", "a.gif"), ("P", "a.png"), ("CMYK", "a.tif"), ("CMYK", "a.jpg"), ("RGBA", "a.png")],
-)  # fmt: skip
+    [
+        ("RGB", "a.png"),
+        ("RGB", "a.bmp"),
+        ("RGB", "a.webp"),
+        ("P", "a.gif"),
+        ("P", "a.png"),
+        ("CMYK", "a.tif"),
+        ("CMYK", "a.jpg"),
+        ("RGBA", "a.png"),
+    ],
+)
 def test_every_mode_and_format_of_red_is_red(tmp_path, mode, name):
     image = read_image(saved(tmp_path, Image.new("RGB", (12, 10), (255, 0, 0)).convert(mode), name))
     assert image.shape == (3, 10, 12)
