@@ -29,19 +29,19 @@ class FourierImage(nn.Module):
     scale: Tensor
     colour: Tensor
 
-    def __init__(self, size: int, contrast: float = 4.0) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
         rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
         frequency = torch.sqrt(rows.square() + columns.square()).clamp_min(1 / size)
-        self.register_buffer("scale", (size / frequency / size)[..., None] * contrast / 4)
+        self.register_buffer("scale", (0.25 / frequency)[..., None])  # a quarter, as published
         root = colour_root()
         self.register_buffer("colour", root / root.norm(dim=1).max())
 
     def forward(self, code: Tensor) -> Tensor:
         spectrum = torch.view_as_complex((code * self.scale).float().contiguous())
         image = torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho")
-        return torch.sigmoid(torch.einsum("ij,bjhw->bihw", self.colour.to(image.dtype) * 4, image))
+        return torch.sigmoid(torch.einsum("ij,bjhw->bihw", self.colour.to(image.dtype), image))
 
 
 def load(name: str = "fourier", *, image_size: int = 224) -> Generator:
