@@ -106,7 +106,7 @@ def _through(
 ) -> list[Path]:  # fmt: skip
     from gen_prior.dreaming import dream_through
     from gen_prior.files import write_png
-    from gen_prior.fitting import encode, middle_layer, square
+    from gen_prior.fitting import encode, square
     from gen_prior.generators import load_generator
     from gen_prior.mosaic import mosaic
     from gen_prior.trajectories import Recorder, write_animation
@@ -115,9 +115,7 @@ def _through(
     generator = load_generator(name, device=eyes.device)
     recorder = Recorder(2)
     with StepBar(quiet) as bar:
-        at = layer if layer is not None else middle_layer(eyes)
-        look = {} if at is None else {"classifier": eyes, "layer": at}
-        code = encode(generator, photo, progress=bar.steps, seed=seed, **look)
+        code = encode(generator, photo, progress=bar.steps, seed=seed)
         result = dream_through(
             eyes, generator, code, layer, target=target, strength=strength, seeds=[seed], steps=steps,
             progress=bar.steps, record=recorder,

@@ -71,12 +71,6 @@ def fit_code(
     return result.codes[0, 0]
 
 
-def middle_layer(classifier: Classifier) -> str | None:
-    """A layer past the middle that still knows where things are, to fit features at; None where there is none."""
-    placed = [name for name, shape in classifier.layers().items() if len(shape) in (2, 3)]
-    return placed[int(0.6 * len(placed))] if placed else None
-
-
 def pixels_of(picture: Tensor, size: tuple[int, int]) -> Objective:
     """Minus the mean squared error of the generated image against `picture` `[3, H, W]`, at `size`."""
     wanted = F.interpolate(picture[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
@@ -104,4 +98,4 @@ def _no_classifier(generator: Generator) -> Classifier:
     )
 
 
-__all__ = ["encode", "fit_code", "middle_layer", "pixels_of", "square"]
+__all__ = ["encode", "fit_code", "pixels_of", "square"]
