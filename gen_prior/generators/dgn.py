@@ -30,7 +30,7 @@ MAX_NUMBERS = 2**28
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
-    edits=(("shell", {"radius": 1.0}),),
+    edits=(("shell", {"radius": 1.3}),),
     transforms=(("affine", {"degrees": 8.0, "scale": (0.9, 1.2), "shift": 0.06}),),
     domain="code",
     source="benchmarks/recipe_search.py",
@@ -41,7 +41,9 @@ def load_embedded(name: str = "dgn-lite0") -> Generator:
     """The prior that ships with the package: 64 px RGB from a white code."""
     path = resources.files("gen_prior.weights").joinpath(EMBEDDED[name])
     if not path.is_file():
-        raise WeightsError(f"the embedded weights {EMBEDDED[name]} are missing", fix="pip install --force-reinstall gen-prior")
+        raise WeightsError(
+            f"the embedded weights {EMBEDDED[name]} are missing", fix="pip install --force-reinstall gen-prior"
+        )
     return from_bytes(path.read_bytes(), name=name, origin=EMBEDDED[name], source="embedded")
 
 
@@ -50,7 +52,9 @@ def load_folder(folder: str | Path, **options: Any) -> Generator:
     path = Path(folder) / FILE
     if not path.is_file():
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior or export wrote")
-    return from_bytes(path.read_bytes(), name=f"local-dir:{folder}", origin=str(path), source=f"local-dir:{folder}", **options)
+    return from_bytes(
+        path.read_bytes(), name=f"local-dir:{folder}", origin=str(path), source=f"local-dir:{folder}", **options
+    )
 
 
 def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator:
