@@ -1,7 +1,8 @@
 """CMA-ES against a genetic algorithm of equal evaluations: `python benchmarks/evolution.py`.
 
-For each target and seed every method scores as many images, by forward passes only; reported is the best
-activation found. Writes benchmarks/results/evolution.json.
+For each target and seed every search scores as many images, by forward passes only; reported is the best
+activation found. A search is a method, the principal directions it searches and its population; None is the default.
+Writes benchmarks/results/evolution.json.
 """
 
 from __future__ import annotations
@@ -20,14 +21,19 @@ from gen_prior.evolution import Evolution, activation_score, evolve
 from gen_prior.files import write_json
 from gen_prior.generators import load_generator
 
+SEARCHES = (
+    ("genetic", None, 40),
+    ("genetic", 64, 40),
+    ("sep-cma", None, 40),
+    ("cma", 64, None),
+)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", default=["goldfish", "monarch", "blocks.10:42"])
     parser.add_argument("--evaluations", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--population", type=int, default=40)
-    parser.add_argument("--numbers", type=int, default=None, help="principal directions searched")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "evolution.json")
     options = parser.parse_args()
     classifier, generator = load_classifier("efficientnet-lite0"), load_generator("dgn-lite0")
@@ -35,30 +41,32 @@ def main() -> None:
     for target in options.targets:
         score = activation_score(classifier, target)
         for seed in range(options.seeds):
-            for method in ("sep-cma", "genetic"):
+            for method, numbers, population in SEARCHES:
                 began = time.perf_counter()
-                evolution = Evolution(
-                    generator, method=method, population=options.population, numbers=options.numbers, seed=seed
-                )
+                evolution = Evolution(generator, method=method, population=population, numbers=numbers, seed=seed)
                 evolve(evolution, score, evaluations=options.evaluations)
                 seconds = round(time.perf_counter() - began, 1)
-                run = {"target": target, "seed": seed, "method": method, "best": round(evolution.best_score, 4)}
+                run = {"target": target, "seed": seed, "search": _name(evolution)}
+                run |= {"evaluations": evolution.evaluations, "best": round(evolution.best_score, 4)}
                 run |= {"first_generation": round(float(evolution.scores[0].max()), 4), "seconds": seconds}
                 runs.append(run)
                 print(run, flush=True)
                 write(options, generator.describe(), runs)
 
 
+def _name(evolution: Evolution) -> str:
+    settings = evolution.settings
+    return f"{settings['method']}, {settings['numbers']} numbers, population {settings['population']}"
+
+
 def write(options: argparse.Namespace, generator: dict[str, Any], runs: list[dict[str, Any]]) -> None:
     """The record so far: medians over targets and seeds, every run, what it ran on."""
     medians = {
-        method: statistics.median(run["best"] for run in runs if run["method"] == method)
-        for method in dict.fromkeys(run["method"] for run in runs)
+        search: statistics.median(run["best"] for run in runs if run["search"] == search)
+        for search in dict.fromkeys(run["search"] for run in runs)
     }
     record = {
         "evaluations": options.evaluations,
-        "population": options.population,
-        "numbers": options.numbers,
         "median_best_activation": medians,
         "runs": runs,
         "generator": {"name": generator["name"], "sha256": generator["sha256"]},
