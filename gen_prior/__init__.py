@@ -7,7 +7,13 @@ for torch. Inside the package, import from the modules themselves: `from gen_pri
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+_root = Path(__file__).resolve().parent.parent
+if (_root / "pyproject.toml").is_file() and (_root / "weights").is_dir():
+    # Imported from a checkout, where cli/ and weights/ lie beside this folder; installed, they lie inside it.
+    __path__.append(str(_root))
 
 if TYPE_CHECKING:
     from gen_prior.api import *  # noqa: F403

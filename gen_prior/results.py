@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 RECORD = "result.json"
 FORMAT = "gen-prior/result-1"
 UNFINISHED = "not finished"
+VERSION = metadata.version("gen-prior")
 
 
 @dataclass(frozen=True)
@@ -391,7 +392,7 @@ def environment(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = {
         "torch": torch.__version__,
-        "gen-prior": metadata.version("gen-prior"),
+        "gen-prior": VERSION,
         "python": platform.python_version(),
     }
     return {"device": str(device), "device_name": name, "threads": str(torch.get_num_threads()), **versions}

@@ -16,7 +16,7 @@ from gen_prior.generators.dgn import FILE, FORMAT
 from gen_prior.generators.dgn_network import WhitenedDecoder
 from gen_prior.training.trainer import Trainer
 
-VARIANCE_KEPT = 0.95
+VARIANCE_KEPT = 0.99
 
 
 def code_statistics(trainer: Trainer, photographs: int = 20_000, batch: int = 256) -> tuple[Tensor, Tensor]:
