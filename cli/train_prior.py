@@ -19,6 +19,10 @@ Out = Annotated[
 ]
 Size = Annotated[int, typer.Option("--size", help="Side of the generator's images: 64, 128 or 256.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--start-from", metavar="FILE", help="Begin with the networks.safetensors of another run."),
+]
 Steps = Annotated[int | None, typer.Option("--steps", help="Training steps; the library's default if not given.")]
 Width = Annotated[float | None, typer.Option("--width", help="Factor on the channels of the generator.")]
 Batch = Annotated[int | None, typer.Option("--batch", help="Photographs per step.")]
@@ -30,6 +34,7 @@ def run(
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     size: Size = 64,
     resume: Resume = False,
+    start_from: StartFrom = None,
     steps: Steps = None,
     width: Width = None,
     batch: Batch = None,
@@ -65,8 +70,10 @@ def run(
                 f"{losses}, {left / 60:.0f} min left"
             )
 
+        how: dict[str, Any] = {"resume": resume, "start_from": start_from}
+        how |= {"reading": reading, "progress": training}
         try:
-            file = train_prior(network, images, out, settings, resume=resume, reading=reading, progress=training)
+            file = train_prior(network, images, out, settings, **how)
         except KeyboardInterrupt:
             saved = checkpoints(out)
             kept = f"{saved[0].name} is in {out}; go on with --resume" if saved else "no checkpoint was written yet"

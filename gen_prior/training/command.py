@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from gen_prior.generators.dgn import RECIPE
 from gen_prior.generators.dgn_network import SIZES, WhitenedDecoder
 from gen_prior.synthesis import synthesize
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
-from gen_prior.training.export import code_statistics, export, principal_directions
+from gen_prior.training.export import code_statistics, export, load_networks, principal_directions
 from gen_prior.training.images import check_source, open_photographs
 from gen_prior.training.networks import Trunk, choose_taps
 from gen_prior.training.trainer import Settings, Trainer
@@ -42,6 +42,7 @@ def train_prior(
     settings: Settings | None = None,
     *,
     resume: bool = False,
+    start_from: str | Path | None = None,
     log_every: int = 50,
     checkpoint_seconds: float = 240.0,
     sheet_steps: int = 32,
@@ -55,6 +56,8 @@ def train_prior(
         images: a folder of photographs, nested or flat, or of `.tar` shards of them.
         out: folder for the cache of decoded photographs, checkpoints, `log.jsonl`, sample sheets and the result.
         settings: all that the result is a function of, beside the data and the classifier.
+        start_from: the `networks.safetensors` of another run of the same shape, to begin with; the critics then take
+            part from the first step.
         resume: go on from the newest undamaged checkpoint in `out`.
         log_every, checkpoint_seconds: steps between records, seconds between checkpoints.
         sheet_steps: steps of the activation maximisation on the sample sheet.
@@ -74,6 +77,10 @@ def train_prior(
     check_source(images)
     if checkpoints(out) and not resume:
         raise OptionError(f"{out} holds a training run", fix="go on with --resume, or pass another --out")
+    networks = None
+    if start_from is not None:
+        networks, digest = load_networks(Path(start_from))
+        settings = replace(settings, started_from=digest, adversarial_from=0)
     taps = choose_taps(classifier.network, settings.size, len(classifier.mean))
     write_bytes(out / ".gen-prior-probe", b"")
     (out / ".gen-prior-probe").unlink()
@@ -84,6 +91,8 @@ def train_prior(
             fix="pass more images, or a smaller --batch",
         )
     trainer = Trainer(Trunk(classifier.network, taps), classifier.normalise, photographs, settings, classifier.device)
+    if networks is not None:
+        trainer.start_from(networks, str(start_from))
     if resume:
         check_same_run(out, settings, taps)
         trainer.resume(out)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from gen_prior.errors import WeightsError
 from gen_prior.files import write_bytes
 from gen_prior.generators.dgn import FILE, FORMAT
 from gen_prior.generators.dgn_network import WhitenedDecoder
 from gen_prior.training.trainer import Trainer
 
 VARIANCE_KEPT = 0.99
+NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"
 
 
 def code_statistics(trainer: Trainer, photographs: int = 20_000, batch: int = 256) -> tuple[Tensor, Tensor]:
@@ -49,6 +53,23 @@ def principal_directions(covariance: Tensor, kept: float = VARIANCE_KEPT) -> Ten
     return (vectors[:, :count] * values[:count].sqrt()).float()
 
 
+def save_networks(trainer: Trainer, path: Path) -> None:
+    """Write the networks that another run can start from (`--start-from`), in float16."""
+    tensors = {key: value.detach().half().cpu().contiguous() for key, value in trainer.networks().items()}
+    write_bytes(path, save(tensors, {"format": NETWORKS_FORMAT, "settings": json.dumps(asdict(trainer.settings))}))
+
+
+def load_networks(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors in a file of `save_networks`, and its SHA-256. Raises `WeightsError` where it is none."""
+    try:
+        data = path.read_bytes()
+        return load(data), hashlib.sha256(data).hexdigest()
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error}", fix=f"pass the {NETWORKS_FILE} of another run's folder"
+        ) from error
+
+
 def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any], extra: dict[str, str]) -> Path:
     """Write `generator.safetensors` into `out`: float16 weights, statistics, and every setting in the metadata."""
     mean, covariance = code_statistics(trainer)
@@ -73,6 +94,7 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
         "code": "gen_prior/training",
         **extra,
     }
+    save_networks(trainer, out / NETWORKS_FILE)
     path = out / FILE
     write_bytes(path, save(tensors, metadata))
     return path

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gen_prior.generators.dgn import load_strictly
 from gen_prior.generators.dgn_network import CODE_SIDE, Decoder
 from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
 from gen_prior.training.images import Photographs
@@ -53,6 +54,8 @@ class Settings:
     held_out: int = 1_000
     seed: int = 0
     precision: str = "bf16"
+    started_from: str = ""
+    """SHA-256 of the networks that the run began with; empty where it began with random ones."""
 
 
 class Trainer:
@@ -151,6 +154,22 @@ class Trainer:
         self.critic_optimiser.load_state_dict(state["critic_optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
         return True
+
+    def networks(self) -> dict[str, Tensor]:
+        """Averaged encoder and decoder, and the critics: what another run can start from."""
+        parts = {"encoder": self.encoder_average, "decoder": self.decoder_average, "critic": self.critic}
+        return {f"{part}.{key}": value for part, module in parts.items() for key, value in module.state_dict().items()}
+
+    def start_from(self, networks: Mapping[str, Tensor], origin: str) -> None:
+        """Begin with the networks of another run of the same shape. Raises `WeightsError` where they do not fit."""
+        for part, modules in {
+            "encoder": (self.encoder, self.encoder_average),
+            "decoder": (self.decoder, self.decoder_average),
+            "critic": (self.critic,),
+        }.items():
+            own = {key.removeprefix(f"{part}."): value for key, value in networks.items() if key.startswith(f"{part}.")}
+            for module in modules:
+                load_strictly(module, own, origin)
 
     def _modules(self) -> dict[str, nn.Module]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 import gen_prior as gp
-from gen_prior.errors import ImageError, OptionError
+from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
 from gen_prior.training.command import sample_sheet, train_prior, truncate_log
 from gen_prior.training.trainer import Settings
@@ -107,8 +110,6 @@ def test_trains_resumes_to_the_same_bits_and_exports(
 def test_metadata_says_how_it_was_made(
     small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path
 ) -> None:
-    from safetensors import safe_open
-
     file = train(small_classifier, photographs, tmp_path / "prior", replace(settings, steps=2))
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
@@ -119,6 +120,24 @@ def test_metadata_says_how_it_was_made(
     assert len(json.loads(metadata["data"])["listing_sha256"]) == 64
     assert json.loads(metadata["classifier"])["name"] == "small"
     assert len(json.loads(metadata["taps"])) == 3
+
+
+def test_another_run_begins_where_one_ended(
+    small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path
+) -> None:
+    file = train(small_classifier, photographs, tmp_path / "first", replace(settings, steps=4))
+    networks = file.with_name("networks.safetensors")
+    tiny_step = replace(settings, steps=1, rate=1e-9, critic_rate=1e-9)
+    second = train(small_classifier, photographs, tmp_path / "second", tiny_step, start_from=networks)
+    left, right = (load_file(path) for path in (file, second))
+    for name in (name for name in left if name.startswith("decoder.")):
+        torch.testing.assert_close(left[name], right[name], atol=1e-3, rtol=1e-2)
+    with safe_open(second, "pt") as opened:
+        training = json.loads(opened.metadata()["training"])
+    assert training["started_from"] == hashlib.sha256(networks.read_bytes()).hexdigest()
+    networks.write_bytes(networks.read_bytes()[:-5])
+    with pytest.raises(WeightsError, match=r"networks\.safetensors"):
+        train(small_classifier, photographs, tmp_path / "third", tiny_step, start_from=networks)
 
 
 def test_training_lowers_the_pixel_loss(
