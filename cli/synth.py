@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import extras, options
@@ -14,7 +17,15 @@ from gen_prior.cli.progress import StepBar, keeping
 def run(
     targets: options.Targets,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
-    generator: options.GeneratorName = defaults.GENERATOR,
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            "--generator",
+            "-g",
+            metavar="NAME",
+            help=f"Generator; {defaults.GENERATOR} if not given, or a pixel-space preset's own.",
+        ),
+    ] = None,
     preset: options.Preset = None,
     seeds: options.Seeds = defaults.SEEDS,
     seed: options.Seed = None,
@@ -40,10 +51,16 @@ def run(
     """
     with keeping(out):
         import gen_prior
+        from gen_prior.presets import preset_options
 
         recipe = gen_prior.preset(preset) if preset is not None else None
         network = gen_prior.load_classifier(classifier, device=device)
-        prior = gen_prior.load_generator(generator, device=network.device, **options.parse_settings(settings))
+        given = options.parse_settings(settings)
+        name = generator or defaults.GENERATOR
+        if generator is None and preset is not None and gen_prior.preset(preset).domain == "image":
+            name = gen_prior.preset_generator(preset)
+            given = preset_options(preset) | given
+        prior = gen_prior.load_generator(name, device=network.device, **given)
         more = extras.Extras(prior, record, film, transparent)
         with StepBar(quiet) as bar:
             result = gen_prior.synthesize(

@@ -167,3 +167,17 @@ def test_record_is_json_without_nan(run, tiny, tmp_path):
         raise AssertionError(name)
 
     json.loads((tmp_path / "result.json").read_text(), parse_constant=refuse)
+
+
+@pytest.mark.parametrize(("preset", "generator"), [("lucid2017", "fourier"), ("maco2023", "maco")])
+def test_a_pixel_space_preset_brings_its_generator(run, tiny, tmp_path, preset, generator):
+    done = run("synth", "bee", "--preset", preset, "--seeds", "1", "--out", tmp_path, *tiny)
+    assert done.code == 0, done.err
+    described = load_result(tmp_path).settings["generator"]
+    assert described["name"] == generator
+
+
+def test_a_preset_for_codes_keeps_the_embedded_prior(run, tiny, tmp_path):
+    done = run("synth", "bee", "--preset", "dgnam2016", "--seeds", "1", "--out", tmp_path, *tiny)
+    assert done.code == 0, done.err
+    assert load_result(tmp_path).settings["generator"]["name"] == "dgn-lite0"
