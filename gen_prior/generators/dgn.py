@@ -70,8 +70,10 @@ def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator
         directions = int(config["directions"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
-    if size not in SIZES or channels * CODE_SIDE**2 * directions > MAX_NUMBERS or max(widths(size, width)) > 4096:
-        raise WeightsError(f"{origin} asks for a network of an impossible size: {config}")
+    if size not in SIZES or min(channels, directions) < 1 or not width > 0:
+        raise WeightsError(f"{origin} asks for an impossible network: {config}")
+    if channels * CODE_SIDE**2 * directions > MAX_NUMBERS or max(widths(size, width)) > 4096:
+        raise WeightsError(f"{origin} asks for too large a network: {config}")
     network = WhitenedDecoder(
         Decoder(channels, size, width),
         torch.zeros(channels, CODE_SIDE, CODE_SIDE),

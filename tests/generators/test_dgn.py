@@ -1,0 +1,101 @@
+"""The embedded prior and its file format: it loads, it is what its metadata says, and damage is refused."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+import gen_prior as gp
+from gen_prior.errors import WeightsError
+from gen_prior.generators.dgn import FILE, from_bytes, load_folder, read_metadata
+
+EMBEDDED = resources.files("gen_prior.weights").joinpath("dgn-lite0.safetensors")
+TARGETS = ("goldfish", "monarch", "school bus", "lemon", "jellyfish", "espresso")
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return EMBEDDED.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def parts(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    return load(data), read_metadata(data, "here")
+
+
+def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[dict[str, Tensor], dict[str, str]]):
+    generator = gp.load_generator("dgn-lite0", device="cpu")
+    config = json.loads(parts[1]["config"])
+    assert len(data) < 32_000_000
+    assert generator.code_shape == (config["directions"],)
+    assert generator.image_shape() == (config["size"], config["size"])
+    assert generator.provenance.licence == "Apache-2.0"
+    images = generator(torch.stack([generator.initial_code(seed) for seed in range(4)]))
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert images.flatten(1).std(1).min() > 0.05, "a random code gives a picture, not a grey square"
+    assert (images[0] - images[1]).abs().mean() > 0.05
+
+
+def test_random_codes_have_the_colours_of_photographs(parts: tuple[dict[str, Tensor], dict[str, str]]):
+    generator = gp.load_generator("dgn-lite0", device="cpu")
+    images = generator(torch.stack([generator.initial_code(seed) for seed in range(32)]))
+    assert 0.3 < images.mean() < 0.6
+    neighbours = torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()])
+    assert torch.corrcoef(neighbours)[0, 1] > 0.6, "neighbouring pixels of noise have nothing in common"
+
+
+def test_its_images_convince_the_classifier_and_a_judge(lite0: gp.Classifier):
+    judge = gp.load_classifier("efficientnet-lite1", device="cpu")
+    generator = gp.load_generator("dgn-lite0", device="cpu")
+    result = gp.synthesize(lite0, list(TARGETS), generator, steps=64)
+    assert (result.activations[:, 0] > result.start_activations[:, 0] + 8).all()
+    with torch.no_grad():
+        logits = judge(result.images[:, 0])
+    wanted = torch.tensor([judge.class_index(name) for name in TARGETS])
+    assert (logits.topk(5, 1).indices == wanted[:, None]).any(1).sum() >= 4
+
+
+def test_a_folder_loads_to_the_same_network(data: bytes, tmp_path: Path):
+    (tmp_path / FILE).write_bytes(data)
+    ours = gp.load_generator(f"local-dir:{tmp_path}", device="cpu")
+    embedded = gp.load_generator("dgn-lite0", device="cpu")
+    code = embedded.initial_code(3)[None]
+    assert torch.equal(ours(code), embedded(code))
+    with pytest.raises(WeightsError, match=r"no generator\.safetensors"):
+        load_folder(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 4000, -1])
+def test_a_truncated_file_is_refused(data: bytes, keep: int):
+    with pytest.raises(WeightsError, match="here"):
+        from_bytes(data[:keep], name="x", origin="here", source="x")
+
+
+def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]]):
+    tensors, metadata = parts
+
+    def read(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        from_bytes(save(tensors, metadata), name="x", origin="here", source="x")
+
+    read(tensors, metadata)
+    with pytest.raises(WeightsError, match="lacks 1 tensors, mean"):
+        read({name: value for name, value in tensors.items() if name != "mean"}, metadata)
+    with pytest.raises(WeightsError, match="too many, extra"):
+        read({**tensors, "extra": torch.zeros(1)}, metadata)
+    with pytest.raises(WeightsError, match="not finite"):
+        read({**tensors, "mean": tensors["mean"] * torch.nan}, metadata)
+    with pytest.raises(WeightsError, match="format"):
+        read(tensors, {**metadata, "format": "other"})
+    config = json.loads(metadata["config"])
+    with pytest.raises(WeightsError, match="shape"):
+        read(tensors, {**metadata, "config": json.dumps(config | {"directions": config["directions"] - 1})})
+    for absurd in ({"size": 65536}, {"directions": 10**12}, {"width": 1e6}, {"directions": -1}, {"size": "big"}):
+        with pytest.raises(WeightsError, match="here"):
+            read(tensors, {**metadata, "config": json.dumps(config | absurd)})
