@@ -14,8 +14,8 @@ from gen_prior.recipes import Recipe
 
 YOSINSKI = "Yosinski et al. 2015, arXiv 1506.06579, Table 1"
 OURS = (
-    "the steps of the authors' script. Ours: the rate, by mean |gradient| (theirs suits the gradients of CaffeNet in "
-    "pixels of 0 to 255, and does not move EfficientNet-Lite), and the clip to [0, 1]"
+    "the steps of the authors' script. Ours: the rate, by mean |gradient| (theirs, scaled from pixels of "
+    "0 to 255, left nearly grey images with EfficientNet-Lite0), and the clip to [0, 1]"
 )
 
 PRESETS: dict[str, Recipe] = {
