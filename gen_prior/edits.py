@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
-from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
 from gen_prior.randomness import Streams
+from gen_prior.registries import build
 
 
 @dataclass(frozen=True)
@@ -217,21 +218,12 @@ GRADIENT_EDITS: dict[str, Callable[..., Edit]] = {"smooth": smooth, "laplacian":
 
 def build_edit(name: str, options: Mapping[str, Any]) -> Edit:
     """The named edit of the code. Raises `UnknownNameError`; `OptionError` for options that it does not take."""
-    return _build("edit", EDITS, name, options)
+    return build("edit", EDITS, name, options)
 
 
 def build_gradient_edit(name: str, options: Mapping[str, Any]) -> Edit:
     """The named edit of the gradient. Raises as `build_edit`."""
-    return _build("gradient edit", GRADIENT_EDITS, name, options)
-
-
-def _build(kind: str, registry: dict[str, Callable[..., Edit]], name: str, options: Mapping[str, Any]) -> Edit:
-    if name not in registry:
-        raise UnknownNameError(kind, name, registry)
-    try:
-        return registry[name](**options)
-    except TypeError as error:
-        raise OptionError(f"{kind} {name!r}: {str(error).partition('() ')[2] or error}") from error
+    return build("gradient edit", GRADIENT_EDITS, name, options)
 
 
 def _denoiser(name: str) -> Callable[[Context, Tensor], Tensor]:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.errors import OptionError
 from gen_prior.generators.natural import colour_root, magnitude
+from gen_prior.registries import build
 
 Regulariser = Callable[[Tensor, Tensor], Tensor]
 
@@ -136,9 +137,4 @@ def checked_penalty(regulariser: Regulariser, image: Tensor, code: Tensor) -> Te
 
 def build_regulariser(name: str, options: Mapping[str, Any]) -> Regulariser:
     """The named regulariser. Raises `UnknownNameError`; `OptionError` for options that it does not take."""
-    if name not in REGULARISERS:
-        raise UnknownNameError("regulariser", name, REGULARISERS)
-    try:
-        return REGULARISERS[name](**options)
-    except TypeError as error:
-        raise OptionError(f"regulariser {name!r}: {str(error).partition('() ')[2] or error}") from error
+    return build("regulariser", REGULARISERS, name, options)

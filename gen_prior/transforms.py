@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.errors import OptionError
+from gen_prior.registries import build
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,4 @@ def as_transform(transform: Transform | Callable[[Tensor], Tensor]) -> Transform
 
 def build_transform(name: str, options: Mapping[str, Any]) -> Transform:
     """The named transform with its options. Raises `UnknownNameError`; `OptionError` for options it does not take."""
-    if name not in TRANSFORMS:
-        raise UnknownNameError("transform", name, TRANSFORMS)
-    try:
-        return TRANSFORMS[name](**options)
-    except TypeError as error:
-        raise OptionError(f"transform {name!r}: {str(error).partition('() ')[2] or error}") from error
+    return build("transform", TRANSFORMS, name, options)

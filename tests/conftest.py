@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from hub_server import Hub
+from huggingface_hub import constants
 from torch import Tensor, nn
 
+import gen_prior.hub
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.generators.base import Generator
@@ -94,3 +98,32 @@ def tiny_generator() -> Generator:
 def lite0() -> Classifier:
     """The embedded EfficientNet-Lite0 with its published weights, on the CPU."""
     return load_classifier("efficientnet-lite0", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Hub]:
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The server, empty, and this process's client pointed at it with a cache of its own."""
+    server.repos.clear()
+    server.faults.clear()
+    server.head_status.clear()
+    server.requests.clear()
+    server.etags.clear()
+    server.storage_saw_token = False
+    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 3)
+    monkeypatch.setattr(gen_prior.hub, "RETRY_WAITS", (0.01, 0.02))
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return server

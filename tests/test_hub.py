@@ -6,7 +6,6 @@ import hashlib
 import os
 import pickle
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +22,6 @@ from gen_prior.hub import Files, check_config, fill, on_meta, parse_repo, read_t
 
 REPO = "org/name"
 SAFE = "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Hub]:
-    with Hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """The server, empty, and this process's client pointed at it with a cache of its own."""
-    server.repos.clear()
-    server.faults.clear()
-    server.head_status.clear()
-    server.requests.clear()
-    server.etags.clear()
-    server.storage_saw_token = False
-    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 3)
-    monkeypatch.setattr(gen_prior.hub, "RETRY_WAITS", (0.01, 0.02))
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    return server
 
 
 def tensors(megabytes: float = 0.001, seed: int = 0) -> dict[str, Tensor]:

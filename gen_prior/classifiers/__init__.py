@@ -11,7 +11,7 @@ import torch
 from gen_prior.classifiers import caffenet, efficientnet_lite, local_folder, timm_family, torchvision_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import resolve_device
-from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.registries import find_loader
 
 Loader = Callable[..., Classifier]
 
@@ -38,22 +38,9 @@ def load_classifier(spec: str, *, device: str | torch.device = "auto", **options
     `local-dir:DIR`); a source is never guessed. Raises `UnknownNameError` for an unknown name, `OptionError` for
     an option that the family does not take, `WeightsError` or `DownloadError` for weights that cannot be had.
     """
-    prefix, colon, rest = spec.partition(":")
-    if spec in NAMED:
-        loader, argument = NAMED[spec], spec
-    elif colon and prefix in PREFIXED:
-        loader, argument = PREFIXED[prefix], rest
-    else:
-        known = [*NAMED, *(f"{name}:..." for name in PREFIXED)]
-        raise UnknownNameError("classifier", spec, known, fix=_fix(spec))
-    target = resolve_device(device)
-    try:
-        classifier = loader(argument, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
-    return classifier.to(target)
+    load = find_loader("classifier", spec, NAMED, PREFIXED, _fix)
+    target = resolve_device(device)  # an absent device is found out before anything is loaded
+    return load(**options).to(target)
 
 
 def _fix(spec: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from gen_prior.devices import resolve_device
-from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators import (
     biggan,
     consistency,
@@ -22,6 +21,7 @@ from gen_prior.generators import (
     pixel,
 )
 from gen_prior.generators.base import CodePrior, Generator, Provenance
+from gen_prior.registries import find_loader
 
 Loader = Callable[..., Generator]
 
@@ -63,22 +63,9 @@ def load_generator(spec: str, *, device: str | torch.device = "auto", **options:
     `diffusers:org/name`); a source is never guessed. Raises `UnknownNameError` for an unknown name, `OptionError` for
     an option that the family does not take, `WeightsError` or `DownloadError` for weights that cannot be had.
     """
-    prefix, colon, rest = spec.partition(":")
-    if spec in NAMED:
-        loader, argument = NAMED[spec], spec
-    elif colon and prefix in PREFIXED:
-        loader, argument = PREFIXED[prefix], rest
-    else:
-        known = [*NAMED, *(f"{name}:..." for name in PREFIXED)]
-        raise UnknownNameError("generator", spec, known, fix="list them: gen-prior models")
-    target = resolve_device(device)
-    try:
-        generator = loader(argument, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
-    return generator.to(target)
+    load = find_loader("generator", spec, NAMED, PREFIXED, lambda name: "list them: gen-prior models")
+    target = resolve_device(device)  # an absent device is found out before anything is loaded
+    return load(**options).to(target)
 
 
 __all__ = ["NAMED", "PREFIXED", "CodePrior", "Generator", "Provenance", "load_generator"]

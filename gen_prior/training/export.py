@@ -16,7 +16,7 @@ from torch import Tensor
 from gen_prior.errors import WeightsError
 from gen_prior.files import write_bytes
 from gen_prior.generators.dgn import FILE, FORMAT
-from gen_prior.generators.dgn_network import WhitenedDecoder
+from gen_prior.generators.dgn_network import CODE_SIDE, WhitenedDecoder
 from gen_prior.training.trainer import Trainer
 
 VARIANCE_KEPT = 0.99
@@ -41,7 +41,7 @@ def code_statistics(trainer: Trainer, photographs: int = 20_000, batch: int = 25
     assert moment is not None
     mean = total / count
     covariance = moment / count - mean[:, None] * mean
-    shape = (trainer.settings.code_channels, 4, 4)
+    shape = (trainer.settings.code_channels, CODE_SIDE, CODE_SIDE)
     return mean.float().view(shape), covariance.float()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.generators.dgn import load_strictly
-from gen_prior.generators.dgn_network import CODE_SIDE, Decoder
+from gen_prior.generators.dgn_network import Decoder
 from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Critic, Encoder, Trunk
@@ -90,6 +90,7 @@ class Trainer:
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
         self.step = 0
         self.seconds = 0.0
+        self._epoch, self._order = -1, order
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Trunk features of RGB images in [0, 1], scaled to unit deviation over photographs."""
@@ -195,7 +196,7 @@ class Trainer:
         settings = self.settings
         per_epoch = max(1, len(self.training) // settings.batch)
         epoch, place = divmod(self.step, per_epoch)
-        if getattr(self, "_epoch", None) != epoch:
+        if self._epoch != epoch:
             shuffle = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
             self._epoch, self._order = epoch, torch.randperm(len(self.training), generator=shuffle)
         chosen = self.training[self._order[place * settings.batch : (place + 1) * settings.batch]]
@@ -304,6 +305,3 @@ def sum_relative(features: list[Tensor], real: list[Tensor], count: int) -> Tens
     """Relative L1 distance of the first `count` items' features, summed over the depths."""
     terms = [(f[:count] - r).abs().mean() / r.abs().mean() for f, r in zip(features, real, strict=True)]
     return torch.stack(terms).sum()
-
-
-__all__ = ["CODE_SIDE", "Settings", "Trainer"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from huggingface_hub import constants
 from safetensors.torch import save
 from torch import Tensor, nn
 
-import gen_prior.hub
 from gen_prior.classifiers import load_classifier
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
 from gen_prior.generators import NAMED, biggan, deepsim, load_generator
@@ -34,27 +32,6 @@ BIGGAN = {
     "n_stats": 51,
     "eps": 1e-4,
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Hub]:
-    with Hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """The server, empty, and this process's client pointed at it with a cache of its own."""
-    server.repos.clear()
-    server.requests.clear()
-    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-    monkeypatch.setattr(gen_prior.hub, "RETRY_WAITS", (0.01,))
-    return server
 
 
 def pickled(state: Any) -> bytes:

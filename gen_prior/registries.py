@@ -1,0 +1,55 @@
+"""Looking things up in the literal registries: one way for names with options, one for specs with a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from gen_prior.errors import OptionError, UnknownNameError
+
+T = TypeVar("T")
+
+
+def build(kind: str, registry: Mapping[str, Callable[..., T]], name: str, options: Mapping[str, Any]) -> T:
+    """The entry called `name`, made with its options.
+
+    Raises `UnknownNameError` with close matches, `OptionError` for options that it does not take.
+    """
+    if name not in registry:
+        raise UnknownNameError(kind, name, registry)
+    try:
+        return registry[name](**options)
+    except TypeError as error:
+        raise OptionError(f"{kind} {name!r}: {str(error).partition('() ')[2] or error}") from error
+
+
+def find_loader(
+    kind: str,
+    spec: str,
+    named: Mapping[str, Callable[..., T]],
+    prefixed: Mapping[str, Callable[..., T]],
+    fix: Callable[[str], str],
+) -> Callable[..., T]:
+    """What loads `spec`, a name or `prefix:rest`, given options; a source is never guessed.
+
+    Raises `UnknownNameError`, which ends with `fix(spec)`; what is returned raises `OptionError` for an option that
+    the family does not take.
+    """
+    prefix, colon, rest = spec.partition(":")
+    if spec in named:
+        loader, argument = named[spec], spec
+    elif colon and prefix in prefixed:
+        loader, argument = prefixed[prefix], rest
+    else:
+        known = [*named, *(f"{name}:..." for name in prefixed)]
+        raise UnknownNameError(kind, spec, known, fix=fix(spec))
+
+    def load(**options: Any) -> T:
+        try:
+            return loader(argument, **options)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
+
+    return load
