@@ -64,7 +64,8 @@ def main() -> None:
         recipe: dict[str, Any] = {"steps": EVALUATIONS}
         for name, value in settings.items():
             recipe |= SHORTHANDS[name](value) if name in SHORTHANDS else {name: value}
-        result = gp.synthesize(source, drawn.tolist(), generator, precision=options.precision, **recipe)
+        tried = generator.recipe.with_options(**recipe)
+        result = gp.synthesize(source, drawn.tolist(), generator, recipe=tried, precision=options.precision)
         logits = logits_of(judge, result.images.flatten(0, 1))
         top = logits.topk(5, 1).indices
         row = settings | {
