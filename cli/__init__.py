@@ -23,6 +23,7 @@ from gen_prior.cli import (
     layers,
     models,
     pull,
+    refine_prior,
     replay,
     synth,
     train_prior,
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "labels": labels.run,
     "replay": replay.run,
     "train-prior": train_prior.run,
+    "refine-prior": refine_prior.run,
 }
 """Name -> function with typer annotations. A command's file imports torch inside the function only."""
 

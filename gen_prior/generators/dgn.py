@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -20,13 +20,14 @@ from torch import Tensor
 
 from gen_prior.errors import WeightsError
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, WhitenedDecoder, widths
+from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, Refiner, WhitenedDecoder, widths
 from gen_prior.recipes import Recipe
 
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
 EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors"}
 MAX_NUMBERS = 2**28
+MAX_CHANNELS = 4096
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
@@ -62,28 +63,12 @@ def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator
 
     Raises `WeightsError` where the file is damaged, of another format, or does not match its configuration.
     """
+    network, config = network_from_bytes(data, origin)
     metadata = read_metadata(data, origin)
-    try:
-        tensors = load_safetensors(data)
-        config = json.loads(metadata["config"])
-        size, channels, width = int(config["size"]), int(config["code_channels"]), float(config["width"])
-        directions = int(config["directions"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
-    if size not in SIZES or min(channels, directions) < 1 or not width > 0:
-        raise WeightsError(f"{origin} asks for an impossible network: {config}")
-    if channels * CODE_SIDE**2 * directions > MAX_NUMBERS or max(widths(size, width)) > 4096:
-        raise WeightsError(f"{origin} asks for too large a network: {config}")
-    network = WhitenedDecoder(
-        Decoder(channels, size, width),
-        torch.zeros(channels, CODE_SIDE, CODE_SIDE),
-        torch.zeros(channels * CODE_SIDE**2, directions),
-    )
-    load_strictly(network, tensors, origin)
     recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else RECIPE
     return Generator(
         network,
-        (directions,),
+        (config.directions,),
         output_range=(0, 1),
         name=name,
         recipe=recipe,
@@ -95,6 +80,41 @@ def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator
             paper=PAPER,
         ),
     )
+
+
+class Config(NamedTuple):
+    """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it."""
+
+    size: int
+    code_channels: int
+    width: float
+    directions: int
+    refiner: int
+
+
+def network_from_bytes(data: bytes, origin: str) -> tuple[WhitenedDecoder, Config]:
+    """The network in the bytes of a safetensors file. Raises `WeightsError` as `from_bytes` does."""
+    metadata = read_metadata(data, origin)
+    try:
+        tensors = load_safetensors(data)
+        found = json.loads(metadata["config"])
+        size, channels, width = int(found["size"]), int(found["code_channels"]), float(found["width"])
+        config = Config(size, channels, width, int(found["directions"]), int(found.get("refiner", 0)))
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
+    if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not width > 0:
+        raise WeightsError(f"{origin} asks for an impossible network: {found}")
+    numbers = channels * CODE_SIDE**2 * config.directions
+    if numbers > MAX_NUMBERS or max(*widths(size, width), config.refiner) > MAX_CHANNELS:
+        raise WeightsError(f"{origin} asks for too large a network: {found}")
+    network = WhitenedDecoder(
+        Decoder(channels, size, width),
+        torch.zeros(channels, CODE_SIDE, CODE_SIDE),
+        torch.zeros(channels * CODE_SIDE**2, config.directions),
+        Refiner(config.refiner) if config.refiner else None,
+    )
+    load_strictly(network, tensors, origin)
+    return network, config
 
 
 def read_metadata(data: bytes, origin: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,9 @@ from torch import Tensor
 from gen_prior.errors import WeightsError
 from gen_prior.files import write_bytes
 from gen_prior.generators.dgn import FILE, FORMAT
-from gen_prior.generators.dgn_network import CODE_SIDE, WhitenedDecoder
+from gen_prior.generators.dgn_network import CODE_SIDE, Refiner, WhitenedDecoder
+from gen_prior.training.refining import RefinerTrainer
+from gen_prior.training.run import Run
 from gen_prior.training.trainer import Trainer
 
 VARIANCE_KEPT = 0.99
@@ -55,7 +57,7 @@ def principal_directions(covariance: Tensor, kept: float = VARIANCE_KEPT) -> Ten
 
 def save_networks(trainer: Trainer, path: Path) -> None:
     """Write the networks that another run can start from (`--start-from`), in float16."""
-    tensors = {key: value.detach().half().cpu().contiguous() for key, value in trainer.networks().items()}
+    tensors = {key: value.detach().half().cpu().contiguous() for key, value in trainer.network_tensors().items()}
     write_bytes(path, save(tensors, {"format": NETWORKS_FORMAT, "settings": json.dumps(asdict(trainer.settings))}))
 
 
@@ -74,8 +76,6 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
     """Write `generator.safetensors` into `out`: float16 weights, statistics, and every setting in the metadata."""
     mean, covariance = code_statistics(trainer)
     basis = principal_directions(covariance)
-    network = WhitenedDecoder(trainer.decoder_average, mean, basis)
-    tensors = {key: value.detach().half().cpu().contiguous() for key, value in network.state_dict().items()}
     settings = trainer.settings
     config = {
         "size": settings.size,
@@ -87,7 +87,7 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
         "format": FORMAT,
         "name": name,
         "config": json.dumps(config),
-        "training": json.dumps(asdict(settings) | {"steps_done": trainer.step, "seconds": round(trainer.seconds)}),
+        "training": json.dumps(record_of(trainer)),
         "data": json.dumps(asdict(trainer.photographs.description)),
         "classifier": json.dumps(classifier),
         "taps": json.dumps(list(trainer.trunk.names)),
@@ -95,6 +95,31 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
         **extra,
     }
     save_networks(trainer, out / NETWORKS_FILE)
+    return save_generator(WhitenedDecoder(trainer.averages["decoder"], mean, basis), metadata, out)
+
+
+def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
+    """The prior (whose metadata is `prior`) with its refiner as one file, `generator.safetensors` in `out`."""
+    whole = WhitenedDecoder(
+        trainer.prior.decoder, trainer.prior.mean, trainer.prior.basis, cast(Refiner, trainer.averages["refiner"])
+    )
+    metadata = prior | {
+        "name": name,
+        "config": json.dumps(json.loads(prior["config"]) | {"refiner": trainer.settings.refiner}),
+        "refining": json.dumps(record_of(trainer)),
+        "refining_data": json.dumps(asdict(trainer.photographs.description)),
+    }
+    return save_generator(whole, metadata, out)
+
+
+def record_of(trainer: Run) -> dict[str, Any]:
+    """All settings of a run, the steps it has done and the seconds they took."""
+    return asdict(trainer.settings) | {"steps_done": trainer.step, "seconds": round(trainer.seconds)}
+
+
+def save_generator(network: WhitenedDecoder, metadata: dict[str, str], out: Path) -> Path:
+    """Write the network in float16 with its metadata; returns the file."""
+    tensors = {key: value.detach().half().cpu().contiguous() for key, value in network.state_dict().items()}
     path = out / FILE
     write_bytes(path, save(tensors, metadata))
     return path

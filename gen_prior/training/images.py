@@ -23,6 +23,7 @@ from gen_prior.files import write_json
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 CHUNK = 512
+SMALLEST_CROP = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class Description:
     source: str
     size: int
     images: int
+    """Squares in the cache: one for each readable image, or `crops` of each."""
     unreadable: int
     listing_sha256: str
+    crops: int = 1
 
 
 class Photographs:
@@ -49,11 +52,32 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.array)
 
+    def split(self, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of the held-out squares (at most a tenth) and of the others, shuffled; no image is in both."""
+        crops = self.description.crops
+        order = torch.randperm(len(self) // crops, generator=torch.Generator().manual_seed(seed))
+        squares = (order[:, None] * crops + torch.arange(crops)).flatten()
+        held_out = min(held_out, len(self) // 10) // crops * crops
+        return squares[:held_out], squares[held_out:]
+
     def batch(self, indices: Tensor, flip: Tensor | None = None) -> Tensor:
         """Images of `indices` (`[B]`), mirrored where `flip` (`[B]`, bool) says so: `[B, 3, size, size]`."""
         images = torch.from_numpy(self.array[np.sort(indices.numpy())])
         images = images[torch.argsort(torch.argsort(indices))].permute(0, 3, 1, 2).float() / 255
         return images if flip is None else torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+def random_squares(image: Image.Image, size: int, count: int, seed: int) -> np.ndarray:
+    """Squares of half to all of the short side anywhere in `image`, resampled: `[count, size, size, 3]` uint8."""
+    image = image.convert("RGB")
+    random = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        side = min(image.size) * random.uniform(SMALLEST_CROP, 1)
+        left, top = random.uniform(0, image.width - side), random.uniform(0, image.height - side)
+        box = (left, top, left + side, top + side)
+        made.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box)))
+    return np.stack(made)
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
@@ -77,10 +101,15 @@ def check_source(source: str | Path) -> Path:
 
 
 def open_photographs(
-    source: str | Path, size: int, cache: str | Path, progress: Callable[[int, int], None] | None = None
+    source: str | Path,
+    size: int,
+    cache: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    crops: int = 1,
 ) -> Photographs:
     """Read every image below `source` (a folder, nested or flat, or `.tar` shards in it) into `cache`, once.
 
+    One centre square of each image, or `crops` random ones where that is more than one.
     A later call with the same listing reuses the cache. Unreadable images are skipped and counted.
     Raises `ImageError` where there is no image at all, or where most of them cannot be read.
     """
@@ -90,19 +119,20 @@ def open_photographs(
         raise ImageError(f"no images ({', '.join(sorted(SUFFIXES))}) or .tar shards of them below {source}")
     listing = hashlib.sha256("\n".join(name for name, _ in entries).encode()).hexdigest()
     data, record = cache / f"photographs-{size}.npy", cache / f"photographs-{size}.json"
-    if (cached := _cached(data, record, listing, size)) is not None:
+    if (cached := _cached(data, record, listing, size, crops)) is not None:
         return cached
     cache.mkdir(parents=True, exist_ok=True)
     partial = data.with_suffix(".partial.npy")
-    array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(entries), size, size, 3))
+    array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(entries) * crops, size, size, 3))
     kept = 0
     with ThreadPoolExecutor() as pool:
         queue = iter(entries)
         done = 0
         while chunk := list(islice(queue, CHUNK)):
-            for picture in pool.map(lambda entry: _decode(entry[1], size), chunk):
-                if picture is not None:
-                    array[kept] = picture
+            seeds = range(done, done + len(chunk))
+            for squares in pool.map(lambda entry, seed: _decode(entry[1], size, crops, seed), chunk, seeds):
+                if squares is not None:
+                    array[kept * crops : (kept + 1) * crops] = squares
                     kept += 1
             done += len(chunk)
             if progress is not None:
@@ -113,19 +143,21 @@ def open_photographs(
     array.flush()
     del array
     partial.replace(data)
-    described = Description(source.name, size, kept, len(entries) - kept, listing)
+    described = Description(source.name, size, kept * crops, len(entries) - kept, listing, crops)
     write_json(record, asdict(described))
-    return Photographs(np.load(data, mmap_mode="r")[:kept], described)
+    return Photographs(np.load(data, mmap_mode="r")[: kept * crops], described)
 
 
-def _cached(data: Path, record: Path, listing: str, size: int) -> Photographs | None:
+def _cached(data: Path, record: Path, listing: str, size: int, crops: int) -> Photographs | None:
     """The cache of an earlier call, or None where there is none of this listing and size that reads back."""
     try:
         described = Description(**json.loads(record.read_text(encoding="utf-8")))
         array = np.load(data, mmap_mode="r")
     except (OSError, ValueError, TypeError, EOFError):
         return None
-    if (described.listing_sha256, described.size) != (listing, size) or len(array) < described.images:
+    if (described.listing_sha256, described.size, described.crops) != (listing, size, crops):
+        return None
+    if len(array) < described.images:
         return None
     return Photographs(array[: described.images], described)
 
@@ -158,9 +190,10 @@ def _slice(path: Path, offset: int, length: int) -> Reader:
     return read
 
 
-def _decode(read: Reader, size: int) -> np.ndarray | None:
+def _decode(read: Reader, size: int, crops: int, seed: int) -> np.ndarray | None:
+    """`[crops, size, size, 3]`, or None where the image cannot be read."""
     try:
         with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
-            return square(image, size)
+            return square(image, size)[None] if crops == 1 else random_squares(image, size, crops, seed)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None

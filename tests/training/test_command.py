@@ -20,7 +20,8 @@ from torch import nn
 import gen_prior as gp
 from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
-from gen_prior.training.command import sample_sheet, train_prior, truncate_log
+from gen_prior.training.command import sample_sheet, train_prior
+from gen_prior.training.conduct import truncate_log
 from gen_prior.training.trainer import Settings
 
 

@@ -1,0 +1,43 @@
+"""`gen-prior refine-prior`: a trained prior at twice its side, from a few hundred large photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gen_prior.defaults as defaults
+from gen_prior.cli import options, training
+
+Prior = Annotated[Path, typer.Argument(metavar="PRIOR", help="The folder that train-prior wrote.")]
+
+
+def run(
+    prior: Prior,
+    images: training.Images,
+    out: training.Out,
+    classifier: options.ClassifierName = defaults.CLASSIFIER,
+    resume: training.Resume = False,
+    steps: training.Steps = None,
+    batch: training.Batch = None,
+    others: training.Set = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a last stage that doubles the side of a prior's images; both are exported as one generator.
+
+    The prior itself does not change. A few hundred photographs are enough, since many squares are cut out of each.
+
+    Example: [bold]gen-prior refine-prior my-prior --images large-photographs --out my-prior-128[/bold]
+    """
+    from gen_prior import load_classifier
+    from gen_prior.training.refine_command import refine_prior
+    from gen_prior.training.refining import RefinerSettings
+
+    settings = training.changed(RefinerSettings(**options.given(steps=steps, batch=batch)), others or ())
+    network = load_classifier(classifier, device=device)
+    with training.reporting(out, settings.batch, quiet) as callbacks:
+        file = refine_prior(network, prior, images, out, settings, resume=resume, **callbacks)
+    training.announce(file, out, as_json, quiet)

@@ -1,0 +1,115 @@
+"""`refine_prior`: from a trained prior and some large photographs to the same prior at twice its side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.utils import make_grid
+
+from gen_prior.classifiers import Classifier
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators.dgn import FILE, load_strictly, network_from_bytes, read_metadata
+from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
+from gen_prior.training.export import NETWORKS_FILE, export_refined, load_networks
+from gen_prior.training.networks import Encoder, Trunk, choose_taps
+from gen_prior.training.refining import RefinerSettings, RefinerTrainer
+
+SHEET_COLUMNS = 8
+
+
+def refine_prior(
+    classifier: Classifier,
+    prior: str | Path,
+    images: str | Path,
+    out: str | Path,
+    settings: RefinerSettings | None = None,
+    *,
+    resume: bool = False,
+    log_every: int = 50,
+    checkpoint_seconds: float = 240.0,
+    reading: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a last stage that doubles the side of a prior's images, and export both as one generator.
+
+    Args:
+        classifier: the one that the prior was trained on.
+        prior: the folder of `train_prior`, with its `generator.safetensors` and `networks.safetensors`.
+        images: photographs larger than the prior's images: a folder, nested or flat, or `.tar` shards. A few hundred
+            do, since `settings.crops` random squares are cut out of each.
+        out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
+        settings: all that the result is a function of, beside the data and the prior; its size is the prior's doubled.
+        resume, log_every, checkpoint_seconds, reading, progress: as of `train_prior`.
+
+    Returns:
+        The exported file; `load_generator("local-dir:OUT")` loads it.
+
+    Raises:
+        OptionError: settings that make no sense, another classifier, a folder with another run.
+        WeightsError: a folder without a prior, or with one that is refined already.
+        ImageError: no images, too few, or most of them unreadable.
+        OutputError: a folder that cannot be written to.
+    """
+    settings, out, folder = settings if settings is not None else RefinerSettings(), Path(out), Path(prior)
+    check_run(images, out, settings, resume)
+    try:
+        data = (folder / FILE).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
+    network, config = network_from_bytes(data, str(folder / FILE))
+    if config.refiner:
+        raise WeightsError(f"the prior in {folder} is refined already", fix="pass the folder of train-prior")
+    settings = replace(settings, size=2 * config.size, refines=hashlib.sha256(data).hexdigest())
+    taps = choose_taps(classifier.network, config.size, len(classifier.mean))
+    trunk = Trunk(classifier.network, taps)
+    encoder = load_encoder(folder / NETWORKS_FILE)
+    sample = trunk(classifier.normalise(torch.rand(1, 3, config.size, config.size, device=classifier.device)))
+    if [feature.shape[1] for feature in sample] != [len(scale) for scale in encoder.scales]:
+        raise OptionError(
+            f"the prior in {folder} was not trained on {classifier.name}", fix="pass --classifier with that one"
+        )
+    photographs = read_photographs(images, out, settings, reading, settings.crops)
+    trainer = RefinerTrainer(trunk, classifier.normalise, photographs, settings, classifier.device, encoder, network)
+
+    def sheet() -> Tensor:
+        return sample_sheet(trainer)
+
+    timing: dict[str, Any] = {"log_every": log_every, "checkpoint_seconds": checkpoint_seconds}
+    conduct(trainer, out, resume=resume, sheet=sheet, progress=progress, **timing)
+    return export_refined(trainer, out, name=out.resolve().name, prior=read_metadata(data, str(folder / FILE)))
+
+
+def load_encoder(path: Path) -> Encoder:
+    """The encoder in a file of `train_prior`. Raises `WeightsError` where it is none or damaged."""
+    tensors, _ = load_networks(path)
+    own = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}
+    try:
+        channels = [len(own[f"scales.{depth}"]) for depth in range(3)]
+        encoder = Encoder(channels, len(own["exit.weight"]) // 2)
+    except KeyError as error:
+        raise WeightsError(
+            f"{path} holds no encoder", fix=f"pass a folder with the {NETWORKS_FILE} of a run"
+        ) from error
+    load_strictly(encoder, own, str(path))
+    return encoder
+
+
+def sample_sheet(trainer: RefinerTrainer) -> Tensor:
+    """`[3, H, W]`: photographs, what the prior makes of them, the same refined; imagined images, the same refined."""
+    columns = min(SHEET_COLUMNS, len(trainer.held_out))
+    apart = trainer.held_out[torch.linspace(0, len(trainer.held_out) - 1, columns).long()]
+    photographs = trainer.photographs.batch(apart).to(trainer.device)
+    small = torch.cat([trainer.reconstruct(photographs), trainer.imagine(columns, torch.Generator().manual_seed(0))])
+    with torch.no_grad():
+        refined = trainer.averages["refiner"](small).clamp(0, 1)
+    enlarged = F.interpolate(small.clamp(0, 1), scale_factor=2.0, mode="bilinear", align_corners=False)
+    rows = [photographs, enlarged[:columns], refined[:columns], enlarged[columns:], refined[columns:]]
+    grid: Tensor = make_grid(torch.cat(rows).float().cpu(), nrow=columns)
+    return grid
