@@ -1,0 +1,130 @@
+"""`train-prior` and `refine-prior` on the command line: glue, exit codes, and what Ctrl-C leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gen_prior.training.command as command
+import gen_prior.training.refine_command as refine_command
+from gen_prior.training.refining import RefinerSettings
+from gen_prior.training.trainer import Settings
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What `train_prior` was called with; it reports one record and returns a file."""
+    calls: list[dict[str, Any]] = []
+
+    def train(classifier: Any, images: Path, out: Path, settings: Settings, **options: Any) -> Path:
+        calls.append({"classifier": classifier.name, "images": images, "out": out, "settings": settings, **options})
+        if images.name == "interrupt":
+            out.mkdir()
+            (out / "checkpoint-00000040.pt").touch()
+            raise KeyboardInterrupt
+        options["reading"](1, 2)
+        options["progress"]({"step": 1, "steps": 2, "images_per_second": 3.0, "pixel": 0.1, "feature": 1.0})
+        return out / "generator.safetensors"
+
+    monkeypatch.setattr(command, "train_prior", train)
+    return calls
+
+
+def test_flags_become_settings(run, tiny, trained, tmp_path):
+    flags = ("--size", "128", "--steps", "7", "--width", "0.5", "--batch", "4", "--resume")
+    done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", *flags)
+    assert done.code == 0
+    (call,) = trained
+    assert call["settings"] == Settings(size=128, steps=7, width=0.5, batch=4)
+    assert call["resume"] is True
+    assert call["classifier"] == "tiny"
+    assert f"local-dir:{tmp_path / 'out'}" in done.out
+
+
+def test_defaults_are_the_librarys_and_json_is_alone(run, tiny, trained, tmp_path):
+    done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--json")
+    assert trained[0]["settings"] == Settings()
+    assert json.loads(done.out)["generator"] == f"local-dir:{tmp_path / 'out'}"
+
+
+def test_ctrl_c_says_what_is_kept(run, tiny, trained, tmp_path):
+    done = run("train-prior", "-c", "tiny", "--images", tmp_path / "interrupt", "--out", tmp_path / "out", "-q")
+    assert done.code == 130
+    assert "checkpoint-00000040.pt" in done.complaint
+    assert "--resume" in done.complaint
+
+
+def test_bad_data_is_one_line_before_the_work(run, tiny, tmp_path):
+    done = run("train-prior", "-c", "tiny", "--images", tmp_path / "nowhere", "--out", tmp_path / "out", "-q")
+    assert done.code == 1
+    assert "no such folder of images" in done.complaint
+    wrong = run("train-prior", "-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--size", "100", "-q")
+    assert wrong.code == 2
+    assert "64, 128, 256" in wrong.complaint
+
+
+@pytest.fixture
+def refined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What `refine_prior` was called with; it returns a file."""
+    calls: list[tuple[Any, ...]] = []
+
+    def refine(
+        classifier: Any, prior: Path, images: Path, out: Path, settings: RefinerSettings, **options: Any
+    ) -> Path:
+        calls.append((classifier.name, prior, images, settings, options["resume"]))
+        return out / "generator.safetensors"
+
+    monkeypatch.setattr(refine_command, "refine_prior", refine)
+    return calls
+
+
+def test_refine_prior_passes_on_what_it_was_given(run, tiny, refined, tmp_path):
+    where = ("--images", tmp_path, "--out", tmp_path / "out")
+    done = run("refine-prior", tmp_path / "prior", "-c", "tiny", *where, "--steps", "9", "--set", "crops=3", "--resume")
+    assert done.code == 0
+    assert f"local-dir:{tmp_path / 'out'}" in done.out
+    assert refined == [("tiny", tmp_path / "prior", tmp_path, RefinerSettings(steps=9, crops=3), True)]
+
+
+def test_refine_prior_needs_a_prior(run, tiny, tmp_path):
+    done = run("refine-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
+    assert done.code == 1
+    assert "train-prior" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "setting", "value"),
+    [
+        ("adversarial_weight=0.2", "adversarial_weight", 0.2),
+        ("rate=1", "rate", 1.0),
+        ("shift=0", "shift", 0),
+        ("imagined_scale=[0.5, 2]", "imagined_scale", (0.5, 2)),
+        ("precision=bf16", "precision", "bf16"),
+    ],
+)
+def test_set_reaches_any_setting(run, tiny, trained, tmp_path, assignment, setting, value):
+    done = run("train-prior", "-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--set", assignment)
+    assert done.code == 0
+    assert getattr(trained[0]["settings"], setting) == value
+
+
+@pytest.mark.parametrize(
+    ("assignment", "complaint"),
+    [
+        ("adversarial_wait=0.2", "adversarial_weight"),
+        ("shift=1.5", "shift a value like"),
+        ("shift=true", "shift a value like"),
+        ("imagined_scale=[1]", "imagined_scale a value like"),
+        ("rate", "NAME=VALUE"),
+        ("rate=fast", "NAME=VALUE"),
+    ],
+)
+def test_set_refuses_what_does_not_fit(run, tiny, trained, tmp_path, assignment, complaint):
+    done = run("train-prior", "-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--set", assignment)
+    assert done.code == 2
+    assert complaint in done.complaint
+    assert trained == []
