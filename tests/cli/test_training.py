@@ -72,9 +72,9 @@ def refined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
 
     def refine(
-        classifier: Any, prior: Path, images: Path, out: Path, settings: RefinerSettings, **options: Any
+        classifier: Any, prior: Path, images: Path, out: Path, settings: RefinerSettings, *, resume: bool, **_: Any
     ) -> Path:
-        calls.append((classifier.name, prior, images, settings, options["resume"]))
+        calls.append((classifier.name, prior, images, settings, resume))
         return out / "generator.safetensors"
 
     monkeypatch.setattr(refine_command, "refine_prior", refine)
