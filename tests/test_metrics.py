@@ -196,10 +196,32 @@ def test_frechet_distance_of_known_gaussians():
     assert metrics.frechet_distance(first, mixed) == pytest.approx(metrics.frechet_distance(mixed, first))
 
 
+def test_frechet_distance_of_few_rows_is_that_of_their_covariances():
+    source = torch.Generator().manual_seed(1)
+    first, second = torch.randn(4, 9, generator=source).double(), torch.randn(7, 9, generator=source).double() * 2
+    product = torch.cov(first.T) @ torch.cov(second.T)
+    cross = torch.linalg.eigvals(product).real.clamp_min(0).sqrt().sum()
+    traces = torch.cov(first.T).trace() + torch.cov(second.T).trace()
+    wanted = (first.mean(0) - second.mean(0)).square().sum() + traces - 2 * cross
+    assert metrics.frechet_distance(first, second) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_kernel_distance_by_hand_and_without_bias():
+    first, second = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [3.0]])
+    assert metrics.kernel_distance(first, second) == pytest.approx(27 + 1 - 2 * (1 + 64 + 1 + 343) / 4)
+    source = torch.Generator().manual_seed(0)
+    small = [metrics.kernel_distance(*torch.randn(2, 10, 20, generator=source)) for _ in range(300)]
+    assert abs(sum(small) / 300) < 0.05, "however small the sets"
+    shift = torch.tensor([0.0, 1.0])[:, None, None]
+    apart = [metrics.kernel_distance(*(torch.randn(2, 10, 20, generator=source) + shift)) for _ in range(30)]
+    assert sum(apart) / 30 > 1
+
+
 @pytest.mark.parametrize(("first", "second"), [((1, 3), (5, 3)), ((5, 3), (5, 2)), ((5,), (5, 3))])
-def test_frechet_distance_refuses_other_shapes(first, second):
+@pytest.mark.parametrize("distance", [metrics.frechet_distance, metrics.kernel_distance])
+def test_distances_refuse_other_shapes(distance, first, second):
     with pytest.raises(OptionError, match="at least two rows"):
-        metrics.frechet_distance(torch.ones(first), torch.ones(second))
+        distance(torch.ones(first), torch.ones(second))
 
 
 def test_bootstrap_interval_is_repeatable_and_holds_the_middle():
