@@ -106,8 +106,9 @@ def sample_sheet(trainer: RefinerTrainer) -> Tensor:
     columns = min(SHEET_COLUMNS, len(trainer.held_out))
     apart = trainer.held_out[torch.linspace(0, len(trainer.held_out) - 1, columns).long()]
     photographs = trainer.photographs.batch(apart).to(trainer.device)
-    small = torch.cat([trainer.reconstruct(photographs), trainer.imagine(columns, torch.Generator().manual_seed(0))])
+    codes = torch.cat([trainer.encode(photographs), trainer.imagine(columns, torch.Generator().manual_seed(0))])
     with torch.no_grad():
+        small = trainer.average_decoder()(codes)
         refined = trainer.averages["refiner"](small).clamp(0, 1)
     enlarged = F.interpolate(small.clamp(0, 1), scale_factor=2.0, mode="bilinear", align_corners=False)
     rows = [photographs, enlarged[:columns], refined[:columns], enlarged[columns:], refined[columns:]]

@@ -1,8 +1,8 @@
 """The training of a last stage that doubles the side of a trained prior's images, from few but large photographs.
 
-The prior itself is frozen. Squares of the photographs, shrunk to its size, go through its encoder and decoder; the
-refiner learns to give the squares back, and to convince critics, also of imagined codes, whose images it may not
-repaint.
+Squares of the photographs, shrunk to the prior's size, go through its encoder and decoder; the refiner learns to give
+the squares back, and to convince critics, also of imagined codes, whose images it may not repaint. The decoder learns
+along, slowly or not at all; the encoder, and so the meaning and the statistics of the code, stay as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.generators.dgn_network import Refiner, WhitenedDecoder
@@ -40,6 +40,8 @@ class RefinerSettings(RunSettings):
     """Channels of the refiner."""
     faithful_weight: float = 4.0
     """Of the L1 distance between an imagined image and its refinement shrunk again."""
+    decoder_rate: float = 0.3
+    """The decoder's rate, as a part of the refiner's; at 0 the prior stays as it is."""
     refines: str = ""
     """SHA-256 of the prior's file."""
 
@@ -66,37 +68,46 @@ class RefinerTrainer(Run):
         self.prior = prior.requires_grad_(False).eval().to(**placed)
         sample = photographs.batch(self.training[:256]).to(device)
         self.small_deviations = self.feature_deviations(shrink(sample))
-        self.train_networks(refiner=Refiner(settings.refiner).to(**placed))
+        networks: dict[str, nn.Module] = {"refiner": Refiner(settings.refiner).to(**placed)}
+        if settings.decoder_rate:
+            networks["decoder"] = prior.decoder.requires_grad_(True)
+        self.train_networks(**networks)
 
-    def reconstruct(self, photographs: Tensor) -> Tensor:
-        """What the prior makes of photographs `[B, 3, S, S]`, at half their side."""
+    def rate_factor(self, network: str) -> float:
+        """The decoder's is the setting's."""
+        return self.settings.decoder_rate if network == "decoder" else 1.0
+
+    def encode(self, photographs: Tensor) -> Tensor:
+        """Spatial codes `[B, C, 4, 4]` of photographs `[B, 3, S, S]`, at half their side."""
         with torch.no_grad(), self.precision():
-            mean, _ = self.encoder(self.features(shrink(photographs), self.small_deviations))
-            image: Tensor = self.prior.decoder(mean)
-        return image.float()
+            code: Tensor = self.encoder(self.features(shrink(photographs), self.small_deviations))[0]
+        return code.float()
+
+    def imagine(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random spatial codes `[count, C, 4, 4]`, nearer to and farther from the mean than typical ones."""
+        low, high = self.settings.imagined_scale
+        code = torch.randn(count, self.prior.basis.shape[1], generator=generator)
+        code = code * (low + (high - low) * torch.rand(count, 1, generator=generator))
+        return self.prior.spatial(code.to(self.device))
 
     def make(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """Refined reconstructions, then refined images of imagined codes; how far the latter were repainted."""
-        small = self.reconstruct(photographs)
+        codes = self.encode(photographs)
         if imagine:
-            small = torch.cat([small, self.imagine(round(len(photographs) * self.settings.imagined), generator)])
-        images: Tensor = self.networks["refiner"](small).float()
+            codes = torch.cat([codes, self.imagine(round(len(photographs) * self.settings.imagined), generator)])
+        small: Tensor = self.prior.decoder(codes)
+        images: Tensor = self.networks["refiner"](small.float()).float()
         count = len(photographs)
         if len(images) == count:
             return images, {}
-        repainted = F.l1_loss(shrink(images[count:]), small[count:])
+        repainted = F.l1_loss(shrink(images[count:]), small[count:].float())
         return images, {"faithful": (self.settings.faithful_weight, repainted)}
 
-    def imagine(self, count: int, generator: torch.Generator) -> Tensor:
-        """Images `[count, 3, S / 2, S / 2]` of random codes, nearer to and farther from the mean than typical ones."""
-        low, high = self.settings.imagined_scale
-        code = torch.randn(count, self.prior.basis.shape[1], generator=generator)
-        code = code * (low + (high - low) * torch.rand(count, 1, generator=generator))
-        with torch.no_grad(), self.precision():
-            image: Tensor = self.prior(code.to(self.device))
-        return image.float()
+    def average_decoder(self) -> nn.Module:
+        """The decoder as it is exported."""
+        return self.averages.get("decoder", self.prior.decoder)
 
 
 def shrink(images: Tensor) -> Tensor:

@@ -88,8 +88,14 @@ class Run(ABC):
         """The networks that are optimised; the average of each is kept beside it."""
         self.networks = networks
         self.averages = {name: deepcopy(network).requires_grad_(False) for name, network in networks.items()}
-        parameters = [parameter for network in networks.values() for parameter in network.parameters()]
-        self.optimiser = torch.optim.Adam(parameters, self.settings.rate, betas=(0.5, 0.99))
+        groups = [
+            {"params": network.parameters(), "factor": self.rate_factor(name)} for name, network in networks.items()
+        ]
+        self.optimiser = torch.optim.Adam(groups, self.settings.rate, betas=(0.5, 0.99))
+
+    def rate_factor(self, network: str) -> float:
+        """What the rate is multiplied by for one of the networks."""
+        return 1.0
 
     @abstractmethod
     def make(
@@ -247,7 +253,7 @@ class Run(ABC):
         factor = max(0.05, min(1.0, left)) * min(1.0, (self.step + 1) / 100)
         for optimiser, rate in ((self.optimiser, settings.rate), (self.critic_optimiser, settings.critic_rate)):
             for group in optimiser.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate * factor * group.get("factor", 1.0)
 
     @torch.no_grad()
     def _average(self) -> None:

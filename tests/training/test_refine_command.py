@@ -78,16 +78,24 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_the_prior_is_untouched_and_training_pays(
+def test_the_decoder_learns_along_or_not_at_all(
     small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
     records: list[dict[str, Any]] = []
     pixels_only = replace(SMALL, steps=90, batch=16, adversarial_from=1_000, feature_weight=0.0, rate=3e-3)
+    pixels_only = replace(pixels_only, decoder_rate=0.0)
     reported: dict[str, Any] = {"log_every": 15, "progress": records.append}
     file = refine_prior(small_classifier, prior, photographs, tmp_path / "out", pixels_only, **reported)
     refined, before = load_file(file), load_file(prior / "generator.safetensors")
     assert all(torch.equal(refined[name], before[name]) for name in before)
+    assert set(refined) - set(before) == {name for name in refined if name.startswith("refiner.")} != set()
     assert records[-1]["pixel"] < 0.9 * records[0]["pixel"]
+
+    learning = replace(pixels_only, steps=3, decoder_rate=0.3)
+    along = load_file(refine_prior(small_classifier, prior, photographs, tmp_path / "along", learning))
+    changed = {name for name in before if not torch.equal(along[name], before[name])}
+    assert changed
+    assert all(name.startswith("decoder.") for name in changed), "the code keeps its meaning and statistics"
 
 
 def test_a_fresh_refiner_is_the_enlargement() -> None:
