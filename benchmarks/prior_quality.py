@@ -2,11 +2,15 @@
 
     python benchmarks/prior_quality.py --photographs DIR --tiny DIR --classes 200 --seeds 2
 
-`--photographs`: full-size ImageNet photographs, one per class, named `n01440764_*.JPEG`, the natural reference
-of the Fréchet distance. `--tiny`: Tiny ImageNet (`train/WNID/images/*.JPEG`): its 200 classes are the seen ones,
-and pairs of its photographs give the diversity of real images of one class.
+`--photographs`: 1000 full-size ImageNet photographs in class order, named `n01440764_*.JPEG`. Half of them, among
+them all that show the unseen classes, are the natural reference of the Fréchet and kernel distances; nothing was
+trained on these. The distances of the other half are those of photographs. A Fréchet distance of so few images is far
+too large, so compare it between sets of equal size; the kernel distance has no such bias.
+`--tiny`: Tiny ImageNet (`train/WNID/images/*.JPEG`): its 200 classes are the seen ones, and pairs of its photographs
+give the diversity of real images of one class.
 All methods: the same classes and seeds, 128 classifier evaluations an image, source lite0, judge lite2.
-Each method's verdicts are kept as it goes in `--work`; a second call goes on from there.
+Each method's verdicts are kept as it goes in `--work`; a second call goes on from there. Methods that `--methods`
+leaves out keep the numbers that `--out` holds of them, if the protocol is the same.
 """
 
 from __future__ import annotations
@@ -25,12 +29,13 @@ from torch import Tensor
 import gen_prior as gp
 from gen_prior.files import read_image, write_json
 from gen_prior.labels import imagenet
-from gen_prior.metrics import bootstrap_interval, diversity, frechet_distance, logits_and_features
+from gen_prior.metrics import bootstrap_interval, diversity, frechet_distance, kernel_distance, logits_and_features
 
 METHODS = ("dgn-lite0", "fourier", "maco", "pixel", "pixel-raw")
 EVALUATIONS = 128
 CHUNK = 8
 SELECTION_SEED = 1
+GROUP, REFERENCE = 200, 500
 
 
 def selected_classes(tiny: Path, count: int) -> dict[str, list[int]]:
@@ -46,6 +51,12 @@ def selected_classes(tiny: Path, count: int) -> dict[str, list[int]]:
         name: sorted(members[i] for i in torch.randperm(len(members), generator=source)[:count].tolist())
         for name, members in groups.items()
     }
+
+
+def reference_classes(tiny: Path) -> list[int]:
+    """The classes whose photographs are the natural reference: all unseen ones of the full protocol, and others."""
+    unseen = selected_classes(tiny, GROUP)["unseen"]
+    return sorted([*unseen, *[index for index in range(1000) if index not in set(unseen)][: REFERENCE - GROUP]])
 
 
 def verdicts(
@@ -117,6 +128,23 @@ def summary(found: dict[str, Tensor], classes: list[int], seeds: int) -> dict[st
     }
 
 
+def distances(features: Tensor, natural: Tensor) -> dict[str, float]:
+    """From the natural reference, of judge's features `[N, D]`."""
+    return {
+        "frechet_distance": frechet_distance(features, natural),
+        "kernel_distance": kernel_distance(features, natural),
+    }
+
+
+def kept_rows(path: Path, protocol: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier report in `path` says of the methods, if its protocol was the same."""
+    if not path.exists():
+        return {}
+    earlier = json.loads(path.read_text())
+    same = all(earlier.get(key) == value for key, value in protocol.items())
+    return dict(earlier["methods"]) if same else {}
+
+
 def mean_or_none(values: list[float]) -> float | None:
     """Their mean; None where there are none."""
     return sum(values) / len(values) if values else None
@@ -137,17 +165,26 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     source, judge = gp.load_classifier("efficientnet-lite0"), gp.load_classifier("efficientnet-lite2")
     groups = selected_classes(options.tiny, options.classes)
-    natural = photograph_features(sorted(options.photographs.glob("n*.JPEG")), judge)
-    report: dict[str, Any] = {
+    photographs = photograph_features(sorted(options.photographs.glob("n*.JPEG")), judge)
+    chosen = torch.zeros(len(photographs), dtype=torch.bool)
+    chosen[reference_classes(options.tiny)] = True
+    natural = photographs[chosen]
+    protocol = {
         "protocol": __doc__,
         "classes": groups,
         "seeds": options.seeds,
         "evaluations": EVALUATIONS,
         "precision": options.precision,
+        "reference": len(natural),
+    }
+    report: dict[str, Any] = protocol | {
         "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": platform.machine()},
-        "photographs": len(natural),
-        "photograph_diversity": mean_or_none(pair_diversity(options.tiny, groups["seen"], options.seeds, judge)),
-        "methods": {},
+        "photographs": {
+            "images": len(photographs) - len(natural),
+            "diversity": mean_or_none(pair_diversity(options.tiny, groups["seen"], options.seeds, judge)),
+            **distances(photographs[~chosen], natural),
+        },
+        "methods": kept_rows(options.out, protocol),
     }
     for method in options.methods:
         row: dict[str, Any] = {}
@@ -156,12 +193,12 @@ def main() -> None:
             found = verdicts(method, classes, options.seeds, judge, source, options.work, options.precision)
             row[group] = summary(found, classes, options.seeds)
             features.append(found["features"])
-        row["frechet_distance"] = frechet_distance(torch.cat(features), natural)
+        row |= distances(torch.cat(features), natural)
         row["generator"] = gp.load_generator(method).describe()
         row["recipe"] = gp.load_generator(method).recipe.to_dict()
         report["methods"][method] = row
         write_json(options.out, report)
-        print(json.dumps({method: row["seen"] | {"frechet": row["frechet_distance"]}}, indent=1))
+        print(json.dumps({method: row}, indent=1))
 
 
 if __name__ == "__main__":
