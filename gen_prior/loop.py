@@ -40,10 +40,10 @@ class Item:
     target: Target | None = None
 
     def measure(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        """The number that results report: the target's raw activation, or the objective's own score."""
+        """The number that results report: the target's raw activation, or what the objective says."""
         if self.target is not None:
             return self.target.read(activations)
-        return self.objective(activations, image, code)
+        return (self.objective.reported or self.objective)(activations, image, code)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.loop import NON_FINITE, Item, optimise
-from gen_prior.objectives import Objective, activation, apart_from, log_probability
+from gen_prior.objectives import activation, apart_from, log_probability
 from gen_prior.randomness import MAX_SEED
 from gen_prior.recipes import Recipe
 from gen_prior.results import Result
@@ -147,8 +147,8 @@ def synthesize_apart(
     """One result per seed, each pushed away from those before it: diversity, by choice and in order.
 
     From the second seed on the objective is the target plus `weight` times the distance, at `layer`, from the
-    images so far (`objectives.apart_from`), and its activations are that sum. So a result depends on the seeds
-    before it, unlike those of `synthesize`, but on nothing else. `options` go to `synthesize`.
+    images so far (`objectives.apart_from`); the activations are the target's own, without the distance. So a result
+    depends on the seeds before it, unlike those of `synthesize`, but on nothing else. `options` go to `synthesize`.
     """
     chosen = recipe if recipe is not None else generator.recipe
     results: list[Result] = []
@@ -157,8 +157,8 @@ def synthesize_apart(
         if results:
             goal = goal_of(target, classifier, chosen)
             finished = torch.cat([result.images[0] for result in results])
-            objective: Objective = goal.objective + weight * apart_from(classifier, finished, layer)
-            wish = objective
+            own = activation(goal.target) if goal.target is not None else goal.objective
+            wish = (goal.objective + weight * apart_from(classifier, finished, layer)).reporting(own)
         results.append(synthesize(classifier, wish, generator, seeds=[seed], recipe=chosen, **options))
     return results
 

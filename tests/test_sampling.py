@@ -12,8 +12,9 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, TargetError
 from gen_prior.generators import load_generator
 from gen_prior.generators.base import Generator
-from gen_prior.objectives import gram
+from gen_prior.objectives import Objective, gram
 from gen_prior.presets import preset
+from gen_prior.results import Result
 from gen_prior.sampling import SAMPLER, Chain, sample_chain, synthesize_apart
 
 
@@ -104,6 +105,23 @@ def test_seeds_kept_apart_are_further_apart(tiny_classifier: Classifier, tiny_ge
         return ((matrices @ matrices.T).sum().item() - 3) / 6
 
     assert 1 - alike(50.0) > 1.5 * (1 - alike(0.0))
+
+
+@pytest.mark.parametrize("score", ["activation", "log_probability"])
+def test_seeds_kept_apart_report_the_targets_own_activation(
+    tiny_classifier: Classifier, tiny_generator: Generator, score: str
+) -> None:
+    def run(target: str | Objective) -> list[Result]:
+        return synthesize_apart(
+            tiny_classifier, target, tiny_generator, "relu2", weight=50.0, seeds=3, steps=5, score=score, transforms=()
+        )
+
+    bright = Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="bright")
+    for result in run("ant"):
+        torch.testing.assert_close(result.activations[0], tiny_classifier(result.images[0])[:, 0])
+        assert result.history[0, 0, 0] == pytest.approx(result.start_activations[0, 0].item(), abs=1e-4)
+    for result in run(bright):
+        torch.testing.assert_close(result.activations[0], result.images[0].mean((1, 2, 3)))
 
 
 def test_one_chain_gives_several_goldfish(lite0: Classifier) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -19,12 +19,14 @@ class Objective:
     """A score function, the layers it reads, and the words that results describe it with.
 
     `function(activations, image, code)` takes `{layer: [B, ...]}`, images `[B, 3, H, W]` and codes
-    `[B, *code_shape]` and returns `[B]`; every item's score must depend on that item alone.
+    `[B, *code_shape]` and returns `[B]`; every item's score must depend on that item alone. Results report the value
+    of `reported` as the activation where there is one, else the score.
     """
 
     function: Score
     layers: Sequence[str] = (LOGITS,)
     description: str = "custom"
+    reported: Objective | None = None
 
     def __call__(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         """The scores `[B]`. Raises `OptionError` where the function returns another shape."""
@@ -32,6 +34,10 @@ class Objective:
         if score.shape != (len(code),):
             raise OptionError(f"objective {self.description!r} must return one score per item, got {list(score.shape)}")
         return score
+
+    def reporting(self, other: Objective) -> Objective:
+        """The same score, with the value of `other` as the activation that results report."""
+        return replace(self, layers=tuple(dict.fromkeys([*self.layers, *other.layers])), reported=other)
 
     def __add__(self, other: Objective) -> Objective:
         def total(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
