@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen_prior.conversion import cache_folder
 from gen_prior.errors import ImageError, OptionError, OutputError
 from gen_prior.files import read_image
-from gen_prior.hub import cache_folder, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.provenance import Provenance
+from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 
 if TYPE_CHECKING:
     from gen_prior.generators.base import Generator

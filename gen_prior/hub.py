@@ -1,47 +1,37 @@
-"""Names of files in a Hub repository or a folder -> checked local files -> tensors -> a network.
+"""Names of files in a Hub repository or a folder -> checked local files.
 
 Downloads, cache, tokens and offline mode are huggingface_hub's own (`HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`).
-Added here: one commit for all files of a load, SHA-256 checks, pickles read as weights only and converted once
-to safetensors, and errors that say what mends them. Nothing from a repository is ever executed.
+Added here: one commit for all files of a load, SHA-256 checks, and errors that say what mends them. Nothing from a
+repository is ever executed.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import logging
-import math
-import os
-import pickle
 import re
-import tempfile
 import time
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
-    RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
-from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
+from gen_prior.conversion import convert, converted_path
+from gen_prior.errors import DownloadError, OptionError, WeightsError
+from gen_prior.hub_errors import download_error
 from gen_prior.provenance import Provenance
+from gen_prior.strict_loading import check_config
+from gen_prior.tensor_files import file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +39,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RETRY_WAITS = (1.0, 2.0, 4.0)
 """Seconds between attempts at a file that the server answers with 5xx; 429 is waited for by the client itself."""
-LARGEST_NUMBER, MOST_LAYERS, LARGEST_CONFIG = 2**20, 512, 64 * 2**20
+LARGEST_CONFIG = 64 * 2**20
 
 
 class RepoSpec(NamedTuple):
@@ -144,7 +134,7 @@ class Files:
                 self._check(path, name)
                 return name, path
         if absent is not None:
-            raise self._download_error(absent, names) from absent
+            raise self._error(absent, names) from absent
         return None
 
     def json(self, *names: str) -> dict[str, Any]:
@@ -206,7 +196,7 @@ class Files:
                     return None
                 raise
             except RevisionNotFoundError as error:
-                raise self._download_error(error, (name,)) from error
+                raise self._error(error, (name,)) from error
             except EntryNotFoundError as error:
                 commit = _header(error, "X-Repo-Commit")
                 if self.revision is None and commit is not None and COMMIT.fullmatch(commit):
@@ -215,11 +205,11 @@ class Files:
             except HfHubHTTPError as error:
                 status = error.response.status_code if error.response is not None else 0
                 if status < 500 or wait is None:
-                    raise self._download_error(error, (name,)) from error
+                    raise self._error(error, (name,)) from error
                 log.warning("%s: the server answered %d, trying again in %g s", name, status, wait)
                 time.sleep(wait)
             except (OSError, ValueError, RuntimeError) as error:
-                raise self._download_error(error, (name,)) from error
+                raise self._error(error, (name,)) from error
         self._pin(found, name)
         path = Path(found)
         if not isinstance(cached, str):
@@ -253,246 +243,9 @@ class Files:
     def _fix(self) -> str | None:
         return "use another revision: org/name@revision" if self._repo else "export or download the folder again"
 
-    def _download_error(self, error: Exception, names: tuple[str, ...]) -> DownloadError:
+    def _error(self, error: Exception, names: tuple[str, ...]) -> DownloadError:
         assert self._repo is not None
-        repo, revision, what = self._repo.repo, self._repo.revision, " or ".join(names)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(error, GatedRepoError):
-            return DownloadError(
-                f"{repo} is gated", fix=f"accept its terms at {constants.ENDPOINT}/{repo}, then log in: hf auth login"
-            )
-        if isinstance(error, RepositoryNotFoundError):
-            return DownloadError(
-                f"no repository {repo} at {constants.ENDPOINT}, or it is private",
-                fix="check the name; for a private one log in: hf auth login",
-            )
-        if isinstance(error, RevisionNotFoundError):
-            return DownloadError(f"{repo} has no revision {revision!r}", fix="use --revision main")
-        if isinstance(error, LocalEntryNotFoundError):
-            if constants.HF_HUB_OFFLINE:
-                return DownloadError(
-                    f"{repo}: {what} is not in the cache, and HF_HUB_OFFLINE is set",
-                    fix="unset HF_HUB_OFFLINE, or copy a filled HF_HOME to this machine",
-                )
-            cause = error.__cause__
-            status = getattr(getattr(cause, "response", None), "status_code", None)
-            answer = f"answered {status}" if status else "cannot be reached"
-            return DownloadError(
-                f"{repo}: {what} is not in the cache, and {constants.ENDPOINT} {answer}",
-                fix="check the network and HF_ENDPOINT, then run it again",
-            )
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return DownloadError(
-                f"no space left for {what} of {repo}", fix="free some, or point HF_HOME to another disk"
-            )
-        if isinstance(error, PermissionError):
-            return DownloadError(f"cannot write to the cache: {reason}", fix="point HF_HOME to a folder of yours")
-        return DownloadError(f"{repo}: could not get {what}: {reason}", fix="run it again")
-
-
-def cache_folder() -> Path:
-    """Where conversions and statistics are kept: `$HF_HOME/gen-prior`."""
-    return Path(constants.HF_HOME) / "gen-prior"
-
-
-def converted_path(sha256: str) -> Path:
-    """Where the safetensors conversion of the pickled file with this hash is, or would be."""
-    return cache_folder() / "converted" / f"{sha256}.safetensors"
-
-
-def convert(path: Path, sha256: str, source: str, revision: str | None) -> Path:
-    """A pickled state dict -> its safetensors conversion in our cache, made once for each content.
-
-    Where the cache cannot be written, the conversion goes to a temporary folder. Raises `WeightsError`.
-    """
-    target = converted_path(sha256)
-    if target.is_file():
-        try:
-            read_shapes(target)
-            return target
-        except WeightsError:
-            target.unlink(missing_ok=True)
-    log.warning("%s is a pickled file: reading tensors only (weights_only=True), converting it to safetensors", source)
-    tensors = _unpickle(path)
-    metadata = {"format": "pt", "source": source, "sha256": sha256} | ({"revision": revision} if revision else {})
-    try:
-        save_safetensors(target, tensors, metadata)
-    except OSError as error:
-        log.warning("cannot keep the conversion in %s (%s)", target.parent, error)
-        target = Path(tempfile.mkdtemp(prefix="gen-prior-")) / target.name
-        save_safetensors(target, tensors, metadata)
-    return target
-
-
-def _unpickle(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read raises
-            state = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise WeightsError(f"{path} is {describe_bytes(path)}, not a pickled dictionary of tensors") from error
-    for wrapper in ("state_dict", "generator", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
-        raise WeightsError(f"{path} is not a pickled dictionary of tensors")
-    seen: set[int] = set()
-    tensors: dict[str, Tensor] = {}
-    for key, value in state.items():
-        storage = value.untyped_storage().data_ptr()
-        tensors[str(key)] = value.contiguous() if storage not in seen else value.clone()
-        seen.add(storage)
-    return tensors
-
-
-def describe_bytes(path: Path) -> str:
-    """What a file looks like that is not what it should be."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer"
-    if start.lstrip()[:1] == b"<":
-        return "a web page"
-    return "damaged or of another kind"
-
-
-def save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write `tensors` atomically and durably, with the mode that the umask gives. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    partial = Path(name)
-    try:
-        try:
-            save_file(dict(tensors), partial, dict(metadata))
-        except SafetensorError as error:
-            raise OSError(errno.EIO, str(error)) from error
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a safetensors file, without its data. Raises `WeightsError`."""
-    with _open(path) as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-
-
-def read_file_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
-    with _open(path) as file:
-        return dict(file.metadata() or {})
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, in memory of their own, all finite. Raises `WeightsError`."""
-    tensors: dict[str, Tensor] = {}
-    with _open(path) as file:
-        for key in file.keys():  # noqa: SIM118
-            value = file.get_tensor(key)
-            if value.is_floating_point() and value.numel() and not all(map(math.isfinite, value.aminmax())):
-                raise WeightsError(f"{path}: {key} holds values that are not finite")
-            tensors[key] = value
-    return tensors
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt", backend="pread") as file:  # a mapped file would change under us
-            yield file
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is {describe_bytes(path)}, not a safetensors file ({error})") from error
-
-
-def check_shapes(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], file: str, network: str
-) -> None:
-    """Refuse tensors that are not exactly those of `network`. Raises `WeightsError` that lists what differs."""
-    problems = []
-    if missing := [key for key in expected if key not in found]:
-        problems.append(f"lacks {_some(missing)}")
-    if unexpected := [key for key in found if key not in expected]:
-        problems.append(f"has {_some(unexpected)} besides")
-    differing = [
-        f"{key} {list(found[key])} where {list(shape)} is expected"
-        for key, shape in expected.items()
-        if key in found and found[key] != shape
-    ]
-    if differing:
-        problems.append(f"has {_some(differing)}")
-    if problems:
-        raise WeightsError(f"{file} does not fit {network}: it {'; it '.join(problems)}")
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
-    """A network without memory for its weights; whatever its configuration breaks becomes a `WeightsError`."""
-    try:
-        with torch.device("meta"):
-            return build()
-    except GenPriorError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{file} describes no network that can be built: {reason}") from error
-
-
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> nn.Module:
-    """Give a network (of `on_meta`) its weights: exactly its own names and shapes, in float32. Copies nothing."""
-    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    check_shapes(shapes, {key: tuple(value.shape) for key, value in tensors.items()}, file, name)
-    weights = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    network.load_state_dict(weights, assign=True)
-    return network.eval().requires_grad_(False)
-
-
-def check_config(config: Mapping[str, Any], file: str) -> None:
-    """Refuse a configuration with numbers or lists beyond any real network. Raises `WeightsError`."""
-
-    def check(key: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for inner, content in value.items():
-                check(f"{key}.{inner}", content)
-        elif isinstance(value, list):
-            if len(value) > LARGEST_NUMBER:
-                raise WeightsError(f"{file}: {key} has {len(value)} entries")
-            for content in value:
-                check(key, content)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            limit = MOST_LAYERS if re.search("layers|blocks|depth|repeat", key) else LARGEST_NUMBER
-            if not abs(value) <= limit:
-                raise WeightsError(f"{file}: {key} is {value}, the limit is {limit}")
-
-    for key, value in config.items():
-        check(key, value)
+        return download_error(error, self._repo.repo, self._repo.revision, names)
 
 
 def _remove_from_cache(path: Path) -> None:

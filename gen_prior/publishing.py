@@ -19,12 +19,14 @@ import torch
 from gen_prior.calibration import FILE as STATISTICS
 from gen_prior.calibration import find_statistics
 from gen_prior.comparison import load_comparison
+from gen_prior.conversion import convert
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.files import write_bytes, write_json, write_png
 from gen_prior.generators import PREFIXED, Generator, deepsim, dgn, load_generator
 from gen_prior.generators.formats import NAME_KEY
-from gen_prior.hub import Files, convert, read_file_metadata, read_tensors, save_safetensors
+from gen_prior.hub import Files
 from gen_prior.provenance import Provenance
+from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.weights import registry
 
 SAMPLES = 6

@@ -16,9 +16,10 @@ from huggingface_hub import constants
 from safetensors.torch import save
 from torch import Tensor, nn
 
-import gen_prior.hub
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
-from gen_prior.hub import Files, check_config, fill, on_meta, parse_repo, read_tensors, save_safetensors
+from gen_prior.hub import Files, parse_repo
+from gen_prior.strict_loading import check_config, fill, on_meta
+from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 
 REPO = "org/name"
 SAFE = "model.safetensors"
@@ -197,7 +198,7 @@ def test_pickles_are_converted_once(hub: Hub, tmp_path: Path, caplog: pytest.Log
     assert "weights_only=True" in caplog.text
     assert torch.equal(read_tensors(path)["a.weight"], state["a.weight"])
     assert path.stat().st_mode & 0o777 == 0o640
-    assert gen_prior.hub.read_file_metadata(path) == {
+    assert read_file_metadata(path) == {
         "format": "pt",
         "source": "hf-hub:org/name/model.bin",
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -222,7 +223,7 @@ def test_a_cache_that_cannot_be_written_is_not_needed(
 ) -> None:
     hub.publish(REPO, {"model.bin": pickled(tensors())})
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(gen_prior.hub, "cache_folder", lambda: tmp_path / "file")
+    monkeypatch.setattr("gen_prior.conversion.cache_folder", lambda: tmp_path / "file")
     path = Files.from_hub(REPO).weights("model.bin")
     assert read_tensors(path)["a.bias"].tolist() == [1, 1, 1]
 
@@ -332,7 +333,8 @@ def test_no_server(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CODE = f"""
-from gen_prior.hub import Files, read_tensors
+from gen_prior.hub import Files
+from gen_prior.tensor_files import read_tensors
 files = Files.from_hub("{REPO}")
 found = read_tensors(files.weights("{SAFE}", "model.bin"))
 say(sum=float(found["a.weight"].double().sum()), revision=files.revision)

@@ -14,13 +14,13 @@ from gen_prior.calibration import Accumulator, save
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators import load_generator
 from gen_prior.generators.deepsim import VARIANTS, UpconvNetwork
-from gen_prior.hub import read_file_metadata
 from gen_prior.publishing import export, pull
+from gen_prior.tensor_files import read_file_metadata
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gen_prior.hub.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("gen_prior.conversion.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("gen_prior.calibration.cache_folder", lambda: tmp_path / "cache")
 
 

@@ -11,8 +11,10 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.hub import Files, fill, on_meta, read_tensors
+from gen_prior.hub import Files
 from gen_prior.labels import imagenet
+from gen_prior.strict_loading import fill, on_meta
+from gen_prior.tensor_files import read_tensors
 from gen_prior.weights import registry
 
 MEAN_RGB = (123.0, 117.0, 104.0)

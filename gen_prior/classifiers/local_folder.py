@@ -12,7 +12,8 @@ from pathlib import Path
 from gen_prior.classifiers import timm_family, torchvision_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import UnknownNameError, WeightsError
-from gen_prior.hub import Files, read_tensors
+from gen_prior.hub import Files
+from gen_prior.tensor_files import read_tensors
 
 
 def load(folder: str, *, fold: bool = True) -> Classifier:

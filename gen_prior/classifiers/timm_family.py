@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers.base import INTERPOLATIONS, Classifier
 from gen_prior.errors import MissingExtraError, UnknownNameError, WeightsError
-from gen_prior.hub import Files, read_tensors
+from gen_prior.hub import Files
 from gen_prior.labels import Labels, imagenet
+from gen_prior.tensor_files import read_tensors
 
 _RESERVED = ("pretrained", "checkpoint", "cache", "features", "script", "export")
 """Starts of the options that make timm load files or change the network's kind; a configuration may not set them."""

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import DownloadError, OptionError, UnknownNameError, WeightsError
-from gen_prior.hub import check_shapes, describe_bytes, file_sha256
 from gen_prior.labels import Labels, imagenet
 from gen_prior.provenance import Provenance
+from gen_prior.strict_loading import check_shapes
+from gen_prior.tensor_files import describe_bytes, file_sha256
 
 LICENCE = "torchvision: BSD-3-Clause; weights trained on ImageNet: see the page of the model"
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}

@@ -19,9 +19,11 @@ from torch.nn import functional as F
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.hub import Files, check_shapes, fill, on_meta, read_shapes, read_tensors
+from gen_prior.hub import Files
 from gen_prior.labels import imagenet
 from gen_prior.recipes import Recipe
+from gen_prior.strict_loading import check_shapes, fill, on_meta
+from gen_prior.tensor_files import read_shapes, read_tensors
 from gen_prior.weights import registry
 
 CONFIG_KEYS = frozenset({"z_dim", "channel_width", "num_classes", "layers", "attention_layer_position", "n_stats"})

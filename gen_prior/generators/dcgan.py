@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.hub import Files, fill, on_meta, read_tensors
+from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
+from gen_prior.strict_loading import fill, on_meta
+from gen_prior.tensor_files import read_tensors
 
 PAPER = "Radford et al. 2016, DCGAN, arXiv 1511.06434"
 EPS = 1e-5

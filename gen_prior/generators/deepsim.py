@@ -17,8 +17,10 @@ from torch.nn import functional as F
 from gen_prior.calibration import find_statistics
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.hub import Files, fill, on_meta, read_tensors
+from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
+from gen_prior.strict_loading import fill, on_meta
+from gen_prior.tensor_files import read_tensors
 from gen_prior.weights import registry
 
 SLOPE = 0.3

@@ -7,7 +7,8 @@ from typing import Any
 from gen_prior.errors import WeightsError
 from gen_prior.generators import biggan, consistency, dcgan, deepsim, dgn, diffusers_family
 from gen_prior.generators.base import Generator
-from gen_prior.hub import Files, read_file_metadata, read_shapes, read_tensors
+from gen_prior.hub import Files
+from gen_prior.tensor_files import read_file_metadata, read_shapes, read_tensors
 
 NAME_KEY = "gen-prior-generator"
 """Metadata of exported weights: which of several generators with the same tensors they are."""

@@ -35,7 +35,7 @@ CFG: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gen_prior.hub.constants.HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "hf"))
 
 
 def folder_of(network: nn.Module, where: Path, *, pickled: bool = False, **config: Any) -> Path:

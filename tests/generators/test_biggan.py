@@ -68,7 +68,7 @@ def folder(reference: PublishedBigGAN, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gen_prior.hub.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("gen_prior.conversion.cache_folder", lambda: tmp_path / "cache")
 
 
 def load(folder: Path, **options: Any) -> Generator:

@@ -168,7 +168,7 @@ def test_defaults_are_those_of_nguyen_2016() -> None:
 
 
 def test_calibrated_bounds_are_mean_and_three_deviations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gen_prior.hub.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("gen_prior.conversion.cache_folder", lambda: tmp_path)
     name, state = "deepsim-norm1", random_state("deepsim-norm1")
     files = Files("hf-hub:someone/somewhere", repo=None, folder=None, known={})
     files.sha256["upconvGAN_norm1.pt"] = "0" * 64

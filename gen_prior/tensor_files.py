@@ -1,0 +1,99 @@
+"""Safetensors files read and written: names and shapes first, every value finite, no file left half written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gen_prior.errors import WeightsError
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def describe_bytes(path: Path) -> str:
+    """What a file looks like that is not what it should be."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer"
+    if start.lstrip()[:1] == b"<":
+        return "a web page"
+    return "damaged or of another kind"
+
+
+def save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write `tensors` atomically and durably, with the mode that the umask gives. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        try:
+            save_file(dict(tensors), partial, dict(metadata))
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a safetensors file, without its data. Raises `WeightsError`."""
+    with _open(path) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def read_file_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    with _open(path) as file:
+        return dict(file.metadata() or {})
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, in memory of their own, all finite. Raises `WeightsError`."""
+    tensors: dict[str, Tensor] = {}
+    with _open(path) as file:
+        for key in file.keys():  # noqa: SIM118
+            value = file.get_tensor(key)
+            check_finite(key, value, str(path))
+            tensors[key] = value
+    return tensors
+
+
+def check_finite(key: str, value: Tensor, file: str) -> None:
+    """Refuse a tensor with NaN or infinity in it. Raises `WeightsError`."""
+    if value.is_floating_point() and value.numel() and not all(map(math.isfinite, value.aminmax())):
+        raise WeightsError(f"{file}: {key} holds values that are not finite")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", backend="pread") as file:  # a mapped file would change under us
+            yield file
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is {describe_bytes(path)}, not a safetensors file ({error})") from error
