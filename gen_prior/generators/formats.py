@@ -7,6 +7,7 @@ from typing import Any
 from gen_prior.errors import WeightsError
 from gen_prior.generators import biggan, consistency, dcgan, deepsim, dgn, diffusers_family
 from gen_prior.generators.base import Generator
+from gen_prior.generators.biggan_format import CONFIG_KEYS
 from gen_prior.hub import Files
 from gen_prior.tensor_files import read_file_metadata, read_shapes, read_tensors
 
@@ -37,7 +38,7 @@ def load_files(files: Files, *, name: str, **options: Any) -> Generator:
             config = files.json("config.json")
             if "_class_name" in config:
                 return diffusers_family.from_files(files, name=name, **options)
-            if set(config) >= biggan.CONFIG_KEYS:
+            if set(config) >= CONFIG_KEYS:
                 return biggan.from_files(files, name=name, **options)
         if files.find("model_index.json") is not None:
             pipeline = files.json("model_index.json")

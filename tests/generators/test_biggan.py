@@ -14,7 +14,7 @@ from pytorch_pretrained_biggan import BigGANConfig
 from torch import Tensor
 
 from gen_prior.errors import OptionError, UnknownNameError, WeightsError
-from gen_prior.generators import biggan
+from gen_prior.generators import biggan, biggan_format
 from gen_prior.generators.base import Generator
 from gen_prior.hub import Files
 
@@ -94,9 +94,9 @@ def test_equal_to_the_published_network(reference: PublishedBigGAN, folder: Path
 def test_full_layout_at_an_eighth_of_the_width() -> None:
     config = copy.deepcopy(BigGANConfig().to_dict()) | {"channel_width": 16, "num_classes": 1000}
     network = published(config)
-    ours = biggan.read_config(config, "config.json")
+    ours = biggan_format.read_config(config, "config.json")
     state = network.state_dict()
-    assert {key: tuple(value.shape) for key, value in state.items()} == biggan.published_shapes(ours)
+    assert {key: tuple(value.shape) for key, value in state.items()} == biggan_format.published_shapes(ours)
     codes = torch.randn(1, 256, generator=torch.Generator().manual_seed(2))
     generator = biggan.assemble(ours, dict(state), Files("test", repo=None, folder=None, known={}), name="x")
     torch.testing.assert_close(generator(codes), reference_images(network, codes, 0.5), atol=2e-6, rtol=0)

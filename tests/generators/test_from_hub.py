@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers import load_classifier
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
-from gen_prior.generators import NAMED, biggan, deepsim, load_generator
+from gen_prior.generators import NAMED, biggan_format, deepsim, load_generator
 from gen_prior.publishing import pull
 from gen_prior.weights import registry
 
@@ -60,7 +60,7 @@ def saved_folder(network: Any, path: Path) -> dict[str, bytes | Path]:
 
 def biggan_state() -> dict[str, Tensor]:
     """Random, with every spectral norm the sum of its weights: the images stay finite."""
-    state = random_like(biggan.published_shapes(biggan.read_config(BIGGAN, "x")))
+    state = random_like(biggan_format.published_shapes(biggan_format.read_config(BIGGAN, "x")))
     return {key: torch.ones_like(value) if key.endswith(("_u", "_v")) else value for key, value in state.items()}
 
 
