@@ -57,9 +57,13 @@ def run(
         network = gen_prior.load_classifier(classifier, device=device)
         given = options.parse_settings(settings)
         name = generator or defaults.GENERATOR
-        if generator is None and preset is not None and gen_prior.preset(preset).domain == "image":
-            name = gen_prior.preset_generator(preset)
-            given = preset_options(preset) | given
+        if preset is not None:
+            own = gen_prior.preset_generator(preset)
+            if generator is None and gen_prior.preset(preset).domain == "image":
+                name = own
+            given = preset_options(preset, name) | given
+            if name != own:
+                note(f"{preset} was published for {own}; here it is followed with {name}", quiet=quiet)
         prior = gen_prior.load_generator(name, device=network.device, **given)
         more = extras.Extras(prior, record, film, transparent)
         with StepBar(quiet) as bar:

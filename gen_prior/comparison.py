@@ -233,11 +233,11 @@ def _method(method: MethodLike, device: torch.device) -> tuple[str, Generator, R
         return method.name, method.to(device), method.recipe
     chosen = method.removeprefix(PRESET_PREFIX)
     if method.startswith(PRESET_PREFIX) or (chosen in PRESETS and chosen not in NAMED):
-        recipe = preset(chosen)
-        return chosen, load_generator(preset_generator(chosen), device=device, **preset_options(chosen)), recipe
+        own = preset_generator(chosen)
+        return chosen, load_generator(own, device=device, **preset_options(chosen)), preset(chosen)
     name, plus, chosen = method.rpartition("+")
     if plus and chosen in PRESETS:
-        return method, load_generator(name, device=device), preset(chosen)
+        return method, load_generator(name, device=device, **preset_options(chosen, name)), preset(chosen)
     if method not in NAMED and method.partition(":")[0] not in PREFIXED:
         raise UnknownNameError("method", method, [*NAMED, *PREFIXED, *PRESETS], fix="list generators: gen-prior models")
     generator = load_generator(method, device=device)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen_prior.errors import UnknownNameError
+from gen_prior.generators import NAMED
 from gen_prior.recipes import Recipe
 
 YOSINSKI = "Yosinski et al. 2015, arXiv 1506.06579, Table 1"
@@ -190,10 +191,11 @@ def preset_generator(name: str) -> str:
     return GENERATORS[name][0]
 
 
-def preset_options(name: str) -> dict[str, Any]:
-    """Options to load that generator with. Raises as `preset`."""
-    preset(name)
-    return dict(GENERATORS[name][1])
+def preset_options(name: str, generator: str | None = None) -> dict[str, Any]:
+    """Options to load that generator with; for another `generator`, if it is of the same family. Raises as `preset`."""
+    own = preset_generator(name)
+    fits = generator in (None, own) or (generator in NAMED and NAMED[generator] is NAMED.get(own))
+    return dict(GENERATORS[name][1]) if fits else {}
 
 
 def fitting_presets(domain: str) -> list[str]:

@@ -166,6 +166,34 @@ def test_presets_are_methods(tiny_classifier, method):
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "generator", "options"),
+    [
+        ("preset:biggan-am", "biggan-deep-256", {"optimise": "class"}),
+        ("biggan-am", "biggan-deep-256", {"optimise": "class"}),
+        ("biggan-deep-128+biggan-am", "biggan-deep-128", {"optimise": "class"}),
+        ("tiny+biggan-am", "tiny", {}),
+        ("preset:dgnam2016", "deepsim-fc6", {}),
+        ("preset:lucid2017", "fourier", {}),
+    ],
+)
+def test_a_preset_brings_its_generator_and_options(
+    tiny_classifier, tiny_generator, pixels, monkeypatch, method, generator, options
+):
+    """Weights of the Hub are not at hand: what is loaded is stood in for, what is asked for is not."""
+    asked = []
+
+    def load(name, *, device, **given):
+        asked.append((name, given))
+        return pixels if name == "fourier" else tiny_generator
+
+    monkeypatch.setattr("gen_prior.comparison.load_generator", load)
+    compared = compare(tiny_classifier, "bee", [method], judge=None, seeds=1, evaluations=1)
+    assert asked == [(generator, options)]
+    recipe = compared.results[method.removeprefix("preset:")].recipe
+    assert recipe == preset(method.removeprefix("preset:").rpartition("+")[2]).with_options(steps=1)
+
+
 def test_an_objective_of_ones_own(tiny_classifier, tiny_generator, judge):
     brightness = Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="bright")
     compared = compare(tiny_classifier, [brightness], [tiny_generator], judge=judge, seeds=2, evaluations=2)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gen_prior import generators
 from gen_prior.results import load_result
 
 
@@ -181,3 +182,18 @@ def test_a_preset_for_codes_keeps_the_embedded_prior(run, tiny, tmp_path):
     done = run("synth", "bee", "--preset", "dgnam2016", "--seeds", "1", "--out", tmp_path, *tiny)
     assert done.code == 0, done.err
     assert load_result(tmp_path).settings["generator"]["name"] == "dgn-lite0"
+    assert "dgnam2016 was published for deepsim-fc6" in done.err
+
+
+def test_a_preset_loads_its_own_generator_with_its_options(run, tiny, tiny_generator, tmp_path, monkeypatch):
+    asked = []
+
+    def load(name, **given):
+        asked.append((name, given))
+        return tiny_generator
+
+    monkeypatch.setitem(generators.NAMED, "biggan-deep-256", load)
+    command = ("synth", "bee", "--preset", "biggan-am", "-g", "biggan-deep-256", "--seeds", "1", "--out", tmp_path)
+    assert run(*command, *tiny).code == 0
+    assert run(*command, "--set", "optimise=both", *tiny).code == 0
+    assert [given["optimise"] for _, given in asked] == ["class", "both"]
