@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
 from gen_prior.hub import Files, parse_repo
-from gen_prior.strict_loading import check_config, fill, on_meta
+from gen_prior.strict_loading import check_config, fill, load_strictly, on_meta
 from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 
 REPO = "org/name"
@@ -292,8 +292,18 @@ def test_tensors_must_be_exactly_the_networks() -> None:
         on_meta(lambda: nn.Linear(3, 2), "f"), {"weight": torch.ones(2, 3).half(), "bias": torch.zeros(2)}, "f", "net"
     )
     assert network(torch.ones(1, 3)).tolist() == [[3, 3]]
+    with pytest.raises(WeightsError, match="f: bias holds values that are not finite"):
+        fill(nn.Linear(3, 2), {"weight": torch.ones(2, 3), "bias": torch.tensor([1.0, torch.nan])}, "f", "net")
     with pytest.raises(WeightsError, match="no network that can be built"):
         on_meta(lambda: nn.Conv2d(3, 2, 1, groups=2), "f")
+
+
+def test_a_network_in_memory_keeps_its_parameters() -> None:
+    network = nn.Linear(3, 2)
+    before = list(network.parameters())
+    load_strictly(network, {"weight": torch.full((2, 3), 2.0).half(), "bias": torch.zeros(2)}, "f")
+    assert network(torch.ones(1, 3)).tolist() == [[6, 6]]
+    assert all(a is b and b.requires_grad for a, b in zip(before, network.parameters(), strict=True))
 
 
 def test_limits_of_configurations() -> None:

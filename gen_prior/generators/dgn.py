@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from torch import Tensor
 
 from gen_prior.errors import WeightsError
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, Refiner, WhitenedDecoder, widths
 from gen_prior.recipes import Recipe
+from gen_prior.strict_loading import load_strictly
 
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
@@ -128,21 +127,6 @@ def read_metadata(data: bytes, origin: str) -> dict[str, str]:
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     return metadata
-
-
-def load_strictly(network: torch.nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Load `tensors` into `network`, names, shapes and finiteness checked; raises `WeightsError`."""
-    wanted = network.state_dict()
-    if missing := sorted(set(wanted) - set(tensors)):
-        raise WeightsError(f"{origin} lacks {len(missing)} tensors, {missing[0]} for one")
-    if extra := sorted(set(tensors) - set(wanted)):
-        raise WeightsError(f"{origin} has {len(extra)} tensors too many, {extra[0]} for one")
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            raise WeightsError(f"{origin}: {name} has shape {list(tensor.shape)}, expected {list(wanted[name].shape)}")
-        if not torch.isfinite(tensor).all():
-            raise WeightsError(f"{origin}: {name} holds values that are not finite")
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
 
 
 __all__ = ["FILE", "FORMAT", "from_bytes", "load_embedded", "load_folder"]

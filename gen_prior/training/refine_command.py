@@ -15,7 +15,8 @@ from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn import FILE, load_strictly, network_from_bytes, read_metadata
+from gen_prior.generators.dgn import FILE, network_from_bytes, read_metadata
+from gen_prior.strict_loading import load_strictly
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.export import NETWORKS_FILE, export_refined, load_networks
 from gen_prior.training.networks import Encoder, Trunk, choose_taps

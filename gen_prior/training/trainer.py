@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gen_prior.generators.dgn import load_strictly
 from gen_prior.generators.dgn_network import Decoder
+from gen_prior.strict_loading import load_strictly
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
 from gen_prior.training.run import Run, RunSettings
