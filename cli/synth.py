@@ -47,10 +47,14 @@ def run(
 ) -> None:
     """Synthesise the input that each target responds to most, once per seed.
 
+    Leaves every image and code, result.json and, of several images, a contact sheet.
+
     Example: [bold]gen-prior synth goldfish blocks.10:42 --seeds 4 --out fish[/bold]
     """
     with keeping(out):
         import gen_prior
+        from gen_prior.files import write_png
+        from gen_prior.mosaic import contact_sheet
         from gen_prior.presets import preset_options
 
         recipe = gen_prior.preset(preset) if preset is not None else None
@@ -82,6 +86,8 @@ def run(
                 **options.given(steps=steps, rate=rate),
             )
         more.write(result, network, out, crop=crop, images=images, quiet=quiet)
+        if result.activations.numel() > 1:
+            write_png(out / "contact-sheet.png", contact_sheet(result))
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):
             if result.status[t][s] != "ok":

@@ -1,18 +1,26 @@
-"""Pictures in rows and columns with words beside and below them."""
+"""Pictures in rows and columns with words beside and below them; the contact sheet of a synthesis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from gen_prior.drawing import font, paste, write_line
 from gen_prior.errors import OptionError
 from gen_prior.files import to_pil
 
-INK, PAPER = (40, 40, 40), "white"
+if TYPE_CHECKING:
+    from gen_prior.results import Result
+
+INK, TEXT_SIZE = "#282828", 11
+GAP, LINE = 6, 16
+COLUMNS = 8
+"""Of a contact sheet with one seed, where the targets stand side by side."""
 
 
 def mosaic(
@@ -25,43 +33,54 @@ def mosaic(
 ) -> Tensor:
     """Images `[3, H, W]` in [0, 1] (None: an empty place) -> one picture; each is fitted into `side` x `side` pixels.
 
-    Small images are enlarged so that a stranger can see them; words that do not fit are cut.
+    Words below and above pictures that do not fit are cut.
     """
     columns = max((len(row) for row in rows), default=0)
     if not columns:
         raise OptionError("a mosaic needs at least one picture")
-    gap, line = 6, 16
-    font = ImageFont.load_default(size=11)
-    left = 8 + max((int(font.getlength(name)) for name in row_names or [""]), default=0) + (gap if row_names else 0)
-    top = 4 + (line + 2 if column_names else 0)
-    height = side + gap + (line if captions else 0)
-    sheet = Image.new("RGB", (left + columns * (side + gap), top + len(rows) * height + 4), PAPER)
+    words = max((int(font(TEXT_SIZE).getlength(name)) for name in row_names or []), default=-GAP)
+    left = 8 + words + GAP
+    top = 4 + (LINE + 2 if column_names else 0)
+    height = side + GAP + (LINE if captions else 0)
+    sheet = Image.new("RGB", (left + columns * (side + GAP), top + len(rows) * height + 4), "white")
     draw = ImageDraw.Draw(sheet)
     for c, name in enumerate(column_names or []):
-        draw.text((left + c * (side + gap), 4), _fit(name, font, side), INK, font)
+        write_line(draw, (left + c * (side + GAP), 4), name, TEXT_SIZE, INK, side)
     for r, row in enumerate(rows):
         y = top + r * height
         if row_names:
-            draw.text((6, y + side // 2 - 6), row_names[r], INK, font)
+            write_line(draw, (6, y + side // 2 - 6), row_names[r], TEXT_SIZE, INK, left)
         for c, image in enumerate(row):
-            x = left + c * (side + gap)
+            x = left + c * (side + GAP)
             if image is not None:
-                picture = _fitted(image, side)
-                sheet.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
+                paste(sheet, to_pil(image), (x, y), side)
             if captions and c < len(captions[r]):
-                draw.text((x, y + side + 1), _fit(captions[r][c], font, side), INK, font)
+                write_line(draw, (x, y + side + 1), captions[r][c], TEXT_SIZE, INK, side)
     whole: Tensor = pil_to_tensor(sheet).to(torch.float32) / 255
     return whole
 
 
-def _fitted(image: Tensor, side: int) -> Image.Image:
-    picture = to_pil(image)
-    factor = side / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
+def contact_sheet(result: Result) -> Tensor:
+    """All images of `result` with their activations: a row for each target, a column for each seed.
+
+    Of one seed, the targets stand side by side with their names below.
+    """
+    names = [target["name"] for target in result.targets]
+    values = [[f"{value:.3g}" for value in row] for row in result.activations.tolist()]
+    if len(result.seeds) == 1:
+        images = list(result.images[:, 0])
+        captions = [f"{name} {row[0]}" for name, row in zip(names, values, strict=True)]
+        places = range(0, len(images), COLUMNS)
+        return mosaic(
+            [images[place : place + COLUMNS] for place in places],
+            captions=[captions[place : place + COLUMNS] for place in places],
+        )
+    return mosaic(
+        [list(row) for row in result.images],
+        captions=values,
+        row_names=names,
+        column_names=[f"seed {seed}" for seed in result.seeds],
+    )
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    while text and font.getlength(text) > width:
-        text = text[:-1]
-    return text
+__all__ = ["contact_sheet", "mosaic"]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from gen_prior.drawing import font, paste, wrapped, write_line
 from gen_prior.errors import ImageError, OutputError
 from gen_prior.files import read_image, to_pil, write_bytes
 
@@ -23,8 +24,6 @@ TITLE_SIZE, HEAD_SIZE, TEXT_SIZE = 30, 22, 15
 INK, GREY, RULE, RIGHT, WRONG = "#1a1a1a", "#6a6a6a", "#dddddd", "#1a7f37", "#b3261e"
 PLOT_HEIGHT = 190
 COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0a8a8a", "#555555")
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_sheet(folder: str | Path) -> list[Path]:
@@ -59,22 +58,22 @@ def _draw(record: dict[str, Any], folder: Path, targets: range) -> Image.Image:
     row = CELL + 8 + (3 if troubled else 2) * LINE + GAP
     block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
     width = max(2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP, 900)
-    legend = _wrapped(_legend(record), width - 2 * MARGIN)
+    legend = wrapped(_legend(record), width - 2 * MARGIN, TEXT_SIZE)
     header = 44 + len(legend) * LINE + 24
     sheet = Image.new("RGB", (width, MARGIN + header + len(targets) * block), "white")
     draw = ImageDraw.Draw(sheet)
     title = f"What {record['classifier']['name']} wants to see"
-    _text(draw, (MARGIN, MARGIN), title, TITLE_SIZE, INK, width - 2 * MARGIN)
+    write_line(draw, (MARGIN, MARGIN), title, TITLE_SIZE, INK, width - 2 * MARGIN)
     for place, line in enumerate(legend):
-        _text(draw, (MARGIN, MARGIN + 44 + place * LINE), line, TEXT_SIZE, GREY, width)
+        write_line(draw, (MARGIN, MARGIN + 44 + place * LINE), line, TEXT_SIZE, GREY, width)
     for place, t in enumerate(targets):
         top, target = MARGIN + header + place * block, record["targets"][t]
         draw.line([(MARGIN, top), (width - MARGIN, top)], RULE, 2)
-        end = _text(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
+        end = write_line(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
         if target["target"] not in (None, target["name"]):
-            _text(draw, (end + 14, top + 20), target["target"], TEXT_SIZE, GREY, width - end - 14 - MARGIN)
+            write_line(draw, (end + 14, top + 20), target["target"], TEXT_SIZE, GREY, width - end - 14 - MARGIN)
         for column, seed in enumerate(record["seeds"]):
-            _text(draw, (_left(column), top + 52), f"seed {seed}", TEXT_SIZE, GREY, CELL)
+            write_line(draw, (_left(column), top + 52), f"seed {seed}", TEXT_SIZE, GREY, CELL)
         for m, method in enumerate(record["methods"]):
             y = top + 60 + LINE + m * row
             _method(draw, method, t, y, COLOURS[m % len(COLOURS)], target["judged"])
@@ -111,7 +110,7 @@ def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, c
     items = [item for item in method["items"] if item["target"] == t]
     draw.rectangle([(MARGIN, y), (MARGIN + 5, y + CELL)], colour)
     x = MARGIN + 16
-    _text(draw, (x, y), method["name"], HEAD_SIZE - 2, INK, SIDE - 26)
+    write_line(draw, (x, y), method["name"], HEAD_SIZE - 2, INK, SIDE - 26)
     lines = [
         ("activation", _median(items, "activation", "{:.1f}")),
         *([("judge is right", _share(items, "judge_top1"))] if judged else []),
@@ -125,8 +124,8 @@ def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, c
     ]
     for place, (name, value) in enumerate(lines):
         line = y + 32 + place * LINE
-        _text(draw, (x, line), name, TEXT_SIZE, GREY, SIDE)
-        draw.text((x + 205, line), value, INK, _font(TEXT_SIZE), anchor="ra")
+        write_line(draw, (x, line), name, TEXT_SIZE, GREY, SIDE)
+        draw.text((x + 205, line), value, INK, font(TEXT_SIZE), anchor="ra")
 
 
 def _cell(
@@ -142,25 +141,21 @@ def _cell(
     path = (folder / item["image"]).resolve()
     if folder.resolve() not in path.parents:
         raise ValueError(f"{item['image']} lies outside the folder")
-    picture = to_pil(read_image(path))
-    side = CELL / max(picture.size)
-    size = (max(1, round(picture.width * side)), max(1, round(picture.height * side)))
-    resample = Image.Resampling.LANCZOS if picture.width > size[0] else Image.Resampling.BICUBIC
-    sheet.paste(picture.resize(size, resample), (x + (CELL - size[0]) // 2, y + (CELL - size[1]) // 2))
+    paste(sheet, to_pil(read_image(path)), (x, y), CELL)
     line = y + CELL + 6
-    _text(draw, (x, line), f"activation {_shown(item['activation'], '{:.1f}')}", TEXT_SIZE, INK, CELL)
+    write_line(draw, (x, line), f"activation {_shown(item['activation'], '{:.1f}')}", TEXT_SIZE, INK, CELL)
     if item["probability"] is not None:
-        draw.text((x + CELL, line), f"p {item['probability']:.1%}", INK, _font(TEXT_SIZE), anchor="ra")
+        draw.text((x + CELL, line), f"p {item['probability']:.1%}", INK, font(TEXT_SIZE), anchor="ra")
     line += LINE
     if item["judge_class"] is not None:
         if judged:
             colour = RIGHT if item["judge_top1"] else WRONG
-            draw.text((x + CELL, line), f"p {item['judge_probability']:.1%}", colour, _font(TEXT_SIZE), anchor="ra")
-            _text(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, colour, CELL - 62)
+            draw.text((x + CELL, line), f"p {item['judge_probability']:.1%}", colour, font(TEXT_SIZE), anchor="ra")
+            write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, colour, CELL - 62)
         else:
-            _text(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, GREY, CELL)
+            write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, GREY, CELL)
     if item["status"] != "ok":
-        _text(draw, (x, line + LINE), item["status"], TEXT_SIZE, WRONG, CELL)
+        write_line(draw, (x, line + LINE), item["status"], TEXT_SIZE, WRONG, CELL)
 
 
 def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, width: int) -> None:
@@ -172,16 +167,16 @@ def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, w
     low, high = min(values), max(values)
     high = high if high > low else low + 1
     left, right, bottom = MARGIN + SIDE, width - MARGIN, top + PLOT_HEIGHT - 34
-    _text(draw, (MARGIN + 16, top), "activation at each step,", TEXT_SIZE, GREY, SIDE)
-    _text(draw, (MARGIN + 16, top + LINE), "median over the seeds,", TEXT_SIZE, GREY, SIDE)
-    _text(draw, (MARGIN + 16, top + 2 * LINE), "as seen under the", TEXT_SIZE, GREY, SIDE)
-    _text(draw, (MARGIN + 16, top + 3 * LINE), "method's own transforms", TEXT_SIZE, GREY, SIDE)
+    write_line(draw, (MARGIN + 16, top), "activation at each step,", TEXT_SIZE, GREY, SIDE)
+    write_line(draw, (MARGIN + 16, top + LINE), "median over the seeds,", TEXT_SIZE, GREY, SIDE)
+    write_line(draw, (MARGIN + 16, top + 2 * LINE), "as seen under the", TEXT_SIZE, GREY, SIDE)
+    write_line(draw, (MARGIN + 16, top + 3 * LINE), "method's own transforms", TEXT_SIZE, GREY, SIDE)
     draw.line([(left, top), (left, bottom), (right, bottom)], GREY, 1)
     for value, y in ((high, top), (low, bottom)):
-        draw.text((left - 8, y), f"{value:.1f}", GREY, _font(TEXT_SIZE), anchor="rm")
+        draw.text((left - 8, y), f"{value:.1f}", GREY, font(TEXT_SIZE), anchor="rm")
     steps = max(len(curve) for curve in curves.values())
-    draw.text((left, bottom + 6), "1", GREY, _font(TEXT_SIZE), anchor="la")
-    draw.text((right, bottom + 6), f"step {steps}", GREY, _font(TEXT_SIZE), anchor="ra")
+    draw.text((left, bottom + 6), "1", GREY, font(TEXT_SIZE), anchor="la")
+    draw.text((right, bottom + 6), f"step {steps}", GREY, font(TEXT_SIZE), anchor="ra")
     for index, curve in enumerate(curves.values()):
         points = [
             (left + (right - left) * step / max(steps - 1, 1), bottom - (bottom - top) * (value - low) / (high - low))
@@ -207,30 +202,3 @@ def _share(items: Sequence[dict[str, Any]], name: str) -> str:
 
 def _shown(value: float | None, form: str) -> str:
     return form.format(value) if value is not None else "not finite"
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size)
-
-
-def _wrapped(words: str, width: float) -> list[str]:
-    """`words` in lines of at most `width` pixels."""
-    lines = [""]
-    for word in words.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if _font(TEXT_SIZE).getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
-
-
-def _text(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], words: str, size: int, colour: str, width: float
-) -> float:
-    """One line, cut with an ellipsis where it would be wider than `width` pixels; returns where it ends."""
-    words, font = " ".join(words.split()), _font(size)
-    while draw.textlength(words, font) > width and words:
-        words = words.removesuffix("...")[:-1].rstrip() + "..." if words != "..." else ""
-    draw.text(place, words, colour, font)
-    return place[0] + draw.textlength(words, font)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image, ImageColor, ImageDraw
 
+from gen_prior.drawing import wrapped, write_line
 from gen_prior.errors import OutputError
 from gen_prior.files import write_json, write_png
-from gen_prior.sheets import CELL, RIGHT, TARGETS_PER_SHEET, WRONG, _text, _wrapped, draw_sheet
+from gen_prior.sheets import CELL, RIGHT, TARGETS_PER_SHEET, WRONG, draw_sheet
 
 
 def record(*, right: bool, seeds: int = 2, methods: int = 2, **item):
@@ -124,10 +125,10 @@ def test_long_and_hostile_names_stay_in_their_place(tmp_path):
 
 def test_lines_fit():
     draw = ImageDraw.Draw(Image.new("RGB", (400, 50), "white"))
-    lines = _wrapped("one two three four five six seven eight", 90)
+    lines = wrapped("one two three four five six seven eight", 90, 15)
     assert " ".join(lines) == "one two three four five six seven eight"
     assert len(lines) > 2
-    _text(draw, (0, 0), "w" * 300, 15, "black", 200)
+    write_line(draw, (0, 0), "w" * 300, 15, "black", 200)
     assert draw._image.crop((210, 0, 400, 50)).getcolors() == [(190 * 50, (255, 255, 255))]
 
 

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gen_prior import generators
+from gen_prior.files import read_image
+from gen_prior.mosaic import contact_sheet
 from gen_prior.results import load_result
 
 
@@ -22,8 +24,16 @@ def test_writes_every_image_and_says_where(run, tiny, tmp_path):
     assert done.code == 0, done.err
     assert "4 images in" in done.out
     assert "bee: activation" in done.out
-    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert len(list((tmp_path / "out").glob("*-seed?.png"))) == 4
     assert load_result(tmp_path / "out").evaluations == 4
+
+
+def test_of_several_images_there_is_a_contact_sheet(run, tiny, tmp_path):
+    synth(run, tiny, tmp_path / "four")
+    sheet = read_image(tmp_path / "four" / "contact-sheet.png")
+    assert torch.equal(sheet, contact_sheet(load_result(tmp_path / "four")))
+    run("synth", "bee", "-g", "tiny", "--seeds", "1", "--out", tmp_path / "one", *tiny)
+    assert len(list((tmp_path / "one").glob("*.png"))) == 1
 
 
 def test_json_is_all_there_is_on_stdout(run, tiny, tmp_path):
