@@ -61,13 +61,13 @@ def _replay(folder: Path, device: str | None) -> dict[str, Any]:
     import torch
 
     import gen_prior
+    from gen_prior.generators import load_described
 
     saved = gen_prior.load_result(folder)
     classifier = generator = None
     if device is not None:
-        described = saved.settings["generator"]
         classifier = gen_prior.load_classifier(saved.settings["classifier"]["name"], device=device)
-        generator = gen_prior.load_generator(described["name"], device=device, **described["options"])
+        generator = load_described(saved.settings["generator"], device=device)
     again = saved.replay(classifier, generator)
     then, now = saved.settings["environment"], again.settings["environment"]
     return {

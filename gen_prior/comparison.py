@@ -186,8 +186,12 @@ def compare(
 
 
 def load_comparison(folder: str | Path) -> Comparison:
-    """The comparison saved in `folder`, numbers only. Raises `OutputError` where it is missing or damaged."""
-    path = Path(folder) / RECORD
+    """The comparison saved in `folder` (or its JSON file), numbers only.
+
+    Raises `OutputError` where it is missing or damaged.
+    """
+    path = Path(folder)
+    path = path if path.is_file() else path / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record.get("format") != FORMAT:

@@ -31,7 +31,7 @@ from gen_prior.errors import DownloadError, OptionError, WeightsError
 from gen_prior.hub_errors import download_error
 from gen_prior.provenance import Provenance
 from gen_prior.strict_loading import check_config
-from gen_prior.tensor_files import file_sha256
+from gen_prior.tensor_files import file_sha256, read_file_metadata
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class Files:
         self.sha256: dict[str, str] = {}
         self._repo, self._folder, self._known = repo, folder, known
         self._fetched: list[Path] = []
+        self._stated: dict[str, str] = {}
 
     @classmethod
     def from_hub(cls, text: str, *, revision: str | None = None, sha256: Mapping[str, str] | None = None) -> Files:
@@ -155,6 +156,7 @@ class Files:
         """A safetensors file with the tensors of the first of `names` that exists: itself, or its conversion."""
         name, path = self._get(names)
         if name.endswith(".safetensors"):
+            self._stated = read_file_metadata(path)
             return path
         return convert(path, self.sha256[name], f"{self.source}/{name}", self.revision)
 
@@ -173,8 +175,8 @@ class Files:
             raise
 
     def provenance(self, *, licence: str | None = None, paper: str | None = None) -> Provenance:
-        """The record of what was used."""
-        return Provenance(self.source, self.revision, dict(self.sha256), licence, paper)
+        """The record of what was used; a licence that is not given is the one that `export` wrote into the weights."""
+        return Provenance(self.source, self.revision, dict(self.sha256), licence or self._stated.get("licence"), paper)
 
     def _download(self, name: str, offline: bool) -> Path | None:
         assert self._repo is not None

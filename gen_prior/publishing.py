@@ -22,17 +22,16 @@ from gen_prior.comparison import load_comparison
 from gen_prior.conversion import convert
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.files import write_bytes, write_json, write_png
-from gen_prior.generators import PREFIXED, Generator, deepsim, dgn, load_generator
+from gen_prior.generators import PREFIXED, Generator, dgn, load_generator
 from gen_prior.generators.formats import NAME_KEY
 from gen_prior.hub import Files
+from gen_prior.model_card import model_card, stated_comparison
 from gen_prior.provenance import Provenance
 from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.weights import registry
 
 SAMPLES = 6
 WEIGHTS = ("diffusion_pytorch_model", "model")
-LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
-"""Ours -> the Hub's identifier; anything else is "other"."""
 
 
 def export(
@@ -45,15 +44,17 @@ def export(
 ) -> Path:
     """Write the generator `name` into the new folder `out`; returns it.
 
-    `comparison`: a folder of `compare`, whose numbers go into the model card. `options`: as of `load_generator`, for
-    the sample images. Raises `OptionError` where there are no weights to export, `OutputError` where `out` has
-    something in it or cannot be written.
+    `comparison`: a folder of `compare` or its JSON, whose numbers go into the model card; those that the weights state
+    themselves where None. `options`: as of `load_generator`, for the sample images.
+
+    Raises `OptionError` where there are no weights to export, `OutputError` where `out` has something in it or cannot
+    be written, or `comparison` is none.
     """
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} is not empty", fix="name a new folder")
     generator = load_generator(name, device="cpu", **(options or {}))
-    numbers = load_comparison(comparison).summary() if comparison is not None else {}
+    given = load_comparison(comparison).summary() if comparison is not None else None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -66,6 +67,7 @@ def export(
         for seed in range(samples):
             with torch.no_grad():
                 write_png(staged / "samples" / f"seed-{seed}.png", generator(generator.initial_code(seed)[None])[0])
+        numbers = stated_comparison(staged) if given is None else given
         write_bytes(staged / "README.md", model_card(name, generator, samples, numbers).encode())
         staged.chmod(0o755)
         if folder.exists():
@@ -98,7 +100,7 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
             continue
         if not file.endswith(".safetensors"):
             path = convert(path, digest, f"{provenance.source}/{file}", provenance.revision)
-        metadata = read_file_metadata(path) | _metadata(name, provenance, digest)
+        metadata = read_file_metadata(path) | _metadata(generator, digest)
         target = (out / file).with_suffix(".safetensors")
         if target.stem not in WEIGHTS:
             target = target.with_stem("model")
@@ -112,7 +114,8 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
         write_json(out / "model_index.json", index)
 
 
-def _metadata(name: str, provenance: Provenance, digest: str) -> dict[str, str]:
+def _metadata(generator: Generator, digest: str) -> dict[str, str]:
+    provenance = generator.provenance
     metadata = {
         "format": "pt",
         "source": provenance.source,
@@ -120,7 +123,7 @@ def _metadata(name: str, provenance: Provenance, digest: str) -> dict[str, str]:
         "revision": provenance.revision,
         "licence": provenance.licence,
         "paper": provenance.paper,
-        NAME_KEY: name if name in deepsim.VARIANTS else None,
+        NAME_KEY: generator.notes.get("variant"),
     }
     return {key: value for key, value in metadata.items() if value is not None}
 
@@ -129,66 +132,6 @@ def _copy_statistics(generator: Generator, out: Path) -> None:
     from gen_prior.calibration import statistics_path
 
     shutil.copyfile(statistics_path(generator.provenance), out / STATISTICS)
-
-
-def model_card(name: str, generator: Generator, samples: int, numbers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The README of an exported generator, with the Hub's header. `numbers`: `Comparison.summary()`."""
-    provenance = generator.provenance
-    licence = provenance.licence or "unknown"
-    height, width = generator.image_shape()
-    facts = {
-        "code": f"{' x '.join(map(str, generator.code_shape))} numbers",
-        "image": f"{height} x {width} px, RGB",
-        "source": provenance.source,
-        "revision": provenance.revision or "none",
-        "paper": provenance.paper or "none",
-        "licence": licence,
-        "can encode images": "yes" if generator.can_encode else "no",
-    }
-    lines = [
-        "---",
-        f"license: {LICENCES.get(licence, 'other')}",
-        "library_name: gen-prior",
-        "tags: [activation-maximization, feature-visualization, image-generation]",
-        "---",
-        "",
-        f"# {name}",
-        "",
-        "A generator prior for the synthesis of preferred inputs of neurons.",
-        "",
-        "```python",
-        "import gen_prior as gp",
-        "",
-        'generator = gp.load_generator("hf-hub:ORG/NAME")  # or "local-dir:THIS_FOLDER"',
-        "```",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {_cell(key)} | {_cell(value)} |" for key, value in facts.items()),
-        "",
-    ]
-    if samples:
-        lines += ["Images of random codes, seeds from 0:", ""]
-        lines += [" ".join(f"![seed {seed}](samples/seed-{seed}.png)" for seed in range(samples)), ""]
-    if numbers:
-        measures = sorted({measure for row in numbers.values() for measure in row})
-        lines += ["Compared on the same targets, seeds and evaluations (value, 95 % interval):", ""]
-        lines += [f"| method | {' | '.join(map(_cell, measures))} |", "|---" * (len(measures) + 1) + "|"]
-        for method, row in numbers.items():
-            lines.append(f"| {_cell(method)} | {' | '.join(_number(row.get(measure)) for measure in measures)} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-def _number(entry: Any) -> str:
-    if not isinstance(entry, Mapping) or entry.get("value") is None:
-        return "-"
-    low, high = entry.get("low"), entry.get("high")
-    return f"{entry['value']:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None and high is not None else "")
 
 
 def pull(name: str, *, revision: str | None = None) -> Provenance:
@@ -212,4 +155,4 @@ def pull(name: str, *, revision: str | None = None) -> Provenance:
     return files.provenance(licence=entry.licence, paper=entry.paper)
 
 
-__all__ = ["export", "model_card", "pull"]
+__all__ = ["export", "pull"]

@@ -169,7 +169,7 @@ class Result:
         The classifier and generator are loaded by the names in the settings unless given.
         """
         from gen_prior.classifiers import load_classifier
-        from gen_prior.generators import load_generator
+        from gen_prior.generators import load_described
         from gen_prior.synthesis import synthesize
 
         custom = self.settings["custom"]
@@ -180,13 +180,10 @@ class Result:
         if self.settings["started_from"] != "seeds":
             raise OptionError("this result started from given codes, which no file holds", fix="call synthesize again")
         device = self.settings["environment"]["device"]
-        described = self.settings["generator"]
         classifier = (
             classifier or self._classifier or load_classifier(self.settings["classifier"]["name"], device=device)
         )
-        generator = (
-            generator or self._generator or load_generator(described["name"], device=device, **described["options"])
-        )
+        generator = generator or self._generator or load_described(self.settings["generator"], device=device)
         return synthesize(
             classifier,
             [target["target"] for target in self.targets],

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from checkpoints import BIGGAN, biggan_state, consistency, dcgan, pickled, saved_folder, tiny, upconv_state
+from hub_server import Hub
+from torch import Tensor, nn
 
 import gen_prior.comparison as comparison
 from gen_prior.calibration import Accumulator, save
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
-from gen_prior.generators import load_generator
+from gen_prior.generators import dgn, load_generator
 from gen_prior.generators.deepsim import VARIANTS, UpconvNetwork
 from gen_prior.publishing import export, pull
-from gen_prior.tensor_files import read_file_metadata
+from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
+from gen_prior.weights import registry
+
+EMBEDDED = Path(str(resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED["dgn-lite0"])))
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +65,7 @@ def test_a_pickled_deepsim_with_statistics(tmp_path: Path) -> None:
     names = {p.name for p in folder.rglob("*") if p.is_file()}
     assert names == {"README.md", "model.safetensors", "statistics.safetensors", "seed-0.png"}
     same_images(spec, f"local-dir:{folder}")
-    assert load_generator(f"local-dir:{folder}", device="cpu").options["bounds"] == "mean + 3 std, calibrated"
+    assert load_generator(f"local-dir:{folder}", device="cpu").notes["bounds"] == "mean + 3 std, calibrated"
     assert read_file_metadata(folder / "model.safetensors")["licence"].endswith("by their consent")
     assert "research use only" in (folder / "README.md").read_text()
 
@@ -75,6 +83,82 @@ def test_a_dcgan(tmp_path: Path) -> None:
     same_images(f"dcgan:{tmp_path / 'netG.pth'}", f"local-dir:{folder}")
 
 
+def pickled_tiny(path: Path) -> dict[str, bytes | Path]:
+    network = tiny()
+    files = saved_folder(network, path)
+    del files["diffusion_pytorch_model.safetensors"]
+    return files | {"diffusion_pytorch_model.bin": pickled(network.state_dict())}
+
+
+def in_a_pipeline(path: Path) -> dict[str, bytes | Path]:
+    files = {f"vae/{name}": data for name, data in saved_folder(tiny(), path).items()}
+    return files | {"model_index.json": b'{"_class_name": "StableDiffusionPipeline", "vae": ["a", "b"]}'}
+
+
+Files = dict[str, bytes | Path]
+SOURCES: dict[str, tuple[str, Callable[[Path], Files], dict[str, Any]]] = {
+    "biggan-deep-128": (
+        "osanseviero/BigGAN-deep-128",
+        lambda path: {"config.json": json.dumps(BIGGAN).encode(), "pytorch_model.bin": pickled(biggan_state())},
+        {"class_label": 3, "truncation": 0.4},
+    ),
+    "deepsim-norm1": (
+        registry.DEEPSIM,
+        lambda path: {"upconvGAN_norm1.pt": pickled({k: v - 0.06 for k, v in upconv_state("deepsim-norm1").items()})},
+        {"crop": 224},
+    ),
+    "diffusers:madebyollin/taesd": ("madebyollin/taesd", lambda path: saved_folder(tiny(), path), {"image_size": 16}),
+    "diffusers:a/pickled": ("a/pickled", pickled_tiny, {"image_size": 16}),
+    "hf-hub:a/pipeline": ("a/pipeline", in_a_pipeline, {"image_size": 16}),
+    "consistency:openai/diffusers-ct_imagenet64": (
+        "openai/diffusers-ct_imagenet64",
+        lambda path: saved_folder(consistency(), path),
+        {"class_label": 3},
+    ),
+    "dcgan:a/dcgan": ("a/dcgan", lambda path: {"generator.pth": pickled(dcgan())}, {}),
+    "hf-hub:a/prior": ("a/prior", lambda path: {dgn.FILE: EMBEDDED}, {}),
+}
+"""Name -> repository, its files, options to load it with."""
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@torch.no_grad()
+def test_every_family_reads_back_as_it_was(name: str, hub: Hub, tmp_path: Path) -> None:
+    repo, files, options = SOURCES[name]
+    commit = hub.publish(repo, files(tmp_path / "saved"), commit=registry.DEEPSIM_REVISION if "deep" in name else None)
+    source = load_generator(name, device="cpu", **options)
+    folder = export(name, tmp_path / "out", samples=1, options=options)
+    hub.publish("me/mine", {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()})
+    code = source.initial_code(3)[None]
+    image: Tensor = source(code)
+    assert image.std() > 0.001, "a grey square would equal any other"
+    for where in (f"local-dir:{folder}", "hf-hub:me/mine"):
+        again = load_generator(where, device="cpu", **options)
+        torch.testing.assert_close(again(code), image, atol=0, rtol=0)
+        assert torch.equal(again.initial_code(3)[None], code)
+        assert (again.recipe, again.options) == (source.recipe, source.options)
+        assert again.provenance.licence == source.provenance.licence
+    assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt*"))
+    (weights,) = folder.rglob("*.safetensors")
+    if name != "hf-hub:a/prior":  # whose file is copied whole
+        metadata = read_file_metadata(weights)
+        assert metadata["revision"] == commit
+        assert metadata["source"] == f"hf-hub:{repo}"
+    card = (folder / "README.md").read_text()
+    assert commit in card
+    assert all(f"{key}={value!r}" in card for key, value in options.items()), "the options that made the samples"
+    other = export(f"local-dir:{folder}", tmp_path / "again", samples=0, options=options)
+    assert read_tensors(next(other.rglob("*.safetensors"))).keys() == read_tensors(weights).keys()
+
+
+def test_twins_stay_apart(tmp_path: Path) -> None:
+    """conv3 and conv4 have the same shapes, and different encoders."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "upconvGAN_conv3.pt").write_bytes(pickled(upconv_state("deepsim-conv3")))
+    folder = export(f"local-dir:{tmp_path / 'source'}", tmp_path / "out", samples=0)
+    assert load_generator(f"local-dir:{folder}", device="cpu").notes["variant"] == "deepsim-conv3"
+
+
 def test_numbers_of_a_comparison_are_in_the_card(tmp_path: Path) -> None:
     summary = {"activation": {"value": 12.345, "low": 11.0, "high": 13.0}}
     methods = [{"name": "dgn-lite0", "summary": summary}, {"name": "pixel|<b>", "summary": {}}]
@@ -82,6 +166,35 @@ def test_numbers_of_a_comparison_are_in_the_card(tmp_path: Path) -> None:
     card = (export("dgn-lite0", tmp_path / "out", comparison=tmp_path, samples=0) / "README.md").read_text()
     assert "| dgn-lite0 | 12.3 (11 to 13) |" in card
     assert "| pixel\\|&lt;b> | - |" in card
+    by_file = export("dgn-lite0", tmp_path / "by-file", comparison=tmp_path / "comparison.json", samples=0)
+    assert (by_file / "README.md").read_text() == card
+
+
+def with_metadata(folder: Path, **metadata: str) -> str:
+    """The embedded prior in a folder of its own, with these entries in its metadata besides."""
+    save_safetensors(folder / dgn.FILE, read_tensors(EMBEDDED), read_file_metadata(EMBEDDED) | metadata)
+    return f"local-dir:{folder}"
+
+
+def test_numbers_that_the_weights_state_are_in_the_card(tmp_path: Path) -> None:
+    summary = {"judge top-1": {"value": 0.75, "low": 0.5, "high": 0.875}, "seconds": 3}
+    for number, stated in enumerate(
+        ({"dgn-lite0": summary}, {"format": "x", "methods": [{"name": "dgn-lite0", "summary": summary}]})
+    ):
+        spec = with_metadata(tmp_path / f"source{number}", comparison=json.dumps(stated))
+        card = (export(spec, tmp_path / f"out{number}", samples=0) / "README.md").read_text()
+        assert "| dgn-lite0 | 0.75 (0.5 to 0.875) | 3 |" in card
+    given = {"format": comparison.FORMAT, "methods": [{"name": "other", "summary": {"a": {"value": 1}}}]}
+    (tmp_path / "comparison.json").write_text(json.dumps(given))
+    card = (export(spec, tmp_path / "given", comparison=tmp_path, samples=0) / "README.md").read_text()
+    assert "| other | 1 |" in card
+    assert "0.875" not in card
+
+
+@pytest.mark.parametrize("stated", [None, "", "[1]", '"x"', "{", '{"methods": [{}]}', '{"methods": [1]}', '{"a": 1}'])
+def test_a_comparison_that_cannot_be_read_is_left_out(tmp_path: Path, stated: str | None) -> None:
+    spec = with_metadata(tmp_path / "source", **({} if stated is None else {"comparison": stated}))
+    assert "Compared" not in (export(spec, tmp_path / "out", samples=0) / "README.md").read_text()
 
 
 def test_refusals(tmp_path: Path) -> None:

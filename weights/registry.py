@@ -123,6 +123,11 @@ def find(name: str) -> Entry:
     raise UnknownNameError("model", name, [entry.name for entry in ENTRIES], fix="list them: gen-prior models")
 
 
+def of_source(source: str) -> Entry | None:
+    """The first entry whose files come from `source` ("hf-hub:org/name[/folder]"), or None."""
+    return next((entry for entry in ENTRIES if entry.repo and source == f"hf-hub:{entry.repo}"), None)
+
+
 def is_cached(entry: Entry) -> bool:
     """Whether loading `entry` needs no download. Looks only, never fetches."""
     if entry.repo is None:

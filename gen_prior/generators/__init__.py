@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -68,4 +68,11 @@ def load_generator(spec: str, *, device: str | torch.device = "auto", **options:
     return load(**options).to(target)
 
 
-__all__ = ["NAMED", "PREFIXED", "CodePrior", "Generator", "Provenance", "load_generator"]
+def load_described(described: Mapping[str, Any], *, device: str | torch.device = "auto") -> Generator:
+    """The generator of `Generator.describe()`, with its options; from the Hub, at its commit. Raises as above."""
+    from_hub = str(described["source"]).startswith("hf-hub:")
+    pinned = {"revision": described["revision"]} if from_hub and described["revision"] else {}
+    return load_generator(described["name"], device=device, **described["options"], **pinned)
+
+
+__all__ = ["NAMED", "PREFIXED", "CodePrior", "Generator", "Provenance", "load_described", "load_generator"]

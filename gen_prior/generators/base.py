@@ -85,6 +85,8 @@ class Generator:
         recipe: default optimisation settings; those of a Gaussian code where None.
         start: draws one initial code from a `torch.Generator`; mean + std * N(0, 1), projected, where None.
         encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
+        options: what `load_generator(name, **options)` has to be given to make the same generator again.
+        notes: what else results should state of it.
 
     Raises:
         OptionError: the shape is not of positive integers, the range or channels make no sense, or the prior does
@@ -109,6 +111,7 @@ class Generator:
         provenance: Provenance | None = None,
         domain: Domain = "code",
         options: Mapping[str, Any] | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         shape = tuple(int(size) for size in code_shape)
         if not shape or min(shape) < 1:
@@ -133,6 +136,7 @@ class Generator:
         self.provenance = provenance if provenance is not None else Provenance()
         self.domain: Domain = domain
         self.options = dict(options or {})
+        self.notes = dict(notes or {})
         self.device = torch.device("cpu")
         self._start = start
         self._encode = encode
@@ -202,11 +206,12 @@ class Generator:
         return self
 
     def describe(self) -> dict[str, Any]:
-        """Name, options and provenance, as they go into results."""
+        """Name, options, notes and provenance, as they go into results."""
         provenance = self.provenance
         return {
             "name": self.name,
             "options": self.options,
+            "notes": self.notes,
             "code_shape": list(self.code_shape),
             "code_numbers": math.prod(self.code_shape),
             "source": provenance.source,

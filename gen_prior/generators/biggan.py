@@ -116,7 +116,7 @@ def assemble(
         other = noise if optimise == "class" else embedding
         module = Held(network, other(torch.Generator().manual_seed(noise_seed)), noise_is_held=optimise == "class")
     options = {"truncation": truncation, "class_label": label, "optimise": optimise}
-    entry = next((entry for entry in registry.ENTRIES if entry.repo and entry.repo in files.source), None)
+    entry = registry.of_source(files.source)
     return Generator(
         module,
         mean.shape,

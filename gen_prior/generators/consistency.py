@@ -131,6 +131,7 @@ def from_files(
         near = mean[numbers:] + 0.1 * std[numbers:] * torch.randn(table.shape[1], generator=source)
         return torch.cat([noise, table[label] if label is not None else near])
 
+    entry = registry.of_source(files.source)
     return Generator(
         OneStep(unet, shape, held, scheduler),
         mean.shape,
@@ -139,7 +140,7 @@ def from_files(
         name=name,
         recipe=recipe(numbers),
         start=start,
-        provenance=files.provenance(licence=registry.SEE_PAGE, paper=registry.CONSISTENCY_PAPER),
+        provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.CONSISTENCY_PAPER),
         options={"class_label": label, "optimise": optimise},
     )
 

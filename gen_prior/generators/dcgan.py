@@ -163,7 +163,9 @@ def load(where: str, *, revision: str | None = None, file: str | None = None, **
         here = path.is_dir() or where.startswith((".", "/", "~"))
         files = Files.from_folder(path) if here else Files.from_hub(where, revision=revision)
         names = (file,) if file is not None else CANDIDATES
-    return from_files(files, *names, name=f"dcgan:{where}", **options)
+    generator = from_files(files, *names, name=f"dcgan:{where}", **options)
+    generator.options |= {"file": file} if file is not None else {}
+    return generator
 
 
 def from_files(files: Files, *names: str, name: str, **options: int | None) -> Generator:
@@ -215,7 +217,7 @@ def assemble(
         name=name,
         recipe=RECIPE,
         provenance=files.provenance(paper=PAPER),
-        options={"side": layout.side, "class_label": class_label},
+        options={"class_label": class_label, "label_channels": label_channels},
     )
 
 

@@ -248,8 +248,9 @@ def assemble(
         start=lambda source: torch.randn(variant.code_shape, generator=source),
         encode=_encoder(variant, crop),
         provenance=provenance,
-        options={
-            "crop": crop,
+        options={"crop": crop},
+        notes={
+            "variant": variant_name,
             "bounds": "mean + 3 std, calibrated" if statistics else f"up to {bound:g}, not calibrated",
         },
     )

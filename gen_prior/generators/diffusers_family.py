@@ -152,9 +152,9 @@ def from_files(
     family = FAMILIES[class_name]
     factor = family.factor(network.config)
     side, shape = _sizes(class_name, network, factor, image_size)
-    provenance = files.provenance(licence=_licence(files.source), paper=registry.LATENT_PAPER)
-    if class_name == "AutoencoderRAE":
-        provenance = files.provenance(licence=_licence(files.source), paper=registry.RAE_PAPER)
+    entry = registry.of_source(files.source)
+    paper = registry.RAE_PAPER if class_name == "AutoencoderRAE" else registry.LATENT_PAPER
+    provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else paper)
     statistics = find_statistics(provenance, shape)
 
     def encode(images: Tensor) -> Tensor:
@@ -172,7 +172,8 @@ def from_files(
         recipe=RECIPE,
         encode=encode,
         provenance=provenance,
-        options={"class": class_name, "image_size": side} | ({"quantise": quantise} if class_name == "VQModel" else {}),
+        options={"image_size": side} | ({"quantise": quantise} if class_name == "VQModel" else {}),
+        notes={"class": class_name},
     )
 
 
@@ -225,11 +226,6 @@ def import_diffusers() -> Any:
     except ImportError as error:
         raise MissingExtraError("this generator needs diffusers", fix="pip install 'gen-prior[diffusers]'") from error
     return diffusers
-
-
-def _licence(source: str) -> str | None:
-    entries = (entry for entry in registry.ENTRIES if entry.repo == source.partition(":")[2])
-    return next((entry.licence for entry in entries), None)
 
 
 __all__ = ["FAMILIES", "RECIPE", "Autoencoder", "from_files", "load", "read_network"]

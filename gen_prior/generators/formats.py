@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gen_prior.errors import WeightsError
@@ -33,7 +34,9 @@ def load_files(files: Files, *, name: str, **options: Any) -> Generator:
     with files.loading():
         own = files.find(dgn.FILE)
         if own is not None and read_file_metadata(own).get("format", "").startswith("gen-prior/"):
-            return dgn.from_bytes(own.read_bytes(), name=name, origin=dgn.FILE, source=files.source, **options)
+            made = dgn.from_bytes(own.read_bytes(), name=name, origin=dgn.FILE, source=files.source, **options)
+            made.provenance = replace(made.provenance, revision=files.revision or made.provenance.revision)
+            return made
         if files.find("config.json") is not None:
             config = files.json("config.json")
             if "_class_name" in config:

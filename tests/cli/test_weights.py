@@ -1,4 +1,4 @@
-"""`pull` and `export` as commands; `calibrate` refuses what has no encoder."""
+"""`pull`, `export` and `calibrate` as commands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import tiny as tiny_autoencoder
 
+from gen_prior.comparison import load_comparison
+from gen_prior.files import write_png
 from gen_prior.generators import load_generator
+from gen_prior.tensor_files import read_file_metadata, read_tensors
 
 
 def test_export_leaves_a_folder_that_loads(run, tmp_path: Path) -> None:
@@ -19,6 +23,24 @@ def test_export_leaves_a_folder_that_loads(run, tmp_path: Path) -> None:
     assert torch.equal(ours(code), embedded(code))
 
 
+def test_export_puts_a_comparison_into_the_card(run, tiny, tmp_path: Path) -> None:
+    done = run(
+        "compare", "bee", "-m", "dgn-lite0", "-m", "pixel", "--judge", "tiny-judge", "--out", tmp_path / "cmp", *tiny
+    )
+    assert done.code == 0, done.err
+    done = run("export", "dgn-lite0", tmp_path / "out", "--comparison", tmp_path / "cmp", "--samples", 1)
+    assert done.code == 0, done.err
+    card = (tmp_path / "out" / "README.md").read_text()
+    summary = load_comparison(tmp_path / "cmp").summary()
+    assert set(summary) == {"dgn-lite0", "pixel"}
+    for method, row in summary.items():
+        (line,) = [line for line in card.splitlines() if line.startswith(f"| {method} |")]
+        assert f"{row['activation']['value']:.3g}" in line
+    done = run("export", "dgn-lite0", tmp_path / "other", "--comparison", tmp_path)
+    assert "comparison.json is missing" in done.complaint
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("command", ["pull", "export"])
 def test_an_unknown_name_has_close_matches(run, tmp_path: Path, command: str) -> None:
     arguments = [command, "dgn-lite1", *([tmp_path / "out"] if command == "export" else [])]
@@ -26,6 +48,43 @@ def test_an_unknown_name_has_close_matches(run, tmp_path: Path, command: str) ->
     assert done.code == 2
     assert "dgn-lite0" in done.complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_calibrate_keeps_what_a_direct_computation_gives(run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = tiny_autoencoder()
+    network.save_pretrained(tmp_path / "network")
+    source = torch.Generator().manual_seed(1)
+    images = 0.2 + 0.6 * torch.rand(5, 3, 16, 16, generator=source)
+    images = (images * 255).round() / 255
+    for index, image in enumerate(images):
+        write_png(tmp_path / "photographs" / "nested" / f"{index}.png", image)
+    spec = f"local-dir:{tmp_path / 'network'}"
+    arguments = ("calibrate", spec, tmp_path / "photographs", "--set", "image_size=16", "--device", "cpu")
+    done = run(*arguments, "--batch", 2, "--covariance", "--json")
+    assert done.code == 0, done.err
+    with torch.no_grad():
+        codes = network.encode(2 * images - 1).latents * network.config.scaling_factor
+    path = tmp_path / "network" / "statistics.safetensors"
+    assert done.json["file"] == str(path)
+    assert (done.json["images"], done.json["units"]) == (5, codes[0].numel())
+    found = read_tensors(path)
+    expected = {
+        "mean": codes.mean(0),
+        "std": codes.std(0),
+        "minimum": codes.amin(0),
+        "maximum": codes.amax(0),
+        "covariance": codes.flatten(1).T.cov(),
+    }
+    assert found.keys() == expected.keys()
+    assert codes.std(0).min() > 1e-3
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-4)
+    assert read_file_metadata(path)["images"] == "5"
+    used = load_generator(spec, device="cpu", image_size=16).prior
+    torch.testing.assert_close(used.mean, codes.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(used.std, codes.std(0), atol=1e-5, rtol=1e-4)
+    assert "5 images" in run(*arguments).out
 
 
 def test_calibrate_needs_an_encoder(run, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_defaults_are_those_of_nguyen_2016() -> None:
     projected = generator.prior.project(100 * start[None])
     assert projected.min() == 0
     assert float(projected.max()) == pytest.approx(11.85)
-    assert "not calibrated" in generator.options["bounds"]
+    assert "not calibrated" in generator.notes["bounds"]
 
 
 def test_calibrated_bounds_are_mean_and_three_deviations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_calibrated_bounds_are_mean_and_three_deviations(tmp_path: Path, monkeyp
     after = deepsim.assemble(name, dict(state), files, name=name)
     limit = codes.mean(0) + 3 * codes.std(0)
     torch.testing.assert_close(after.prior.project(torch.full((1, *codes.shape[1:]), 1e3))[0], limit)
-    assert "calibrated" in after.options["bounds"]
+    assert "calibrated" in after.notes["bounds"]
 
 
 def test_gradient_reaches_the_code() -> None:

@@ -2,98 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import pytest
 import torch
+from checkpoints import BIGGAN, biggan_state, consistency, dcgan, pickled, random_like, saved_folder, tiny, upconv_state
 from hub_server import Hub
 from huggingface_hub import constants
 from safetensors.torch import save
-from torch import Tensor, nn
 
 from gen_prior.classifiers import load_classifier
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
-from gen_prior.generators import NAMED, biggan_format, deepsim, load_generator
+from gen_prior.generators import NAMED, load_described, load_generator
 from gen_prior.publishing import pull
 from gen_prior.weights import registry
-
-library: Any = diffusers  # its constructors are not typed
-
-BIGGAN = {
-    "z_dim": 6,
-    "channel_width": 8,
-    "num_classes": 10,
-    "layers": [[False, 16, 16], [True, 16, 8], [True, 8, 4], [True, 4, 2], [False, 2, 1]],
-    "attention_layer_position": 3,
-    "n_stats": 51,
-    "eps": 1e-4,
-}
-
-
-def pickled(state: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def random_like(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
-    source = torch.Generator().manual_seed(seed)
-    return {key: 0.1 * torch.rand(shape, generator=source) + 0.01 for key, shape in shapes.items()}
-
-
-def upconv_state(name: str) -> dict[str, Tensor]:
-    with torch.device("meta"):
-        state = deepsim.UpconvNetwork(deepsim.VARIANTS[name]).state_dict()
-    keys = [key.removeprefix("layers.") for key in state]
-    quirky = {key: key.replace(".", ".1.", 1) if key.startswith("deconv") else key for key in keys}
-    return random_like({quirky[key]: tuple(state[f"layers.{key}"].shape) for key in keys})
-
-
-def saved_folder(network: Any, path: Path) -> dict[str, bytes | Path]:
-    network.save_pretrained(path)
-    return {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
-
-
-def biggan_state() -> dict[str, Tensor]:
-    """Random, with every spectral norm the sum of its weights: the images stay finite."""
-    state = random_like(biggan_format.published_shapes(biggan_format.read_config(BIGGAN, "x")))
-    return {key: torch.ones_like(value) if key.endswith(("_u", "_v")) else value for key, value in state.items()}
-
-
-def tiny() -> Any:
-    return library.AutoencoderTiny(
-        encoder_block_out_channels=(8, 8),
-        decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 1),
-        num_decoder_blocks=(1, 1),
-    )
-
-
-def consistency() -> Any:
-    unet = library.UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
-        norm_num_groups=4,
-        num_class_embeds=10,
-    )
-    return library.ConsistencyModelPipeline(unet, library.CMStochasticIterativeScheduler())
-
-
-def dcgan() -> dict[str, Tensor]:
-    layers = [
-        nn.ConvTranspose2d(64, 8, 4, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ConvTranspose2d(8, 8, 4, 2, 1, bias=False),
-    ]
-    network = nn.Sequential(*layers, nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 3, 4, 2, 1, bias=False))
-    return {f"main.{key}": value for key, value in network.state_dict().items()}
 
 
 def test_deepsim_by_name(hub: Hub) -> None:
@@ -236,6 +160,38 @@ def test_folders_of_each_format(tmp_path: Path, hub: Hub) -> None:
         generator = load_generator(f"local-dir:{tmp_path / folder}", device="cpu")
         assert generator.code_shape == shape
         assert generator.provenance.sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "repo", "options"),
+    [
+        ("deepsim-norm1", registry.DEEPSIM, {"crop": 64}),
+        ("biggan-deep-128", "osanseviero/BigGAN-deep-128", {"class_label": 3, "optimise": "class", "noise_seed": 5}),
+        ("diffusers:madebyollin/taesd", "madebyollin/taesd", {"image_size": 16}),
+        ("dcgan:a/dcgan", "a/dcgan", {"label_channels": 4, "class_label": 2, "file": "netG_epoch_9.pth"}),
+    ],
+)
+def test_a_result_names_all_that_makes_its_generator_again(
+    hub: Hub, tmp_path: Path, name: str, repo: str, options: dict[str, Any]
+) -> None:
+    files: dict[str, bytes | Path] = {
+        "deepsim-norm1": lambda: {"upconvGAN_norm1.pt": pickled(upconv_state(name))},
+        "biggan-deep-128": lambda: {
+            "config.json": json.dumps(BIGGAN).encode(),
+            "model.safetensors": save(biggan_state()),
+        },
+        "diffusers:madebyollin/taesd": lambda: saved_folder(tiny(), tmp_path / "saved"),
+        "dcgan:a/dcgan": lambda: {"netG_epoch_9.pth": pickled(dcgan())},
+    }[name]()
+    commit = hub.publish(repo, files, commit=registry.DEEPSIM_REVISION if "deepsim" in name else None)
+    made = load_generator(name, device="cpu", **options)
+    described = json.loads(json.dumps(made.describe()))
+    hub.publish(repo, {"README.md": b"moved on"})
+    again = load_described(described, device="cpu")
+    assert again.provenance.revision == commit
+    assert again.describe() == made.describe()
+    code = made.initial_code(0)[None]
+    assert torch.equal(again(code), made(code))
 
 
 def test_unknown_formats_list_the_known(tmp_path: Path, hub: Hub) -> None:
