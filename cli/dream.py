@@ -32,7 +32,7 @@ def run(
     steps: Annotated[int | None, typer.Option("--steps", help="Per octave (12); through a generator, in all.")] = None,
     strength: Annotated[
         float | None,
-        typer.Option("--strength", help="Factor on the step (1.0); through a generator, the furthest way (0.5)."),
+        typer.Option("--strength", help="Factor on the step (1.0); through a generator, the furthest way (0.3)."),
     ] = None,
     through: Annotated[
         str | None,
@@ -68,7 +68,7 @@ def run(
             layer = "blocks.9"
         if through is not None:
             written = _through(
-                network, picture, through, layer, target, out, steps or 60, 0.5 if strength is None else strength,
+                network, picture, through, layer, target, out, steps or 60, 0.3 if strength is None else strength,
                 seed, quiet, film if frames > 1 else None, fps,
             )  # fmt: skip
         else:

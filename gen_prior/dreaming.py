@@ -163,19 +163,20 @@ def dream_through(
     layer: str | None = None,
     *,
     target: TargetLike | None = None,
-    strength: float = 0.5,
+    strength: float = 0.3,
     **options: object,
 ) -> Result:
     """Climb through a prior from the code of a photograph (`gen_prior.fitting.encode`), staying near it.
 
     `strength` is the dial: the furthest that the code may go from its start, in root mean square deviations of
-    the prior. 0.1 barely changes the picture; beyond 1 the start is forgotten. The other options are those of
+    the prior. At 0.1 the picture keeps its layout, beyond 0.5 little is left of it. The other options are those of
     `synthesize`.
     """
     if not strength > 0:
         raise OptionError(f"strength must be positive, got {strength}")
     goal = objective_of(classifier, layer, target)
-    recipe = generator.recipe.with_options(prior_weight=0.0)
+    # Staying near the start keeps codes plausible here; the recipe's own ways would pull away from it.
+    recipe = generator.recipe.with_options(prior_weight=0.0, edits=(), shrink=1.0)
     edits = [stay_near(code, strength)]
     return synthesize(classifier, goal, generator, recipe=recipe, start=code, edits=edits, **options)  # type: ignore[arg-type]
 
