@@ -69,7 +69,7 @@ def run(
             if name != own:
                 note(f"{preset} was published for {own}; here it is followed with {name}", quiet=quiet)
         prior = gen_prior.load_generator(name, device=network.device, **given)
-        more = extras.Extras(prior, record, film, transparent)
+        more = extras.Extras(prior.fitted_to(network.input_size), record, film, transparent)
         with StepBar(quiet) as bar:
             result = gen_prior.synthesize(
                 network,

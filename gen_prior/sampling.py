@@ -98,7 +98,7 @@ def sample_chain(
     check_domain(recipe, generator)
     parsed = parse_target(target, classifier)
     objective = log_probability(parsed) if parsed.is_class else activation(parsed)
-    generator.to(classifier.device)
+    generator = generator.to(classifier.device).fitted_to(classifier.input_size)
     deviation = torch.as_tensor(generator.prior.std, dtype=torch.float32).cpu()
     code = generator.initial_code(seed)
     since_reset, done = 0, 0

@@ -85,7 +85,7 @@ def synthesize(
     goals = [goal_of(target, classifier, recipe) for target in listed]
     numbers = seed_list(seeds)
     grid = (len(goals), len(numbers))
-    generator.to(classifier.device)
+    generator = generator.to(classifier.device).fitted_to(classifier.input_size)
     items = [
         Item(goal.objective, seed, _start_of(start, generator, t, s, seed), goal.target)
         for t, goal in enumerate(goals)

@@ -26,9 +26,7 @@ class Transparency:
 
     def watch(self, generator: Generator) -> Generator:
         """The same generator, whose images report their gradients here."""
-        twin = generator.with_recipe(generator.recipe)
-        twin.module = _Watched(generator.module, self)
-        return twin
+        return generator.with_module(_Watched(generator.module, self))
 
     def __call__(self, first: int, step: int, images: Tensor) -> None:
         """After a step of the batch that starts with item `first`, as `synthesize(record=...)` calls it."""

@@ -10,7 +10,8 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from gen_prior.generators import biggan_format, deepsim
+from gen_prior.generators import biggan_format
+from gen_prior.generators.deepsim_network import VARIANTS, UpconvNetwork
 
 library: Any = diffusers  # its constructors are not typed
 
@@ -38,7 +39,7 @@ def random_like(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, 
 
 def upconv_state(name: str) -> dict[str, Tensor]:
     with torch.device("meta"):
-        state = deepsim.UpconvNetwork(deepsim.VARIANTS[name]).state_dict()
+        state = UpconvNetwork(VARIANTS[name]).state_dict()
     keys = [key.removeprefix("layers.") for key in state]
     quirky = {key: key.replace(".", ".1.", 1) if key.startswith("deconv") else key for key in keys}
     return random_like({quirky[key]: tuple(state[f"layers.{key}"].shape) for key in keys})

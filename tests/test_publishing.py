@@ -18,7 +18,7 @@ import gen_prior.comparison as comparison
 from gen_prior.calibration import Accumulator, save
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators import dgn, load_generator
-from gen_prior.generators.deepsim import VARIANTS, UpconvNetwork
+from gen_prior.generators.deepsim_network import VARIANTS, UpconvNetwork
 from gen_prior.publishing import export, pull
 from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.weights import registry

@@ -85,6 +85,7 @@ class Generator:
         recipe: default optimisation settings; those of a Gaussian code where None.
         start: draws one initial code from a `torch.Generator`; mean + std * N(0, 1), projected, where None.
         encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
+        fit: (height, width) of a classifier's input -> the generator that draws for it; where the family has such.
         options: what `load_generator(name, **options)` has to be given to make the same generator again.
         notes: what else results should state of it.
 
@@ -110,6 +111,7 @@ class Generator:
         encode: Callable[[Tensor], Tensor] | None = None,
         provenance: Provenance | None = None,
         domain: Domain = "code",
+        fit: Callable[[tuple[int, int]], Generator] | None = None,
         options: Mapping[str, Any] | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
@@ -140,6 +142,7 @@ class Generator:
         self.device = torch.device("cpu")
         self._start = start
         self._encode = encode
+        self._fit = fit
         self.module = module
         if isinstance(module, nn.Module):
             module.eval().requires_grad_(False)
@@ -223,8 +226,25 @@ class Generator:
 
     def with_recipe(self, recipe: Recipe) -> Generator:
         """The same generator with another default recipe (shares the network)."""
+        return self._twin(recipe=recipe)
+
+    def with_module(self, module: nn.Module | Decode) -> Generator:
+        """The same generator that draws through `module`, and so for no classifier in particular."""
+        return self._twin(module=module, _fit=None)
+
+    def fitted_to(self, input_size: tuple[int, int]) -> Generator:
+        """The same generator, drawing for a classifier that takes images of `input_size` (height, width).
+
+        Most draw the same for all, and return themselves; one that crops keeps what such a classifier would see.
+        """
+        if self._fit is None:
+            return self
+        fitted = self._fit(input_size)
+        return self._twin(module=fitted.module, _encode=fitted._encode, options=fitted.options, _fit=None)
+
+    def _twin(self, **changes: Any) -> Generator:
         twin = object.__new__(Generator)
-        twin.__dict__ = dict(self.__dict__) | {"recipe": recipe}
+        twin.__dict__ = self.__dict__ | changes
         return twin
 
 

@@ -9,6 +9,7 @@ from gen_prior.errors import WeightsError
 from gen_prior.generators import biggan, consistency, dcgan, deepsim, dgn, diffusers_family
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan_format import CONFIG_KEYS
+from gen_prior.generators.deepsim_network import VARIANTS, recognise
 from gen_prior.hub import Files
 from gen_prior.tensor_files import read_file_metadata, read_shapes, read_tensors
 
@@ -54,7 +55,7 @@ def load_files(files: Files, *, name: str, **options: Any) -> Generator:
 
 
 def _by_tensors(files: Files, name: str, options: dict[str, Any]) -> Generator:
-    upconv = [f"upconvGAN_{variant.removeprefix('deepsim-').replace('-', '_')}.pt" for variant in deepsim.VARIANTS]
+    upconv = [f"upconvGAN_{variant.removeprefix('deepsim-').replace('-', '_')}.pt" for variant in VARIANTS]
     found = files.find(*dcgan.CANDIDATES, *upconv)
     if found is None:
         raise WeightsError(
@@ -66,8 +67,8 @@ def _by_tensors(files: Files, name: str, options: dict[str, Any]) -> Generator:
     variant = (
         read_file_metadata(path).get(NAME_KEY) or f"deepsim-{found.stem.removeprefix('upconvGAN_').replace('_', '-')}"
     )
-    if variant not in deepsim.VARIANTS:
-        variant = deepsim.recognise(read_shapes(path)) or ""
+    if variant not in VARIANTS:
+        variant = recognise(read_shapes(path)) or ""
     if variant:
         return deepsim.assemble(variant, read_tensors(path), files, name=name, **options)
     return dcgan.assemble(read_tensors(path), files, name=name, **options)

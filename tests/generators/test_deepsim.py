@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.calibration import Accumulator, save
+from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators import deepsim
 from gen_prior.generators.base import Generator
+from gen_prior.generators.deepsim_network import recognise
 from gen_prior.hub import Files
+from gen_prior.synthesis import synthesize
+from gen_prior.transparency import Transparency
 
 State = dict[str, Tensor]
 Layers = list[tuple[str, tuple[int, ...], str]]
@@ -128,7 +133,7 @@ def reference(name: str, state: State, codes: Tensor) -> Tensor:
     return rgb.clamp(0, 255) / 255
 
 
-def generator_of(name: str, state: State, **options: int | None) -> Generator:
+def generator_of(name: str, state: State, **options: int | str | None) -> Generator:
     files = Files("test", repo=None, folder=None, known={})
     return deepsim.assemble(name, dict(state), files, name=name, **options)
 
@@ -197,8 +202,52 @@ def test_fc8_takes_negative_codes() -> None:
     assert float(prior.project(torch.full((1, 1000), -100.0)).min()) == -30
 
 
-@pytest.mark.parametrize("crop", [0, 300, -1])
-def test_crop_is_checked(crop: int) -> None:
+@pytest.fixture
+def looking_at(make_tiny_network: Callable[..., nn.Module]) -> Callable[[int], Classifier]:
+    """A classifier that takes images of so many pixels."""
+    return lambda side: Classifier(make_tiny_network(), input_size=side, name=f"takes-{side}")
+
+
+@pytest.mark.parametrize(
+    ("input_size", "options", "kept"),
+    [
+        (224, {}, 224),
+        (227, {}, 227),
+        (240, {}, 240),
+        (299, {}, 240),
+        (64, {}, 227),
+        (224, {"crop": None}, 240),
+        (224, {"crop": 200}, 200),
+        (224, {"crop": 227}, 227),
+    ],
+)
+def test_the_image_is_cropped_to_what_the_classifier_takes(
+    looking_at: Callable[[int], Classifier], input_size: int, options: dict[str, int | None], kept: int
+) -> None:
+    state = random_state("deepsim-norm1")
+    generator, whole = generator_of("deepsim-norm1", state, **options), generator_of("deepsim-norm1", state, crop=None)
+    result = synthesize(looking_at(input_size), 1, generator, steps=1)
+    edge = (240 - kept) // 2
+    expected = whole(result.codes[0])[..., edge : edge + kept, edge : edge + kept]
+    assert result.images.shape[-2:] == (kept, kept)
+    torch.testing.assert_close(result.images[0], expected, atol=2e-4, rtol=0)
+    assert expected.std() > 0.05
+    assert (result.settings["generator"]["options"]["crop"] or 240) == kept  # a replay needs no classifier to know
+    assert generator.image_shape() == (227 if not options else kept,) * 2, "the generator itself is left as it was"
+
+
+def test_a_fitted_generator_keeps_its_recipe_and_is_not_fitted_again(looking_at: Callable[[int], Classifier]) -> None:
+    generator = generator_of("deepsim-norm1", random_state("deepsim-norm1"))
+    own = generator.with_recipe(generator.recipe.with_options(rate=2.0))
+    fitted = own.fitted_to((224, 224))
+    assert fitted.recipe.rate == 2.0
+    assert fitted.fitted_to((227, 227)).image_shape() == (224, 224)
+    watched = Transparency().watch(generator.fitted_to((224, 224)))
+    assert synthesize(looking_at(227), 1, watched, steps=1).images.shape[-1] == 224
+
+
+@pytest.mark.parametrize("crop", [0, 300, -1, "centre"])
+def test_crop_is_checked(crop: int | str) -> None:
     with pytest.raises(OptionError, match="crop must be"):
         generator_of("deepsim-norm1", random_state("deepsim-norm1"), crop=crop)
 
@@ -219,5 +268,5 @@ def test_each_layout_is_recognised() -> None:
     for name, layers in LISTS.items():
         shapes = {f"{layer}.1.weight": shape for layer, shape, _ in layers}
         shapes |= {f"{layer}.bias": (shape[1] if kind in "ts" else shape[0],) for layer, shape, kind in layers}
-        assert deepsim.recognise(shapes) == twins.get(name, name)
-    assert deepsim.recognise({"a.weight": (1,)}) is None
+        assert recognise(shapes) == twins.get(name, name)
+    assert recognise({"a.weight": (1,)}) is None
