@@ -201,6 +201,35 @@ def ppgn(prior_step: float = 1e-5, gradient_step: float = 1.0, noise: float = 1e
     return edit
 
 
+def fresh_noise(every: int = 20, share: float = 0.5) -> Edit:
+    """The first `share` of the code's numbers is noise: held, not climbed in, and drawn anew every `every` steps.
+
+    What is climbed in the rest then holds for any noise, as BigGAN-AM (Li et al. 2020) averages over it. Drawn from
+    the prior's mean and deviation, cut at two deviations.
+    """
+    if every < 1 or not 0 < share < 1:
+        raise OptionError(f"fresh_noise needs every >= 1 and share between 0 and 1, got {every} and {share}")
+    edge = math.erf(math.sqrt(2))
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        if context.generator.options.get("optimise", "both") != "both":
+            raise OptionError(
+                f"fresh_noise: {context.generator.name} holds its noise", fix="load it with optimise=both"
+            )
+        count = round(share * code[0].numel())
+        held = context.code.flatten(1)[:, :count]
+        if (context.step + 1) % every == 0 and context.step + 1 < context.steps:  # never after the last step
+            normal = torch.erfinv(edge * torch.erf(context.streams.normal((count,)) / math.sqrt(2))) * math.sqrt(2)
+            mean, std = (
+                torch.as_tensor(value, dtype=code.dtype, device=code.device).expand(code.shape[1:]).flatten()[:count]
+                for value in (context.prior.mean, context.prior.std)
+            )
+            held = mean + std * normal.to(code)
+        return torch.cat([held, code.flatten(1)[:, count:]], 1).view_as(code)
+
+    return edit
+
+
 EDITS: dict[str, Callable[..., Edit]] = {
     "blur": blur,
     "clip_small_norm": clip_small_norm,
@@ -209,6 +238,7 @@ EDITS: dict[str, Callable[..., Edit]] = {
     "natural_range": natural_range,
     "langevin": langevin,
     "shell": shell,
+    "fresh_noise": fresh_noise,
 }
 """Of the code, after the update."""
 

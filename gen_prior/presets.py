@@ -142,8 +142,9 @@ PRESETS: dict[str, Recipe] = {
         final_rate=0.1,
         score="log_probability",
         domain="code",
+        edits=(("fresh_noise", {"every": 20, "share": 0.5}),),
         source="Li et al. 2020, arXiv 1910.04760: Adam 0.1, the class embedding only, 10 noises of 20 steps, clamped. "
-        "Ours: one noise, held for all steps",
+        "Ours: one noise at a time (theirs: a batch of them), truncation 0.5, no diversity term",
     ),
     "reno2024": Recipe(
         steps=50,
@@ -172,7 +173,7 @@ GENERATORS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "maco2023": ("maco", {}),
     "dgnam2016": ("deepsim-fc6", {}),
     "ppgn2017": ("deepsim-fc6", {}),
-    "biggan-am": ("biggan-deep-256", {"optimise": "class"}),
+    "biggan-am": ("biggan-deep-256", {"optimise": "both"}),
     "reno2024": ("consistency:openai/diffusers-cd_imagenet64_l2", {}),
 }
 """Preset -> the generator it is meant for, and the options to load that with. Others of its domain work too."""

@@ -169,9 +169,9 @@ def test_presets_are_methods(tiny_classifier, method):
 @pytest.mark.parametrize(
     ("method", "generator", "options"),
     [
-        ("preset:biggan-am", "biggan-deep-256", {"optimise": "class"}),
-        ("biggan-am", "biggan-deep-256", {"optimise": "class"}),
-        ("biggan-deep-128+biggan-am", "biggan-deep-128", {"optimise": "class"}),
+        ("preset:biggan-am", "biggan-deep-256", {"optimise": "both"}),
+        ("biggan-am", "biggan-deep-256", {"optimise": "both"}),
+        ("biggan-deep-128+biggan-am", "biggan-deep-128", {"optimise": "both"}),
         ("tiny+biggan-am", "tiny", {}),
         ("preset:dgnam2016", "deepsim-fc6", {}),
         ("preset:lucid2017", "fourier", {}),

@@ -12,7 +12,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.edits import EDITS, GRADIENT_EDITS, Context, Edit, build_edit, build_gradient_edit
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators import load_generator
-from gen_prior.generators.base import Generator
+from gen_prior.generators.base import CodePrior, Generator
 from gen_prior.randomness import Streams
 from gen_prior.recipes import Recipe
 from gen_prior.synthesis import synthesize
@@ -20,7 +20,12 @@ from gen_prior.synthesis import synthesize
 IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 GRADIENT = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 ALL = [*((name, build_edit) for name in EDITS), *((name, build_gradient_edit) for name in GRADIENT_EDITS)]
-OPTIONS = {"l2_decay": {"decay": 0.3}, "natural_range": {"low": 0.3}, "ppgn": {"noise": 0.1}}
+OPTIONS = {
+    "l2_decay": {"decay": 0.3},
+    "natural_range": {"low": 0.3},
+    "ppgn": {"noise": 0.1},
+    "fresh_noise": {"every": 4},
+}
 IMAGE_EDITS = ["blur", "clip_small_norm", "clip_small_contribution", "natural_range"]
 
 
@@ -44,6 +49,27 @@ def test_items_stand_alone(name: str, build: Callable[..., Edit], pixels: Genera
         part = slice(item, item + 1)
         alone = edit(value[part], context(pixels, IMAGES[part], GRADIENT[part], first_seed=item))
         torch.testing.assert_close(alone, together[part])
+
+
+def test_fresh_noise_is_held_and_drawn_anew(tiny_generator: Generator) -> None:
+    tiny_generator.prior = CodePrior(5.0, torch.tensor([0.5, 2.0]).repeat(4))
+    code, moved = torch.zeros(4000, 8), torch.ones(4000, 8)
+    edit = build_edit("fresh_noise", {"every": 4, "share": 0.5})
+    held = edit(moved, context(tiny_generator, code, code, step=4))
+    assert torch.equal(held, torch.cat([code[:, :4], moved[:, 4:]], 1))
+    drawn = edit(moved, context(tiny_generator, code, code, step=3))
+    assert torch.equal(drawn[:, 4:], moved[:, 4:])
+    deviations = (drawn[:, :4] - 5) / torch.tensor([0.5, 2.0]).repeat(2)
+    assert deviations.abs().max() <= 2
+    torch.testing.assert_close(deviations.mean(0), torch.zeros(4), atol=0.06, rtol=0)
+    torch.testing.assert_close(deviations.std(0), torch.full((4,), 0.8796), atol=0.04, rtol=0)  # cut at two
+    assert torch.equal(edit(moved, context(tiny_generator, code, code, step=9))[:, :4], code[:, :4]), "the last step"
+    for wrong in ({"every": 0}, {"share": 0.0}, {"share": 1.0}):
+        with pytest.raises(OptionError, match="fresh_noise needs"):
+            build_edit("fresh_noise", wrong)
+    tiny_generator.options = {"optimise": "class"}
+    with pytest.raises(OptionError, match="holds its noise"):
+        edit(moved, context(tiny_generator, code, code))
 
 
 def test_blur_comes_every_few_steps(pixels: Generator) -> None:

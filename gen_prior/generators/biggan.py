@@ -68,7 +68,7 @@ def assemble(
         truncation: in (0, 1]: scale of the starting noise and choice of the batch-norm statistics; smaller is
             more typical, larger more varied.
         class_label: class to start from (or to hold), by number or ImageNet name; without one, the start is the
-            mean embedding plus a tenth of the embeddings' deviation.
+            mean embedding plus a tenth of standard normal noise, as in BigGAN-AM.
         optimise: "both" (code: noise and embedding), "noise" (the class is held) or "class" (the noise is held,
             drawn from `noise_seed`).
 
@@ -92,11 +92,7 @@ def assemble(
         return truncation * truncated_normal(config.noise, source)
 
     def embedding(source: torch.Generator) -> Tensor:
-        return (
-            embeddings[label]
-            if label is not None
-            else centre + 0.1 * torch.randn(len(centre), generator=source) * spread
-        )
+        return embeddings[label] if label is not None else centre + 0.1 * torch.randn(len(centre), generator=source)
 
     def both(source: torch.Generator) -> Tensor:
         return torch.cat([noise(source), embedding(source)])

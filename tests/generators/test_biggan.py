@@ -13,10 +13,13 @@ from pytorch_pretrained_biggan import BigGAN as PublishedBigGAN
 from pytorch_pretrained_biggan import BigGANConfig
 from torch import Tensor
 
+from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators import biggan, biggan_format
 from gen_prior.generators.base import Generator
 from gen_prior.hub import Files
+from gen_prior.presets import preset, preset_options
+from gen_prior.synthesis import synthesize
 
 SMALL: dict[str, Any] = {
     "output_dim": 32,
@@ -131,6 +134,25 @@ def test_class_is_started_from_held_or_optimised(reference: PublishedBigGAN, fol
     assert (embedding - embeddings.mean(0)).norm() < (embeddings - embeddings.mean(0)).norm(dim=1).mean()
     held = both(torch.cat([class_only.module.held, embedding])[None])  # type: ignore[union-attr, list-item]
     torch.testing.assert_close(class_only(embedding[None]), held, atol=1e-6, rtol=0)
+
+
+def test_the_preset_climbs_in_the_embedding_alone(folder: Path, tiny_classifier: Classifier) -> None:
+    """Over one noise after another, which stays what it was drawn as (Li et al. 2020)."""
+    generator = load(folder, **preset_options("biggan-am"))
+    seen: list[Tensor] = []
+    generator.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))  # type: ignore[union-attr]
+    result = synthesize(tiny_classifier, "bee", generator, recipe=preset("biggan-am"), steps=45, start=None)
+    noises = torch.cat([codes[:, :12] for codes in seen]).unique(dim=0)
+    assert len(noises) == 3  # steps 0 to 19, 20 to 39, 40 to 44
+    assert torch.equal(result.codes[0, 0, :12], seen[-1][0, :12])
+    assert noises.abs().max() <= 2 * 0.5
+    embeddings = torch.cat([codes[:, 12:] for codes in seen]).unique(dim=0)
+    assert len(embeddings) == 46
+    start = generator.initial_code(0)
+    random = torch.Generator().manual_seed(0)
+    biggan.truncated_normal(12, random)
+    centre = generator.prior.mean[12:]  # type: ignore[index]
+    torch.testing.assert_close(start[12:], centre + 0.1 * torch.randn(12, generator=random))
 
 
 def test_bounds_follow_truncation_and_known_classes(reference: PublishedBigGAN, folder: Path) -> None:
