@@ -33,7 +33,7 @@ import gen_prior as gp
 from gen_prior.classifiers import efficientnet_lite
 from gen_prior.devices import autocast, resolve_device
 from gen_prior.files import write_json
-from gen_prior.generators.deepsim import VARIANTS, UpconvNetwork
+from gen_prior.generators.deepsim_network import VARIANTS, UpconvNetwork
 
 BATCHES = (1, 8, 32)
 TIMED_STEPS = {"cpu": {1: 6, 8: 3, 32: 2}, "cuda": {1: 50, 8: 50, 32: 50}}

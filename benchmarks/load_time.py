@@ -1,8 +1,8 @@
 """Load time and peak memory of deepsim-fc6 (224 MB, random weights in the published layout), first and later loads.
 
-    python benchmarks/load_time.py
+    python benchmarks/load_time.py > benchmarks/results/load_time.json
 
-Prints one line of JSON. Memory: peak of the resident set above what the imports hold, file pages included.
+Prints one JSON object. Memory: peak of the resident set above what the imports hold, file pages included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 
 import torch
 
-from gen_prior.generators import deepsim, load_generator
+from gen_prior.generators import load_generator
+from gen_prior.generators.deepsim_network import VARIANTS, UpconvNetwork
+from gen_prior.results import environment as environment_of
 
 FILE = "upconvGAN_fc6.pt"
 
@@ -42,7 +44,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         with torch.device("meta"):
-            state = deepsim.UpconvNetwork(deepsim.VARIANTS["deepsim-fc6"]).state_dict()
+            state = UpconvNetwork(VARIANTS["deepsim-fc6"]).state_dict()
         tensors = {key.removeprefix("layers."): 0.01 * torch.randn(value.shape) for key, value in state.items()}
         torch.save(tensors, Path(folder) / FILE)
         environment = os.environ | {"HF_HOME": str(Path(folder) / "home")}
@@ -52,7 +54,8 @@ def main() -> None:
             for _ in range(2)
         ]
         size = round((Path(folder) / FILE).stat().st_size / 1e6)
-    print(json.dumps({"file_megabytes": size, "first_load_converts": runs[0], "later_loads": runs[1]}))
+    found = {"file_megabytes": size, "first_load_converts": runs[0], "later_loads": runs[1]}
+    print(json.dumps(found | {"environment": environment_of(torch.device("cpu"))}, indent=1))
 
 
 if __name__ == "__main__":
