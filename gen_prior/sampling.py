@@ -61,7 +61,7 @@ def sample_chain(
     threshold: float = 0.98,
     apart: float = 0.5,
     seed: int = 0,
-    recipe: Recipe = SAMPLER,
+    recipe: Recipe | None = None,
     precision: str = "auto",
     progress: Callable[[int, int, float, int], None] | None = None,
 ) -> Chain:
@@ -76,8 +76,9 @@ def sample_chain(
         apart: and where it is at least this far from every kept code: root mean square difference in deviations
             of the code's prior. Two independent codes of a Gaussian prior are sqrt(2) apart.
         seed: of all draws.
-        recipe: of the steps, with an update rule that remembers nothing. Its `steps` are not used and its rate
-            stays as it starts. `preset("ppgn2017")` is the published one, for codes of DeePSim's fc6.
+        recipe: of the steps, with an update rule that remembers nothing; `SAMPLER` under the transforms of the
+            generator's own recipe where None. Its `steps` are not used and its rate stays as it starts.
+            `preset("ppgn2017")` is the published one, for codes of DeePSim's fc6.
         progress: called as (iterations done, of all, score, codes kept) at every look.
 
     Returns:
@@ -89,6 +90,8 @@ def sample_chain(
     """
     if not 1 <= every <= reset or iterations < every:
         raise OptionError(f"needs 1 <= every <= reset and every <= iterations, got {every}, {reset}, {iterations}")
+    if recipe is None:  # the published sampler has no transforms; without them the embedded prior's images are noisier
+        recipe = SAMPLER.with_options(transforms=generator.recipe.transforms)
     if recipe.optimiser == "adam" or (recipe.optimiser == "sgd" and recipe.momentum):
         raise OptionError(
             "a chain cannot use momentum: where it goes must depend on where it is",

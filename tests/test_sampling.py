@@ -14,6 +14,7 @@ from gen_prior.generators import load_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, gram
 from gen_prior.presets import preset
+from gen_prior.recipes import Recipe
 from gen_prior.results import Result
 from gen_prior.sampling import SAMPLER, Chain, sample_chain, synthesize_apart
 
@@ -81,6 +82,21 @@ def test_a_chain_of_a_hidden_unit_and_an_empty_one(tiny_classifier: Classifier, 
     assert nothing.codes.shape == (0, 8)
     assert nothing.images.shape == (0, 3, 16, 16)
     assert nothing.iterations == []
+
+
+def test_a_chain_looks_through_the_generators_own_transforms(
+    tiny_classifier: Classifier, tiny_generator: Generator
+) -> None:
+    shifting = tiny_generator.with_recipe(tiny_generator.recipe.with_options(transforms=(("jitter", {"pixels": 4}),)))
+
+    def run(generator: Generator, recipe: Recipe | None = None) -> Chain:
+        return sample_chain(tiny_classifier, "ant", generator, iterations=10, reset=10, every=5, recipe=recipe)
+
+    own = run(shifting)
+    assert torch.equal(
+        own.visited, run(tiny_generator, SAMPLER.with_options(transforms=shifting.recipe.transforms)).visited
+    )
+    assert not torch.equal(own.visited, run(shifting, SAMPLER).visited)
 
 
 def test_chains_that_make_no_sense(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
