@@ -36,14 +36,14 @@ def run(
         [
             entry.name,
             entry.kind,
-            entry.repo or "in the package",
+            f"{entry.repo}\nat {(entry.revision or 'main')[:8]}" if entry.repo else "in the package",
             f"{entry.megabytes:.0f} MB" if entry.megabytes else "-",
-            entry.licence,
+            f"{entry.licence}\n{entry.paper}",
             "yes" if cached[entry.name] else "no",
         ]
         for entry in found
     ]
-    print_table("", ["name", "kind", "source", "size", "licence", "cached"], rows, right=("size",))
+    print_table("", ["name", "kind", "source", "size", "licence and paper", "cached"], rows, right=("size",))
     if not quiet:
         from gen_prior import classifiers, generators
 

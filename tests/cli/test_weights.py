@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import BIGGAN, biggan_state, pickled
 from checkpoints import tiny as tiny_autoencoder
+from hub_server import Hub
 
 from gen_prior.comparison import load_comparison
 from gen_prior.files import write_png
@@ -21,6 +24,21 @@ def test_export_leaves_a_folder_that_loads(run, tmp_path: Path) -> None:
     ours, embedded = (load_generator(spec, device="cpu") for spec in (f"local-dir:{tmp_path / 'out'}", "dgn-lite0"))
     code = embedded.initial_code(1)[None]
     assert torch.equal(ours(code), embedded(code))
+
+
+def test_pull_fetches_and_a_revision_overrides(run, hub: Hub) -> None:
+    files = {"config.json": json.dumps(BIGGAN).encode(), "pytorch_model.bin": pickled(biggan_state())}
+    first = hub.publish("osanseviero/BigGAN-deep-128", files)
+    second = hub.publish("osanseviero/BigGAN-deep-128", files | {"README.md": b"x"})
+    old = run("pull", "biggan-deep-128", "--revision", first, "--json")
+    assert old.code == 0, old.err
+    assert old.json["biggan-deep-128"]["revision"] == first
+    both = run("pull", "biggan-deep-128", f"hf-hub:osanseviero/BigGAN-deep-128@{first}", "--json")
+    assert [found["revision"] for found in both.json.values()] == [second, first]
+    assert second[:12] in run("pull", "biggan-deep-128").out
+    assert next(entry for entry in run("models", "biggan-deep-128", "--json").json)["cached"] is True
+    done = run("pull", "biggan-deep-128", "--revision", "none")
+    assert (done.code, "no revision 'none'" in done.complaint) == (1, True)
 
 
 def test_export_puts_a_comparison_into_the_card(run, tiny, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import gen_prior
+from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import MissingExtraError, OptionError, WeightsError
 from gen_prior.generators import diffusers_family
 from gen_prior.generators.base import Generator
@@ -131,6 +133,18 @@ def test_encode_is_the_inverse_of_the_scaling(kind: str, network: Any, folder: P
         expected = (network.encode(images * 2 - 1).latents - shift) * config.scaling_factor
     torch.testing.assert_close(generator.encode(images), expected, atol=1e-5, rtol=1e-4)
     assert generator.encode(torch.rand(1, 3, 48, 40)).shape[1:] == SHAPES[kind]
+
+
+@torch.no_grad()
+def test_the_code_of_an_image_is_where_a_synthesis_starts(kind: str, folder: Path, tiny_classifier: Classifier) -> None:
+    generator = load(folder, **({} if kind == "rae" else {"image_size": 64}))
+    photo = torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(3))
+    code = gen_prior.encode(generator, photo)
+    torch.testing.assert_close(code, generator.encode(photo[None, :, :, 8:72])[0])
+    with torch.enable_grad():
+        result = gen_prior.synthesize(tiny_classifier, "bee", generator, start=code, steps=1)
+    expected = tiny_classifier(generator(code[None]))[0, 1]
+    torch.testing.assert_close(result.start_activations[0, 0], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_unquantised_codes(folder: Path, kind: str, network: Any) -> None:

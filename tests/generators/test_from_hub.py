@@ -12,11 +12,14 @@ from checkpoints import BIGGAN, biggan_state, consistency, dcgan, pickled, rando
 from hub_server import Hub
 from huggingface_hub import constants
 from safetensors.torch import save
+from typer.testing import CliRunner
 
 from gen_prior.classifiers import load_classifier
+from gen_prior.cli import app
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
 from gen_prior.generators import NAMED, load_described, load_generator
 from gen_prior.publishing import pull
+from gen_prior.results import load_result
 from gen_prior.weights import registry
 
 
@@ -44,7 +47,7 @@ def test_deepsim_of_another_layout_is_refused_and_removed(hub: Hub, tmp_path: Pa
     ]
 
 
-def test_caffenet_and_the_encoder(hub: Hub) -> None:
+def test_caffenet_and_the_encoder(hub: Hub, tmp_path: Path) -> None:
     from gen_prior.classifiers import caffenet
 
     with torch.device("meta"):
@@ -65,14 +68,22 @@ def test_caffenet_and_the_encoder(hub: Hub) -> None:
     expected = classifier.activations(images, ["norm1"])["norm1"]
     torch.testing.assert_close(generator.encode(images), expected)
     assert generator.encode(torch.rand(1, 3, 40, 50)).shape == (1, 96, 27, 27)
+    command = ["synth", "bell pepper", "--classifier", "caffenet", "--generator", "deepsim-norm1", "--seeds", "1"]
+    done = CliRunner().invoke(app, [*command, "--steps", "2", "--device", "cpu", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    result = load_result(tmp_path / "out")
+    assert result.targets[0]["target"] == "logits:945"
+    assert result.images.shape == (1, 1, 3, 227, 227)
+    assert result.recipe.source.startswith("DGN-AM")
 
 
-def test_biggan_by_name_and_by_format(hub: Hub) -> None:
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_biggan_by_name_and_by_format(hub: Hub, size: int) -> None:
     state = biggan_state()
     files = {"config.json": json.dumps(BIGGAN).encode(), "pytorch_model.bin": pickled(state)}
-    hub.publish("osanseviero/BigGAN-deep-128", files)
+    hub.publish(f"osanseviero/BigGAN-deep-{size}", files)
     commit = hub.publish("other/gan", {"config.json": files["config.json"], "model.safetensors": save(state)})
-    named = load_generator("biggan-deep-128", device="cpu", truncation=0.4, class_label=3)
+    named = load_generator(f"biggan-deep-{size}", device="cpu", truncation=0.4, class_label=3)
     found = load_generator(f"hf-hub:other/gan@{commit}", device="cpu", truncation=0.4, class_label=3)
     assert named.code_shape == (12,)
     code = named.initial_code(0)[None]
