@@ -26,7 +26,7 @@ def test_models_lists_the_registry(run):
 def test_models_can_be_searched(run):
     done = run("models", "deepsim")
     assert done.code == 0
-    for fact in ("a8154075", "224 MB", "research", "Dosovitskiy"):
+    for fact in ("at a815407b", "224 MB", "research", "Dosovitskiy"):
         assert fact in done.out
     assert "deepsim-fc6" in done.out
     assert "efficientnet" not in done.out
