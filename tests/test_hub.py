@@ -211,6 +211,13 @@ def test_pickles_are_converted_once(hub: Hub, tmp_path: Path, caplog: pytest.Log
     assert caplog.text == ""
 
 
+def test_safetensors_come_first(hub: Hub) -> None:
+    hub.publish(REPO, {SAFE: save(tensors(seed=1)), "model.bin": pickled(tensors(seed=2))})
+    found = read_tensors(Files.from_hub(REPO).weights(SAFE, "model.bin"))
+    assert torch.equal(found["a.weight"], tensors(seed=1)["a.weight"])
+    assert not any("model.bin" in request for request in hub.requests)
+
+
 def test_a_damaged_conversion_is_made_again(hub: Hub) -> None:
     hub.publish(REPO, {"model.bin": pickled(tensors())})
     path = Files.from_hub(REPO).weights("model.bin")

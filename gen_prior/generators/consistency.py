@@ -95,16 +95,11 @@ def from_files(
             )
         scheduler = read_scheduler(files)
         unet = read_network(files, "UNet2DModel", config, "unet/")
-    side = unet.config.sample_size
-    if (
-        not isinstance(side, int)
-        or not 8 <= side <= 1024
-        or unet.config.out_channels != 3
-        or unet.config.in_channels != 3
-    ):
-        raise WeightsError(f"{files.source}/unet/config.json describes no RGB image of a known size")
+        side, channels = unet.config.sample_size, (unet.config.in_channels, unet.config.out_channels)
+        if not isinstance(side, int) or not 8 <= side <= 1024 or channels != (3, 3):
+            raise WeightsError(f"{files.source}/unet/config.json describes no RGB image of a known size")
+        table = take_class_table(unet, files.source)
     shape = (3, side, side)
-    table = take_class_table(unet, files.source)
     classes = 0 if table is None else len(table)
     default = "noise" if class_label is not None or table is None else "both"
     optimise = default if optimise is None else optimise

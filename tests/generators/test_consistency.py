@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
 import torch
+from hub_server import Hub
 from torch import Tensor
 
-from gen_prior.errors import OptionError, WeightsError
+from gen_prior.errors import MissingExtraError, OptionError, WeightsError
 from gen_prior.generators import consistency
 from gen_prior.generators.base import Generator
 from gen_prior.hub import Files
@@ -114,6 +116,25 @@ def test_other_schedulers_are_refused(folder: Path, tmp_path: Path, change: dict
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | change))
     with pytest.raises(WeightsError, match="scheduler_config"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"sample_size": None}, {"in_channels": 4, "out_channels": 4}])
+def test_what_draws_no_rgb_image_is_refused_and_not_kept(
+    hub: Hub, tmp_path: Path, reference: Any, change: dict[str, Any]
+) -> None:
+    unet = library.UNet2DModel.from_config(dict(reference.unet.config) | change)
+    library.ConsistencyModelPipeline(unet, reference.scheduler).save_pretrained(tmp_path / "saved")
+    files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
+    hub.publish("a/model", {path.relative_to(tmp_path / "saved").as_posix(): path for path in files})
+    with pytest.raises(WeightsError, match="no RGB image of a known size"):
+        consistency.load("a/model")
+    assert not list((tmp_path / "home").rglob("*.safetensors"))
+
+
+def test_without_diffusers_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'gen-prior\[diffusers\]'"):
+        load(folder)
 
 
 def test_recipe_is_renos() -> None:
