@@ -27,6 +27,8 @@ from gen_prior.training.networks import Trunk, choose_taps
 from gen_prior.training.trainer import Settings, Trainer
 
 SHEET_COLUMNS = 8
+BASIS_PHOTOGRAPHS = 5_000
+"""Enough for the directions in which rehearsed codes climb."""
 
 
 def train_prior(
@@ -78,6 +80,9 @@ def train_prior(
     trainer = Trainer(Trunk(classifier.network, taps), classifier.normalise, photographs, settings, classifier.device)
     if networks is not None:
         trainer.start_from(networks, str(start_from))
+    if settings.rehearsed:
+        mean, covariance = code_statistics(trainer, BASIS_PHOTOGRAPHS)
+        trainer.rehearse(classifier, mean, principal_directions(covariance))
 
     def sheet() -> Tensor:
         return sample_sheet(trainer, classifier, sheet_steps)
@@ -93,6 +98,10 @@ def check_settings(settings: Settings) -> None:
         raise OptionError(f"size must be one of {', '.join(map(str, SIZES))}, got {settings.size}")
     if not 0 < settings.width <= 16:
         raise OptionError(f"width must lie in 0 to 16, got {settings.width}")
+    if settings.rehearsed and settings.encoder_rate:
+        raise OptionError(
+            "codes that climb need an encoder that stays as it is", fix="pass --start-from and --set encoder_rate=0"
+        )
 
 
 def sample_sheet(trainer: Trainer, classifier: Classifier, steps: int) -> Tensor:
@@ -103,7 +112,7 @@ def sample_sheet(trainer: Trainer, classifier: Classifier, steps: int) -> Tensor
     source = torch.Generator().manual_seed(0)
     imagined = torch.randn(columns, *generator.code_shape, generator=source).to(trainer.device)
     with torch.no_grad():
-        decoded = trainer.averages["decoder"](trainer.encode(photographs)).clamp(0, 1)
+        decoded = trainer.average_decoder()(trainer.encode(photographs)).clamp(0, 1)
         rows = [photographs, decoded, generator(imagined)]
     classes = classifier.layer_shape("logits")[0]
     count = min(columns, classes)
@@ -116,6 +125,6 @@ def sample_sheet(trainer: Trainer, classifier: Classifier, steps: int) -> Tensor
 def current_generator(trainer: Trainer, photographs: int = 512) -> Generator:
     """The generator that an export would make now, its statistics taken from fewer photographs."""
     mean, covariance = code_statistics(trainer, photographs)
-    network = WhitenedDecoder(deepcopy(trainer.averages["decoder"]), mean, principal_directions(covariance))
+    network = WhitenedDecoder(deepcopy(trainer.average_decoder()), mean, principal_directions(covariance))
     generator = Generator(network, (network.basis.shape[1],), output_range=(0, 1), name="in training", recipe=RECIPE)
     return generator.to(trainer.device)

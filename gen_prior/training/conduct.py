@@ -28,6 +28,8 @@ def check_run(images: str | Path, out: Path, settings: RunSettings, resume: bool
         raise OptionError(f"steps must be at least 1, got {settings.steps}")
     if settings.batch < 2:
         raise OptionError(f"batch must be at least 2, got {settings.batch}")
+    if not 0 <= settings.rehearsed <= 4:
+        raise OptionError(f"rehearsed must lie in 0 to 4, got {settings.rehearsed}")
     check_source(images)
     if checkpoints(out) and not resume:
         raise OptionError(f"{out} holds a training run", fix="go on with --resume, or pass another --out")

@@ -16,7 +16,7 @@ from torch import Tensor
 from gen_prior.errors import WeightsError
 from gen_prior.files import write_bytes
 from gen_prior.generators.dgn import FILE, FORMAT
-from gen_prior.generators.dgn_network import CODE_SIDE, Decoder, Refiner, WhitenedDecoder
+from gen_prior.generators.dgn_network import CODE_SIDE, Refiner, WhitenedDecoder
 from gen_prior.training.refining import RefinerTrainer
 from gen_prior.training.run import Run
 from gen_prior.training.trainer import Trainer
@@ -95,13 +95,13 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
         **extra,
     }
     save_networks(trainer, out / NETWORKS_FILE)
-    return save_generator(WhitenedDecoder(trainer.averages["decoder"], mean, basis), metadata, out)
+    return save_generator(WhitenedDecoder(trainer.average_decoder(), mean, basis), metadata, out)
 
 
 def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
     """The prior (whose metadata is `prior`) with its refiner as one file, `generator.safetensors` in `out`."""
-    decoder, refiner = cast(Decoder, trainer.average_decoder()), cast(Refiner, trainer.averages["refiner"])
-    whole = WhitenedDecoder(decoder, trainer.prior.mean, trainer.prior.basis, refiner)
+    refiner = cast(Refiner, trainer.averages["refiner"])
+    whole = WhitenedDecoder(trainer.average_decoder(), trainer.prior.mean, trainer.prior.basis, refiner)
     metadata = prior | {
         "name": name,
         "config": json.dumps(json.loads(prior["config"]) | {"refiner": trainer.settings.refiner}),

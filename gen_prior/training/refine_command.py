@@ -78,6 +78,7 @@ def refine_prior(
         )
     photographs = read_photographs(images, out, settings, reading, settings.crops)
     trainer = RefinerTrainer(trunk, classifier.normalise, photographs, settings, classifier.device, encoder, network)
+    trainer.rehearse(classifier, network.mean, network.basis)
 
     def sheet() -> Tensor:
         return sample_sheet(trainer)

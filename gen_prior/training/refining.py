@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.generators.dgn_network import Refiner, WhitenedDecoder
+from gen_prior.generators.dgn_network import Decoder, Refiner, WhitenedDecoder
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
-from gen_prior.training.run import Run, RunSettings
+from gen_prior.training.run import Run, RunSettings, placed
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,11 @@ class RefinerTrainer(Run):
     ) -> None:
         """`encoder` and `prior`: of a run at half of `settings.size`."""
         super().__init__(trunk, normalise, photographs, settings, device)
-        placed = {"device": device, "memory_format": torch.channels_last}
-        self.encoder = encoder.requires_grad_(False).eval().to(**placed)
-        self.prior = prior.requires_grad_(False).eval().to(**placed)
+        self.encoder = placed(encoder.requires_grad_(False).eval(), device)
+        self.prior = placed(prior.requires_grad_(False).eval(), device)
         sample = photographs.batch(self.training[:256]).to(device)
         self.small_deviations = self.feature_deviations(shrink(sample))
-        networks: dict[str, nn.Module] = {"refiner": Refiner(settings.refiner).to(**placed)}
+        networks: dict[str, nn.Module] = {"refiner": placed(Refiner(settings.refiner), device)}
         if settings.decoder_rate:
             networks["decoder"] = prior.decoder.requires_grad_(True)
         self.train_networks(**networks)
@@ -90,24 +90,27 @@ class RefinerTrainer(Run):
         code = code * (low + (high - low) * torch.rand(count, 1, generator=generator))
         return self.prior.spatial(code.to(self.device))
 
-    def make(
+    def codes(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """Refined reconstructions, then refined images of imagined codes; how far the latter were repainted."""
+        """Codes of photographs, then imagined ones."""
         codes = self.encode(photographs)
         if imagine:
             codes = torch.cat([codes, self.imagine(round(len(photographs) * self.settings.imagined), generator)])
+        return codes, {}
+
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """Refined images; how far those that are no photograph's were repainted."""
         small: Tensor = self.prior.decoder(codes)
         images: Tensor = self.networks["refiner"](small.float()).float()
-        count = len(photographs)
         if len(images) == count:
             return images, {}
         repainted = F.l1_loss(shrink(images[count:]), small[count:].float())
         return images, {"faithful": (self.settings.faithful_weight, repainted)}
 
-    def average_decoder(self) -> nn.Module:
+    def average_decoder(self) -> Decoder:
         """The decoder as it is exported."""
-        return self.averages.get("decoder", self.prior.decoder)
+        return cast(Decoder, self.averages.get("decoder", self.prior.decoder))
 
 
 def shrink(images: Tensor) -> Tensor:

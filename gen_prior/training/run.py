@@ -13,15 +13,19 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gen_prior.classifiers import Classifier
 from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Critic, Trunk
+from gen_prior.training.rehearsal import Rehearsal
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class RunSettings:
     """Imagined codes per photograph in the adversarial phase, drawn with the covariance of real ones."""
     imagined_scale: tuple[float, float] = (0.5, 1.4)
     """Each imagined code lies this many times as far from the mean: an optimised code may leave the typical shell."""
+    rehearsed: float = 0.0
+    """Climbing codes per photograph in the adversarial phase, see `gen_prior.training.rehearsal`."""
+    rehearsal_weight: float = 0.1
+    """Of the activation that the climbing codes' images still lack."""
     shift: int = 3
     """Features are compared after a random shift of up to this many pixels: strides leave no fixed pattern."""
     ema: float = 0.998
@@ -58,8 +66,8 @@ class RunSettings:
 class Run(ABC):
     """Holds the trained networks, their averages, the critics and the optimisers.
 
-    A subclass calls `train_networks` when its networks are there, and says in `make` how images come of photographs;
-    `run` yields a record of the losses now and then.
+    A subclass calls `train_networks` when its networks are there, and says in `codes` and `images` how images come of
+    photographs; `run` yields a record of the losses now and then.
     """
 
     def __init__(
@@ -71,18 +79,22 @@ class Run(ABC):
         device: torch.device,
     ) -> None:
         self.settings, self.photographs, self.device = settings, photographs, device
-        self.trunk, self.normalise = trunk.to(device).eval(), normalise
-        self.trunk.to(memory_format=torch.channels_last)
+        self.trunk, self.normalise = placed(trunk.eval(), device), normalise
         torch.manual_seed(settings.seed)
         self.held_out, self.training = photographs.split(settings.held_out, settings.seed)
         sample = photographs.batch(self.training[:256]).to(device)
         self.deviations = self.feature_deviations(sample)
-        self.critic = Critic([len(deviation) for deviation in self.deviations], settings.size).to(device)
-        self.critic.to(memory_format=torch.channels_last)
+        self.critic = placed(Critic([len(deviation) for deviation in self.deviations], settings.size), device)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
         self.step = 0
         self.seconds = 0.0
+        self.rehearsal: Rehearsal | None = None
         self._epoch, self._order = -1, self.training
+
+    def rehearse(self, classifier: Classifier, mean: Tensor, basis: Tensor) -> None:
+        """Let codes of this mean and basis climb on `classifier`, as many as the settings want."""
+        if count := round(self.settings.batch * self.settings.rehearsed):
+            self.rehearsal = Rehearsal(classifier, mean, basis, count, self.settings.seed)
 
     def train_networks(self, **networks: nn.Module) -> None:
         """The networks that are optimised; the average of each is kept beside it."""
@@ -98,10 +110,28 @@ class Run(ABC):
         return 1.0
 
     @abstractmethod
+    def codes(
+        self, photographs: Tensor, imagine: bool, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """A spatial code for each photograph `[B, 3, S, S]`, then imagined ones if wanted; losses with weights."""
+
+    @abstractmethod
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """Images of spatial codes, of which the first `count` are photographs'; losses with weights."""
+
     def make(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """One image for each photograph `[B, 3, S, S]`, then imagined ones if wanted; further losses with weights."""
+        """One image for each photograph, then imagined and climbing ones if wanted; further losses with weights."""
+        codes, extra = self.codes(photographs, imagine, generator)
+        climbing = self.rehearsal if imagine else None
+        if climbing is None:
+            images, more = self.images(codes, len(photographs))
+            return images, extra | more
+        white, spatial = climbing.draw(self.step, generator)
+        images, more = self.images(torch.cat([codes, spatial.to(codes)]), len(photographs))
+        lack = climbing.climb(self.step, white, images[-climbing.count :], generator)
+        return images, extra | more | {"climb": (self.settings.rehearsal_weight, lack)}
 
     def features(self, image: Tensor, deviations: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Trunk features of RGB images in [0, 1], scaled to unit deviation over photographs."""
@@ -169,7 +199,8 @@ class Run(ABC):
 
     def _modules(self) -> dict[str, nn.Module]:
         averages = {f"{name}_average": network for name, network in self.averages.items()}
-        return {**self.networks, "critic": self.critic, **averages}
+        pool = {"rehearsal": self.rehearsal} if self.rehearsal is not None else {}
+        return {**self.networks, "critic": self.critic, **averages, **pool}
 
     def precision(self) -> AbstractContextManager[object]:
         if self.settings.precision == "bf16":
@@ -261,6 +292,11 @@ class Run(ABC):
         for name, network in self.networks.items():
             average_of = self.averages[name]
             torch._foreach_lerp_(list(average_of.parameters()), list(network.parameters()), 1 - decay)
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """`network` on the device, its weights laid out channels last."""
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def average(terms: list[Tensor]) -> Tensor:

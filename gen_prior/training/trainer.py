@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from gen_prior.generators.dgn_network import Decoder
 from gen_prior.strict_loading import load_strictly
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
-from gen_prior.training.run import Run, RunSettings
+from gen_prior.training.run import Run, RunSettings, placed
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Settings(RunSettings):
     code_channels: int = 64
     width: float = 1.0
     kl_weight: float = 2e-4
+    encoder_rate: float = 1.0
+    """The encoder's rate, as a part of the decoder's; at 0 codes keep their meaning, as rehearsal needs them to."""
 
 
 class Trainer(Run):
@@ -40,11 +43,10 @@ class Trainer(Run):
         super().__init__(trunk, normalise, photographs, settings, device)
         channels = [len(deviation) for deviation in self.deviations]
         self.train_networks(
-            encoder=Encoder(channels, settings.code_channels).to(device, memory_format=torch.channels_last),
-            decoder=Decoder(settings.code_channels, settings.size, settings.width).to(
-                device, memory_format=torch.channels_last
-            ),
+            encoder=placed(Encoder(channels, settings.code_channels), device),
+            decoder=placed(Decoder(settings.code_channels, settings.size, settings.width), device),
         )
+        self.networks["encoder"].requires_grad_(settings.encoder_rate > 0)
 
     def encode(self, image: Tensor) -> Tensor:
         """Averaged encoder: images `[B, 3, S, S]` -> mean spatial codes `[B, C, 4, 4]`."""
@@ -52,10 +54,14 @@ class Trainer(Run):
             mean: Tensor = self.averages["encoder"](self.features(image.to(self.device)))[0].float()
         return mean
 
-    def make(
+    def rate_factor(self, network: str) -> float:
+        """The encoder's is the setting's."""
+        return self.settings.encoder_rate if network == "encoder" else 1.0
+
+    def codes(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """Reconstructions from noisy codes, then images of imagined codes; the codes' divergence from N(0, 1)."""
+        """Noisy codes of photographs, then imagined ones; the codes' divergence from N(0, 1)."""
         with torch.no_grad():
             real = self.features(photographs)
         mean, log_variance = self.networks["encoder"](real)
@@ -65,7 +71,15 @@ class Trainer(Run):
         if imagine:
             code = torch.cat([code, self._imagined_codes(mean.detach(), generator)])
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2, 3)).mean()
-        return self.networks["decoder"](code).float(), {"kl": (self.settings.kl_weight, divergence)}
+        return code, {"kl": (self.settings.kl_weight, divergence)}
+
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """What the decoder makes of them."""
+        return self.networks["decoder"](codes).float(), {}
+
+    def average_decoder(self) -> Decoder:
+        """The decoder as it is exported."""
+        return cast(Decoder, self.averages["decoder"])
 
     def network_tensors(self) -> dict[str, Tensor]:
         """Averaged encoder and decoder, and the critics: what another run can start from."""

@@ -1,0 +1,95 @@
+"""Rehearsal: codes that climb towards units while the decoder learns, so that it learns what it will be used for.
+
+The code of a preferred input is no photograph's: the climb leaves the region that the decoder was trained on, and finds
+whatever excites the classifier there. Here a pool of codes keeps climbing on the decoder as it is at each step; the
+critics judge their images beside the photographs, and the decoder is asked to convince both them and the classifier.
+The pool persists between steps (as the chains of Tieleman 2008 do), so a whole climb costs one gradient a step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gen_prior.activations import LOGITS
+from gen_prior.classifiers import Classifier
+from gen_prior.transforms import build_transform
+
+POOL = 256
+LIFETIME = 48
+"""Climbs of a code, after which another takes its place."""
+RATE = 0.2
+"""Root mean square of a climb's step over the code's units, in the deviations of photographs' codes."""
+RADIUS = (1.0, 1.4)
+"""Each code keeps its distance from the mean, drawn from this range, in the root mean square over its units."""
+VIEW = ("affine", {"degrees": 8.0, "scale": (0.9, 1.2), "shift": 0.06})
+
+
+class Rehearsal(nn.Module):
+    """A pool of white codes `[P, D]`, each climbing towards the logit of a class drawn at random."""
+
+    codes: Tensor
+    units: Tensor
+    ages: Tensor
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, classifier: Classifier, mean: Tensor, basis: Tensor, count: int, seed: int) -> None:
+        """`count` codes climb at each step; `mean` `[C, 4, 4]` and `basis` `[C * 16, D]` as of `WhitenedDecoder`."""
+        super().__init__()
+        self.classifier, self.count = classifier, count
+        self.classes = classifier.layer_shape(LOGITS)[0]
+        self.view = build_transform(*VIEW)
+        source = torch.Generator().manual_seed(seed)
+        pool = -(-POOL // count) * count
+        codes, units = self._fresh(pool, basis.shape[1], source)
+        for name, value in {"codes": codes, "units": units, "mean": mean, "basis": basis}.items():
+            self.register_buffer(name, value.detach().clone())
+        self.register_buffer("ages", torch.randint(LIFETIME, (pool,), generator=source))
+        self.to(classifier.device)
+
+    def _fresh(self, count: int, directions: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random codes `[count, D]` and classes `[count]`."""
+        low, high = RADIUS
+        codes = torch.randn(count, directions, generator=source)
+        codes = codes / codes.square().mean(1, keepdim=True).sqrt()
+        codes = codes * (low + (high - low) * torch.rand(count, 1, generator=source))
+        return codes, torch.randint(self.classes, (count,), generator=source)
+
+    def draw(self, step: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The codes whose turn it is, `[count, D]`, to be differentiated in; the same as spatial codes."""
+        turn = self._turn(step)
+        codes, units = self._fresh(self.count, self.codes.shape[1], source)
+        spent = self.ages[turn] >= LIFETIME
+        self.codes[turn] = torch.where(spent[:, None], codes.to(self.codes), self.codes[turn])
+        self.units[turn] = torch.where(spent, units.to(self.units), self.units[turn])
+        self.ages[turn] = torch.where(spent, 0, self.ages[turn])
+        white = self.codes[turn].requires_grad_()
+        return white, self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
+
+    def climb(self, step: int, white: Tensor, images: Tensor, source: torch.Generator) -> Tensor:
+        """One step up for the codes of `draw`, whose images `[count, 3, S, S]` are; returns the decoder's loss.
+
+        That loss has the gradient of each unit's activation, times how far its probability is from 1.
+        """
+        turn = self._turn(step)
+        seen = images.detach().requires_grad_()
+        draws = torch.rand(self.count, self.view.count, generator=source).to(seen.device)
+        viewed = self.view.apply(self.classifier.resize(seen), draws)
+        inputs = self.classifier.normalise(viewed).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.classifier.network(inputs).float()
+        units = self.units[turn][:, None]
+        upward = torch.autograd.grad(logits.gather(1, units).sum(), seen)[0]
+        missing = 1 - logits.detach().softmax(1).gather(1, units)[:, 0]
+        direction = torch.autograd.grad(images, white, upward, retain_graph=True)[0]
+        with torch.no_grad():
+            size = direction.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
+            moved = white + RATE * direction / size
+            self.codes[turn] = moved * (white.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
+            self.ages[turn] += 1
+        # The constant makes the number readable: it is the mean shortfall of the probability.
+        surrogate = -(missing * (images * upward).flatten(1).sum(1)).mean()
+        return surrogate + (missing.mean() - surrogate).detach()
+
+    def _turn(self, step: int) -> Tensor:
+        return (torch.arange(self.count, device=self.codes.device) + step * self.count) % len(self.codes)
