@@ -98,7 +98,7 @@ def check_settings(settings: Settings) -> None:
         raise OptionError(f"size must be one of {', '.join(map(str, SIZES))}, got {settings.size}")
     if not 0 < settings.width <= 16:
         raise OptionError(f"width must lie in 0 to 16, got {settings.width}")
-    if settings.rehearsed and settings.encoder_rate:
+    if settings.rehearsed > 0 and settings.encoder_rate:
         raise OptionError(
             "codes that climb need an encoder that stays as it is", fix="pass --start-from and --set encoder_rate=0"
         )
