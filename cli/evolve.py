@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +32,7 @@ def run(
     tell: Annotated[
         Path | None, typer.Option("--tell", metavar="FILE", help="Scores of those images: one number a line, in order.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the search.")] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the search; 0 if not given.")] = None,
     generator: options.GeneratorName = defaults.GENERATOR,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     out: options.Out = Path(defaults.OUT),
@@ -56,23 +57,23 @@ def run(
         if (target is not None) + ask + (tell is not None) != 1:
             raise OptionError("evolve takes one of TARGET, --ask and --tell", fix="gen-prior evolve goldfish")
         prior = load_generator(generator, device=resolve_device(device))
-        path = out / "evolution.npz"
-        if path.is_file():
-            state = Evolution.load(path, prior)
-            wanted = options.given(method=method, numbers=numbers, population=population, sigmas=sigmas)
-            if changed := [name for name, value in wanted.items() if state.settings[name] != value]:
-                raise OptionError(
-                    f"{path} was begun with {changed[0]} {state.settings[changed[0]]}", fix="pass another --out"
-                )
-        else:
-            state = Evolution(prior, method=method, numbers=numbers, population=population, sigmas=sigmas, seed=seed)
+        score = None
         if target is not None:
             from gen_prior.classifiers import load_classifier
 
-            network = load_classifier(classifier, device=device)
+            score = activation_score(load_classifier(classifier, device=device), target)
+        source = score.source if score is not None else None
+        path = out / "evolution.npz"
+        wanted = options.given(method=method, numbers=numbers, population=population, sigmas=sigmas, seed=seed)
+        if path.is_file():
+            state = Evolution.load(path, prior)
+            _same_search(path, state.settings, wanted, source)
+        else:
+            state = Evolution(prior, source=source, **wanted)
+        if score is not None:
             with StepBar(quiet) as bar:
                 evolve(
-                    state, activation_score(network, target), evaluations=evaluations, save=path,
+                    state, score, evaluations=evaluations, save=path,
                     progress=lambda done, total, scores: bar.work("evolving", done, total, scores),
                 )  # fmt: skip
         if tell is not None:
@@ -94,6 +95,19 @@ def run(
             console.print(f"{state.settings['population']} images wait for scores in {out / 'waiting'}", soft_wrap=True)
         if best is not None:
             console.print(f"best {best:.4g} after {state.evaluations} evaluations, in {out}", soft_wrap=True)
+
+
+def _same_search(path: Path, begun: Mapping[str, Any], wanted: dict[str, Any], source: dict[str, Any] | None) -> None:
+    """Refuses to go on with another search than the one that the folder holds, or to mix two in it."""
+    from gen_prior.black_boxes import source_words
+    from gen_prior.errors import OptionError
+
+    fix = "pass another --out, or go on with what is there"
+    if begun["source"] != source:
+        now = source_words(source, unlike=begun["source"])
+        raise OptionError(f"{path} holds a search by {source_words(begun['source'])}, not by {now}", fix=fix)
+    if changed := [name for name, value in wanted.items() if begun[name] != value]:
+        raise OptionError(f"{path} was begun with {changed[0]} {begun[changed[0]]}, not {wanted[changed[0]]}", fix=fix)
 
 
 def _scores(path: Path) -> list[float]:

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers.base import Classifier
+from gen_prior.black_boxes import BlackBox, activation_score, source_words
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.files import write_bytes
 from gen_prior.generators.base import Generator
 from gen_prior.searchers import FULL_UP_TO, METHODS, Points, build_searcher
-from gen_prior.targets import Target, parse_target
 
-FORMAT = "gen-prior/evolution-1"
-BlackBox = Callable[[Tensor], Tensor | Sequence[float]]
-"""Images `[N, 3, H, W]` in [0, 1] -> N scores, higher is better. No gradient is ever asked for."""
+FORMAT = "gen-prior/evolution-2"
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class Evolution:
         population: images per generation; 4 + 3 ln(numbers) where None, as is usual for CMA-ES.
         sigmas: codes are clipped to so many deviations from the mean (beside the prior's own bounds).
         seed: of everything random.
+        source: what gives the scores, as `ActivationScore.source` has it; None for scores of your own.
 
     Raises:
         UnknownNameError, OptionError: settings that make no sense. MissingExtraError: `cmaes` is not installed.
@@ -71,6 +69,7 @@ class Evolution:
         population: int | None = None,
         sigmas: float | None = None,
         seed: int = 0,
+        source: Mapping[str, Any] | None = None,
     ) -> None:
         whole = math.prod(generator.code_shape)
         numbers = whole if numbers is None else numbers
@@ -89,11 +88,12 @@ class Evolution:
             "population": population,
             "sigmas": sigmas,
             "seed": seed,
-            "generator": generator.name,
-            "code_shape": list(generator.code_shape),
+            "source": dict(source) if source is not None else None,
+            "generator": _identity(generator),
         }
         self._searcher = build_searcher(method, numbers, population, seed)
         self._asked: Points | None = None
+        self._told: Points = np.zeros((0, numbers))
         self.scores: list[Points] = []
         """Of each finished generation, `[N]`."""
         self.best_score = -math.inf
@@ -103,6 +103,16 @@ class Evolution:
     def evaluations(self) -> int:
         """Images scored so far."""
         return sum(len(scores) for scores in self.scores)
+
+    def scored_by(self, source: Mapping[str, Any] | None) -> None:
+        """Take note of what gives the scores. Raises `OptionError` where others were told before."""
+        before = self.settings["source"]
+        if self.scores and before != source:
+            raise OptionError(
+                f"this search goes by {source_words(before)}, not by {source_words(source, unlike=before)}",
+                fix="begin another Evolution",
+            )
+        self.settings["source"] = dict(source) if source is not None else None
 
     def ask(self) -> Generation:
         """The generation that waits for scores; the same one until they are told."""
@@ -130,7 +140,7 @@ class Evolution:
             self.best_code = self._codes(self._asked[place : place + 1])[0]
         self._searcher.tell(self._asked, values)
         self.scores.append(values)
-        self._asked = None
+        self._told, self._asked = self._asked, None
 
     def save(self, path: str | Path) -> None:
         """Write everything to one `.npz`, atomically; it holds numbers and text only."""
@@ -138,7 +148,8 @@ class Evolution:
         waiting = self._asked if self._asked is not None else np.zeros((0, self.settings["numbers"]))
         history = np.stack(self.scores) if self.scores else np.zeros((0, self.settings["population"]))
         text = np.frombuffer(json.dumps({"format": FORMAT} | self.settings).encode(), np.uint8)
-        np.savez_compressed(buffer, settings=text, scores=history, waiting=waiting)
+        best = self.best_code.cpu().numpy() if self.best_code is not None else np.zeros(0)
+        np.savez_compressed(buffer, settings=text, scores=history, waiting=waiting, told=self._told, best=best)
         write_bytes(Path(path), buffer.getvalue())
 
     @classmethod
@@ -152,20 +163,24 @@ class Evolution:
             with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 settings = json.loads(file["settings"].tobytes())
                 history, waiting = file["scores"].astype(np.float64), file["waiting"]
+                told, best = file["told"], file["best"]
             if settings.pop("format") != FORMAT:
-                raise OutputError(f"{path} is not an evolution of format {FORMAT}")
-            name, shape = settings.pop("generator"), settings.pop("code_shape")
-            if shape != list(generator.code_shape):
-                raise OutputError(f"{path} belongs to {name} with codes of shape {shape}, not to {generator.name}")
+                raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="begin anew in another folder")
+            _same_generator(path, settings.pop("generator"), _identity(generator))
             evolution = cls(generator, **settings)
             for scores in history:
                 evolution.ask()
                 evolution.tell(scores)
             if len(waiting):
                 evolution.ask()
-                assert evolution._asked is not None
-                if not np.allclose(evolution._asked, waiting, rtol=1e-6, atol=1e-9):
-                    raise OutputError(f"{path} was made by another version of its search, which went another way")
+            now = evolution._asked if evolution._asked is not None else waiting[:0]
+            code = evolution.best_code.cpu().numpy() if evolution.best_code is not None else best[:0]
+            # The codes are float32 and may come from another device; the points are the search's own, in double.
+            if not (_near(told, evolution._told) and _near(waiting, now) and _near(best, code, 1e-4)):
+                raise OutputError(
+                    f"{path} was made by another version of its search, which went another way",
+                    fix="install the version of cmaes that began it, or begin anew in another folder",
+                )
         except FileNotFoundError as error:
             raise OutputError(f"no evolution at {path}") from error
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -188,29 +203,51 @@ def evolve(
     evaluations: int,
     save: str | Path | None = None,
     progress: Callable[[int, int, Tensor], None] | None = None,
+    record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Evolution:
     """Ask, show and tell until `evaluations` images have been scored; saved to `save` after every generation.
 
-    `progress` is called as (evaluations done, evaluations, scores `[N]`).
+    `progress` is called as (evaluations done, evaluations, scores `[N]`); `record`, such as a
+    `gen_prior.Recorder`, as (0, generation, its best image `[1, 3, H, W]`). Raises `OptionError` where the search
+    went by a unit of a classifier, or by scores of your own, and `score` is another.
     """
+    evolution.scored_by(getattr(score, "source", None))
     while evolution.evaluations < evaluations:
         generation = evolution.ask()
         with torch.no_grad():
-            scores = torch.as_tensor(score(evolution.generator(generation.codes)), dtype=torch.float64)
+            images = evolution.generator(generation.codes)
+            scores = torch.as_tensor(score(images), dtype=torch.float64)
         evolution.tell(scores)
         if save is not None:
             evolution.save(save)
         if progress is not None:
             progress(evolution.evaluations, evaluations, scores)
+        if record is not None:
+            record(0, generation.number + 1, images[int(scores.argmax())][None])
     return evolution
 
 
-def activation_score(classifier: Classifier, target: str | int | Target, *, batch: int = 16) -> BlackBox:
-    """A unit of a classifier as a black box: forward passes only."""
-    parsed = parse_target(target, classifier)
+def _identity(generator: Generator) -> dict[str, Any]:
+    """What must be the same for a code to mean the same image, as plain values."""
+    described = generator.describe()
+    identity: dict[str, Any] = json.loads(
+        json.dumps({name: described[name] for name in ("name", "options", "code_shape", "sha256")}, default=str)
+    )
+    return identity
 
-    def score(images: Tensor) -> Tensor:
-        parts = [parsed.read(classifier.activations(part, [parsed.layer])) for part in images.split(batch)]
-        return torch.cat(parts).cpu()
 
-    return score
+def _same_generator(path: str | Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if changed := [name for name in now if before[name] != now[name]]:
+        words = {"name": "", "options": " with other options", "sha256": " with other weights"}.get(
+            changed[0], f" with codes of shape {before['code_shape']}"
+        )
+        raise OutputError(
+            f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="begin anew in another folder"
+        )
+
+
+def _near(first: Points, second: Points, tolerance: float = 1e-6) -> bool:
+    return first.shape == second.shape and np.allclose(first, second, rtol=tolerance, atol=tolerance / 1000)
+
+
+__all__ = ["FORMAT", "BlackBox", "Evolution", "Generation", "activation_score", "evolve"]

@@ -10,7 +10,9 @@ import torch
 
 from gen_prior.errors import GenPriorError, MissingExtraError, OptionError, OutputError, UnknownNameError
 from gen_prior.evolution import Evolution, activation_score, evolve
-from gen_prior.searchers import METHODS
+from gen_prior.generators.base import Generator, Provenance
+from gen_prior.searchers import METHODS, build_searcher
+from gen_prior.trajectories import Recorder
 
 DEVIATIONS = torch.tensor([2.0, -1.0, 0.5, 0, 0, 0, 0, 1.0])
 
@@ -102,6 +104,73 @@ def test_files_that_are_no_evolution_or_another_generators(tiny_generator, tmp_p
     np.savez(path, settings=np.array([object()], dtype=object))
     with pytest.raises(OutputError, match="damaged"):
         Evolution.load(path, tiny_generator)
+
+
+def tampered(path, **changes):
+    with np.load(path) as file:
+        kept = dict(file)
+    np.savez(path, **(kept | {name: change(kept[name]) for name, change in changes.items()}))
+
+
+@pytest.mark.parametrize("part", ["best", "told"])
+def test_a_search_that_goes_another_way_on_loading_is_refused(tiny_generator, tmp_path, part):
+    path = tmp_path / "run.npz"
+    run(Evolution(tiny_generator, population=5), 3).save(path)
+    tampered(path, **{part: lambda values: values + 0.01})  # as if another version of the library had made it
+    with pytest.raises(OutputError, match="went another way"):
+        Evolution.load(path, tiny_generator)
+
+
+def test_another_generator_of_the_same_code_shape_is_refused(tiny_generator, tmp_path):
+    path = tmp_path / "run.npz"
+    run(Evolution(tiny_generator, population=5), 2).save(path)
+
+    def twin(**differences):
+        return Generator(tiny_generator.module, (8,), **({"name": "tiny"} | differences))
+
+    weights = Provenance(sha256={"model": "00"})
+    for other, words in (
+        (twin(name="other"), "belongs to tiny, not to this other"),
+        (twin(options={"truncation": 0.5}), "tiny with other options"),
+        (twin(provenance=weights), "tiny with other weights"),
+    ):
+        with pytest.raises(OutputError, match=words):
+            Evolution.load(path, other)
+    assert Evolution.load(path, twin()).evaluations == 10
+
+
+def test_one_search_goes_by_one_score(tiny_classifier, tiny_generator):
+    evolution = Evolution(tiny_generator, population=5)
+    evolve(evolution, activation_score(tiny_classifier, "bee"), evaluations=5)
+    with pytest.raises(OptionError, match="goes by bee of tiny, not by cup of tiny"):
+        evolve(evolution, activation_score(tiny_classifier, "cup"), evaluations=10)
+    with pytest.raises(OptionError, match="not by scores that are told"):
+        evolve(evolution, lambda images: images.mean((1, 2, 3)), evaluations=10)
+    tiny_classifier.provenance = Provenance(sha256={"model": "00"})
+    with pytest.raises(OptionError, match="not by bee of tiny with other weights"):
+        evolve(evolution, activation_score(tiny_classifier, "bee"), evaluations=10)
+
+
+def test_the_best_image_of_every_generation_can_be_filmed(tiny_classifier, tiny_generator):
+    recorder = Recorder(1)
+    evolution = evolve(
+        Evolution(tiny_generator, population=5),
+        activation_score(tiny_classifier, "bee"),
+        evaluations=15,
+        record=recorder,
+    )
+    best = tiny_generator(evolution.best_code[None])[0]
+    assert len(recorder.frames[0]) == 3
+    assert min((frame.float() / 255 - best).abs().max() for frame in recorder.frames[0]) < 0.003
+
+
+def test_the_genetic_algorithm_keeps_its_best_unchanged():
+    search = build_searcher("genetic", 6, 8, seed=0)
+    points = search.ask()
+    scores = np.array([0.0, 5, 1, 4, 2, 3, -1, -2])
+    search.tell(points, scores)
+    assert np.array_equal(search.ask()[:2], points[[1, 3]])
+    assert not (search.ask()[2:, None] == points[None]).all(2).any()
 
 
 def test_without_the_library_it_says_how_to_get_it(tiny_generator, monkeypatch):

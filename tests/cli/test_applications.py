@@ -122,6 +122,34 @@ def test_evolve_goes_on_where_it_was(run, tiny, tmp_path):
     assert "was begun with method cma" in other.complaint
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (("cup",), "holds a search by bee of tiny, not by cup of tiny"),
+        (("bee", "--classifier", "tiny-judge"), "holds a search by bee of tiny, not by bee of tiny-judge"),
+        (("bee", "--seed", 1), "was begun with seed 0, not 1"),
+        (("--ask",), "holds a search by bee of tiny, not by scores that are told"),
+    ],
+)
+def test_evolve_never_gives_one_search_for_another(run, tiny, tmp_path, other, words):
+    common = ("-g", "tiny", "--device", "cpu", "--out", tmp_path, "--evaluations", 10)
+    assert run("evolve", "bee", "--classifier", "tiny", *common).code == 0
+    before = (tmp_path / "evolution.npz").read_bytes()
+    done = run("evolve", *(() if "--classifier" in other else ("--classifier", "tiny")), *other, *common)
+    assert done.code == 2
+    assert words in done.complaint
+    assert "--out" in done.complaint
+    assert (tmp_path / "evolution.npz").read_bytes() == before
+
+
+def test_told_scores_are_not_mixed_with_a_target(run, tiny, tmp_path):
+    common = ("-g", "tiny", "--device", "cpu", "--out", tmp_path)
+    assert run("evolve", *common, "--ask").code == 0
+    done = run("evolve", "bee", "--classifier", "tiny", *common)
+    assert done.code == 2
+    assert "holds a search by scores that are told, not by bee of tiny" in done.complaint
+
+
 def test_scores_from_an_experiment_are_asked_and_told(run, tiny, tmp_path):
     common = ("evolve", "-g", "tiny", "--device", "cpu", "--population", 4, "--out", tmp_path)
     asked = run(*common, "--ask")
