@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,31 @@ LOGITS = "logits"
 """Name of the network's output, which is no submodule."""
 
 Hook = Callable[[nn.Module, tuple[object, ...], object], None]
+
+
+class Readings(dict[str, Tensor]):
+    """`{layer: [B, ...]}` of one pass, with the layers whose units are their last axis, as Swin has its maps."""
+
+    def __init__(self, values: Mapping[str, Tensor], units_last: Iterable[str] = ()) -> None:
+        super().__init__(values)
+        self.units_last = frozenset(units_last)
+
+    def of(self, items: Sequence[int]) -> Readings:
+        """Those of some items of the batch."""
+        return Readings({layer: values[items] for layer, values in self.items()}, self.units_last)
+
+
+def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, square: bool = True) -> bool:
+    """Whether a layer's units are its last axis, from its output's `shape` without the batch.
+
+    So it is for token rows, and for maps `[H, W, units]`: those of a layer that works on the last axis, or whose
+    first two sides are equal and the third is not, where the input is `square`.
+    """
+    if len(shape) != 3:
+        return len(shape) == 2
+    if type(module) in (nn.Linear, nn.LayerNorm):
+        return True
+    return square and shape[0] == shape[1] != shape[2]
 
 
 class _DeepEnoughError(Exception):
@@ -33,13 +58,15 @@ class Reader:
         self.network = network
         self.layers = tuple(dict.fromkeys(layers))
         self.inner = [layer for layer in self.layers if layer != LOGITS]
+        self.modules = dict(network.named_modules(remove_duplicate=False))
+        """By name; those of the network given, whatever runs in its place."""
         self._stop_early = stop_early and LOGITS not in self.layers
         self._caught: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
         self.expected: Counter[str] | None = None
         """How often each layer runs in one pass; learned in the first, or given by a reader of the same layers."""
 
-    def __call__(self, inputs: Tensor) -> dict[str, Tensor]:
+    def __call__(self, inputs: Tensor) -> Readings:
         """Normalised inputs -> `{layer: activation}`, batch first.
 
         Raises `OptionError` for a layer that did not run.
@@ -57,7 +84,13 @@ class Reader:
             caught, self._caught = self._caught, {}
         if missing := [layer for layer in self.layers if layer not in caught]:
             raise OptionError(f"layer {missing[0]!r} did not run in the forward pass")
-        return caught
+        square = inputs.shape[-1] == inputs.shape[-2]
+        last = [
+            layer
+            for layer, values in caught.items()
+            if units_come_last(values.shape[1:], module=self.modules.get(layer), square=square)
+        ]
+        return Readings(caught, last)
 
     def hook(self, layer: str) -> Hook:
         """A forward hook that catches the output of `layer`."""
@@ -84,7 +117,7 @@ def reading(network: nn.Module, layers: Iterable[str], *, stop_early: bool = Tru
     `stop_early` ends each forward pass at the last wanted layer. Raises `UnknownNameError` for unknown layers.
     """
     reader = Reader(network, layers, stop_early=stop_early)
-    modules = dict(network.named_modules(remove_duplicate=False))
+    modules = reader.modules
     handles = []
     try:
         for layer in reader.inner:

@@ -130,7 +130,7 @@ def _strongest(
     if not anywhere or not isinstance(target.position, tuple):
         scores = target.read(activations).tolist()
         return scores, [target.position if isinstance(target.position, tuple) else None] * len(scores)
-    channel = activations[target.layer][:, target.unit].float()
+    channel = target.everywhere(activations).float()
     top = channel.flatten(1).max(1)
     width = channel.shape[-1]
     return top.values.tolist(), [divmod(index, width) for index in top.indices.tolist()]

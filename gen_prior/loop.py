@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gen_prior.activations import LOGITS
+from gen_prior.activations import LOGITS, Readings
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import autocast
 from gen_prior.edits import Context, Edit, build_edit, build_gradient_edit
@@ -78,13 +78,13 @@ class _Batch:
         layers += [item.target.layer for item in items if item.target is not None]
         self.layers = tuple(dict.fromkeys(layers))
 
-    def evaluate(self, activations: Activations, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, activations: Readings, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and reported activations, `[B]` each."""
         scores: list[Tensor] = [codes] * len(self.items)
         measures: list[Tensor] = [codes] * len(self.items)
         for first, indices in self.groups:
             whole = len(indices) == len(self.items)
-            part = activations if whole else {name: value[indices] for name, value in activations.items()}
+            part = activations if whole else activations.of(indices)
             image, code = (images, codes) if whole else (images[indices], codes[indices])
             score, measure = first.objective(part, image, code), first.measure(part, image, code)
             for place, index in enumerate(indices):

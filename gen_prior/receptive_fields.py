@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,8 @@ def receptive_field(classifier: Classifier, target: str | int | Target) -> Box:
     noise = torch.rand(1, len(classifier.mean), height, width, generator=torch.Generator().manual_seed(0))
     inputs = (DIM * (1 + noise.double())).requires_grad_()  # far below where any ReLU6 saturates
     with reading(network, [parsed.layer]) as reader:
-        activation = _read_double(parsed, reader(inputs))
+        # Not `Target.read`: it rounds to float32, where long paths would vanish.
+        activation = parsed.at_place(parsed.everywhere(reader(inputs)))[0]
         (gradient,) = torch.autograd.grad(activation, inputs)
     seen = (gradient[0] != 0).any(0)
     if not seen.any():
@@ -66,7 +67,7 @@ def at(target: Target, position: tuple[int, int]) -> Target:
     """The same channel at another place."""
     if isinstance(target.position, int) or target.position is None:
         raise OptionError(f"{target} has no places in an image")
-    return Target(target.layer, target.unit, position, target.label)
+    return replace(target, position=position)
 
 
 def _positive(network: nn.Module) -> nn.Module:
@@ -87,18 +88,6 @@ def _positive(network: nn.Module) -> nn.Module:
                 if name in ("running_mean", "running_var"):
                     buffer.fill_(1.0 if name == "running_var" else 0.0)
     return twin.requires_grad_(False)
-
-
-def _read_double(target: Target, activations: dict[str, Tensor]) -> Tensor:
-    """As `Target.read`, without its rounding to float32, where long paths would vanish."""
-    values = activations[target.layer][0]
-    if values.ndim == 1:
-        return values[target.unit]
-    if values.ndim == 2:
-        tokens = values[:, target.unit]
-        return tokens.mean() if target.position == "mean" else tokens[target.position]  # type: ignore[index]
-    channel = values[target.unit]
-    return channel.mean() if target.position == "mean" else channel[target.position]  # type: ignore[index]
 
 
 def _scaled(first: int, last: int, factor: float, limit: int) -> slice:

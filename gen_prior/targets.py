@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from gen_prior.activations import LOGITS
+from gen_prior.activations import LOGITS, units_come_last
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import TargetError
 
@@ -33,11 +33,18 @@ class Target:
 
     def read(self, activations: dict[str, Tensor]) -> Tensor:
         """`{layer: [B, ...]}` -> the unit's activation, `[B]`, in float32."""
-        values = activations[self.layer].float()
-        if values.ndim == 2:
-            return values[:, self.unit]
+        return self.at_place(self.everywhere(activations).float())
+
+    def everywhere(self, activations: dict[str, Tensor]) -> Tensor:
+        """`{layer: [B, ...]}` -> the unit's activation at every place, `[B]`, `[B, tokens]` or `[B, H, W]`."""
+        values = activations[self.layer]
         last = self.units_last or values.ndim == 3  # [B, tokens, units], as vision transformers have it
-        places = values[..., self.unit] if last else values[:, self.unit]
+        return values[..., self.unit] if last else values[:, self.unit]
+
+    def at_place(self, places: Tensor) -> Tensor:
+        """What `everywhere` gave -> `[B]`, at the target's place."""
+        if places.ndim == 1:
+            return places
         if self.position == "mean":
             return places.flatten(1).mean(1)
         if isinstance(self.position, tuple):
@@ -142,13 +149,9 @@ def _central_token(tokens: int) -> int:
 
 def _units_last(layer: str, classifier: Classifier) -> bool:
     """Whether the layer's units are its last axis: token rows, and maps that keep their channels last (Swin)."""
-    shape = classifier.layer_shape(layer)
-    if len(shape) != 3:
-        return len(shape) == 2
-    if layer != LOGITS and type(classifier.network.get_submodule(layer)) in (nn.Linear, nn.LayerNorm):
-        return True
-    square_input = classifier.input_size[0] == classifier.input_size[1]
-    return square_input and shape[0] == shape[1] != shape[2]
+    module = classifier.network.get_submodule(layer) if layer != LOGITS else None
+    square = classifier.input_size[0] == classifier.input_size[1]
+    return units_come_last(classifier.layer_shape(layer), module=module, square=square)
 
 
 def _shape(layer: str, shape: Shape, units_last: bool) -> str:

@@ -68,6 +68,30 @@ class TinyDecoder(nn.Module):
         return torch.tanh(3 * self.out(torch.relu(self.up(hidden))))
 
 
+class ChannelsLast(nn.Module):
+    """As Swin has it: `[B, H, W, C]` inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.block = nn.Conv2d(3, 6, 4, 4), nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(6, 4)
+        self.widen = nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.block(self.patches(x).permute(0, 2, 3, 1))
+        self.norm(self.widen(y))
+        logits: Tensor = self.head(y.mean((1, 2)))
+        return logits
+
+
+@pytest.fixture
+def channels_last() -> Classifier:
+    """Layers `patches` (units first), `block` and `norm` (units last), 8 x 8 places of patches of 4 pixels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return Classifier(ChannelsLast(), input_size=32, name="channels-last")
+
+
 @pytest.fixture
 def make_tiny_network() -> Callable[..., nn.Module]:
     """`make(seed=0, inputs=3)` -> the network of `tiny_classifier`, bare."""

@@ -41,6 +41,15 @@ def test_a_channel_is_looked_for_at_every_place_and_cropped_there(tiny_classifie
     assert centre[0].activation < found[0].activation
 
 
+def test_maps_with_channels_last(channels_last, folder):
+    found = find_exemplars(channels_last, "block:5", folder, count=2)
+    for exemplar in found:
+        channel = channels_last.activations(exemplar.image[None], ["block"])["block"][0, ..., 5]
+        y, x = divmod(channel.argmax().item(), 8)
+        assert exemplar.activation == pytest.approx(channel.max().item(), abs=1e-5)
+        assert (exemplar.box.top, exemplar.box.left) == (4 * y, 4 * x)
+
+
 def test_files_that_are_no_images_are_told_or_refused(tiny_classifier, folder):
     (folder / "broken.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.png"):

@@ -88,6 +88,45 @@ def test_units_read_the_layer() -> None:
         torch.testing.assert_close(objective(seen, code, code), expected)
 
 
+def test_units_of_maps_with_channels_last(channels_last: Classifier) -> None:
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    seen = channels_last.activations(images, ["block", "norm", "patches"])
+    block, norm, patches = (seen[name].detach() for name in ("block", "norm", "patches"))
+    along = torch.tensor([3.0, 0, 0, 0, 0, 4])
+    read = {
+        objectives.neuron("block", 5): block[:, 4, 4, 5],
+        objectives.neuron("block", 5, (7, 1)): block[:, 7, 1, 5],
+        objectives.channel("block", 2): block[..., 2].mean((1, 2)),
+        objectives.units("block", {0: 2.0, 5: -1.0}): (2 * block[..., 0] - block[..., 5]).mean((1, 2)),
+        objectives.direction("block", along, (1, 2)): block[:, 1, 2] @ along / 5,
+        objectives.channel("norm", 7): norm[..., 7].mean((1, 2)),  # 8 x 8 x 8: by its kind of layer only
+        objectives.channel("patches", 5): patches[:, 5].mean((1, 2)),
+        objectives.match("block", along): -(block.mean((1, 2)) - along).square().sum(1) / 25,
+    }
+    for objective, expected in read.items():
+        torch.testing.assert_close(objective(seen, images, images), expected)
+    by_hand = {"block": block}
+    torch.testing.assert_close(objectives.channel("block", 2)(by_hand, images, images), block[..., 2].mean((1, 2)))
+    assert objectives.gram(seen, "block").shape == (2, 6, 6)
+    with pytest.raises(OptionError, match="units 0 to 5"):
+        objectives.channel("block", 7)(seen, images, images)
+
+
+def test_several_objectives_of_maps_with_channels_last_rise_in_one_batch(
+    channels_last: Classifier, tiny_generator: Generator
+) -> None:
+    goals = [
+        objectives.channel("norm", 7),
+        objectives.neuron("block", 1, (2, 3)),
+        parse_target("block:1@2,3", channels_last),
+    ]
+    result = synthesize(channels_last, goals, tiny_generator, steps=5)
+    seen = channels_last.activations(result.images[:, 0], ["norm", "block"])
+    assert (result.activations > result.start_activations).all()
+    torch.testing.assert_close(result.activations[0, 0], seen["norm"][0, ..., 7].mean())
+    assert torch.equal(result.codes[1], result.codes[2])
+
+
 def test_fulfilled_wishes_score_best(tiny_classifier: Classifier) -> None:
     image = PHOTOGRAPH[None]
     for layer in ("relu1", "relu2", "logits"):

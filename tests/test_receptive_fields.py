@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
+from gen_prior import objectives
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.receptive_fields import Box, at, receptive_field
@@ -81,3 +83,24 @@ def test_cropping_follows_the_images_own_size():
 def test_a_class_has_no_places(tiny_classifier):
     with pytest.raises(OptionError, match="no places"):
         at(parse_target("bee", tiny_classifier), (0, 0))
+
+
+def test_maps_with_channels_last(channels_last):
+    assert receptive_field(channels_last, "block:5@7,1") == Box(28, 4, 32, 8, 32, 32)
+    assert receptive_field(channels_last, "patches:5@7,1") == Box(28, 4, 32, 8, 32, 32)
+    target = at(parse_target("block:5@7,1", channels_last), (0, 2))
+    assert receptive_field(channels_last, target) == Box(0, 8, 4, 12, 32, 32)
+    values = channels_last.activations(torch.rand(1, 3, 32, 32), ["block"])
+    assert target.read(values) == values["block"][0, 0, 2, 5]
+
+
+def test_swin():
+    torch.manual_seed(0)
+    classifier = Classifier(torchvision.models.swin_t(weights=None), input_size=64, name="swin")
+    assert receptive_field(classifier, "features.0:3@4,5") == Box(16, 20, 20, 24, 64, 64)
+    field = receptive_field(classifier, "features.1.0:3@4,4")
+    assert (field.top, field.left, field.bottom, field.right) == (0, 0, 28, 28)  # a window of 7 x 7 patches
+    images = torch.rand(2, 3, 64, 64)
+    seen = classifier.activations(images, ["features.2"])
+    expected = seen["features.2"][:, 4, 4, 150]
+    torch.testing.assert_close(objectives.neuron("features.2", 150)(seen, images, images), expected)

@@ -117,7 +117,7 @@ def test_seeds_kept_apart_are_further_apart(tiny_classifier: Classifier, tiny_ge
         )
         assert [result.seeds for result in results] == [[3], [1], [2]]
         images = torch.cat([result.images[0] for result in results])
-        matrices = F.normalize(gram(tiny_classifier.activations(images, ["relu2"])["relu2"]).flatten(1), dim=1)
+        matrices = F.normalize(gram(tiny_classifier.activations(images, ["relu2"]), "relu2").flatten(1), dim=1)
         return ((matrices @ matrices.T).sum().item() - 3) / 6
 
     assert 1 - alike(50.0) > 1.5 * (1 - alike(0.0))

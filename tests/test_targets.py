@@ -19,22 +19,6 @@ def vit() -> Classifier:
     return Classifier(network, input_size=32, name="vit")
 
 
-class ChannelsLast(nn.Module):
-    """As Swin has it: `[B, H, W, C]` inside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches, self.block = nn.Conv2d(3, 6, 4, 4), nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6))
-        self.norm, self.head = nn.LayerNorm(8), nn.Linear(6, 4)
-        self.widen = nn.Linear(6, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.block(self.patches(x).permute(0, 2, 3, 1))
-        self.norm(self.widen(y))
-        logits: Tensor = self.head(y.mean((1, 2)))
-        return logits
-
-
 def test_classes(tiny_classifier: Classifier) -> None:
     expected = Target("logits", 3, None, "golden retriever")
     for text in ("golden retriever", "Golden_Retriever", "3", 3, "logits:3", "logits:golden retriever", expected):
@@ -88,8 +72,8 @@ def test_tokens(vit: Classifier) -> None:
         parse_target(f"{layer}:16", vit)
 
 
-def test_maps_with_channels_last() -> None:
-    classifier = Classifier(ChannelsLast(), input_size=32)
+def test_maps_with_channels_last(channels_last: Classifier) -> None:
+    classifier = channels_last
     values = classifier.activations(torch.rand(2, 3, 32, 32), ["block", "norm", "patches"])
     for text, expected in (
         ("block:5@7,1", values["block"][:, 7, 1, 5]),

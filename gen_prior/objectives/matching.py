@@ -41,7 +41,7 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         values = activations[layer].float()
         if wanted.ndim == 1 and values.ndim > 2:
-            values = by_place(values).mean(2)
+            values = by_place(activations, layer).mean(2)
         if values.shape[1:] != wanted.shape:
             raise OptionError(
                 f"layer {layer!r} gives {list(activations[layer].shape[1:])}, but {list(wanted.shape)} is wanted"
@@ -62,9 +62,9 @@ def match_image(classifier: Classifier, image: Tensor, layer: str, distance: str
     return Objective(matched.function, matched.layers, f"image at {layer} ({distance})")
 
 
-def gram(values: Tensor) -> Tensor:
-    """Activations `[B, U, ...]` -> `[B, U, U]`: which units are active together, wherever that is."""
-    placed = by_place(values)
+def gram(activations: Activations, layer: str) -> Tensor:
+    """A layer's activations -> `[B, U, U]`: which units are active together, wherever that is."""
+    placed = by_place(activations, layer)
     return placed @ placed.transpose(1, 2) / placed.shape[2]
 
 
@@ -76,13 +76,14 @@ def style(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Objec
     """
     if not layers:
         raise OptionError("style needs at least one layer")
-    wanted = {name: gram(values) for name, values in _activations(classifier, image, layers).items()}
+    original = _activations(classifier, image, layers)
+    wanted = {name: gram(original, name) for name in original}
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         errors = []
         for name, goal in wanted.items():
             size = goal.square().sum()
-            error = (gram(activations[name]) - goal).square().flatten(1).sum(1)
+            error = (gram(activations, name) - goal).square().flatten(1).sum(1)
             errors.append(error / torch.where(size > 0, size, 1.0))
         return -torch.stack(errors).mean(0)
 
@@ -100,11 +101,11 @@ def apart_from(classifier: Classifier, images: Tensor, layer: str) -> Objective:
     if finished.ndim != 4 or not len(finished):
         raise OptionError(f"apart_from needs finished images [N, 3, H, W], got {list(images.shape)}")
     with torch.no_grad():
-        values = classifier.activations(finished.to(classifier.device), [layer])[layer]
-        others = F.normalize(gram(values).flatten(1), dim=1)
+        theirs = classifier.activations(finished.to(classifier.device), [layer])
+        others = F.normalize(gram(theirs, layer).flatten(1), dim=1)
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        own = F.normalize(gram(activations[layer]).flatten(1), dim=1)
+        own = F.normalize(gram(activations, layer).flatten(1), dim=1)
         return 1 - (own @ others.T).amax(1)
 
     return Objective(score, (layer,), f"apart from {len(finished)} at {layer}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gen_prior.activations import LOGITS
+from gen_prior.activations import LOGITS, Readings, units_come_last
 from gen_prior.errors import OptionError
 from gen_prior.objectives.base import Activations, Objective
 from gen_prior.targets import Position, Target
@@ -35,7 +35,7 @@ def channel(layer: str, unit: int) -> Objective:
     """Mean over all places of one unit of `layer` (Olah et al. 2017)."""
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        return _units_at(activations[layer], "mean", layer)[:, _within(unit, activations[layer], layer)]
+        return _one(_units_at(activations, "mean", layer), unit, layer)
 
     return Objective(score, (layer,), f"channel {layer}:{unit}")
 
@@ -47,7 +47,7 @@ def neuron(layer: str, unit: int, position: Position = CENTRE) -> Objective:
     """
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        return _units_at(activations[layer], position, layer)[:, _within(unit, activations[layer], layer)]
+        return _one(_units_at(activations, position, layer), unit, layer)
 
     return Objective(score, (layer,), f"neuron {layer}:{unit}@{_words(position)}")
 
@@ -58,9 +58,9 @@ def units(layer: str, weights: Mapping[int, float], position: Position = "mean")
         raise OptionError("units needs at least one unit with its weight")
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        values = _units_at(activations[layer], position, layer)
-        indices = [_within(unit, activations[layer], layer) for unit in weights]
-        return (values[:, indices] * values.new_tensor(list(weights.values()))).sum(1)
+        values = _units_at(activations, position, layer)
+        chosen = torch.stack([_one(values, unit, layer) for unit in weights], 1)
+        return (chosen * values.new_tensor(list(weights.values()))).sum(1)
 
     parts = " ".join(f"{weight:+g}*{unit}" for unit, weight in weights.items())
     return Objective(score, (layer,), f"units {layer}:[{parts}]@{_words(position)}")
@@ -79,7 +79,7 @@ def direction(layer: str, vector: Tensor, position: Position = "mean", cosine_po
     unit_vector = vector / vector.norm()
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        values = _units_at(activations[layer], position, layer)
+        values = _units_at(activations, position, layer)
         if values.shape[1] != len(unit_vector):
             raise OptionError(f"layer {layer!r} has {values.shape[1]} units, the direction {len(unit_vector)}")
         along = (values * unit_vector.to(values)).sum(1)
@@ -100,36 +100,42 @@ def layer_l2(layer: str) -> Objective:
     return Objective(score, (layer,), f"L2 of {layer}")
 
 
-def by_place(values: Tensor) -> Tensor:
-    """Activations `[B, U]`, `[B, T, U]` or `[B, U, H, W]` -> `[B, U, places]` in float32."""
-    if values.ndim == 3:
-        return values.float().transpose(1, 2)
-    return values.float().flatten(2) if values.ndim > 3 else values.float()[..., None]
+def by_place(activations: Mapping[str, Tensor], layer: str) -> Tensor:
+    """A layer's activations, whatever its layout -> `[B, units, places]` in float32."""
+    return _units_first(activations, layer).flatten(2)
 
 
-def _units_at(values: Tensor, position: Position, layer: str) -> Tensor:
-    """The units `[B, U]` at a place; "mean": over all places. A layer without places gives its units."""
+def _units_first(activations: Mapping[str, Tensor], layer: str) -> Tensor:
+    """`[B, units, *places]` in float32; one place where the layer has none."""
+    values = activations[layer].float()
     if values.ndim == 2:
-        return values.float()
-    if position == "mean":
-        return by_place(values).mean(2)
+        return values[..., None]
+    known = activations.units_last if isinstance(activations, Readings) else None  # a dict made by hand has shapes only
+    last = layer in known if known is not None else units_come_last(values.shape[1:])
+    return values.movedim(-1, 1) if last else values
+
+
+def _units_at(activations: Mapping[str, Tensor], position: Position, layer: str) -> Tensor:
+    """The units `[B, U]` at a place; "mean": over all places. A layer without places gives its units."""
+    values = _units_first(activations, layer)
+    if activations[layer].ndim == 2 or position == "mean":
+        return values.flatten(2).mean(2)
     if values.ndim == 3:
         token = 0 if position in (None, CENTRE) else position
-        if not isinstance(token, int) or not 0 <= token < values.shape[1]:
-            raise OptionError(f"layer {layer!r} has tokens 0 to {values.shape[1] - 1}, got {position!r}")
-        return values[:, token].float()
+        if not isinstance(token, int) or not 0 <= token < values.shape[2]:
+            raise OptionError(f"layer {layer!r} has tokens 0 to {values.shape[2] - 1}, got {position!r}")
+        return values[:, :, token]
     height, width = values.shape[2:]
     place = (height // 2, width // 2) if position in (None, CENTRE) else position
     if not isinstance(place, tuple) or not (0 <= place[0] < height and 0 <= place[1] < width):
         raise OptionError(f"layer {layer!r} has places (y, x) up to ({height - 1}, {width - 1}), got {position!r}")
-    return values[:, :, place[0], place[1]].float()
+    return values[:, :, place[0], place[1]]
 
 
-def _within(unit: int, values: Tensor, layer: str) -> int:
-    count = values.shape[2 if values.ndim == 3 else 1]
-    if not 0 <= unit < count:
-        raise OptionError(f"layer {layer!r} has units 0 to {count - 1}, got {unit}")
-    return unit
+def _one(units: Tensor, unit: int, layer: str) -> Tensor:
+    if not 0 <= unit < units.shape[1]:
+        raise OptionError(f"layer {layer!r} has units 0 to {units.shape[1] - 1}, got {unit}")
+    return units[:, unit]
 
 
 def _words(position: Position) -> str:
