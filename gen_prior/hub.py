@@ -26,8 +26,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from gen_prior.conversion import convert, converted_path
-from gen_prior.errors import DownloadError, OptionError, WeightsError
+from gen_prior.conversion import convert, find_converted
+from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
+from gen_prior.hub_cache import remove_from_cache
 from gen_prior.hub_errors import download_error
 from gen_prior.provenance import Provenance
 from gen_prior.strict_loading import check_config
@@ -78,6 +79,7 @@ class Files:
         self.sha256: dict[str, str] = {}
         self._repo, self._folder, self._known = repo, folder, known
         self._fetched: list[Path] = []
+        self._converted: list[Path] = []
         self._stated: dict[str, str] = {}
 
     @classmethod
@@ -158,21 +160,42 @@ class Files:
         if name.endswith(".safetensors"):
             self._stated = read_file_metadata(path)
             return path
-        return convert(path, self.sha256[name], f"{self.source}/{name}", self.revision)
+        digest = self.sha256[name]
+        if (converted := find_converted(digest)) is None:
+            converted = convert(path, digest, f"{self.source}/{name}", self.revision)
+            self._converted.append(converted)
+        return converted
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Inside: a `WeightsError` takes with it whatever this load brought into the cache."""
+        """Inside: what is wrong with the files is a `WeightsError`, and takes with it whatever this load cached.
+
+        Files from outside make libraries fail in any way; errors of the disk and of the caller's options stay theirs.
+        """
         try:
             yield
         except WeightsError as error:
-            for path in self._fetched:
-                _remove_from_cache(path)
-            for digest in self.sha256.values():
-                converted_path(digest).unlink(missing_ok=True)
+            self._forget()
             if error.fix is None:
                 raise WeightsError(error.message, fix=self._fix()) from error
             raise
+        except (GenPriorError, MemoryError):
+            raise
+        except OSError as error:
+            raise WeightsError(f"{self._title()} cannot be read: {error}") from error
+        except Exception as error:
+            if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+                raise  # an option that the family does not take; `find_loader` says so
+            self._forget()
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            read = " or ".join(self.sha256) or "its files"
+            raise WeightsError(f"{self._title()}: {read} cannot be used ({reason[:300]})", fix=self._fix()) from error
+
+    def _forget(self) -> None:
+        for path in self._fetched:
+            remove_from_cache(path)
+        for path in self._converted:
+            path.unlink(missing_ok=True)
 
     def provenance(self, *, licence: str | None = None, paper: str | None = None) -> Provenance:
         """The record of what was used; a licence that is not given is the one that `export` wrote into the weights."""
@@ -226,12 +249,12 @@ class Files:
     def _check(self, path: Path, name: str) -> None:
         etag = path.resolve().name
         known = self._known.get(name) or (etag if SHA256.fullmatch(etag) else None)
-        if known is not None and converted_path(known).is_file():
+        if known is not None and not name.endswith(".safetensors") and find_converted(known) is not None:
             self.sha256[name] = known  # the file itself will not be read
             return
         digest = file_sha256(path)
         if known is not None and digest != known:
-            _remove_from_cache(path)
+            remove_from_cache(path, damaged=digest != etag)
             raise WeightsError(
                 f"{self._title()}: {name} has SHA-256 {digest[:16]}..., expected {known[:16]}..., and was removed",
                 fix="run it again to download afresh",
@@ -248,13 +271,6 @@ class Files:
     def _error(self, error: Exception, names: tuple[str, ...]) -> DownloadError:
         assert self._repo is not None
         return download_error(error, self._repo.repo, self._repo.revision, names)
-
-
-def _remove_from_cache(path: Path) -> None:
-    blob = path.resolve()
-    path.unlink(missing_ok=True)
-    if blob.parent.name == "blobs":
-        blob.unlink(missing_ok=True)
 
 
 def _header(error: Exception, name: str) -> str | None:

@@ -74,19 +74,34 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], file: str, 
     A network of `on_meta` takes them over without a copy; one in memory keeps its parameters and copies the values.
     Raises `WeightsError` that names `file` and what differs from the network, `name`.
     """
+    _load(network, dict(tensors), file, name)
+
+
+def fill(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:
+    """`load_strictly`, then the network frozen, in evaluation mode.
+
+    Empties `tensors`, so that of a half-precision file no more is held than the float32 that it becomes.
+    """
+    _load(network, tensors, file, name)
+    return network.eval().requires_grad_(False)
+
+
+def _load(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> None:
     own = network.state_dict()
     shapes = {key: tuple(value.shape) for key, value in own.items()}
     check_shapes(shapes, {key: tuple(value.shape) for key, value in tensors.items()}, file, name)
     for key, value in tensors.items():
+        if value.is_floating_point() != own[key].is_floating_point() or value.is_complex():
+            raise WeightsError(f"{file}: {key} is of type {value.dtype}, not {own[key].dtype}")
         check_finite(key, value, file)
-    weights = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    largest_first = sorted(tensors, key=lambda key: tensors[key].numel(), reverse=True)
+    weights = {key: in_float32(tensors.pop(key)) for key in largest_first}
     network.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> nn.Module:
-    """`load_strictly`, then the network frozen, in evaluation mode."""
-    load_strictly(network, tensors, file, name)
-    return network.eval().requires_grad_(False)
+def in_float32(value: Tensor) -> Tensor:
+    """Floating-point values as float32, others as they are."""
+    return value.float() if value.is_floating_point() else value
 
 
 def _some(names: list[str], limit: int = 3) -> str:

@@ -86,7 +86,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def check_finite(key: str, value: Tensor, file: str) -> None:
     """Refuse a tensor with NaN or infinity in it. Raises `WeightsError`."""
-    if value.is_floating_point() and value.numel() and not all(map(math.isfinite, value.aminmax())):
+    if not value.is_floating_point() or not value.numel():
+        return
+    comparable = value if value.element_size() > 1 else value.float()  # torch does not compare 8-bit floats
+    if not all(map(math.isfinite, comparable.aminmax())):
         raise WeightsError(f"{file}: {key} holds values that are not finite")
 
 

@@ -226,3 +226,9 @@ def cut_once(after: int) -> Fault:
         return True
 
     return fault
+
+
+def left_in_cache(home: Path) -> list[str]:
+    """Files with content that a load left behind: blobs, snapshots and conversions."""
+    kept = [p for p in home.rglob("*") if (p.is_file() or p.is_symlink()) and p.parent.name != "refs"]
+    return [p.name for p in kept if p.suffix != ".lock" and ".no_exist" not in p.parts and p.name != "CACHEDIR.TAG"]

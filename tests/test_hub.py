@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from hub_server import Hub, Repo, cut_once, status_once
+from checkpoints import pickled
+from hub_server import Hub, Repo, cut_once, left_in_cache, status_once
 from huggingface_hub import constants
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -28,20 +29,6 @@ SAFE = "model.safetensors"
 def tensors(megabytes: float = 0.001, seed: int = 0) -> dict[str, Tensor]:
     numbers = int(megabytes * 2**18)
     return {"a.weight": torch.randn(numbers, generator=torch.Generator().manual_seed(seed)), "a.bias": torch.ones(3)}
-
-
-def pickled(state: Any) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def left_in_cache(home: Path) -> list[str]:
-    """Files with content that a load left behind: blobs, snapshots and conversions."""
-    kept = [p for p in home.rglob("*") if (p.is_file() or p.is_symlink()) and p.parent.name != "refs"]
-    return [p.name for p in kept if p.suffix != ".lock" and ".no_exist" not in p.parts and p.name != "CACHEDIR.TAG"]
 
 
 def test_names_of_repositories() -> None:
@@ -269,6 +256,15 @@ def test_a_pickle_never_runs_code(hub: Hub, tmp_path: Path, plain_pickle: bool) 
         ("model.bin", pickled([torch.ones(1)]), "not a pickled dictionary"),
         ("model.bin", pickled({"epoch": 3}), "not a pickled dictionary"),
         ("model.bin", pickled(tensors())[:-30], "damaged"),
+        ("model.bin", pickled({"a": torch.zeros(1).expand(10**6, 10**6)}), "a is a tensor of a kind"),
+        ("model.bin", pickled({"a": torch.eye(4).to_sparse()}), "a is a tensor of a kind"),
+        ("model.bin", pickled({"a": torch.empty(3, device="meta")}), "a is a tensor of a kind"),
+        ("model.bin", pickled({"a": torch.ones(3, dtype=torch.complex64)}), "a is a tensor of a kind"),
+        (
+            SAFE,
+            save({"a": torch.tensor([1.0, float("nan")]).to(torch.float8_e5m2)}),
+            "a holds values that are not finite",
+        ),
         ("config.json", b"[1]", "not a JSON object"),
         ("config.json", b"{", "not a JSON object"),
         ("config.json", b'{"size": 1e30}', "size is 1e"),
@@ -303,6 +299,13 @@ def test_tensors_must_be_exactly_the_networks() -> None:
         fill(nn.Linear(3, 2), {"weight": torch.ones(2, 3), "bias": torch.tensor([1.0, torch.nan])}, "f", "net")
     with pytest.raises(WeightsError, match="no network that can be built"):
         on_meta(lambda: nn.Conv2d(3, 2, 1, groups=2), "f")
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
+def test_tensors_of_another_type_are_refused(kind: torch.dtype) -> None:
+    wrong = {"weight": torch.ones(2, 3), "bias": torch.ones(2, dtype=kind)}
+    with pytest.raises(WeightsError, match=r"f: bias is of type torch\.\w+64, not torch\.float32"):
+        fill(on_meta(lambda: nn.Linear(3, 2), "f"), wrong, "f", "net")
 
 
 def test_a_network_in_memory_keeps_its_parameters() -> None:
