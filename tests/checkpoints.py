@@ -86,3 +86,14 @@ def dcgan() -> dict[str, Tensor]:
     ]
     network = nn.Sequential(*layers, nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 3, 4, 2, 1, bias=False))
     return {f"main.{key}": value for key, value in network.state_dict().items()}
+
+
+def with_old_attention_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of diffusers as its versions before 0.16 wrote it."""
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    renamed = {}
+    for key, value in state.items():
+        for new, former in old.items():
+            key = key.replace(new, former) if "mid_block.attentions." in key else key
+        renamed[key] = value
+    return renamed

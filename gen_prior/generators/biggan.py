@@ -16,6 +16,7 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan_format import Config, prepare, published_shapes, read_config
 from gen_prior.generators.biggan_network import BigGAN, Held
+from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.labels import imagenet
 from gen_prior.recipes import Recipe
@@ -113,7 +114,7 @@ def assemble(
         module = Held(network, other(torch.Generator().manual_seed(noise_seed)), noise_is_held=optimise == "class")
     options = {"truncation": truncation, "class_label": label, "optimise": optimise}
     entry = registry.of_source(files.source)
-    return Generator(
+    generator = Generator(
         module,
         mean.shape,
         code_mean=mean,
@@ -126,6 +127,7 @@ def assemble(
         provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.BIGGAN_PAPER),
         options=options | ({"noise_seed": noise_seed} if optimise == "class" else {}),
     )
+    return proven(generator, files.source)
 
 
 def truncated_normal(count: int, source: torch.Generator) -> Tensor:

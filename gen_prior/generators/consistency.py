@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan import class_index
-from gen_prior.generators.diffusers_family import read_network
+from gen_prior.generators.diffusers_network import read_network, require_diffusers
+from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
 from gen_prior.weights import registry
@@ -87,6 +88,7 @@ def from_files(
     Raises:
         OptionError: options that this model does not have. WeightsError, DownloadError, MissingExtraError.
     """
+    require_diffusers()
     with files.loading():
         config = files.json("unet/config.json")
         if config.get("_class_name") != "UNet2DModel":
@@ -99,7 +101,18 @@ def from_files(
         if not isinstance(side, int) or not 8 <= side <= 1024 or channels != (3, 3):
             raise WeightsError(f"{files.source}/unet/config.json describes no RGB image of a known size")
         table = take_class_table(unet, files.source)
-    shape = (3, side, side)
+        network = OneStep(unet, (3, side, side), torch.zeros(0), scheduler)
+        return proven(_assemble(network, table, files, name, class_label, optimise), files.source, size=(side, side))
+
+
+def _assemble(
+    network: OneStep,
+    table: Tensor | None,
+    files: Files,
+    name: str,
+    class_label: int | str | None,
+    optimise: str | None,
+) -> Generator:
     classes = 0 if table is None else len(table)
     default = "noise" if class_label is not None or table is None else "both"
     optimise = default if optimise is None else optimise
@@ -110,14 +123,13 @@ def from_files(
     if table is not None and optimise == "noise" and class_label is None:
         raise OptionError("optimise='noise' holds the class, so it needs one", fix="pass class_label=...")
     label = None if class_label is None else class_index(class_label, classes)
-    numbers = math.prod(shape)
+    numbers = math.prod(network.shape)
     mean, std = torch.zeros(numbers), torch.ones(numbers)
-    held: Tensor | None = torch.zeros(0)
     if table is not None and optimise == "noise" and label is not None:
-        held = table[label]
+        network.held = nn.Buffer(table[label])
     elif table is not None:
-        held = None
-        mean, std = torch.cat([mean, table.mean(0)]), torch.cat([std, table.std(0).clamp_min(1e-6)])
+        network.held = None
+        mean, std = torch.cat([mean, table.mean(0)]), torch.cat([std, table.std(0, unbiased=False).clamp_min(1e-6)])
 
     def start(source: torch.Generator) -> Tensor:
         noise = torch.randn(numbers, generator=source)
@@ -128,7 +140,7 @@ def from_files(
 
     entry = registry.of_source(files.source)
     return Generator(
-        OneStep(unet, shape, held, scheduler),
+        network,
         mean.shape,
         code_mean=mean,
         code_std=std,

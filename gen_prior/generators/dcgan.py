@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
+from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
 from gen_prior.strict_loading import fill, on_meta
@@ -207,8 +208,8 @@ def assemble(
     fill(network, fold(tensors, layout.layers) | {"held": held}, files.source, "this DCGAN")
     mean, std = torch.zeros(free), torch.ones(free)
     if class_label is None and len(table):
-        mean[-table.shape[1] :], std[-table.shape[1] :] = table.mean(0), table.std(0).clamp_min(1e-3)
-    return Generator(
+        mean[-table.shape[1] :], std[-table.shape[1] :] = table.mean(0), table.std(0, unbiased=False).clamp_min(1e-3)
+    generator = Generator(
         network,
         (free,),
         channels="L" if layout.channels == 1 else "RGB",
@@ -219,6 +220,7 @@ def assemble(
         provenance=files.provenance(paper=PAPER),
         options={"class_label": class_label, "label_channels": label_channels},
     )
+    return proven(generator, files.source, size=(layout.side, layout.side))
 
 
 __all__ = ["DCGAN", "RECIPE", "assemble", "fold", "from_files", "infer", "load"]

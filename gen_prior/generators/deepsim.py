@@ -18,6 +18,7 @@ from gen_prior.calibration import find_statistics
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.deepsim_network import VARIANTS, CentreCrop, Variant, build
+from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.provenance import Provenance
 from gen_prior.recipes import Recipe
@@ -71,7 +72,8 @@ def assemble(
         )
     network = build(variant_name, published, files.source)
     entry = registry.find(variant_name)
-    return _made(variant_name, network, files.provenance(licence=entry.licence, paper=entry.paper), name, crop)
+    provenance = files.provenance(licence=entry.licence, paper=entry.paper)
+    return proven(_made(variant_name, network, provenance, name, crop), files.source)
 
 
 def _made(

@@ -7,7 +7,6 @@ classes; their weights are read and checked here, and nothing that a repository 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,16 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.calibration import find_statistics
-from gen_prior.errors import MissingExtraError, OptionError, WeightsError
+from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
+from gen_prior.generators.diffusers_network import read_network, require_diffusers
+from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
-from gen_prior.strict_loading import fill, on_meta
-from gen_prior.tensor_files import read_tensors
 from gen_prior.weights import registry
 
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 LARGEST_SIDE = 2048
+PROVEN = 4
+"""Side, in code positions, of what a network has to draw before it is kept."""
 RECIPE = Recipe(
     rate=0.05,
     prior_weight=0.1,
@@ -133,13 +133,14 @@ def from_files(
     """The autoencoder whose `config.json` and weights `files` has, or has in `folder`.
 
     Args:
-        image_size: side of the image in pixels, 256 where None; an AutoencoderRAE has one size only.
+        image_size: side of the image in pixels, 256 or next below it where None; an AutoencoderRAE has one size only.
         quantise: for a VQModel, whether the code is replaced by its nearest codebook entries.
 
     Raises:
         OptionError: a size that the network cannot give. WeightsError: another class, or weights that do not fit.
         MissingExtraError: diffusers is not installed.
     """
+    require_diffusers()
     with files.loading():
         config = files.json(f"{folder}config.json")
         class_name = str(config.get("_class_name"))
@@ -149,42 +150,52 @@ def from_files(
                 fix=f"use a repository of {', '.join(FAMILIES)}, or consistency:REPO for a consistency model",
             )
         network = read_network(files, class_name, config, folder)
-    family = FAMILIES[class_name]
-    factor = family.factor(network.config)
-    side, shape = _sizes(class_name, network, factor, image_size)
-    entry = registry.of_source(files.source)
-    paper = registry.RAE_PAPER if class_name == "AutoencoderRAE" else registry.LATENT_PAPER
-    provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else paper)
-    statistics = find_statistics(provenance, shape)
+        family = FAMILIES[class_name]
+        factor = family.factor(network.config)
+        side, shape = _sizes(class_name, network, factor, image_size, f"{files.source}/{folder}config.json")
+        entry = registry.of_source(files.source)
+        paper = registry.RAE_PAPER if class_name == "AutoencoderRAE" else registry.LATENT_PAPER
+        provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else paper)
+        statistics = find_statistics(provenance, shape)
 
-    def encode(images: Tensor) -> Tensor:
-        if tuple(images.shape[-2:]) != (side, side):
-            images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
-        return family.encode(network, images)
+        def encode(images: Tensor) -> Tensor:
+            if tuple(images.shape[-2:]) != (side, side):
+                images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
+            return family.encode(network, images)
 
-    return Generator(
-        Autoencoder(network, family, quantise),
-        shape,
-        output_range=family.output_range,
-        code_mean=statistics.mean if statistics else 0.0,
-        code_std=statistics.std.clamp_min(1e-3) if statistics else 1.0,
-        name=name,
-        recipe=RECIPE,
-        encode=encode,
-        provenance=provenance,
-        options={"image_size": side} | ({"quantise": quantise} if class_name == "VQModel" else {}),
-        notes={"class": class_name},
-    )
+        generator = Generator(
+            Autoencoder(network, family, quantise),
+            shape,
+            output_range=family.output_range,
+            code_mean=statistics.mean if statistics else 0.0,
+            code_std=statistics.std.clamp_min(1e-3) if statistics else 1.0,
+            name=name,
+            recipe=RECIPE,
+            encode=encode,
+            provenance=provenance,
+            options={"image_size": side} | ({"quantise": quantise} if class_name == "VQModel" else {}),
+            notes={"class": class_name},
+        )
+        # The convolutional ones are shown to work on a corner, which costs little of time and memory.
+        sides = shape[1:] if class_name == "AutoencoderRAE" else tuple(min(PROVEN, length) for length in shape[1:])
+        code = torch.randn(shape[0], *sides, generator=torch.Generator().manual_seed(0))
+        return proven(generator, files.source, code=code, size=(sides[0] * factor, sides[1] * factor))
 
 
-def _sizes(class_name: str, network: Any, factor: int, image_size: int | None) -> tuple[int, tuple[int, ...]]:
+def _sizes(
+    class_name: str, network: Any, factor: int, image_size: int | None, file: str
+) -> tuple[int, tuple[int, ...]]:
     """Side of the image, and the code's shape."""
     if class_name == "AutoencoderRAE":
         side = int(network.decoder_image_size)
+        if side > LARGEST_SIDE:
+            raise WeightsError(f"{file} describes images of {side} px, the limit is {LARGEST_SIDE}")
         if image_size not in (None, side):
             raise OptionError(f"this generator draws {side} px images only, got image_size={image_size}")
         return side, (int(network.config.encoder_hidden_size), side // factor, side // factor)
-    side = 256 if image_size is None else image_size
+    if not getattr(network.config, "scaling_factor", 1.0):
+        raise WeightsError(f"{file}: scaling_factor is {network.config.scaling_factor!r}, which makes no code")
+    side = max(factor, 256 // factor * factor) if image_size is None else image_size
     if not factor <= side <= LARGEST_SIDE or side % factor:
         raise OptionError(f"image_size must be a multiple of {factor}, at most {LARGEST_SIDE}, got {side}")
     channels = network.config.latent_channels
@@ -193,39 +204,4 @@ def _sizes(class_name: str, network: Any, factor: int, image_size: int | None) -
     return side, (int(channels), side // factor, side // factor)
 
 
-def read_network(files: Files, class_name: str, config: dict[str, Any], folder: str = "") -> Any:
-    """A network of diffusers' class `class_name` with the weights that `files` has, names and shapes checked."""
-    diffusers = import_diffusers()
-    kind = getattr(diffusers, class_name, None)
-    if kind is None:
-        raise MissingExtraError(
-            f"the installed diffusers {diffusers.__version__} has no {class_name}",
-            fix="pip install --upgrade diffusers",
-        )
-    file = f"{files.source}/{folder}config.json"
-    config = {key: value for key, value in config.items() if key in inspect.signature(kind.__init__).parameters}
-
-    def build() -> nn.Module:
-        network: nn.Module = kind.from_config(config)
-        return network
-
-    network = on_meta(build, file)
-    path = files.weights(*(folder + name for name in WEIGHTS))
-    tensors = read_tensors(path)
-    fill(network, tensors, f"{files.source}/{folder}{path.name}", class_name)
-    if any(buffer.is_meta for buffer in network.buffers()):  # computed in the constructor, in no checkpoint
-        network = build()
-        fill(network, tensors, f"{files.source}/{folder}{path.name}", class_name)
-    return network
-
-
-def import_diffusers() -> Any:
-    """The diffusers package. Raises `MissingExtraError`."""
-    try:
-        import diffusers
-    except ImportError as error:
-        raise MissingExtraError("this generator needs diffusers", fix="pip install 'gen-prior[diffusers]'") from error
-    return diffusers
-
-
-__all__ = ["FAMILIES", "RECIPE", "Autoencoder", "from_files", "load", "read_network"]
+__all__ = ["FAMILIES", "RECIPE", "Autoencoder", "from_files", "load"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from checkpoints import with_old_attention_names
 from hub_server import Hub
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from gen_prior.generators import consistency
 from gen_prior.generators.base import Generator
 from gen_prior.hub import Files
 from gen_prior.regularisers import build_regulariser
+from gen_prior.tensor_files import save_safetensors
 
 library: Any = diffusers  # its constructors are not typed
 NUMBERS = 3 * 16 * 16
@@ -90,6 +93,23 @@ def test_without_classes(tmp_path: Path) -> None:
         load(tmp_path, class_label=1)
 
 
+def test_weights_that_name_attention_as_before_2023(reference: Any, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "old")
+    state = with_old_attention_names(reference.unet.state_dict())
+    assert any(".query." in key for key in state)
+    save_safetensors(tmp_path / "old" / "unet" / "diffusion_pytorch_model.safetensors", state, {})
+    code = load(folder).initial_code(0)[None]
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path / "old")(code), load(folder)(code))
+
+
+def test_one_class_is_no_reason_for_nan(tmp_path: Path) -> None:
+    pipeline(1).save_pretrained(tmp_path)
+    generator = load(tmp_path)
+    assert torch.isfinite(generator.initial_code(0)).all()
+    assert torch.isfinite(torch.as_tensor(generator.prior.std)).all()
+
+
 def test_gradient_flows_through_the_step(folder: Path) -> None:
     generator = load(folder)
     code = generator.initial_code(0)[None].requires_grad_()
@@ -122,7 +142,8 @@ def test_other_schedulers_are_refused(folder: Path, tmp_path: Path, change: dict
 def test_what_draws_no_rgb_image_is_refused_and_not_kept(
     hub: Hub, tmp_path: Path, reference: Any, change: dict[str, Any]
 ) -> None:
-    unet = library.UNet2DModel.from_config(dict(reference.unet.config) | change)
+    own = {key: value for key, value in reference.unet.config.items() if not key.startswith("_")}
+    unet = library.UNet2DModel(**(own | change))
     library.ConsistencyModelPipeline(unet, reference.scheduler).save_pretrained(tmp_path / "saved")
     files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
     hub.publish("a/model", {path.relative_to(tmp_path / "saved").as_posix(): path for path in files})
@@ -131,10 +152,23 @@ def test_what_draws_no_rgb_image_is_refused_and_not_kept(
     assert not list((tmp_path / "home").rglob("*.safetensors"))
 
 
-def test_without_diffusers_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_diffusers_the_extra_is_named_before_any_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'gen-prior\[diffusers\]'"):
-        load(folder)
+        consistency.load("a/model")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("change", [{"norm_eps": "x"}, {"sample_size": 9}])
+def test_configurations_that_fail_only_in_use_are_refused(
+    hub: Hub, tmp_path: Path, folder: Path, change: dict[str, Any]
+) -> None:
+    files: dict[str, bytes | Path] = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    config = json.loads((folder / "unet" / "config.json").read_text()) | change
+    hub.publish("a/model", files | {"unet/config.json": json.dumps(config).encode()})
+    with pytest.raises(WeightsError, match=r"hf-hub:a/model.*use another revision"):
+        consistency.load("a/model")
+    assert not list((tmp_path / "home").rglob("*.safetensors"))
 
 
 def test_recipe_is_renos() -> None:

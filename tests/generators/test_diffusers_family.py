@@ -11,6 +11,8 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from checkpoints import with_old_attention_names
+from hub_server import Hub
 from torch import Tensor
 
 import gen_prior
@@ -19,6 +21,7 @@ from gen_prior.errors import MissingExtraError, OptionError, WeightsError
 from gen_prior.generators import diffusers_family
 from gen_prior.generators.base import Generator
 from gen_prior.hub import Files
+from gen_prior.tensor_files import save_safetensors
 
 library: Any = diffusers  # its constructors are not typed
 BUILD: dict[str, Callable[[], Any]] = {
@@ -168,29 +171,78 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"latent_channels": 10**9},
-        {"latent_channels": 2**20},
-        {"decoder_num_hidden_layers": 10**6, "num_decoder_blocks": [10**6]},
-        {"act_fn": "system('true')"},
-        {"block_out_channels": "wide", "decoder_block_out_channels": "wide", "encoder_hidden_size": "wide"},
-        {"patch_size": -1, "block_out_channels": [7, 7, 7], "decoder_block_out_channels": [7]},
-    ],
-)
-def test_impossible_configurations_are_refused(folder: Path, tmp_path: Path, change: dict[str, Any], kind: str) -> None:
+IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
+    ("tiny", {"latent_channels": 10**9}),
+    ("kl", {"latent_channels": 2**20}),
+    ("tiny", {"num_decoder_blocks": [10**6]}),
+    ("rae", {"decoder_num_hidden_layers": 10**6}),
+    ("kl", {"act_fn": "system('true')"}),
+    ("vq", {"block_out_channels": "wide"}),
+    ("rae", {"encoder_hidden_size": "wide"}),
+    ("kl", {"block_out_channels": [7, 7, 7]}),
+    ("rae", {"patch_size": -1}),
+    ("tiny", {"_class_name": "Nothing"}),
+    ("tiny", {"scaling_factor": None}),
+    ("tiny", {"scaling_factor": "x"}),
+    ("tiny", {"scaling_factor": 0}),
+    ("tiny", {"shift_factor": "x"}),
+    ("tiny", {"upsampling_scaling_factor": "2"}),
+    ("tiny", {"upsampling_scaling_factor": 0}),
+    ("tiny", {"upsampling_scaling_factor": 1.5}),
+    ("tiny", {"out_channels": 4}),
+    ("kl", {"latents_mean": [0, 0, 0], "latents_std": [1, 1, 1]}),
+    ("kl", {"latents_mean": "abc", "latents_std": "x"}),
+    ("kl", {"norm_num_groups": "x"}),
+    ("rae", {"encoder_input_size": 14 * 512}),
+    ("rae", {"encoder_input_size": 14 * 4096}),
+    ("rae", {"encoder_input_size": 14 * 65536}),
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), IMPOSSIBLE, indirect=["kind"])
+def test_impossible_configurations_are_refused(folder: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     config = json.loads((folder / "config.json").read_text())
-    known = {key: value for key, value in change.items() if key in config}
-    if not known:
-        known = {"_class_name": "Nothing"}
-    (tmp_path / "config.json").write_text(json.dumps(config | known))
+    assert config.keys() >= change.keys() - {"latents_mean", "latents_std"}
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
     (tmp_path / "diffusion_pytorch_model.safetensors").symlink_to(folder / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match=r"local-dir:|config\.json"):
         load(tmp_path)
 
 
-def test_without_diffusers_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "diffusers", None)
+@pytest.mark.parametrize("kind", ["kl", "vq"], indirect=True)
+def test_weights_that_name_attention_as_before_2023(kind: str, network: Any, folder: Path, tmp_path: Path) -> None:
+    state = with_old_attention_names(network.state_dict())
+    assert sum(".proj_attn." in key for key in state) == 4
+    code = torch.randn(1, *SHAPES[kind])
+    for state_dict, fits in ((state, True), (state | {"encoder.mid_block.attentions.0.to_q.bias": code}, False)):
+        (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+        save_safetensors(tmp_path / "diffusion_pytorch_model.safetensors", state_dict, {})
+        if fits:
+            with torch.no_grad():
+                assert torch.equal(load(tmp_path, image_size=64)(code), load(folder, image_size=64)(code))
+        else:
+            with pytest.raises(WeightsError, match=r"attentions\.0\.query\.bias besides"):
+                load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["rae"], indirect=True)
+def test_tensors_that_the_class_itself_ignores(network: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    state = network.state_dict() | {"decoder.decoder_pos_embed": torch.zeros(3)}
+    save_safetensors(tmp_path / "diffusion_pytorch_model.safetensors", state, {})
+    code = torch.randn(1, *SHAPES["rae"])
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path)(code), load(folder)(code))
+
+
+@pytest.mark.parametrize(("kind", "package"), [("tiny", "diffusers"), ("rae", "transformers")], indirect=["kind"])
+def test_without_its_packages_the_extra_is_named_and_nothing_removed(
+    folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, package: str, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    hub.publish("a/model", {path.name: path for path in folder.iterdir()})
     with pytest.raises(MissingExtraError, match=r"pip install 'gen-prior\[diffusers\]'"):
-        load(folder)
+        diffusers_family.load("a/model")
+    assert bool(hub.requests) == (package == "transformers"), "the class is in the config"
+    assert not list((tmp_path / "home").rglob("*.safetensors"))
+    assert bool(list((tmp_path / "home").rglob("config.json"))) == (package == "transformers")
