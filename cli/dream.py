@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.dream_through import through_generator
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import StepBar, keeping
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from gen_prior.classifiers import Classifier
 
 
 def run(
@@ -25,11 +21,21 @@ def run(
         str | None,
         typer.Option("--target", metavar="TARGET", help="Or one class or unit; blocks.9 if neither is given."),
     ] = None,
-    octaves: Annotated[int, typer.Option("--octaves", help="Sizes worked on, each 1.4 times the one before.")] = 4,
-    frames: Annotated[int, typer.Option("--frames", help="Feed the dream back in this often.")] = 1,
-    zoom: Annotated[float, typer.Option("--zoom", help="Enlarge by this factor from frame to frame.")] = 1.05,
-    rotate: Annotated[float, typer.Option("--rotate", help="Turn by this many degrees from frame to frame.")] = 0.0,
-    steps: Annotated[int | None, typer.Option("--steps", help="Per octave (12); through a generator, in all.")] = None,
+    octaves: Annotated[
+        int | None, typer.Option("--octaves", help="Sizes worked on, each 1.4 times the one before; 4 if not given.")
+    ] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", help="Feed the dream back in this often; through a generator, film its climb.")
+    ] = 1,
+    zoom: Annotated[
+        float | None, typer.Option("--zoom", help="Enlarge by this factor from frame to frame; 1.05 if not given.")
+    ] = None,
+    rotate: Annotated[
+        float | None, typer.Option("--rotate", help="Turn by this many degrees from frame to frame.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Per octave (12); through a generator, in all (60).")
+    ] = None,
     strength: Annotated[
         float | None,
         typer.Option("--strength", help="Factor on the step (1.0); through a generator, the furthest way (0.3)."),
@@ -38,8 +44,10 @@ def run(
         str | None,
         typer.Option("--through", metavar="GENERATOR", help="Dream through this prior from the photo's code."),
     ] = None,
-    film: Annotated[str, typer.Option("--film", metavar="KIND", help="gif, webp or mp4.")] = "gif",
-    fps: Annotated[float, typer.Option("--fps", help="Frames per second of the film.")] = 12.0,
+    film: Annotated[
+        str | None, typer.Option("--film", metavar="KIND", help="Of --frames: gif (the default), webp or mp4.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option("--fps", help="Frames per second of the film; 12 if not given.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the jitter.")] = 0,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     out: options.Out = Path(defaults.OUT),
@@ -51,48 +59,51 @@ def run(
 ) -> None:
     """Dream on a photograph: raise everything that a layer sees in it.
 
-    Writes dream.png; with --frames, frame-0000.png, ... as each is done, and dream.gif from those that are.
+    Writes dream.png; with --frames, also frame-0000.png, ... as each is done, and of those that are, dream.gif and
+    dream-strip.png.
 
     Example: [bold]gen-prior dream photo.jpg --layer blocks.9 --octaves 4 --frames 20 --zoom 1.05 --film mp4[/bold]
     """
     with keeping(out):
         from gen_prior.classifiers import load_classifier
+        from gen_prior.dreaming import dream_frames
         from gen_prior.files import read_image, write_png
-        from gen_prior.trajectories import FrameFolder, check_kind
+        from gen_prior.trajectories import FrameFolder, check_film
 
-        animation = out / f"dream.{film}"
-        check_kind(animation)
+        _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
+        _refuse("a single frame", frames > 1 or through is not None, zoom=zoom, rotate=rotate)
+        _refuse("a single frame", frames > 1, film=film, fps=fps)
+        kind, fps = film or "gif", 12.0 if fps is None else fps
+        check_film(f"dream.{kind}", fps)
         picture = read_image(image)
         network = load_classifier(classifier, device=device)
         if layer is None and target is None:
             layer = "blocks.9"
-        if through is not None:
-            written = _through(
-                network, picture, through, layer, target, out, steps or 60, 0.3 if strength is None else strength,
-                seed, quiet, film if frames > 1 else None, fps,
-            )  # fmt: skip
-        else:
-            from gen_prior.dreaming import dream_frames
-
-            folder, written = FrameFolder(out), [out / "dream.png"]
-            folder.clear()
-            with StepBar(quiet) as bar:
+        wanted = options.given(
+            target=target, steps=steps, strength=strength, seed=seed, batch=batch, precision=precision
+        )
+        written = [out / "dream.png"]
+        with StepBar(quiet) as bar:
+            if through is not None:
+                written += through_generator(through, network, picture, layer, wanted, out, frames, kind, fps, bar)
+            else:
+                folder, finished = FrameFolder(out), 0
                 made = dream_frames(
-                    network, picture, layer, target=target, octaves=octaves, frames=frames, zoom=zoom, rotate=rotate,
-                    steps=12 if steps is None else steps, strength=1.0 if strength is None else strength, seed=seed,
-                    batch=batch, precision=precision,
+                    network, picture, layer, frames=frames, **options.given(octaves=octaves, zoom=zoom, rotate=rotate),
                     progress=lambda frame, count, done, total, score: bar.work(
                         f"frame {frame + 1} of {count}", frame * total + done, count * total, None
-                    ),
+                    ), **wanted,
                 )  # fmt: skip
                 try:
-                    for number, frame in enumerate(made):
+                    for frame in made:
                         write_png(out / "dream.png", frame)
                         if frames > 1:
-                            folder.write(number, frame)
+                            if not finished:  # only now: a slip of the pen must not cost the run before
+                                folder.clear()
+                            folder.write(finished, frame)
+                            finished += 1
                 finally:  # also after Ctrl-C: what is finished is playable
-                    if frames > 1 and folder.animate(animation, fps=fps) is not None:
-                        written.append(animation)
+                    written += folder.animate("dream", kind=kind, fps=fps) if finished else []
     if as_json:
         print_json({"out": str(out), "files": [str(path) for path in written]})
     else:
@@ -100,39 +111,10 @@ def run(
             console.print(str(path), markup=False, soft_wrap=True)
 
 
-def _through(
-    eyes: Classifier, picture: Tensor, name: str, layer: str | None, target: str | None, out: Path, steps: int,
-    strength: float, seed: int, quiet: bool, film: str | None, fps: float,
-) -> list[Path]:  # fmt: skip
-    from gen_prior.dreaming import dream_through
-    from gen_prior.files import write_png
-    from gen_prior.fitting import encode, square
-    from gen_prior.generators import load_generator
-    from gen_prior.mosaic import mosaic
-    from gen_prior.trajectories import Recorder, write_animation
+def _refuse(where: str, fits: bool, **given: object) -> None:
+    """An option that would be ignored is refused."""
+    from gen_prior.errors import OptionError
 
-    photo = square(picture)
-    generator = load_generator(name, device=eyes.device)
-    recorder = Recorder(2)
-    with StepBar(quiet) as bar:
-        code = encode(generator, photo, progress=bar.steps, seed=seed)
-        result = dream_through(
-            eyes, generator, code, layer, target=target, strength=strength, seeds=[seed], steps=steps,
-            progress=bar.steps, record=recorder,
-        )  # fmt: skip
-    start = generator(code[None].to(generator.device))[0].cpu()
-    final = result.images[0, 0]
-    write_png(out / "dream.png", final)
-    numbers = [f"{float(result.start_activations[0, 0]):.3g}", f"{float(result.activations[0, 0]):.3g}"]
-    sheet = mosaic(
-        [[photo, start, final]],
-        captions=[["", f"activation {numbers[0]}", f"activation {numbers[1]}"]],
-        column_names=["photograph", f"its code in {name}", f"dream, strength {strength:g}"],
-        side=192,
-    )
-    write_png(out / "dream-sheet.png", sheet)
-    written = [out / "dream.png", out / "dream-sheet.png"]
-    if film is not None:
-        frames = [frame.float() / 255 for frame in recorder.frames[0]]
-        written.append(write_animation(out / f"dream.{film}", frames, fps=fps))
-    return written
+    if not fits and (names := list(options.given(**given))):
+        fix = "leave one of them out" if where.startswith("--") else "add --frames 20, or leave it out"
+        raise OptionError(f"--{names[0]} means nothing with {where}", fix=fix)

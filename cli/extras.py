@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +24,9 @@ Record = Annotated[
     str | None,
     typer.Option("--record", metavar="every=N", help="Also a film and a strip of every N-th step of each image."),
 ]
-Film = Annotated[str, typer.Option("--film", metavar="KIND", help="Of --record: gif, webp or mp4.")]
+Film = Annotated[
+    str | None, typer.Option("--film", metavar="KIND", help="Of --record: gif (the default), webp or mp4.")
+]
 Transparent = Annotated[
     bool, typer.Option("--transparent", help="Also each image as RGBA, opaque where the gradient was (MACO).")
 ]
@@ -35,15 +38,46 @@ Images = Annotated[
 
 
 class Extras:
-    """Watches a synthesis: synthesize through `generator`, pass `record`, then `write`."""
+    """Around a synthesis: `with` it, synthesize through `generator`, pass `record`; then `write`.
 
-    def __init__(self, generator: Generator, record: str | None, film: str, transparent: bool) -> None:
+    What can be refused is refused here, before anything is synthesised; films are written even after Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        out: Path,
+        names: list[str],
+        *,
+        record: str | None,
+        film: str | None,
+        transparent: bool,
+        images: Path | None,
+    ) -> None:
+        from gen_prior.exemplars import check_folder
         from gen_prior.trajectories import Recorder
         from gen_prior.transparency import Transparency
 
-        self.recorder = Recorder(_every(record), kind=film) if record is not None else None
+        if film is not None and record is None:
+            raise OptionError("--film is that of --record, which is not given", fix="--record every=5")
+        every = _every(record) if record is not None else 1
+        self.recorder = Recorder(every, out=out, names=names, kind=film or "gif") if record is not None else None
         self.clear = Transparency() if transparent else None
         self.generator = generator if self.clear is None else self.clear.watch(generator)
+        self.out, self.images = out, images
+        if images is not None:
+            check_folder(images)
+
+    def __enter__(self) -> Extras:
+        if self.recorder is not None:
+            self.recorder.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.recorder is not None:
+            self.recorder.__exit__(kind, error, trace)
 
     @property
     def record(self) -> Callable[[int, int, Tensor], None] | None:
@@ -56,16 +90,12 @@ class Extras:
 
         return tell if watchers else None
 
-    def write(
-        self, result: Result, classifier: Classifier, out: Path, *, crop: bool, images: Path | None, quiet: bool
-    ) -> None:
+    def write(self, result: Result, classifier: Classifier, *, crop: bool, quiet: bool) -> None:
         """Write what was asked for beside the results, named like them."""
         from gen_prior.files import write_png
 
-        names = result.names()
+        out, names = self.out, result.names()
         flat = result.images.flatten(0, 1)
-        if self.recorder is not None:
-            self.recorder.save(out, names)
         if self.clear is not None:
             for name, image in zip(names, self.clear.rgba(result.images).flatten(0, 1), strict=True):
                 write_png(out / f"{name}-rgba.png", image)
@@ -78,14 +108,19 @@ class Extras:
                 for s in range(len(result.seeds)):
                     place = t * len(result.seeds) + s
                     write_png(out / f"{names[place]}-field.png", box.crop(flat[place]))
-        if images is not None:
+        if self.images is not None:
             from gen_prior.exemplars import find_exemplars
             from gen_prior.mosaic import mosaic
 
+            told: set[str] = set()
+
+            def tell_once(message: str) -> None:
+                if message not in told:  # each target goes through the same folder
+                    note(message, quiet=quiet)
+                told.add(message)
+
             for t, unit in enumerate(units):
-                found = find_exemplars(
-                    classifier, unit, images, count=8, on_bad=lambda message: note(message, quiet=quiet)
-                )
+                found = find_exemplars(classifier, unit, self.images, count=8, on_bad=tell_once)
                 made = list(result.images[t])
                 rows = [made, [exemplar.image for exemplar in found], [exemplar.seen for exemplar in found]]
                 numbers = [f"{value:.3g}" for value in result.activations[t].tolist()]

@@ -79,6 +79,7 @@ def keeping(out: Path) -> Iterator[None]:
 
 
 def _stamps(folder: Path) -> dict[Path, int]:
-    """When each image below `folder` was written; contact sheets are not counted as images."""
-    paths = (path for path in folder.rglob("*.png") if not path.name.startswith("contact-sheet"))
+    """When each image below `folder` was written; contact sheets and strips are not counted as images."""
+    made_of_others = ("contact-sheet", "-sheet.", "-strip.")
+    paths = (path for path in folder.rglob("*.png") if not any(part in path.name for part in made_of_others))
     return {path: path.stat().st_mtime_ns for path in paths}

@@ -38,7 +38,7 @@ def run(
     compiled: options.Compile = False,
     settings: options.Settings = None,
     record: extras.Record = None,
-    film: extras.Film = "gif",
+    film: extras.Film = None,
     transparent: extras.Transparent = False,
     crop: extras.Crop = False,
     images: extras.Images = None,
@@ -55,27 +55,32 @@ def run(
         import gen_prior
         from gen_prior.files import write_png
         from gen_prior.mosaic import contact_sheet
-        from gen_prior.presets import preset_options
+        from gen_prior.presets import preset_options, remark_on
+        from gen_prior.synthesis import check_domain, planned_names
 
         recipe = gen_prior.preset(preset) if preset is not None else None
         network = gen_prior.load_classifier(classifier, device=device)
         given = options.parse_settings(settings)
         name = generator or defaults.GENERATOR
         if preset is not None:
-            own = gen_prior.preset_generator(preset)
             if generator is None and gen_prior.preset(preset).domain == "image":
-                name = own
+                name = gen_prior.preset_generator(preset)
             given = preset_options(preset, name) | given
-            if name != own:
-                note(f"{preset} was published for {own}; here it is followed with {name}", quiet=quiet)
         prior = gen_prior.load_generator(name, device=network.device, **given)
-        more = extras.Extras(prior.fitted_to(network.input_size), record, film, transparent)
-        with StepBar(quiet) as bar:
+        check_domain(recipe or prior.recipe, prior)
+        if preset is not None and (remark := remark_on(preset, name)):
+            note(remark, quiet=quiet)
+        chosen = options.chosen_seeds(seeds, seed)
+        more = extras.Extras(
+            prior.fitted_to(network.input_size), out, planned_names(network, targets, chosen),
+            record=record, film=film, transparent=transparent, images=images,
+        )  # fmt: skip
+        with StepBar(quiet) as bar, more:
             result = gen_prior.synthesize(
                 network,
                 list(targets),
                 more.generator,
-                seeds=options.chosen_seeds(seeds, seed),
+                seeds=chosen,
                 recipe=recipe,
                 precision=precision,
                 batch=batch,
@@ -85,7 +90,7 @@ def run(
                 record=more.record,
                 **options.given(steps=steps, rate=rate),
             )
-        more.write(result, network, out, crop=crop, images=images, quiet=quiet)
+        more.write(result, network, crop=crop, quiet=quiet)
         if result.activations.numel() > 1:
             write_png(out / "contact-sheet.png", contact_sheet(result))
     for t, target in enumerate(result.targets):

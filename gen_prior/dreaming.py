@@ -18,13 +18,14 @@ from gen_prior.edits import Context, Edit
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import layer_l2
+from gen_prior.presets import preset
 from gen_prior.recipes import Recipe
 from gen_prior.results import Result
 from gen_prior.synthesis import TargetLike, synthesize
 
 SCALE = 1.4
-RATE = 1.5 / 255
-"""Mean change of a pixel per step, as published."""
+PUBLISHED = preset("deepdream2015")
+"""Whose jitter is the layouts of the tiles here."""
 HOLD = 3
 """Steps taken on one layout of tiles."""
 SMALLEST = 32
@@ -81,7 +82,7 @@ def dream(
         octaves, scale: number of sizes, each `scale` times the one before; the change made at one size is
             carried to the next, beside the picture's own detail there.
         steps: per octave.
-        strength: factor on the published step of 1.5/255.
+        strength: factor on the published step, 1.5 of 255 in the mean.
         tile: side of the tiles; the classifier's own input where None. Convolutional networks only.
         seed: of the layouts of the tiles.
 
@@ -103,13 +104,8 @@ def dream(
             for first in range(0, steps, HOLD):
                 count = min(HOLD, steps - first)
                 picture = (base + change).clamp(0, 1)
-                recipe = Recipe(
-                    steps=count,
-                    optimiser="normalised",
-                    rate=RATE * strength,
-                    final_rate=RATE * strength,
-                    domain="image",
-                )
+                rate = PUBLISHED.rate * strength
+                recipe = PUBLISHED.with_options(steps=count, rate=rate, final_rate=rate, transforms=())
                 moved, score = _climb_tiles(classifier, picture, goal, source, recipe, batch, precision)
                 change = moved - base
                 done += count
@@ -135,8 +131,10 @@ def dream_frames(
     Yields `frames` pictures `[3, H, W]`, each as soon as it is done. `progress` is called as (frame, frames, steps
     done, steps, score); the other options are those of `dream`.
     """
-    if frames < 1 or not zoom > 0:
+    if frames < 1 or not 0 < zoom < math.inf:
         raise OptionError(f"frames must be at least 1 and zoom positive, got {frames} and {zoom}")
+    if not math.isfinite(rotate):
+        raise OptionError(f"rotate must be a number of degrees, got {rotate}")
     for frame in range(frames):
         if frame:
             image = turned(image, zoom, rotate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,6 +47,16 @@ def image_paths(folder: str | Path) -> list[Path]:
     return paths
 
 
+def check_folder(folder: str | Path) -> None:
+    """Raises `ImageError` unless there is an image under `folder` that can be read."""
+    paths = image_paths(folder)
+    for path in paths:
+        with contextlib.suppress(ImageError):
+            read_image(path)
+            return
+    raise ImageError(f"none of the {len(paths)} image files under {folder} can be read")
+
+
 def find_exemplars(
     classifier: Classifier,
     target: str | int | Target,
@@ -65,7 +76,7 @@ def find_exemplars(
         progress: called as (images done, images).
 
     Raises:
-        ImageError: no images, or one that cannot be read.
+        ImageError: no images, one that cannot be read, or, with `on_bad`, none that can.
     """
     if count < 1:
         raise OptionError(f"count must be at least 1, got {count}")
@@ -84,6 +95,8 @@ def find_exemplars(
             done = numbers[-1] + 1
             if progress is not None:
                 progress(done, len(paths))
+    if not best:
+        raise ImageError(f"none of the {len(paths)} image files under {folder} can be read")
     found = sorted(best, reverse=True)
     boxes: dict[tuple[int, int] | None, Box] = {}
     result = []
@@ -98,10 +111,11 @@ def find_exemplars(
 def as_seen(classifier: Classifier, image: Tensor) -> Tensor:
     """A photograph `[3, H, W]` -> its centre, scaled to the classifier's input, as classifiers are evaluated."""
     height, width = classifier.input_size
-    factor = max(height / image.shape[-2], width / image.shape[-1])
-    size = [max(height, round(image.shape[-2] * factor)), max(width, round(image.shape[-1] * factor))]
-    centre: Tensor = center_crop(resize(image, size, antialias=True), [height, width])
-    return centre.clamp(0, 1)
+    rows, columns = int(image.shape[-2]), int(image.shape[-1])
+    factor = min(rows / height, columns / width)
+    # First the centre, then its size: scaled whole, a picture of 20,000 x 1 pixels would not fit in memory.
+    centre: Tensor = center_crop(image, [max(1, round(factor * height)), max(1, round(factor * width))])
+    return resize(centre, [height, width], antialias=True).clamp(0, 1)
 
 
 def _batches(

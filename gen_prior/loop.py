@@ -62,7 +62,7 @@ class Outcome:
 Progress = Callable[[int, int, Tensor], None]
 """(step, steps, activations `[B]` still on the device): reading them makes the host wait, so do it seldom."""
 Record = Callable[[int, Tensor], None]
-"""(step, images `[B, 3, H, W]` on the device)."""
+"""(step, images `[B, 3, H, W]` on the device): those that the step starts from, and one more time the final ones."""
 
 
 class _Batch:
@@ -199,6 +199,8 @@ def optimise(
         code = code.detach()
         with torch.no_grad():
             images, _, activations = look(code)
+        if record is not None:
+            record(recipe.steps + 1, images)
     return Outcome(
         codes=code.cpu(),
         images=images.float().cpu(),

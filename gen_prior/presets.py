@@ -199,6 +199,12 @@ def preset_options(name: str, generator: str | None = None) -> dict[str, Any]:
     return dict(GENERATORS[name][1]) if fits else {}
 
 
+def remark_on(name: str, generator: str) -> str:
+    """What to tell where preset `name` is followed with another generator than it was published for; else empty."""
+    own = preset_generator(name)
+    return f"{name} was published for {own}; here it is followed with {generator}" if generator != own else ""
+
+
 def fitting_presets(domain: str) -> list[str]:
     """Names of the presets for generators of `domain`, "image" or "code"."""
     return [name for name, recipe in PRESETS.items() if recipe.domain in (domain, "any")]

@@ -129,7 +129,7 @@ class Result:
 
     def names(self) -> list[str]:
         """File names of the items without their endings, targets outermost."""
-        return [f"{slug}-seed{seed}" for slug in self._slugs for seed in self.seeds]
+        return item_names(self._slugs, self.seeds)
 
     @property
     def evaluations(self) -> int:
@@ -376,6 +376,11 @@ def unique_slugs(goals: Sequence[Goal]) -> list[str]:
             slug, count = f"{name}-{count}", count + 1
         slugs.append(slug)
     return slugs
+
+
+def item_names(slugs: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """File names of the items without their endings, targets outermost."""
+    return [f"{slug}-seed{seed}" for slug in slugs for seed in seeds]
 
 
 def finite(value: Tensor | float) -> float | None:

@@ -24,7 +24,7 @@ from gen_prior.presets import fitting_presets
 from gen_prior.randomness import MAX_SEED
 from gen_prior.recipes import Recipe
 from gen_prior.regularisers import Regulariser
-from gen_prior.results import Goal, Result, ResultFolder, environment
+from gen_prior.results import Goal, Result, ResultFolder, environment, item_names, unique_slugs
 from gen_prior.targets import Target, parse_target
 from gen_prior.transforms import Transform
 
@@ -69,7 +69,8 @@ def synthesize(
         precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
         out: a folder to write each finished item to at once.
         progress: called as (item, items, step, steps, activations on the device) after every step.
-        record: called as (first item, step, images on the device) after every step.
+        record: called as (first item, step, images on the device) after every step with what it started from,
+            and with the final images as step `steps + 1`.
 
     Returns:
         A `Result`: images `[T, S, 3, H, W]` in [0, 1], activations `[T, S]`, history `[T, S, steps]`, codes.
@@ -86,16 +87,16 @@ def synthesize(
     numbers = seed_list(seeds)
     grid = (len(goals), len(numbers))
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
-    items = [
-        Item(goal.objective, seed, _start_of(start, generator, t, s, seed), goal.target)
-        for t, goal in enumerate(goals)
-        for s, seed in enumerate(numbers)
-    ]
     if start is not None and tuple(start.shape) not in (generator.code_shape, grid + generator.code_shape):
         raise OptionError(
             f"start must have shape {list(generator.code_shape)}, or {[*grid, *generator.code_shape]} for one code "
             f"per target and seed, got {list(start.shape)}"
         )
+    items = [
+        Item(goal.objective, seed, _start_of(start, generator, t, s, seed), goal.target)
+        for t, goal in enumerate(goals)
+        for s, seed in enumerate(numbers)
+    ]
     settings = {
         "classifier": classifier.describe(),
         "generator": generator.describe(),
@@ -165,6 +166,11 @@ def goal_of(target: TargetLike, classifier: Classifier, recipe: Recipe) -> Goal:
     parsed = parse_target(target, classifier)
     use_probability = recipe.score == "log_probability" and parsed.is_class
     return Goal((log_probability if use_probability else activation)(parsed), parsed)
+
+
+def planned_names(classifier: Classifier, targets: Sequence[TargetLike], seeds: int | Iterable[int]) -> list[str]:
+    """The file names, without their endings, that `synthesize` will give its items. Raises as it does."""
+    return item_names(unique_slugs([goal_of(target, classifier, Recipe()) for target in targets]), seed_list(seeds))
 
 
 def check_domain(recipe: Recipe, generator: Generator) -> None:

@@ -94,7 +94,11 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
             raise TargetError(f"{text!r}: a class has no position; positions belong to LAYER:UNIT@...")
         if not named and text != LOGITS and text in classifier.layers():
             described = _shape(text, classifier.layers()[text], _units_last(text, classifier))
-            raise TargetError(f"{text!r} is a layer, not a unit: {described}", fix=f"name a unit: {text}:0")
+            raise TargetError(
+                f"{text!r} is a layer, not a unit: {described}",
+                fix=f"name a unit, {text}:0; a whole layer is raised by gen-prior dream IMAGE --layer {text}, or in "
+                f"Python by objectives.layer_l2({text!r})",
+            )
         return _class(text, None, text, classifier)
     if layer == LOGITS and not re.fullmatch(r"\d+", unit):
         return _class(unit, position if at else None, text, classifier)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -21,27 +22,55 @@ KINDS = (".gif", ".webp", ".mp4")
 
 
 class Recorder:
-    """Keeps every `every`-th step's images: pass it as `synthesize(record=recorder)`.
+    """Keeps every `every`-th step's images, and the final one: pass it as `synthesize(record=recorder)`.
 
-    As a context manager with `out`, it writes what it has on leaving, also after an exception or Ctrl-C.
+    With `out`, the films of a batch are written once it is done, and, as a context manager, what there is on
+    leaving, also after an exception or Ctrl-C.
     """
 
-    def __init__(self, every: int = 5, *, out: str | Path | None = None, kind: str = "gif", fps: float = 12.0) -> None:
+    def __init__(
+        self,
+        every: int = 5,
+        *,
+        out: str | Path | None = None,
+        names: Sequence[str] | None = None,
+        kind: str = "gif",
+        fps: float = 12.0,
+    ) -> None:
         if every < 1:
             raise OptionError(f"every must be at least 1 step, got {every}")
-        check_kind(f"x.{kind}")
+        check_film(f"x.{kind}", fps)
         self.every, self.kind, self.fps = every, kind, fps
         self.out = Path(out) if out is not None else None
-        self.frames: dict[int, list[Tensor]] = {}
-        """Item number (targets outermost, then seeds) -> its frames, uint8 `[3, H, W]`, on the CPU."""
+        self.names = names
+        self._kept: dict[int, list[Tensor]] = {}
+        self._latest: tuple[int, Tensor] | None = None
+        self._written: set[int] = set()
+
+    @property
+    def frames(self) -> dict[int, list[Tensor]]:
+        """Item number (targets outermost, then seeds) -> its frames, uint8 `[3, H, W]`, on the CPU, the latest last."""
+        found = {item: list(kept) for item, kept in self._kept.items()}
+        if self._latest is not None:
+            first, images = self._latest
+            for place, frame in enumerate(_bytes_of(images)):
+                found[first + place].append(frame)
+        return found
 
     def __call__(self, first: int, step: int, images: Tensor) -> None:
-        if step == 1:  # a new batch, or one that is tried again in halves
-            self.frames.update({first + place: [] for place in range(len(images))})
-        if (step - 1) % self.every == 0:
-            frames = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-            for place, frame in enumerate(frames):
-                self.frames[first + place].append(frame)
+        batch = range(first, first + len(images))
+        if step == 1:  # a new batch, or one that is tried again in halves: what came after `first` is void
+            self._kept = {item: kept for item, kept in self.frames.items() if item < first}
+            self._written &= set(self._kept)
+            if self.out is not None:
+                self._write(self.out, self.names)
+        for item in batch:
+            self._kept.setdefault(item, [])
+        due = (step - 1) % self.every == 0
+        self._latest = None if due else (first, images.detach())
+        if due:
+            for item, frame in zip(batch, _bytes_of(images), strict=True):
+                self._kept[item].append(frame)
 
     def __enter__(self) -> Recorder:
         return self
@@ -49,19 +78,31 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.out is not None and self.frames:
-            self.save(self.out)
+        if self.out is not None:
+            self._write(self.out, self.names)
 
     def save(self, out: str | Path, names: Sequence[str] | None = None) -> list[Path]:
         """Write each item's animation and strip as `NAME.KIND` and `NAME-strip.png`; returns the animations."""
+        self._written = set()
+        return self._write(Path(out), names)
+
+    def _write(self, out: Path, names: Sequence[str] | None) -> list[Path]:
+        """Write the items that are not yet."""
         written = []
         for item, frames in sorted(self.frames.items()):
-            if frames:
-                pictures = [frame.float() / 255 for frame in frames]
+            if frames and item not in self._written:
                 name = names[item] if names is not None else f"trajectory-{item:03d}"
-                written.append(write_animation(Path(out) / f"{name}.{self.kind}", pictures, fps=self.fps))
-                write_png(Path(out) / f"{name}-strip.png", strip(pictures))
+                written += film_and_strip(out, name, [frame.float() / 255 for frame in frames], self.kind, self.fps)[:1]
+                self._written.add(item)
         return written
+
+
+def film_and_strip(out: Path, name: str, frames: Sequence[Tensor], kind: str, fps: float) -> list[Path]:
+    """Write frames `[3, H, W]` in [0, 1] as `NAME.KIND` and some of them as `NAME-strip.png`; returns both."""
+    picture = out / f"{name}-strip.png"
+    animation = write_animation(out / f"{name}.{kind}", frames, fps=fps)
+    write_png(picture, strip(frames))
+    return [animation, picture]
 
 
 def strip(frames: Sequence[Tensor], count: int = 8, gap: int = 2) -> Tensor:
@@ -73,11 +114,13 @@ def strip(frames: Sequence[Tensor], count: int = 8, gap: int = 2) -> Tensor:
     return torch.cat(padded, 2)[:, :, : -gap or None]
 
 
-def check_kind(path: str | Path) -> None:
-    """Raises `OptionError` for another ending than these, `MissingExtraError` where MP4 cannot be made."""
+def check_film(path: str | Path, fps: float) -> None:
+    """Raises `OptionError` for another ending or no speed, `MissingExtraError` where MP4 cannot be made."""
     ending = Path(path).suffix.lower()
     if ending not in KINDS:
         raise OptionError(f"animations are {', '.join(KINDS)}, got {str(path)!r}")
+    if not 0 < fps < math.inf:
+        raise OptionError(f"fps must be positive, got {fps}")
     if ending == ".mp4":
         _ffmpeg()
 
@@ -88,9 +131,7 @@ def write_animation(path: str | Path, frames: Iterable[Tensor], *, fps: float = 
     Raises `OptionError` for another ending or no frames, `MissingExtraError` for MP4 without the extra `[video]`.
     """
     path = Path(path)
-    check_kind(path)
-    if not fps > 0:
-        raise OptionError(f"fps must be positive, got {fps}")
+    check_film(path, fps)
     pictures = [to_pil(frame) for frame in frames]
     if not pictures:
         raise OptionError("an animation needs at least one frame")
@@ -119,10 +160,14 @@ class FrameFolder:
         """The finished frames in order."""
         return sorted(self.folder.glob("frame-[0-9][0-9][0-9][0-9].png"))
 
-    def animate(self, path: str | Path, *, fps: float = 12.0) -> Path | None:
-        """Write the finished frames as one animation; None where there are none."""
+    def animate(self, name: str, *, kind: str = "gif", fps: float = 12.0) -> list[Path]:
+        """Write the finished frames as `NAME.KIND` and `NAME-strip.png`, and return both; nothing without frames."""
         frames = [read_image(frame) for frame in self.paths()]
-        return write_animation(path, frames, fps=fps) if frames else None
+        return film_and_strip(self.folder, name, frames, kind, fps) if frames else []
+
+
+def _bytes_of(images: Tensor) -> Tensor:
+    return (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
 def _looped(path: Path, pictures: Sequence[Image.Image], fps: float) -> bytes:

@@ -31,10 +31,13 @@ class Transparency:
     def __call__(self, first: int, step: int, images: Tensor) -> None:
         """After a step of the batch that starts with item `first`, as `synthesize(record=...)` calls it."""
         if self._latest is None:
+            if first in self.sums:
+                return  # the final image, which nothing is climbed from
             raise OptionError("no gradient was seen: synthesize through the generator that watch() returned")
         for place, gradient in enumerate(self._latest.float().cpu()):
             known = self.sums.get(first + place)
             self.sums[first + place] = gradient if known is None or step == 1 else known + gradient
+        self._latest = None
 
     def alpha(self, item: int, size: tuple[int, int], *, quantile: float = 0.9, blur: float = 0.015) -> Tensor:
         """Opacity `[H, W]` in [0, 1] of one item: smoothed over `blur` of the side, opaque from `quantile` on."""

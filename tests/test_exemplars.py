@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.transforms.v2.functional import center_crop
 
+from gen_prior import exemplars
 from gen_prior.errors import ImageError, OptionError
-from gen_prior.exemplars import as_seen, find_exemplars
+from gen_prior.exemplars import as_seen, check_folder, find_exemplars
 from gen_prior.files import read_image, write_png
 
 
@@ -58,6 +60,33 @@ def test_files_that_are_no_images_are_told_or_refused(tiny_classifier, folder):
     found = find_exemplars(tiny_classifier, "bee", folder, count=50, on_bad=told.append)
     assert len(found) == 7
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000), (33, 300), (300, 33)])
+def test_the_centre_is_cut_out_before_it_is_scaled(tiny_classifier, monkeypatch, shape):
+    image = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    whole, sizes = exemplars.resize, []
+
+    def watched(picture, size, **options):
+        sizes.append(picture.shape[-2] * picture.shape[-1])
+        return whole(picture, size, **options)
+
+    monkeypatch.setattr(exemplars, "resize", watched)
+    seen = as_seen(tiny_classifier, image)
+    side = min(shape)
+    assert seen.shape == (3, 32, 32)
+    assert sizes == [side * side]
+    centre = whole(center_crop(image, [side, side]), [32, 32], antialias=True)
+    torch.testing.assert_close(seen, centre.clamp(0, 1))
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused(tiny_classifier, tmp_path):
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(ImageError, match="none of the 2 image files"):
+        find_exemplars(tiny_classifier, "bee", tmp_path, on_bad=lambda message: None)
+    with pytest.raises(ImageError, match="none of the 2 image files"):
+        check_folder(tmp_path)
 
 
 def test_folders_without_images_are_refused(tiny_classifier, tmp_path):

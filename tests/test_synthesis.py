@@ -13,7 +13,7 @@ import gen_prior as gp
 import gen_prior.synthesis as synthesis
 from gen_prior.errors import DeviceError, OptionError, OutputError, TargetError, UnknownNameError
 from gen_prior.results import UNFINISHED, load_result
-from gen_prior.synthesis import batch_plan, fitting_batch, synthesize
+from gen_prior.synthesis import batch_plan, fitting_batch, planned_names, synthesize
 
 
 def crowded(limit: int, message: str | None = None) -> gp.Generator:
@@ -186,3 +186,21 @@ def test_numpy_seeds_and_own_objectives(tiny_classifier: gp.Classifier, tiny_gen
     torch.testing.assert_close(result.activations, result.images.mean((2, 3, 4)))
     assert (result.activations > result.start_activations).all()
     assert result.targets[0]["name"] == "brightness"
+
+
+def test_the_planned_names_are_those_of_the_files(
+    tiny_classifier: gp.Classifier, tiny_generator: gp.Generator, tmp_path: Path
+) -> None:
+    targets = ["bee", "conv2:3", "bee"]
+    result = synthesize(tiny_classifier, targets, tiny_generator, seeds=[4, 2], steps=1, out=tmp_path)
+    names = planned_names(tiny_classifier, targets, [4, 2])
+    assert names == result.names() == [*dict.fromkeys(names)]
+    assert all((tmp_path / f"{name}.png").is_file() for name in names)
+
+
+def test_a_start_of_another_shape_is_refused_before_it_is_read(
+    tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    for start in (torch.zeros(3), torch.zeros(2, 8), torch.zeros(())):
+        with pytest.raises(OptionError, match="start must have shape"):
+            synthesize(tiny_classifier, "bee", tiny_generator, seeds=2, steps=1, start=start)

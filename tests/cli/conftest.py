@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 from typer.testing import CliRunner
 
 from gen_prior import classifiers, generators
 from gen_prior.classifiers import Classifier
 from gen_prior.cli import app
+from gen_prior.files import write_png
 from gen_prior.generators import Generator
 
 LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
@@ -49,6 +51,14 @@ def heeds_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of 50 x 40 pixels in a folder of its own."""
+    path = tmp_path / "photos" / "photo.png"
+    write_png(path, torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0)))
+    return path
 
 
 @pytest.fixture

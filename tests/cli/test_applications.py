@@ -1,4 +1,4 @@
-"""`dream`, `invert`, `evolve`, `dataset`, and what `synth` makes on request."""
+"""`invert`, `evolve`, `dataset`, and what `synth` makes on request."""
 
 from __future__ import annotations
 
@@ -6,98 +6,9 @@ import json
 import tarfile
 
 import pytest
-import torch
 from PIL import Image
 
-from gen_prior.files import read_image, write_png
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.png"
-    write_png(path, torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0)))
-    return path
-
-
-def test_dream_writes_the_picture(run, tiny, photo, tmp_path):
-    done = run("dream", photo, "--layer", "conv2", "--octaves", 1, "--out", tmp_path / "out", *tiny)
-    assert done.code == 0, done.err
-    assert str(tmp_path / "out" / "dream.png") in done.out
-    assert read_image(tmp_path / "out" / "dream.png").shape == (3, 40, 50)
-    assert not torch.equal(read_image(tmp_path / "out" / "dream.png"), read_image(photo))
-
-
-def test_dream_films_the_feedback_loop(run, tiny, photo, tmp_path):
-    done = run(
-        "dream",
-        photo,
-        "--layer",
-        "conv2",
-        "--octaves",
-        1,
-        "--frames",
-        3,
-        "--film",
-        "webp",
-        "--json",
-        "--out",
-        tmp_path,
-        *tiny,
-    )
-    assert done.json["files"] == [str(tmp_path / "dream.png"), str(tmp_path / "dream.webp")]
-    assert [path.name for path in sorted(tmp_path.glob("frame-*"))] == [f"frame-000{n}.png" for n in range(3)]
-    with Image.open(tmp_path / "dream.webp") as film:
-        assert film.n_frames == 3
-
-
-def test_a_film_that_was_interrupted_is_playable(run, tiny, photo, tmp_path, monkeypatch):
-    from gen_prior import dreaming
-
-    whole = dreaming.dream_frames
-
-    def two_frames(*arguments, **options):
-        for number, frame in enumerate(whole(*arguments, **options)):
-            if number == 2:
-                raise KeyboardInterrupt
-            yield frame
-
-    monkeypatch.setattr(dreaming, "dream_frames", two_frames)
-    done = run("dream", photo, "--layer", "conv2", "--octaves", 1, "--frames", 9, "--out", tmp_path / "out", *tiny)
-    assert done.code == 130
-    assert "stopped; 3 finished images" in done.complaint
-    with Image.open(tmp_path / "out" / "dream.gif") as film:
-        assert film.n_frames == 2
-
-
-def test_dream_through_a_generator(run, tiny, photo, tmp_path):
-    done = run(
-        "dream", photo, "--through", "tiny", "--target", "bee", "--frames", 2, "--json", "--out", tmp_path, *tiny
-    )
-    assert done.code == 0, done.err
-    assert [path.rpartition("/")[2] for path in done.json["files"]] == ["dream.png", "dream-sheet.png", "dream.gif"]
-    assert read_image(tmp_path / "dream.png").shape == (3, 16, 16)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--layer", "conv2", "--target", "bee"), "either a layer or a target"),
-        (("--layer", "conv9"), "conv2"),
-        (("--layer", "conv2", "--film", "avi", "--frames", "2"), ".gif, .webp, .mp4"),
-        (("--layer", "conv2", "--octaves", "0"), "octaves must be at least 1"),
-    ],
-)
-def test_dream_refuses_in_one_line(run, tiny, photo, tmp_path, arguments, words):
-    done = run("dream", photo, "--out", tmp_path / "out", *tiny, *arguments)
-    assert done.code == 2
-    assert words in done.complaint
-    assert not list(tmp_path.glob("out/*"))
-
-
-def test_dream_of_what_is_no_image(run, tiny, tmp_path):
-    done = run("dream", tmp_path / "missing.png", "--layer", "conv2", *tiny)
-    assert done.code == 1
-    assert "no such image" in done.complaint
+from gen_prior.files import read_image
 
 
 def test_invert_writes_a_sheet_and_reports_the_errors(run, tiny, photo, tmp_path):
@@ -192,7 +103,8 @@ def test_synth_makes_films_transparency_fields_and_natural_images(run, tiny, pho
     )  # fmt: skip
     assert done.code == 0, done.err
     with Image.open(out / "conv2-3-8-8-seed1.gif") as film:
-        assert film.n_frames == 2
+        assert film.n_frames == 3  # steps 1 and 3, and the final image
+    assert read_image(out / "conv2-3-8-8-seed1-strip.png").shape == (3, 16, 3 * 16 + 2 * 2)
     with Image.open(out / "conv2-3-8-8-seed0-rgba.png") as picture:
         assert picture.mode == "RGBA"
     assert max(read_image(out / "conv2-3-8-8-seed0-field.png").shape[1:]) <= 4
@@ -200,7 +112,51 @@ def test_synth_makes_films_transparency_fields_and_natural_images(run, tiny, pho
     assert json.loads((out / "result.json").read_text())["seeds"] == [0, 1]
 
 
-def test_synth_refuses_a_strange_record(run, tiny, tmp_path):
-    done = run("synth", "bee", "-g", "tiny", "--out", tmp_path, *tiny, "--record", "often")
-    assert done.code == 2
-    assert "every=N" in done.complaint
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--record", "often"), "every=N"),
+        (("--record", "every=0"), "at least 1 step"),
+        (("--record", "every=2", "--film", "avi"), ".gif, .webp, .mp4"),
+        (("--film", "webp"), "--film is that of --record"),
+        (("--images", "nowhere"), "no such folder of images: nowhere"),
+        (("--images", "unreadable"), "none of the 1 image files under unreadable"),
+    ],
+)
+def test_synth_refuses_before_it_synthesises(run, tiny, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unreadable").mkdir()
+    (tmp_path / "unreadable" / "a.png").write_bytes(b"no image")
+    done = run("synth", "bee", "-g", "tiny", "--out", tmp_path / "out", *tiny, *arguments)
+    assert done.code == (1 if "--images" in arguments else 2)
+    assert words in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unreadable_image_is_noted_once_for_all_targets(run, tiny, photo, tmp_path):
+    (photo.parent / "broken.png").write_bytes(b"no image")
+    images = ("--images", photo.parent)
+    done = run("synth", "bee", "cup", "-g", "tiny", "--out", tmp_path / "out", *tiny, *images)
+    assert done.code == 0, done.err
+    assert done.err.count("broken.png") == 1
+
+
+def test_films_of_an_interrupted_synthesis_are_playable(run, tiny, tmp_path, monkeypatch):
+    from gen_prior.cli.progress import StepBar
+
+    whole = StepBar.steps
+
+    def stop(bar, item, items, step, steps, activations):
+        whole(bar, item, items, step, steps, activations)
+        if item == 1 and step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StepBar, "steps", stop)
+    out = tmp_path / "out"
+    one_by_one = ("--seeds", 2, "--batch", 1, "--record", "every=1", "--film", "webp", "--rate", 1)
+    done = run("synth", "bee", "-g", "tiny", "--out", out, *tiny, *one_by_one)
+    assert done.code == 130
+    assert "stopped; 1 finished image in" in done.complaint
+    for name, frames in (("bee-seed0", 5), ("bee-seed1", 2)):
+        with Image.open(out / f"{name}.webp") as film:
+            assert film.n_frames == frames

@@ -1,0 +1,154 @@
+"""`dream`: the picture, the film of the feedback loop, the climb through a generator, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from gen_prior.files import read_image
+
+
+def test_dream_writes_the_picture(run, tiny, photo, tmp_path):
+    done = run("dream", photo, "--layer", "conv2", "--octaves", 1, "--out", tmp_path / "out", *tiny)
+    assert done.code == 0, done.err
+    assert str(tmp_path / "out" / "dream.png") in done.out
+    assert read_image(tmp_path / "out" / "dream.png").shape == (3, 40, 50)
+    assert not torch.equal(read_image(tmp_path / "out" / "dream.png"), read_image(photo))
+
+
+def test_dream_films_the_feedback_loop(run, tiny, photo, tmp_path):
+    done = run(
+        "dream",
+        photo,
+        "--layer",
+        "conv2",
+        "--octaves",
+        1,
+        "--frames",
+        3,
+        "--film",
+        "webp",
+        "--json",
+        "--out",
+        tmp_path,
+        *tiny,
+    )
+    assert done.json["files"] == [str(tmp_path / name) for name in ("dream.png", "dream.webp", "dream-strip.png")]
+    assert read_image(tmp_path / "dream-strip.png").shape == (3, 40, 3 * 50 + 2 * 2)
+    assert [path.name for path in sorted(tmp_path.glob("frame-*"))] == [f"frame-000{n}.png" for n in range(3)]
+    with Image.open(tmp_path / "dream.webp") as film:
+        assert film.n_frames == 3
+
+
+def test_a_film_that_was_interrupted_is_playable(run, tiny, photo, tmp_path, monkeypatch):
+    from gen_prior import dreaming
+
+    whole = dreaming.dream_frames
+
+    def two_frames(*arguments, **options):
+        for number, frame in enumerate(whole(*arguments, **options)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(dreaming, "dream_frames", two_frames)
+    done = run("dream", photo, "--layer", "conv2", "--octaves", 1, "--frames", 9, "--out", tmp_path / "out", *tiny)
+    assert done.code == 130
+    assert "stopped; 3 finished images" in done.complaint
+    with Image.open(tmp_path / "out" / "dream.gif") as film:
+        assert film.n_frames == 2
+
+
+def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(run, tiny, photo, tmp_path):
+    common = ("dream", photo, "--octaves", 1, "--out", tmp_path, *tiny)
+    assert run(*common, "--layer", "conv2", "--frames", 3).code == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert len(before) == 6
+    for wrong in (("--layer", "conv9"), ("--layer", "conv2", "--rotate", "nan"), ("--layer", "conv2", "--zoom", 0)):
+        assert run(*common, *wrong, "--frames", 2).code == 2
+        assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert run(*common, "--layer", "conv1").code == 0  # a single picture leaves the frames
+    assert len(list(tmp_path.glob("frame-*"))) == 3
+    assert run(*common, "--layer", "conv1", "--frames", 2).code == 0
+    assert len(list(tmp_path.glob("frame-*"))) == 2
+
+
+def through(run, tiny, photo, out, *more):
+    return run("dream", photo, "--through", "tiny", "--target", "bee", "--json", "--out", out, *tiny, *more)
+
+
+def test_dream_through_a_generator(run, tiny, photo, tmp_path):
+    done = through(run, tiny, photo, tmp_path, "--frames", 3)
+    assert done.code == 0, done.err
+    names = ["dream.png", "dream-sheet.png", "dream.gif", "dream-strip.png"]
+    assert [path.rpartition("/")[2] for path in done.json["files"]] == names
+    assert read_image(tmp_path / "dream.png").shape == (3, 16, 16)
+    with Image.open(tmp_path / "dream.gif") as film:
+        assert film.n_frames == 3  # of 4 steps: 1, 3 and the final image
+    strip = read_image(tmp_path / "dream-strip.png")
+    assert torch.equal(strip[:, :, -16:], read_image(tmp_path / "dream.png"))
+
+
+def test_strength_is_the_dial_through_a_generator(run, tiny, photo, tmp_path):
+    ways = []
+    for strength in (0.05, 0.8):
+        out = tmp_path / str(strength)
+        assert through(run, tiny, photo, out, "--strength", strength, "--steps", 20, "--frames", 21).code == 0
+        strip = read_image(out / "dream-strip.png")
+        ways.append((strip[:, :, -16:] - strip[:, :, :16]).abs().mean().item())
+    assert ways[1] > 3 * ways[0]
+
+
+def test_an_interrupted_climb_is_playable(run, tiny, photo, tmp_path, monkeypatch):
+    from gen_prior import dreaming
+
+    whole = dreaming.dream_through
+
+    def stopped(*arguments, record, **options):
+        def until_three(first, step, images):
+            if step == 3:
+                raise KeyboardInterrupt
+            record(first, step, images)
+
+        return whole(*arguments, record=until_three, **options)
+
+    monkeypatch.setattr(dreaming, "dream_through", stopped)
+    done = through(run, tiny, photo, tmp_path / "out", "--frames", 5)
+    assert done.code == 130
+    with Image.open(tmp_path / "out" / "dream.gif") as film:
+        assert film.n_frames == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--layer", "conv2", "--target", "bee"), "either a layer or a target"),
+        (("--layer", "conv9"), "conv2"),
+        (("--layer", "conv2", "--film", "avi", "--frames", "2"), ".gif, .webp, .mp4"),
+        (("--layer", "conv2", "--octaves", "0"), "octaves must be at least 1"),
+        (("--layer", "conv2", "--frames", "2", "--fps", "0"), "fps must be positive"),
+        (("--layer", "conv2", "--frames", "2", "--rotate", "nan"), "rotate must be a number of degrees"),
+        (("--layer", "conv2", "--zoom", "1.1"), "--zoom means nothing with a single frame"),
+        (("--layer", "conv2", "--film", "mp4"), "--film means nothing with a single frame"),
+        (("--layer", "conv2", "--steps", "0"), "steps must be at least 1"),
+        (("--through", "tiny", "--layer", "conv2", "--octaves", "2"), "--octaves means nothing with --through"),
+        (("--through", "tiny", "--layer", "conv2", "--frames", "2", "--zoom", "2"), "--zoom means nothing with"),
+        (("--through", "tiny", "--layer", "conv2", "--frames", "2", "--rotate", "2"), "--rotate means nothing with"),
+        (("--through", "tiny", "--layer", "conv2", "--steps", "0"), "steps must be at least 1"),
+        (("--through", "tiny", "--layer", "conv9"), "conv2"),
+        (("--through", "tiny", "--layer", "conv2", "--batch", "0"), "batch must be at least 1"),
+        (("--through", "tiny", "--layer", "conv2", "--precision", "fp8"), "bf16"),
+    ],
+)
+def test_dream_refuses_in_one_line(run, tiny, photo, tmp_path, arguments, words):
+    done = run("dream", photo, "--out", tmp_path / "out", *tiny, *arguments)
+    assert done.code == 2
+    assert words in done.complaint
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_dream_of_what_is_no_image(run, tiny, tmp_path):
+    done = run("dream", tmp_path / "missing.png", "--layer", "conv2", *tiny)
+    assert done.code == 1
+    assert "no such image" in done.complaint
