@@ -77,6 +77,16 @@ def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], file: str, 
     _load(network, dict(tensors), file, name)
 
 
+def renamed(published: dict[str, Tensor], name: Callable[[str], str], file: str) -> dict[str, Tensor]:
+    """`published`, emptied, under the names that `name` gives them. Raises `WeightsError` where two get the same."""
+    tensors: dict[str, Tensor] = {}
+    for key in list(published):
+        if name(key) in tensors:
+            raise WeightsError(f"{file} has {name(key)} twice, one as {key}")
+        tensors[name(key)] = published.pop(key)
+    return tensors
+
+
 def fill(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:
     """`load_strictly`, then the network frozen, in evaluation mode.
 

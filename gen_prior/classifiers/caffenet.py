@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gen_prior.classifiers.base import Classifier
 from gen_prior.hub import Files
 from gen_prior.labels import imagenet
-from gen_prior.strict_loading import fill, on_meta
+from gen_prior.strict_loading import fill, on_meta, renamed
 from gen_prior.tensor_files import read_tensors
 from gen_prior.weights import registry
 
@@ -51,8 +51,8 @@ def network() -> nn.Sequential:
 
 
 def build(published: dict[str, Tensor], file: str) -> nn.Sequential:
-    """The network from its published tensors, taking RGB. Raises `WeightsError` where they do not fit exactly."""
-    tensors = {key.replace(".1.", "."): value.float() for key, value in published.items()}
+    """The network from its published tensors (emptied), taking RGB. Raises `WeightsError` where they do not fit exactly."""
+    tensors = renamed(published, lambda key: key.replace(".1.", "."), file)
     built = on_meta(network, file)
     fill(built, tensors, file, "caffenet")
     assert isinstance(built, nn.Sequential)

@@ -76,6 +76,8 @@ def infer(shapes: dict[str, tuple[int, ...]], file: str) -> Layout:
         parts = {part: shapes[f"{name}.{part}"] for part in NORM_PARTS if f"{name}.{part}" in shapes}
         weight = parts.get("weight", ())
         used.update(f"{name}.{part}" for part in parts)
+        if len(weight) == 4 and parts.get("bias", weight[1:2]) != weight[1:2]:
+            raise WeightsError(f"{file}: {name}.bias has shape {list(parts['bias'])}, not [{weight[1]}]")
         if "running_mean" in parts:
             if not layers or layers[-1].norm or set(parts) != set(NORM_PARTS):
                 raise WeightsError(f"{file}: the batch norm {name} follows no convolution, or is not complete")
@@ -138,10 +140,10 @@ class DCGAN(nn.Module):
 
 
 def fold(tensors: dict[str, Tensor], layers: tuple[Layer, ...]) -> dict[str, Tensor]:
-    """Published tensors -> `layers.N.weight` and `.bias`, batch norms folded in."""
+    """Published tensors, taken out of `tensors` -> `layers.N.weight` and `.bias`, batch norms folded in."""
     folded: dict[str, Tensor] = {}
     for index, layer in enumerate(layers):
-        weight = tensors[f"{layer.name}.weight"].float()
+        weight = tensors.pop(f"{layer.name}.weight").float()
         bias = tensors[f"{layer.name}.bias"].float() if f"{layer.name}.bias" in tensors else torch.zeros(layer.outputs)
         if layer.norm is not None:
             gain, offset, mean, variance = (tensors[f"{layer.norm}.{part}"].float() for part in NORM_PARTS)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gen_prior.strict_loading import fill, on_meta
+from gen_prior.strict_loading import fill, on_meta, renamed
 
 SLOPE = 0.3
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -162,12 +162,12 @@ def plain_key(key: str) -> str:
 
 
 def build(name: str, published: dict[str, Tensor], file: str) -> UpconvNetwork:
-    """The network `name` from its published tensors, with BGR, the mean and 0..255 folded into its last layer.
+    """The network `name` from its published tensors (emptied), BGR, the mean and 0..255 folded into its last layer.
 
     Raises `WeightsError` where names or shapes are not exactly those of the layer table.
     """
     variant = VARIANTS[name]
-    tensors = {f"layers.{plain_key(key)}": value.float() for key, value in published.items()}
+    tensors = renamed(published, lambda key: f"layers.{plain_key(key)}", file)
     network = on_meta(lambda: UpconvNetwork(variant), file)
     fill(network, tensors, file, name)
     last = network.get_submodule(f"layers.{variant.layers[-1].name}")

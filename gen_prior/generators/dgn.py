@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +17,15 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
+from torch import Tensor
 
-from gen_prior.errors import WeightsError
+from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, Refiner, WhitenedDecoder, widths
+from gen_prior.generators.proof import proven
 from gen_prior.recipes import Recipe
-from gen_prior.strict_loading import load_strictly
+from gen_prior.strict_loading import load_strictly, on_meta
+from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors
 
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
@@ -44,7 +49,8 @@ def load_embedded(name: str = "dgn-lite0") -> Generator:
         raise WeightsError(
             f"the embedded weights {EMBEDDED[name]} are missing", fix="pip install --force-reinstall gen-prior"
         )
-    return from_bytes(path.read_bytes(), name=name, origin=EMBEDDED[name], source="embedded")
+    with resources.as_file(path) as file:
+        return from_file(file, name=name, origin=EMBEDDED[name], source="embedded")
 
 
 def load_folder(folder: str | Path, **options: Any) -> Generator:
@@ -52,20 +58,39 @@ def load_folder(folder: str | Path, **options: Any) -> Generator:
     path = Path(folder) / FILE
     if not path.is_file():
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior or export wrote")
-    return from_bytes(
-        path.read_bytes(), name=f"local-dir:{folder}", origin=str(path), source=f"local-dir:{folder}", **options
-    )
+    return from_file(path, name=f"local-dir:{folder}", origin=str(path), source=f"local-dir:{folder}", **options)
 
 
-def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator:
-    """The generator in the bytes of a safetensors file; every tensor checked against its configuration.
+def from_file(path: Path, *, name: str, origin: str, source: str) -> Generator:
+    """The generator in a safetensors file, called `origin` in messages; every tensor checked against its configuration.
 
     Raises `WeightsError` where the file is damaged, of another format, or does not match its configuration.
     """
+    metadata = _of_our_format(read_file_metadata(path), origin)
+    network, config = _network(read_tensors(path), metadata, origin)
+    return _made(network, config, metadata, file_sha256(path), name, origin, source)
+
+
+def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator:
+    """As `from_file`, of a file's bytes."""
     network, config = network_from_bytes(data, origin)
-    metadata = read_metadata(data, origin)
-    recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else RECIPE
-    return Generator(
+    return _made(network, config, read_metadata(data, origin), hashlib.sha256(data).hexdigest(), name, origin, source)
+
+
+def _made(
+    network: WhitenedDecoder,
+    config: Config,
+    metadata: Mapping[str, str],
+    sha256: str,
+    name: str,
+    origin: str,
+    source: str,
+) -> Generator:
+    try:
+        recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else RECIPE
+    except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
+        raise WeightsError(f"{origin} states a recipe that is none: {error}") from error
+    generator = Generator(
         network,
         (config.directions,),
         output_range=(0, 1),
@@ -74,11 +99,13 @@ def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
-            sha256={origin.rpartition("/")[2]: hashlib.sha256(data).hexdigest()},
+            sha256={origin.rpartition("/")[2]: sha256},
             licence=metadata.get("licence"),
             paper=PAPER,
         ),
     )
+    side = config.size * (2 if config.refiner else 1)
+    return proven(generator, origin, size=(side, side))
 
 
 class Config(NamedTuple):
@@ -96,24 +123,43 @@ def network_from_bytes(data: bytes, origin: str) -> tuple[WhitenedDecoder, Confi
     metadata = read_metadata(data, origin)
     try:
         tensors = load_safetensors(data)
+    except (SafetensorError, ValueError) as error:
+        raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
+    return _network(tensors, metadata, origin)
+
+
+def _network(tensors: dict[str, Tensor], metadata: Mapping[str, str], origin: str) -> tuple[WhitenedDecoder, Config]:
+    """The network of `tensors`, which it takes over: beside them, loading needs no memory."""
+    config = _read_config(metadata, origin)
+    size, channels, width, directions, refiner = config
+
+    def build() -> WhitenedDecoder:
+        return WhitenedDecoder(
+            Decoder(channels, size, width),
+            torch.empty(channels, CODE_SIDE, CODE_SIDE),
+            torch.empty(channels * CODE_SIDE**2, directions),
+            Refiner(refiner) if refiner else None,
+        )
+
+    network = on_meta(build, origin)
+    load_strictly(network, tensors, origin)
+    assert isinstance(network, WhitenedDecoder)
+    return network, config
+
+
+def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
+    try:
         found = json.loads(metadata["config"])
         size, channels, width = int(found["size"]), int(found["code_channels"]), float(found["width"])
         config = Config(size, channels, width, int(found["directions"]), int(found.get("refiner", 0)))
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
-    if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not width > 0:
+    if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not 0 < width < math.inf:
         raise WeightsError(f"{origin} asks for an impossible network: {found}")
     numbers = channels * CODE_SIDE**2 * config.directions
-    if numbers > MAX_NUMBERS or max(*widths(size, width), config.refiner) > MAX_CHANNELS:
+    if numbers > MAX_NUMBERS or max(channels, *widths(size, width), config.refiner) > MAX_CHANNELS:
         raise WeightsError(f"{origin} asks for too large a network: {found}")
-    network = WhitenedDecoder(
-        Decoder(channels, size, width),
-        torch.zeros(channels, CODE_SIDE, CODE_SIDE),
-        torch.zeros(channels * CODE_SIDE**2, config.directions),
-        Refiner(config.refiner) if config.refiner else None,
-    )
-    load_strictly(network, tensors, origin)
-    return network, config
+    return config
 
 
 def read_metadata(data: bytes, origin: str) -> dict[str, str]:
@@ -124,9 +170,13 @@ def read_metadata(data: bytes, origin: str) -> dict[str, str]:
         metadata: dict[str, str] = header.get("__metadata__", {})
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{origin} is not a safetensors file, or is damaged") from error
+    return _of_our_format(metadata, origin)
+
+
+def _of_our_format(metadata: dict[str, str], origin: str) -> dict[str, str]:
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     return metadata
 
 
-__all__ = ["FILE", "FORMAT", "from_bytes", "load_embedded", "load_folder"]
+__all__ = ["FILE", "FORMAT", "from_bytes", "from_file", "load_embedded", "load_folder"]

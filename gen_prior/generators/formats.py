@@ -35,7 +35,7 @@ def load_files(files: Files, *, name: str, **options: Any) -> Generator:
     with files.loading():
         own = files.find(dgn.FILE)
         if own is not None and read_file_metadata(own).get("format", "").startswith("gen-prior/"):
-            made = dgn.from_bytes(own.read_bytes(), name=name, origin=dgn.FILE, source=files.source, **options)
+            made = dgn.from_file(own, name=name, origin=dgn.FILE, source=files.source, **options)
             made.provenance = replace(made.provenance, revision=files.revision or made.provenance.revision)
             return made
         if files.find("config.json") is not None:

@@ -89,6 +89,12 @@ def test_label_embedding_is_found() -> None:
     torch.testing.assert_close(generator_of(state, class_label=4)(codes), expected, atol=2e-6, rtol=0)
 
 
+@torch.no_grad()
+def test_a_table_of_one_class_is_no_reason_for_nan() -> None:
+    state = dict(network(64 + 6, 32).state_dict()) | {"label_emb.weight": torch.randn(1, 6)}
+    assert torch.isfinite(generator_of(state).initial_code(0)).all()
+
+
 def test_more_than_ten_layers_keep_their_order() -> None:
     reference = network(64, 256)
     names = [f"main.{key}" for key in reference.state_dict()]
@@ -125,6 +131,10 @@ def test_from_file_folder_and_safetensors(tmp_path: Path, monkeypatch: pytest.Mo
         ),
         ({"a.weight": (100, 8, 4, 4), "b.weight": (8, 8, 4, 4), "c.weight": (8, 4, 4, 4)}, "100 -> 8 -> 8 -> 4"),
         ({"a.weight": (100, 8, 4, 4), "b.weight": (8, 8, 5, 5), "c.weight": (8, 3, 4, 4)}, "kernel of 5"),
+        (
+            {"a.weight": (100, 8, 4, 4), "a.bias": (5,), "b.weight": (8, 8, 4, 4), "c.weight": (8, 3, 4, 4)},
+            r"a\.bias has shape \[5\], not \[8\]",
+        ),
         ({"a.running_mean": (8,), "b.weight": (8, 8, 4, 4)}, "batch norm a"),
         ({"a.weight": (100, 8, 4, 4), "fc.weight": (8,)}, "no place"),
         ({"a.weight": (100, 8, 4, 4), "a.weight_g": (8,)}, "no place"),

@@ -263,6 +263,13 @@ def test_wrong_tensors_are_named() -> None:
         generator_of("deepsim-norm1", state)
 
 
+def test_a_layer_under_both_of_its_names_is_refused() -> None:
+    state = random_state("deepsim-norm1", quirk=False)
+    state["deconv4.1.weight"] = state["deconv4.weight"] * 5
+    with pytest.raises(WeightsError, match=r"layers\.deconv4\.weight twice, one as deconv4\.1\.weight"):
+        generator_of("deepsim-norm1", state)
+
+
 def test_each_layout_is_recognised() -> None:
     twins = {"deepsim-fc6-eucl": "deepsim-fc6", "deepsim-fc7": "deepsim-fc6", "deepsim-conv3": "deepsim-conv4"}
     for name, layers in LISTS.items():

@@ -96,6 +96,25 @@ def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, 
     config = json.loads(metadata["config"])
     with pytest.raises(WeightsError, match=r"where .* is expected"):
         read(tensors, {**metadata, "config": json.dumps(config | {"directions": config["directions"] - 1})})
-    for absurd in ({"size": 65536}, {"directions": 10**12}, {"width": 1e6}, {"directions": -1}, {"size": "big"}):
+    for absurd in (
+        {"size": 65536},
+        {"size": float("inf")},
+        {"size": "big"},
+        {"directions": 10**12},
+        {"directions": -1},
+        {"width": 1e6},
+        {"width": float("inf")},
+        {"code_channels": 2**24, "directions": 1},
+        {"refiner": 5000},
+    ):
         with pytest.raises(WeightsError, match="here"):
             read(tensors, {**metadata, "config": json.dumps(config | absurd)})
+    with pytest.raises(WeightsError, match="here is damaged"):
+        read(tensors, {**metadata, "config": "[1]"})
+
+
+@pytest.mark.parametrize("recipe", ["{", "[1]", '{"a": 1}', '{"edits": [1]}', '{"steps": "x"}'])
+def test_a_recipe_that_is_none_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], recipe: str):
+    tensors, metadata = parts
+    with pytest.raises(WeightsError, match="here states a recipe that is none"):
+        from_bytes(save(tensors, {**metadata, "recipe": recipe}), name="x", origin="here", source="x")

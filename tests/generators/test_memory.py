@@ -1,0 +1,70 @@
+"""Loading holds the weights once: beside what a network keeps there is never a second copy of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import library, upconv_state
+from hub_server import Hub
+from torch import Tensor
+
+from gen_prior.generators.deepsim_network import plain_key
+from gen_prior.generators.dgn import FORMAT
+from gen_prior.generators.dgn_network import CODE_SIDE, Decoder
+from gen_prior.tensor_files import save_safetensors
+
+LOAD = """
+from gen_prior.generators import load_generator
+import gen_prior.generators.diffusers_network as d
+d.require_diffusers() if DIFFUSERS else None
+if DIFFUSERS: d.find_class("AutoencoderKL")
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) / 1024
+before = peak()
+generator = load_generator("local-dir:FOLDER", device="cpu")
+say(megabytes=peak() - before)
+"""
+
+
+def own_prior(folder: Path) -> None:
+    channels, directions = 2048, 512
+    decoder = Decoder(channels)
+    tensors = {f"decoder.{key}": value for key, value in decoder.state_dict().items()}
+    tensors["mean"] = torch.zeros(channels, CODE_SIDE, CODE_SIDE)
+    tensors["basis"] = torch.zeros(channels * CODE_SIDE**2, directions)
+    config = {"size": 64, "code_channels": channels, "width": 1.0, "directions": directions}
+    save_safetensors(folder / "generator.safetensors", tensors, {"format": FORMAT, "config": json.dumps(config)})
+
+
+def half_deepsim(folder: Path) -> None:
+    half: dict[str, Tensor] = {plain_key(key): value.half() for key, value in upconv_state("deepsim-fc8").items()}
+    save_safetensors(folder / "model.safetensors", half, {})
+
+
+def half_autoencoder(folder: Path) -> None:
+    network = library.AutoencoderKL(
+        block_out_channels=(128, 512),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+    )
+    network.half().save_pretrained(folder)
+
+
+FIRST_IMAGE = 45
+"""Megabytes that the first image costs whatever the size of the weights: kernels, and the image's own features."""
+
+
+@pytest.mark.parametrize("write", [own_prior, half_deepsim, half_autoencoder])
+def test_memory_of_a_load(hub: Hub, tmp_path: Path, write: Callable[[Path], None]) -> None:
+    """At most twice the file; half a precision makes float32 weights of just that size, and nothing comes to them."""
+    write(tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    code = LOAD.replace("DIFFUSERS", str(write is half_autoencoder)).replace("FOLDER", str(tmp_path))
+    used, size = hub.run(code, tmp_path / "home")["megabytes"], file.stat().st_size / 2**20
+    assert size > 60
+    assert used < (1 if write is own_prior else 2) * size + FIRST_IMAGE
