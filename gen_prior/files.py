@@ -87,13 +87,18 @@ def to_pil(image: Tensor) -> Image.Image:
 def read_image(path: str | Path) -> Tensor:
     """An image file -> RGB `[3, H, W]` in [0, 1]; rotated as its EXIF data says, transparency on white.
 
-    Raises `ImageError` where the file is missing, no image, damaged or beyond Pillow's pixel limit.
+    Raises `ImageError` where the file is missing, no image, damaged, of 32-bit numbers or beyond Pillow's pixel limit.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             file = Image.open(path, formats=FORMATS)
         with file:
+            if file.mode == "F" or (file.mode == "I" and file.format != "PNG"):
+                raise ImageError(
+                    f"{path} holds numbers of 32 bits, which do not say what is black and white",
+                    fix="save it with 8 or 16 bits",
+                )
             picture = ImageOps.exif_transpose(file)
             if picture.mode in ("I;16", "I;16L", "I;16B", "I"):
                 scaled = torch.from_numpy(np.array(picture, dtype=np.float32))[None]

@@ -61,6 +61,20 @@ def test_sixteen_bits_keep_their_levels(tmp_path):
     assert torch.equal(image[0], image[2])
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_numbers_of_thirty_two_bits_are_refused(tmp_path, kind):
+    path = saved(tmp_path, Image.fromarray(np.array([[0, 1], [1, 70_000]], kind)), "depth.tif")
+    with pytest.raises(ImageError, match=r"depth\.tif holds numbers of 32 bits.*8 or 16 bits") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_in_every_format_are_read(tmp_path, name):
+    image = read_image(saved(tmp_path, Image.fromarray(np.array([[0, 65535]], np.uint16)), name))
+    assert image[0, 0].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(("orientation", "place"), [(1, (0, 0)), (3, (9, 19)), (6, (0, 9)), (8, (19, 0))])
 def test_a_camera_held_sideways(tmp_path, orientation, place):
     picture = Image.new("RGB", (20, 10), "white")
