@@ -37,7 +37,8 @@ def run(
             "--method",
             "-m",
             metavar="NAME",
-            help="A generator, or a preset on the generator it is meant for (preset:NAME); repeatable.",
+            help="A generator, a preset on the generator it is meant for (preset:NAME), or a preset on another one "
+            f"(GENERATOR+PRESET); repeatable. Presets: {options.PRESETS}.",
         ),
     ] = list(defaults.METHODS),  # noqa: B006
     judge: Annotated[
@@ -57,12 +58,14 @@ def run(
 ) -> None:
     """Compare methods on the same targets, seeds and number of classifier evaluations.
 
-    Leaves a contact sheet, every image, all numbers (comparison.json) and the codes in the output folder.
+    Leaves a contact sheet, every image, all numbers (comparison.json) and the codes in the output folder. Films of a
+    method at work are made by synth --record.
 
     Example: [bold]gen-prior compare goldfish monarch -m dgn-lite0 -m pixel --out cmp[/bold]
     """
     with keeping(out):
         import gen_prior
+        from gen_prior.comparison import preset_remarks
 
         network = gen_prior.load_classifier(classifier, device=device)
         with StepBar(quiet) as bar:
@@ -78,6 +81,8 @@ def run(
                 out=out,
                 progress=bar.work,
             )
+    for remark in preset_remarks(methods):
+        note(remark, quiet=quiet)
     for target in comparison.record["targets"]:
         if not target["judged"] and judge != "none":
             note(f"{target['name']} was not judged: {target['why_not_judged']}", quiet=quiet)

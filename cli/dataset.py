@@ -37,7 +37,7 @@ def run(
 ) -> None:
     """Make labelled synthetic images: ImageFolder layout, webdataset shards, a line of numbers for each.
 
-    The same command goes on where a stopped one was.
+    The same command goes on where a stopped one was. Films of an image on its way are made by synth --record.
 
     Example: [bold]gen-prior dataset efficientnet-lite0 --per-class 20 --classes goldfish --classes monarch
     --judge efficientnet-lite2 --filter top5 --out dreamed[/bold]
@@ -46,8 +46,11 @@ def run(
         from gen_prior.classifiers import load_classifier
         from gen_prior.datasets import make_dataset
         from gen_prior.generators import load_generator
+        from gen_prior.measurement import check_judge
 
         network = load_classifier(classifier, device=device)
+        if judge is not None:
+            check_judge(judge, network)
         prior = load_generator(generator, device=network.device)
         second = load_classifier(judge, device=device) if judge is not None else None
         with StepBar(quiet) as bar:

@@ -25,8 +25,16 @@ ClassifierName = Annotated[
 GeneratorName = Annotated[
     str, typer.Option("--generator", "-g", metavar="NAME", help="Generator; see gen-prior models.")
 ]
+PRESETS = (
+    "simonyan2014, mahendran2015, yosinski2015-1, yosinski2015-2, yosinski2015-3, yosinski2015-4, deepdream2015, "
+    "lucid2017, maco2023 in pixels; dgnam2016, ppgn2017, biggan-am, reno2024 through a generator"
+)
+"""Those of `gen_prior.presets`, in its order; named here, since --help does not wait for torch."""
 Preset = Annotated[
-    str | None, typer.Option("--preset", metavar="NAME", help="Published settings; the generator's own if not given.")
+    str | None,
+    typer.Option(
+        "--preset", metavar="NAME", help=f"Published settings; the generator's own if not given. There are {PRESETS}."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds: 0, 1, 2, ...")]

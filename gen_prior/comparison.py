@@ -21,8 +21,8 @@ from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.files import write_json
 from gen_prior.generators import NAMED, PREFIXED, load_generator
 from gen_prior.generators.base import Generator
-from gen_prior.measurement import judged_class, measure, summarise
-from gen_prior.presets import PRESETS, preset, preset_generator, preset_options
+from gen_prior.measurement import check_judge, judged_class, measure, summarise
+from gen_prior.presets import PRESETS, preset, preset_generator, preset_options, remark_on
 from gen_prior.recipes import Recipe
 from gen_prior.results import Result, environment
 from gen_prior.sheets import RECORD, draw_sheet
@@ -185,6 +185,13 @@ def compare(
     return comparison
 
 
+def preset_remarks(methods: Sequence[str]) -> list[str]:
+    """What to tell of presets that are followed with another generator than they were published for, once each."""
+    parts = [method.rpartition("+") for method in methods]
+    remarks = [remark_on(chosen, name) for name, plus, chosen in parts if plus and chosen in PRESETS]
+    return list(dict.fromkeys(filter(None, remarks)))
+
+
 def load_comparison(folder: str | Path) -> Comparison:
     """The comparison saved in `folder` (or its JSON file), numbers only.
 
@@ -206,12 +213,7 @@ def load_comparison(folder: str | Path) -> Comparison:
 def _judge(judge: str | Classifier | None, classifier: Classifier) -> Classifier | None:
     if judge is None:
         return None
-    name = judge if isinstance(judge, str) else judge.name
-    if judge is classifier or (isinstance(judge, str) and name == classifier.name):
-        raise OptionError(
-            f"the judge must be another classifier than {classifier.name}, which the images are made for",
-            fix="pass another judge, such as efficientnet-lite0, or none",
-        )
+    check_judge(judge, classifier)
     return load_classifier(judge, device=classifier.device) if isinstance(judge, str) else judge.to(classifier.device)
 
 
@@ -258,4 +260,4 @@ def _within(
     )
 
 
-__all__ = ["FORMAT", "Comparison", "compare", "load_comparison"]
+__all__ = ["FORMAT", "Comparison", "compare", "load_comparison", "preset_remarks"]

@@ -24,6 +24,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.files import write_bytes, write_json, write_png
 from gen_prior.generators.base import Generator
+from gen_prior.measurement import check_judge
 from gen_prior.recipes import Recipe
 from gen_prior.synthesis import synthesize
 from gen_prior.targets import Target
@@ -79,7 +80,8 @@ def make_dataset(
         Every sample of the dataset, kept or not, by class and seed.
 
     Raises:
-        OptionError: a filter without a judge, a judge of other classes, or a folder with other settings.
+        OptionError: a filter without a judge, a judge that is the classifier itself or has other classes, or a folder
+            with other settings.
     """
     if keep not in KEEP:
         raise OptionError(f"keep must be one of {', '.join(KEEP)}, got {keep!r}")
@@ -87,6 +89,8 @@ def make_dataset(
         raise OptionError("per_class, tries and batch must be at least 1, and shard_size at least 0")
     if keep != "all" and judge is None:
         raise OptionError(f"keep={keep!r} needs a judge", fix="--judge efficientnet-lite2")
+    if judge is not None:
+        check_judge(judge, classifier)
     if judge is not None and judge.layer_shape(LOGITS) != classifier.layer_shape(LOGITS):
         raise OptionError(f"the judge {judge.name} has other classes than {classifier.name}")
     count = classifier.layer_shape(LOGITS)[0]

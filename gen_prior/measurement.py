@@ -12,6 +12,7 @@ from torch import Tensor
 
 import gen_prior.metrics as metrics
 from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import OptionError
 from gen_prior.results import UNFINISHED, Result
 from gen_prior.targets import Target
 
@@ -37,6 +38,23 @@ class Measured:
     items: list[dict[str, Any]]
     diversity: float | None
     history: list[float | None]
+
+
+def check_judge(judge: str | Classifier, classifier: Classifier) -> None:
+    """Raises `OptionError` where the judge is the classifier that the images are made for: by name, object or weights.
+
+    Two classifiers of your own may share a name, so a loaded judge is told by its weights alone.
+    """
+    if isinstance(judge, str):
+        same = judge == classifier.name
+    else:
+        hashes = judge.provenance.sha256
+        same = judge.network is classifier.network or (bool(hashes) and hashes == classifier.provenance.sha256)
+    if same:
+        raise OptionError(
+            f"the judge must be another classifier than {classifier.name}, which the images are made for",
+            fix="pass another judge, such as efficientnet-lite0, or none",
+        )
 
 
 def judged_class(

@@ -13,12 +13,12 @@ from torch import nn
 
 from gen_prior import metrics
 from gen_prior.classifiers import Classifier
-from gen_prior.comparison import compare, load_comparison
+from gen_prior.comparison import compare, load_comparison, preset_remarks
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators import load_generator
 from gen_prior.objectives import Objective
 from gen_prior.presets import preset
-from gen_prior.results import load_result
+from gen_prior.results import UNFINISHED, load_result
 from gen_prior.synthesis import synthesize
 
 LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
@@ -128,7 +128,9 @@ def test_a_finished_method_is_on_disk_before_the_next_begins(tiny_classifier, ti
             out=tmp_path,
             progress=stop,
         )
-    assert load_result(tmp_path / "tiny").status == [["ok", "ok"]] or load_result(tmp_path / "tiny").seeds == [0, 1]
+    finished = load_result(tmp_path / "tiny")
+    assert finished.seeds == [0, 1]
+    assert UNFINISHED not in finished.status[0]
     kept = load_comparison(tmp_path).record
     assert kept["finished"] is False
     assert [method["name"] for method in kept["methods"]] == ["tiny"]
@@ -232,6 +234,11 @@ def test_refused(tiny_classifier, tmp_path, options, error, words):
     with pytest.raises(error, match=words):
         compare(tiny_classifier, targets, methods, **settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_preset_on_another_generator_is_remarked_on_once():
+    methods = ["dgn-lite0", "dgn-lite0+dgnam2016", "dgn-lite0+dgnam2016", "pixel+mahendran2015", "preset:lucid2017"]
+    assert preset_remarks(methods) == ["dgnam2016 was published for deepsim-fc6; here it is followed with dgn-lite0"]
 
 
 def test_the_classifier_itself_is_no_judge(tiny_classifier, tiny_generator):

@@ -13,6 +13,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.datasets import make_dataset, read_samples
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.files import read_image
+from gen_prior.provenance import Provenance
 
 
 def files(folder):
@@ -113,6 +114,16 @@ def test_settings_that_make_no_sense_are_refused(tiny_classifier, tiny_generator
 def test_a_judge_of_other_classes_is_refused(tiny_classifier, tiny_generator, lite0, tmp_path):
     with pytest.raises(OptionError, match="other classes"):
         make_dataset(tiny_classifier, tiny_generator, tmp_path, judge=lite0)
+
+
+def test_the_classifier_is_no_judge_of_itself(tiny_classifier, tiny_generator, make_tiny_network, tmp_path):
+    twins = [Classifier(make_tiny_network(0), input_size=32, name="tiny") for _ in range(2)]
+    for twin in twins:
+        twin.provenance = Provenance(sha256={"model": "00"})
+    for one, other in ((tiny_classifier, tiny_classifier), twins):
+        with pytest.raises(OptionError, match="another classifier than tiny"):
+            make_dataset(one, tiny_generator, tmp_path, per_class=1, judge=other)
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_records_are_said_to_be(tmp_path):

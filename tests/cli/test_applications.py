@@ -87,6 +87,13 @@ def test_dataset_makes_labelled_images(run, tiny, tmp_path):
         assert len(shard.getnames()) == 12
 
 
+def test_dataset_wants_another_judge(run, tiny, tmp_path):
+    done = run("dataset", "tiny", "--per-class", 1, "-g", "tiny", "--judge", "tiny", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "the judge must be another classifier than tiny" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
 def test_dataset_needs_a_judge_to_filter(run, tiny, tmp_path):
     done = run(
         "dataset", "tiny", "--per-class", 1, "-g", "tiny", "--filter", "top1", "--device", "cpu", "--out", tmp_path

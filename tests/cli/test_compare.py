@@ -73,6 +73,13 @@ def test_a_full_disk_spares_the_earlier_comparison(run, tiny, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_a_preset_on_another_generator_is_noted(run, tiny, tmp_path):
+    done = compare(run, tiny, tmp_path, "--method", "tiny+dgnam2016")
+    assert done.code == 0, done.err
+    assert done.err.count("dgnam2016 was published for deepsim-fc6; here it is followed with tiny") == 1
+    assert "published for" not in compare(run, tiny, tmp_path, "--method", "tiny+dgnam2016", "-q").err
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

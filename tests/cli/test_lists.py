@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from gen_prior.cli import COMMANDS
+from gen_prior.cli import COMMANDS, options
+from gen_prior.presets import PRESETS
 from gen_prior.weights.registry import ENTRIES
 
 
@@ -15,6 +18,14 @@ def test_every_command_has_help_with_an_example(run, command):
     assert f"gen-prior {command}" in done.out
     assert "Example" in done.out
     assert "--json" in done.out
+
+
+@pytest.mark.parametrize("command", ["synth", "compare"])
+def test_help_names_every_preset(run, command):
+    shown = "".join(run(command, "--help").out.replace("│", " ").split())
+    assert [name for name in PRESETS if name not in shown] == []
+    named = re.split(r"[,;]? ", options.PRESETS)
+    assert [name for name in named if re.search(r"\d|-am", name)] == list(PRESETS)
 
 
 def test_models_lists_the_registry(run):

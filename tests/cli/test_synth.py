@@ -195,6 +195,13 @@ def test_a_preset_for_codes_keeps_the_embedded_prior(run, tiny, tmp_path):
     assert "dgnam2016 was published for deepsim-fc6" in done.err
 
 
+def test_a_preset_that_is_refused_is_not_announced(run, tiny, tmp_path):
+    done = run("synth", "bee", "--preset", "lucid2017", "-g", "tiny", "--out", tmp_path / "out", *tiny)
+    assert done.code == 2
+    assert "pixel-space modes" in done.complaint
+    assert "here it is followed" not in done.err
+
+
 def test_a_preset_loads_its_own_generator_with_its_options(run, tiny, tiny_generator, tmp_path, monkeypatch):
     asked = []
 
