@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "objectives.md"
 def test_every_example_runs() -> None:
     text = PAGE.read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     assert blocks[0].count("steps = 64") == 1
     names: dict[str, Any] = {}
     for block in blocks:
@@ -30,11 +30,13 @@ def test_every_example_runs() -> None:
 
 def test_the_tables_name_what_exists() -> None:
     from gen_prior import objectives
+    from gen_prior.edits import EDITS, GRADIENT_EDITS
     from gen_prior.regularisers import REGULARISERS
+    from gen_prior.transforms import TRANSFORMS
 
     text = PAGE.read_text()
     for name in objectives.__all__:
         if name not in ("Activations", "Objective", "Score", "activation", "log_probability", "gram"):
             assert f"`{name}(" in text, name
-    for name in REGULARISERS:
+    for name in (*REGULARISERS, *TRANSFORMS, *EDITS, *GRADIENT_EDITS):
         assert f"`{name}`" in text, name

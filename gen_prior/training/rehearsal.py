@@ -15,7 +15,7 @@ from gen_prior.activations import LOGITS
 from gen_prior.classifiers import Classifier
 from gen_prior.transforms import build_transform
 
-POOL = 256
+POOL = 64
 LIFETIME = 48
 """Climbs of a code, after which another takes its place."""
 RATE = 0.2
@@ -73,7 +73,8 @@ class Rehearsal(nn.Module):
         That loss has the gradient of each unit's activation, times how far its probability is from 1.
         """
         turn = self._turn(step)
-        seen = images.detach().requires_grad_()
+        shown = images.clamp(0, 1)  # as a generator shows it: nothing is gained beyond black and white
+        seen = shown.detach().requires_grad_()
         draws = torch.rand(self.count, self.view.count, generator=source).to(seen.device)
         viewed = self.view.apply(self.classifier.resize(seen), draws)
         inputs = self.classifier.normalise(viewed).contiguous(memory_format=torch.channels_last)
@@ -81,14 +82,14 @@ class Rehearsal(nn.Module):
         units = self.units[turn][:, None]
         upward = torch.autograd.grad(logits.gather(1, units).sum(), seen)[0]
         missing = 1 - logits.detach().softmax(1).gather(1, units)[:, 0]
-        direction = torch.autograd.grad(images, white, upward, retain_graph=True)[0]
+        direction = torch.autograd.grad(shown, white, upward, retain_graph=True)[0]
         with torch.no_grad():
             size = direction.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
             moved = white + RATE * direction / size
             self.codes[turn] = moved * (white.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
             self.ages[turn] += 1
         # The constant makes the number readable: it is the mean shortfall of the probability.
-        surrogate = -(missing * (images * upward).flatten(1).sum(1)).mean()
+        surrogate = -(missing * (shown * upward).flatten(1).sum(1)).mean()
         return surrogate + (missing.mean() - surrogate).detach()
 
     def _turn(self, step: int) -> Tensor:

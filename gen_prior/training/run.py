@@ -51,7 +51,7 @@ class RunSettings:
     """Each imagined code lies this many times as far from the mean: an optimised code may leave the typical shell."""
     rehearsed: float = 0.0
     """Climbing codes per photograph in the adversarial phase, see `gen_prior.training.rehearsal`."""
-    rehearsal_weight: float = 0.1
+    rehearsal_weight: float = 0.01
     """Of the activation that the climbing codes' images still lack."""
     shift: int = 3
     """Features are compared after a random shift of up to this many pixels: strides leave no fixed pattern."""
