@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 import torch
 from skimage import data
 
+from gen_prior import dreaming
 from gen_prior.dreaming import dream, dream_frames, dream_through, octave_sizes, stay_near, tile_places, turned
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators.base import CodePrior
 from gen_prior.objectives import layer_l2
+from gen_prior.presets import preset
 
 
 @pytest.fixture
@@ -84,6 +87,57 @@ def test_a_tiny_image_and_an_unknown_layer_are_refused(tiny_classifier, photo):
         dream(tiny_classifier, photo, "conv9")
     with pytest.raises(OptionError, match="either a layer or a target"):
         dream(tiny_classifier, photo)
+
+
+def test_every_octave_is_worked_on_and_its_change_is_carried_on(tiny_classifier, monkeypatch):
+    sizes = []
+
+    def climb(classifier, picture, *rest):
+        sizes.append(tuple(picture.shape[1:]))
+        return picture + 0.01, 0.0
+
+    monkeypatch.setattr(dreaming, "_climb_tiles", climb)
+    grey = torch.full((3, 80, 100), 0.5)
+    dreamed = dream(tiny_classifier, grey, "conv2", octaves=3, steps=2 * dreaming.HOLD)
+    assert sizes == [size for size in octave_sizes(80, 100, 3) for _ in range(2)]
+    assert torch.allclose(dreamed, grey + 6 * 0.01, atol=1e-5)
+
+
+def test_the_step_is_the_published_one_times_the_strength(tiny_classifier, photo):
+    published = preset("deepdream2015")
+    for strength in (1.0, 0.5):
+        dreamed = dream(tiny_classifier, photo[:, :32, :32], "conv2", octaves=1, steps=1, strength=strength)
+        # one tile and one step, so the mean change of a pixel is the rate, but for what the range cuts off
+        assert (dreamed - photo[:, :32, :32]).abs().mean() == pytest.approx(published.rate * strength, rel=0.05)
+
+
+def test_each_frame_is_the_last_one_enlarged_turned_and_dreamed_with_a_seed_of_its_own(
+    tiny_classifier, photo, monkeypatch
+):
+    seeds = []
+
+    def brighter(classifier, image, layer, *, seed, **options):
+        seeds.append(seed)
+        return image * 0.9
+
+    monkeypatch.setattr(dreaming, "dream", brighter)
+    frames = list(dream_frames(tiny_classifier, photo, "conv2", frames=3, zoom=1.1, rotate=20.0, seed=4))
+    assert seeds == [4, 5, 6]
+    assert torch.equal(frames[0], photo * 0.9)
+    for before, after in pairwise(frames):
+        assert torch.equal(after, turned(before, 1.1, 20.0) * 0.9)
+
+
+def test_zoom_enlarges():
+    image = torch.zeros(3, 60, 60)
+    image[:, 20:40, 20:40] = 1.0
+    assert turned(image, 1.5, 0.0)[0].sum().item() == pytest.approx(30**2, rel=0.1)
+
+
+@pytest.mark.parametrize("options", [{"rotate": float("nan")}, {"zoom": float("inf")}, {"zoom": 0.0}, {"frames": 0}])
+def test_frames_that_make_no_sense_are_refused(tiny_classifier, photo, options):
+    with pytest.raises(OptionError):
+        next(dream_frames(tiny_classifier, photo, "conv2", **options))
 
 
 def test_the_feedback_loop_dreams_on_the_enlarged_last_frame(tiny_classifier, photo):

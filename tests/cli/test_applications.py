@@ -6,6 +6,7 @@ import json
 import tarfile
 
 import pytest
+import torch
 from PIL import Image
 
 from gen_prior.files import read_image
@@ -17,6 +18,21 @@ def test_invert_writes_a_sheet_and_reports_the_errors(run, tiny, photo, tmp_path
     assert done.code == 0, done.err
     assert list(done.json["feature_error"]["tiny"]) == ["conv1", "conv2"]
     assert (tmp_path / "out" / "inversion.png").is_file()
+
+
+def test_invert_heeds_the_distance(run, tiny, photo, tmp_path):
+    made = {}
+    for distance in ("l2", "cosine"):
+        out = tmp_path / distance
+        done = run(
+            "invert", photo, "--layer", "conv2", "-g", "tiny", "--distance", distance, "--out", out, "--json", *tiny
+        )
+        assert done.json["settings"]["distance"] == distance
+        made[distance] = read_image(out / "tiny-conv2.png")
+    assert not torch.equal(made["l2"], made["cosine"])
+    refused = run("invert", photo, "--layer", "conv2", "-g", "tiny", "--distance", "l1", "--out", tmp_path, *tiny)
+    assert refused.code == 2
+    assert "l2, cosine" in refused.complaint
 
 
 def test_evolve_goes_on_where_it_was(run, tiny, tmp_path):
