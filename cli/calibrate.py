@@ -29,17 +29,25 @@ def run(
 
     Example: [bold]gen-prior calibrate deepsim-fc6 photographs/[/bold]
     """
-    from gen_prior.calibration import calibrate, save
+    from gen_prior.calibration import calibrate, save, statistics_path
     from gen_prior.generators import load_generator
 
     network = load_generator(generator, device=device, **options.parse_settings(settings))
+    statistics_path(network.provenance)  # refused before hours of encoding, not after
+    bad: list[str] = []
+
+    def left_out(message: str) -> None:
+        bad.append(message)
+        note(f"left out: {message}", quiet=quiet)
+
     note(f"encoding images with {network.name}", quiet=quiet)
-    statistics = calibrate(network, images, covariance=covariance, batch_size=batch)
+    statistics = calibrate(network, images, covariance=covariance, batch_size=batch, on_bad=left_out)
     path = save(statistics, network)
     bound = statistics.mean + 3 * statistics.std
     values = {
         "generator": network.name,
         "images": statistics.images,
+        "left_out": len(bad),
         "units": statistics.mean.numel(),
         "mean": float(statistics.mean.mean()),
         "std": float(statistics.std.mean()),
@@ -52,9 +60,11 @@ def run(
         print_json(values)
         return
     if not quiet:
+        left = f" ({len(bad)} left out)" if bad else ""
         console.print(
-            f"{values['images']} images, {values['units']} units: mean {values['mean']:.4g}, std {values['std']:.4g}, "
-            f"range {values['minimum']:.4g} to {values['maximum']:.4g}, mean + 3 std {values['bound']:.4g}\n{path}",
+            f"{values['images']} images{left}, {values['units']} units: mean {values['mean']:.4g}, "
+            f"std {values['std']:.4g}, range {values['minimum']:.4g} to {values['maximum']:.4g}, "
+            f"mean + 3 std {values['bound']:.4g}\n{path}",
             markup=False,
             soft_wrap=True,
         )

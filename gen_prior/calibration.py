@@ -7,7 +7,8 @@ not grow with the number of images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,15 +17,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.conversion import cache_folder
-from gen_prior.errors import ImageError, OptionError, OutputError
+from gen_prior.errors import ImageError, OptionError, OutputError, WeightsError
 from gen_prior.files import read_image
 from gen_prior.provenance import Provenance
 from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 
 if TYPE_CHECKING:
     from gen_prior.generators.base import Generator
+    from gen_prior.hub import Files
 
-FILE = "statistics.safetensors"
+log = logging.getLogger(__name__)
+
+FILE, FORMAT = "statistics.safetensors", "gen-prior/statistics-1"
+PARTS = ("mean", "std", "minimum", "maximum")
+WEIGHTS_KEY = "weights"
 LARGEST_COVARIANCE = 8192
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -92,13 +98,16 @@ def calibrate(
     *,
     covariance: bool = False,
     batch_size: int = 16,
+    on_bad: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Statistics:
     """Statistics of the codes of `images` (files, or folders searched for image files) under the generator's encoder.
 
-    `progress` is told the number of images done. Raises `OptionError` where there is no encoder or a single image,
-    `ImageError` for a file that is none.
+    `on_bad` is told about files that cannot be read, which are left out; where None, they raise `ImageError`.
+    `progress` is told the number of images done. Raises `OptionError` where there is no encoder or a single image.
     """
+    if batch_size < 1:
+        raise OptionError(f"a batch must hold at least 1 image, got {batch_size}")
     if not generator.can_encode:
         raise OptionError(f"{generator.name} has no encoder, so nothing can be measured")
     accumulator = Accumulator(generator.code_shape, covariance)
@@ -113,7 +122,12 @@ def calibrate(
                 progress(accumulator.count)
 
     for path in image_files(images):
-        batch.append(_square(read_image(path), height, width))
+        try:
+            batch.append(_square(read_image(path), height, width))
+        except ImageError as error:
+            if on_bad is None:
+                raise
+            on_bad(str(error))
         if len(batch) == batch_size:
             flush()
     flush()
@@ -143,7 +157,15 @@ def _square(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def statistics_path(provenance: Provenance) -> Path:
-    """Where the statistics of these weights are kept: in their folder, or in our cache for files of the Hub."""
+    """Where statistics measured here are kept for these weights: in their folder, or in our cache for files of the Hub.
+
+    Raises `OptionError` where there are no weights.
+    """
+    if not provenance.sha256:
+        raise OptionError(
+            f"a generator from {provenance.source} has no weights to keep code statistics for",
+            fix="calibrate one that is learnt and has an encoder, such as deepsim-fc6 or diffusers:REPO",
+        )
     prefix, _, rest = provenance.source.partition(":")
     if prefix == "local-dir":
         return Path(rest).expanduser() / FILE
@@ -152,28 +174,70 @@ def statistics_path(provenance: Provenance) -> Path:
 
 
 def save(statistics: Statistics, generator: Generator) -> Path:
-    """Keep `statistics` beside the generator's weights; the next `load_generator` uses them. Raises `OutputError`."""
+    """Keep `statistics` beside the generator's weights; the next `load_generator` uses them.
+
+    Raises `OptionError` for a generator without weights, `OutputError` where the place cannot be written to.
+    """
     path = statistics_path(generator.provenance)
     tensors = {name: value for name, value in statistics._asdict().items() if isinstance(value, Tensor)}
-    metadata = {"format": "gen-prior/statistics-1", "generator": generator.name, "images": str(statistics.images)}
+    metadata = {"format": FORMAT, "generator": generator.name, "images": str(statistics.images)}
     try:
-        save_safetensors(path, tensors, metadata)
+        save_safetensors(path, tensors, metadata | {WEIGHTS_KEY: weights_hash(generator.provenance.sha256)})
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 
-def find_statistics(provenance: Provenance, shape: tuple[int, ...] | None = None) -> Statistics | None:
-    """The statistics kept for these weights, or None; of codes of `shape` where given."""
+def weights_hash(sha256: Mapping[str, str]) -> str:
+    """What statistics state of the weights that they were measured with: the hashes of these files but the configs."""
+    return " ".join(sorted(digest for name, digest in sha256.items() if not name.endswith(".json")))
+
+
+def statistics_file(provenance: Provenance, files: Files | None = None) -> Path | None:
+    """The file of the statistics kept for these weights: measured here, or published with them in `files`."""
+    if not provenance.sha256:
+        return None
     path = statistics_path(provenance)
-    if not provenance.sha256 or not path.is_file():
-        return None
-    tensors = read_tensors(path)
-    if shape is not None and tuple(tensors["mean"].shape) != shape:
-        return None
-    images = int(read_file_metadata(path)["images"])
-    mean, std, low, high = (tensors[name] for name in ("mean", "std", "minimum", "maximum"))
-    return Statistics(images, mean, std, low, high, tensors.get("covariance"))
+    if path.is_file():
+        return path
+    return files.find_optional(FILE) if files is not None else None
 
 
-__all__ = ["Accumulator", "Statistics", "calibrate", "find_statistics", "image_files", "save", "statistics_path"]
+def find_statistics(
+    provenance: Provenance, shape: tuple[int, ...] | None = None, files: Files | None = None
+) -> Statistics | None:
+    """The statistics kept for these weights, or None; of codes of `shape` where given.
+
+    Those of other weights are left out, with a line in the log. Raises `WeightsError` for a file that is none.
+    """
+    path = statistics_file(provenance, files)
+    if path is None:
+        return None
+    tensors, metadata = read_tensors(path), read_file_metadata(path)
+    lacking = [name for name in PARTS if name not in tensors]
+    shapes = {tuple(tensors[name].shape) for name in PARTS if name in tensors}
+    if lacking or len(shapes) != 1 or not metadata.get("images", "").isdecimal():
+        raise WeightsError(
+            f"{path} holds no code statistics (lacks {', '.join(lacking) or 'the number of images, or one shape'})",
+            fix=f"remove {FILE}, or measure it again: gen-prior calibrate",
+        )
+    if metadata.get(WEIGHTS_KEY, weights_hash(provenance.sha256)) != weights_hash(provenance.sha256):
+        log.warning("%s was measured with other weights, and is not used; gen-prior calibrate measures it again", path)
+        return None
+    if shape is not None and shapes != {shape}:
+        return None
+    mean, std, low, high = (tensors[name] for name in PARTS)
+    return Statistics(int(metadata["images"]), mean, std, low, high, tensors.get("covariance"))
+
+
+__all__ = [
+    "Accumulator",
+    "Statistics",
+    "calibrate",
+    "find_statistics",
+    "image_files",
+    "save",
+    "statistics_file",
+    "statistics_path",
+    "weights_hash",
+]

@@ -110,6 +110,14 @@ class Files:
         found = self._find(names)
         return found[1] if found is not None else None
 
+    def find_optional(self, *names: str) -> Path | None:
+        """As `find`, and also None where a download would be needed and there is no way to the Hub."""
+        try:
+            return self.find(*names)
+        except DownloadError as error:
+            log.info("left out: %s", error)
+            return None
+
     def _get(self, names: tuple[str, ...]) -> tuple[str, Path]:
         found = self._find(names)
         if found is None:
@@ -198,8 +206,9 @@ class Files:
             path.unlink(missing_ok=True)
 
     def provenance(self, *, licence: str | None = None, paper: str | None = None) -> Provenance:
-        """The record of what was used; a licence that is not given is the one that `export` wrote into the weights."""
-        return Provenance(self.source, self.revision, dict(self.sha256), licence or self._stated.get("licence"), paper)
+        """The record of what was used; licence and paper that are not given are those that `export` wrote down."""
+        licence, paper = licence or self._stated.get("licence"), paper or self._stated.get("paper")
+        return Provenance(self.source, self.revision, dict(self.sha256), licence, paper)
 
     def _download(self, name: str, offline: bool) -> Path | None:
         assert self._repo is not None

@@ -29,7 +29,10 @@ def download_error(error: Exception, repo: str, revision: str | None, names: tup
             fix="check the name; for a private one log in: hf auth login",
         )
     if isinstance(error, RevisionNotFoundError):
-        return DownloadError(f"{repo} has no revision {revision!r}", fix="use --revision main")
+        return DownloadError(
+            f"{repo} has no revision {revision!r}",
+            fix=f"name one that it has: {repo}@REVISION, or gen-prior pull NAME --revision REVISION",
+        )
     if isinstance(error, LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return DownloadError(

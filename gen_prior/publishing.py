@@ -17,20 +17,23 @@ from typing import Any
 import torch
 
 from gen_prior.calibration import FILE as STATISTICS
-from gen_prior.calibration import find_statistics
+from gen_prior.calibration import WEIGHTS_KEY, find_statistics, statistics_file, weights_hash
+from gen_prior.classifiers import load_classifier
 from gen_prior.comparison import load_comparison
 from gen_prior.conversion import convert
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.files import write_bytes, write_json, write_png
-from gen_prior.generators import PREFIXED, Generator, dgn, load_generator
-from gen_prior.generators.formats import NAME_KEY
+from gen_prior.generators import PREFIXED, Generator, dcgan, dgn, load_generator
+from gen_prior.generators.deepsim_network import VARIANTS
+from gen_prior.generators.formats import DCGAN_FORMAT, DEEPSIM_FORMAT, NAME_KEY
 from gen_prior.hub import Files
 from gen_prior.model_card import model_card, stated_comparison
 from gen_prior.provenance import Provenance
-from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
+from gen_prior.tensor_files import file_sha256, read_file_metadata, read_shapes, read_tensors, save_safetensors
 from gen_prior.weights import registry
 
 SAMPLES = 6
+INDEX = "model_index.json"
 WEIGHTS = ("diffusion_pytorch_model", "model")
 
 
@@ -62,8 +65,7 @@ def export(
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     try:
         _write_weights(name, generator, staged)
-        if find_statistics(generator.provenance) is not None:
-            _copy_statistics(generator, staged)
+        _copy_statistics(generator, staged)
         for seed in range(samples):
             with torch.no_grad():
                 write_png(staged / "samples" / f"seed-{seed}.png", generator(generator.initial_code(seed)[None])[0])
@@ -82,18 +84,23 @@ def export(
 
 def _write_weights(name: str, generator: Generator, out: Path) -> None:
     provenance = generator.provenance
-    prefix, _, rest = provenance.source.partition(":")
+    prefix = provenance.source.partition(":")[0]
     if provenance.source == "embedded":
         embedded = resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED[name])
         write_bytes(out / dgn.FILE, embedded.read_bytes())
         return
     if prefix not in ("hf-hub", "local-dir") or not provenance.sha256:
         raise OptionError(f"{name} has no weights, so there is nothing to export")
-    files = Files.from_hub(rest, revision=provenance.revision) if prefix == "hf-hub" else Files.from_folder(rest)
+    files = _files(provenance)
+    # Of a whole pipeline only the autoencoder is used: it is written as a repository of its own.
+    parts = {file.partition("/")[0] for file in provenance.sha256 if "/" in file}
+    (part,) = parts if len(parts) == 1 else ("",)
     for file, digest in provenance.sha256.items():
-        path = files.get(file)
+        if file == INDEX and part:
+            continue
+        path, inside = files.get(file), file.removeprefix(f"{part}/") if part else file
         if file.endswith(".json"):
-            write_json(out / file, json.loads(path.read_text(encoding="utf-8")))
+            write_json(out / inside, json.loads(path.read_text(encoding="utf-8")))
             continue
         if file == dgn.FILE and read_file_metadata(path).get("format", "").startswith("gen-prior/"):
             write_bytes(out / file, path.read_bytes())
@@ -101,17 +108,40 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
         if not file.endswith(".safetensors"):
             path = convert(path, digest, f"{provenance.source}/{file}", provenance.revision)
         metadata = read_file_metadata(path) | _metadata(generator, digest)
-        target = (out / file).with_suffix(".safetensors")
+        target = (out / inside).with_suffix(".safetensors")
         if target.stem not in WEIGHTS:
             target = target.with_stem("model")
         save_safetensors(target, read_tensors(path), metadata)
-    if (out / "unet").is_dir() and not (out / "model_index.json").exists():
+    if (out / "unet").is_dir() and not (out / INDEX).exists():
         index = {
             "_class_name": "ConsistencyModelPipeline",
             "unet": ["diffusers", "UNet2DModel"],
             "scheduler": ["diffusers", "CMStochasticIterativeScheduler"],
         }
-        write_json(out / "model_index.json", index)
+        write_json(out / INDEX, index)
+    if not any((out / file).exists() for file in ("config.json", INDEX, dgn.FILE)):
+        write_json(out / "config.json", _config_of_state_dict(generator, out / "model.safetensors"))
+
+
+def _config_of_state_dict(generator: Generator, weights: Path) -> dict[str, Any]:
+    """A configuration for the families whose published format is a bare state dict."""
+    if (name := generator.notes.get("variant")) is not None:
+        variant = VARIANTS[name]
+        sizes = {"code_shape": list(variant.code_shape), "image_size": variant.side}
+        return {"format": DEEPSIM_FORMAT, "variant": name, "layer": variant.encoder_layer} | sizes
+    layout = dcgan.infer(read_shapes(weights), weights.name)
+    return {
+        "format": DCGAN_FORMAT,
+        "latent": layout.latent,
+        "image_size": layout.side,
+        "channels": layout.channels,
+        "widths": [layer.outputs for layer in layout.layers],
+    }
+
+
+def _files(provenance: Provenance) -> Files:
+    prefix, _, rest = provenance.source.partition(":")
+    return Files.from_hub(rest, revision=provenance.revision) if prefix == "hf-hub" else Files.from_folder(rest)
 
 
 def _metadata(generator: Generator, digest: str) -> dict[str, str]:
@@ -129,30 +159,46 @@ def _metadata(generator: Generator, digest: str) -> dict[str, str]:
 
 
 def _copy_statistics(generator: Generator, out: Path) -> None:
-    from gen_prior.calibration import statistics_path
-
-    shutil.copyfile(statistics_path(generator.provenance), out / STATISTICS)
+    """The statistics that the generator uses, if any, tied to the weights as they are written in `out`."""
+    if not generator.provenance.sha256 or generator.provenance.source == "embedded":
+        return
+    path = statistics_file(generator.provenance, _files(generator.provenance))
+    if (
+        path is None
+        or find_statistics(generator.provenance, generator.code_shape, _files(generator.provenance)) is None
+    ):
+        return
+    written = {file.name: file_sha256(file) for file in out.rglob("*.safetensors")}
+    metadata = read_file_metadata(path) | {WEIGHTS_KEY: weights_hash(written)}
+    save_safetensors(out / STATISTICS, read_tensors(path), metadata)
 
 
 def pull(name: str, *, revision: str | None = None) -> Provenance:
     """Fetch, check and convert everything that loading `name` needs, so that it then works offline.
 
-    `name`: a registered generator or classifier, or a generator by its source (`hf-hub:org/name@revision`).
-    Raises `DownloadError`, `WeightsError`, `UnknownNameError`.
+    It is loaded once, so that a file of the wrong layout is found out now, not offline. `name`: a registered
+    generator or classifier, or one by its source (`hf-hub:org/name@revision`, `hf-hub:timm/NAME`).
+    Raises `DownloadError`, `WeightsError`, `UnknownNameError`, `MissingExtraError`.
     """
     entry = next((entry for entry in registry.ENTRIES if entry.name == name), None)
-    if entry is None:
-        if name.partition(":")[0] not in PREFIXED:
-            raise UnknownNameError("model", name, [e.name for e in registry.ENTRIES], fix="list them: gen-prior models")
-        return load_generator(name, device="cpu", **({"revision": revision} if revision else {})).provenance
-    if entry.repo is None:
+    if entry is None and name.partition(":")[0] not in PREFIXED:
+        raise UnknownNameError("model", name, [e.name for e in registry.ENTRIES], fix="list them: gen-prior models")
+    if entry is not None and entry.repo is None:
         return Provenance("embedded", licence=entry.licence, paper=entry.paper)
-    files = Files.from_hub(entry.repo, revision=revision or entry.revision, sha256={} if revision else entry.sha256)
+    options = {"revision": revision} if revision else {}
+    if entry.kind == "classifier" if entry is not None else _names_classifier(name, revision):
+        return load_classifier(name, device="cpu", **options).provenance
+    return load_generator(name, device="cpu", **options).provenance
+
+
+def _names_classifier(name: str, revision: str | None) -> bool:
+    """Whether `hf-hub:REPO` is a classifier, by its configuration."""
+    prefix, _, where = name.partition(":")
+    if prefix != "hf-hub":
+        return False
+    files = Files.from_hub(where, revision=revision)
     with files.loading():
-        for config in entry.configs:
-            files.json(config)
-        files.weights(*entry.files)
-    return files.provenance(licence=entry.licence, paper=entry.paper)
+        return files.find("config.json") is not None and "architecture" in files.json("config.json")
 
 
 __all__ = ["export", "pull"]

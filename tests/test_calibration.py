@@ -8,11 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gen_prior.calibration import Accumulator, calibrate, find_statistics, image_files, save, statistics_path
-from gen_prior.errors import ImageError, OptionError
+from gen_prior.calibration import (
+    PARTS,
+    Accumulator,
+    calibrate,
+    find_statistics,
+    image_files,
+    save,
+    statistics_path,
+)
+from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.files import write_png
 from gen_prior.generators.base import Generator
 from gen_prior.provenance import Provenance
+from gen_prior.tensor_files import save_safetensors
 
 
 def generator(provenance: Provenance | None = None, encoder: bool = True) -> Generator:
@@ -91,9 +100,53 @@ def test_kept_beside_the_weights(folder: Path, tmp_path: Path, monkeypatch: pyte
     assert find_statistics(other) is None
 
 
+def test_statistics_of_other_weights_are_left_out(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sha256 = {"model.safetensors": "a" * 64, "config.json": "c" * 64}
+    before = Provenance(f"local-dir:{tmp_path}", None, sha256)
+    save(calibrate(generator(before), [folder]), generator(before))
+    same = Provenance(f"local-dir:{tmp_path}", None, sha256 | {"config.json": "d" * 64})
+    assert find_statistics(same) is not None
+    assert caplog.text == ""
+    assert find_statistics(Provenance(f"local-dir:{tmp_path}", None, {"model.safetensors": "b" * 64})) is None
+    assert "was measured with other weights, and is not used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata"),
+    [
+        ({"x": torch.ones(3)}, {"images": "3"}),
+        ({part: torch.ones(3) for part in PARTS}, {}),
+        ({part: torch.ones(3) for part in PARTS} | {"std": torch.ones(1)}, {"images": "3"}),
+    ],
+)
+def test_a_file_that_holds_no_statistics_is_named(
+    tmp_path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> None:
+    provenance = Provenance(f"local-dir:{tmp_path}", None, {"model.safetensors": "a" * 64})
+    save_safetensors(tmp_path / "statistics.safetensors", tensors, metadata)
+    with pytest.raises(WeightsError, match=r"statistics\.safetensors holds no code statistics.*calibrate"):
+        find_statistics(provenance)
+
+
+def test_unreadable_images_are_left_out_and_told(folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+    told: list[str] = []
+    assert calibrate(generator(), [folder], on_bad=told.append).images == 7
+    assert len(told) == 1
+    assert "broken.png" in told[0]
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        calibrate(generator(), [folder])
+
+
 def test_what_cannot_be_measured(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no encoder"):
         calibrate(generator(encoder=False), [folder])
+    with pytest.raises(OptionError, match="at least 1 image, got 0"):
+        calibrate(generator(), [folder], batch_size=0)
+    with pytest.raises(OptionError, match="no weights to keep code statistics for"):
+        save(calibrate(generator(), [folder]), generator())
     with pytest.raises(OptionError, match="at least 2 images, got 1"):
         calibrate(generator(), [folder / "1.png"])
     with pytest.raises(ImageError, match="no images"):

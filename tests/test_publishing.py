@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from checkpoints import BIGGAN, biggan_state, consistency, dcgan, pickled, saved_folder, tiny, upconv_state
-from hub_server import Hub
+from hub_server import Hub, left_in_cache
+from huggingface_hub import constants
+from safetensors.torch import save as safetensors
 from torch import Tensor, nn
 
 import gen_prior.comparison as comparison
 from gen_prior.calibration import Accumulator, save
-from gen_prior.errors import OptionError, OutputError, UnknownNameError
+from gen_prior.classifiers import load_classifier
+from gen_prior.errors import OptionError, OutputError, UnknownNameError, WeightsError
 from gen_prior.generators import dgn, load_generator
 from gen_prior.generators.deepsim_network import VARIANTS, UpconvNetwork
 from gen_prior.publishing import export, pull
@@ -63,7 +67,14 @@ def test_a_pickled_deepsim_with_statistics(tmp_path: Path) -> None:
     save(accumulator.result(), generator)
     folder = export(spec, tmp_path / "out", samples=1)
     names = {p.name for p in folder.rglob("*") if p.is_file()}
-    assert names == {"README.md", "model.safetensors", "statistics.safetensors", "seed-0.png"}
+    assert names == {"README.md", "config.json", "model.safetensors", "statistics.safetensors", "seed-0.png"}
+    assert json.loads((folder / "config.json").read_text()) == {
+        "format": "gen-prior/deepsim-1",
+        "variant": "deepsim-conv3",
+        "layer": "relu3",
+        "code_shape": [384, 13, 13],
+        "image_size": 256,
+    }
     same_images(spec, f"local-dir:{folder}")
     assert load_generator(f"local-dir:{folder}", device="cpu").notes["bounds"] == "mean + 3 std, calibrated"
     assert read_file_metadata(folder / "model.safetensors")["licence"].endswith("by their consent")
@@ -123,23 +134,41 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Files], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", SOURCES)
 @torch.no_grad()
-def test_every_family_reads_back_as_it_was(name: str, hub: Hub, tmp_path: Path) -> None:
+def test_every_family_reads_back_as_it_was(
+    name: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo, files, options = SOURCES[name]
     commit = hub.publish(repo, files(tmp_path / "saved"), commit=registry.DEEPSIM_REVISION if "deep" in name else None)
     source = load_generator(name, device="cpu", **options)
+    if measured := source.can_encode:
+        accumulator = Accumulator(source.code_shape)
+        accumulator.add(torch.rand(4, *source.code_shape, generator=torch.Generator().manual_seed(5)))
+        save(accumulator.result(), source)
+        source = load_generator(name, device="cpu", **options)
+        assert torch.equal(torch.as_tensor(source.prior.mean), accumulator.result().mean)
     folder = export(name, tmp_path / "out", samples=1, options=options)
     hub.publish("me/mine", {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()})
     code = source.initial_code(3)[None]
     image: Tensor = source(code)
     assert image.std() > 0.001, "a grey square would equal any other"
+    monkeypatch.setattr("gen_prior.calibration.cache_folder", lambda: tmp_path / "of another machine")
     for where in (f"local-dir:{folder}", "hf-hub:me/mine"):
         again = load_generator(where, device="cpu", **options)
         torch.testing.assert_close(again(code), image, atol=0, rtol=0)
         assert torch.equal(again.initial_code(3)[None], code)
         assert (again.recipe, again.options) == (source.recipe, source.options)
-        assert again.provenance.licence == source.provenance.licence
+        assert (again.notes, again.provenance.licence) == (source.notes, source.provenance.licence)
+        assert again.provenance.paper == source.provenance.paper
+        for part in ("mean", "std", "minimum", "maximum"):
+            ours, theirs = (getattr(prior, part) for prior in (again.prior, source.prior))
+            assert torch.equal(torch.as_tensor(ours), torch.as_tensor(theirs)) if ours is not None else theirs is None
     assert not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt*"))
-    (weights,) = folder.rglob("*.safetensors")
+    assert (folder / "statistics.safetensors").exists() == measured
+    (weights,) = (path for path in folder.rglob("*.safetensors") if path.name != "statistics.safetensors")
+    if name != "hf-hub:a/prior":
+        configs = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
+        pipeline = {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json"}
+        assert configs == (pipeline if "consistency" in name else {"config.json"})
     if name != "hf-hub:a/prior":  # whose file is copied whole
         metadata = read_file_metadata(weights)
         assert metadata["revision"] == commit
@@ -148,7 +177,44 @@ def test_every_family_reads_back_as_it_was(name: str, hub: Hub, tmp_path: Path) 
     assert commit in card
     assert all(f"{key}={value!r}" in card for key, value in options.items()), "the options that made the samples"
     other = export(f"local-dir:{folder}", tmp_path / "again", samples=0, options=options)
-    assert read_tensors(next(other.rglob("*.safetensors"))).keys() == read_tensors(weights).keys()
+    assert read_tensors(other / weights.relative_to(folder)).keys() == read_tensors(weights).keys()
+
+
+def test_a_dcgans_sizes_are_in_its_config(tmp_path: Path) -> None:
+    (tmp_path / "generator.pth").write_bytes(pickled(dcgan()))
+    folder = export(f"dcgan:{tmp_path}", tmp_path / "out", samples=0)
+    stated = {"format": "gen-prior/dcgan-1", "latent": 64, "image_size": 16, "channels": 3, "widths": [8, 8, 3]}
+    assert json.loads((folder / "config.json").read_text()) == stated
+
+
+def test_a_paper_is_nobodys_guess(hub: Hub, tmp_path: Path) -> None:
+    hub.publish("a/unknown", saved_folder(tiny(), tmp_path / "saved"))
+    assert load_generator("diffusers:a/unknown", device="cpu", image_size=16).provenance.paper is None
+
+
+def test_an_exported_config_that_names_no_generator_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "upconvGAN_conv3.pt").write_bytes(pickled(upconv_state("deepsim-conv3")))
+    (tmp_path / "config.json").write_text('{"format": "gen-prior/deepsim-1", "variant": "deepsim-conv9"}')
+    with pytest.raises(WeightsError, match=r"config\.json names 'deepsim-conv9'; known: deepsim-fc6"):
+        load_generator(f"local-dir:{tmp_path}", device="cpu")
+
+
+def test_pull_finds_a_wrong_layout(hub: Hub, tmp_path: Path) -> None:
+    wrong: Files = {"config.json": json.dumps(BIGGAN).encode(), "pytorch_model.bin": pickled(dcgan())}
+    hub.publish("osanseviero/BigGAN-deep-128", wrong)
+    with pytest.raises(WeightsError, match="does not fit this BigGAN-deep"):
+        pull("biggan-deep-128")
+    assert left_in_cache(tmp_path) == []
+
+
+def test_pull_takes_classifiers_of_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = timm.create_model("test_byobnet.r160_in1k", pretrained=False, num_classes=5)
+    config = {"architecture": "test_byobnet", "num_classes": 5, "pretrained_cfg": {"input_size": [3, 160, 160]}}
+    files: Files = {"config.json": json.dumps(config).encode(), "model.safetensors": safetensors(network.state_dict())}
+    commit = hub.publish("timm/tiny", files)
+    assert pull("hf-hub:timm/tiny").revision == commit
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_classifier(f"hf-hub:timm/tiny@{commit}", device="cpu").provenance.revision == commit
 
 
 def test_twins_stay_apart(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.calibration import find_statistics
+from gen_prior.calibration import Statistics, find_statistics
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.deepsim_network import VARIANTS, CentreCrop, Variant, build
@@ -73,18 +73,23 @@ def assemble(
     network = build(variant_name, published, files.source)
     entry = registry.find(variant_name)
     provenance = files.provenance(licence=entry.licence, paper=entry.paper)
-    return proven(_made(variant_name, network, provenance, name, crop), files.source)
+    statistics = find_statistics(provenance, variant.code_shape, files)
+    return proven(_made(variant_name, network, provenance, statistics, name, crop), files.source)
 
 
 def _made(
-    variant_name: str, network: nn.Module, provenance: Provenance, name: str, crop: int | str | None
+    variant_name: str,
+    network: nn.Module,
+    provenance: Provenance,
+    statistics: Statistics | None,
+    name: str,
+    crop: int | str | None,
 ) -> Generator:
     variant, side = VARIANTS[variant_name], ENCODER_SIDE if isinstance(crop, str) else crop
 
     def fit(size: tuple[int, int]) -> Generator:
-        return _made(variant_name, network, provenance, name, _followed(variant, size))
+        return _made(variant_name, network, provenance, statistics, name, _followed(variant, size))
 
-    statistics = find_statistics(provenance, variant.code_shape)
     bound = FALLBACK_BOUND.get(variant.encoder_layer, 30.0)
     signed = variant.encoder_layer == "fc8"
     return Generator(

@@ -154,9 +154,8 @@ def from_files(
         factor = family.factor(network.config)
         side, shape = _sizes(class_name, network, factor, image_size, f"{files.source}/{folder}config.json")
         entry = registry.of_source(files.source)
-        paper = registry.RAE_PAPER if class_name == "AutoencoderRAE" else registry.LATENT_PAPER
-        provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else paper)
-        statistics = find_statistics(provenance, shape)
+        provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else None)
+        statistics = find_statistics(provenance, shape, files)
 
         def encode(images: Tensor) -> Tensor:
             if tuple(images.shape[-2:]) != (side, side):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import WeightsError
@@ -13,6 +16,8 @@ from gen_prior.generators.deepsim_network import VARIANTS, recognise
 from gen_prior.hub import Files
 from gen_prior.tensor_files import read_file_metadata, read_shapes, read_tensors
 
+DEEPSIM_FORMAT, DCGAN_FORMAT = "gen-prior/deepsim-1", "gen-prior/dcgan-1"
+"""The `format` in the `config.json` that `export` writes for families whose own format has none."""
 NAME_KEY = "gen-prior-generator"
 """Metadata of exported weights: which of several generators with the same tensors they are."""
 
@@ -28,45 +33,65 @@ def load_folder(where: str, **options: Any) -> Generator:
 
 
 def load_files(files: Files, *, name: str, **options: Any) -> Generator:
-    """The generator in `files`, by the first format that fits. Options are the family's.
+    """The generator in `files`, by the format that fits. Options are the family's.
 
-    Raises `WeightsError` that lists the formats where none does.
+    Raises `WeightsError` that lists the formats where none does, or the generators where there are several.
     """
     with files.loading():
-        own = files.find(dgn.FILE)
-        if own is not None and read_file_metadata(own).get("format", "").startswith("gen-prior/"):
-            made = dgn.from_file(own, name=name, origin=dgn.FILE, source=files.source, **options)
-            made.provenance = replace(made.provenance, revision=files.revision or made.provenance.revision)
-            return made
-        if files.find("config.json") is not None:
-            config = files.json("config.json")
-            if "_class_name" in config:
-                return diffusers_family.from_files(files, name=name, **options)
-            if set(config) >= CONFIG_KEYS:
-                return biggan.from_files(files, name=name, **options)
-        if files.find("model_index.json") is not None:
-            pipeline = files.json("model_index.json")
-            if pipeline.get("_class_name") == "ConsistencyModelPipeline":
-                return consistency.from_files(files, name=name, **options)
-            for part in ("vae", "vqvae"):
-                if part in pipeline:
-                    return diffusers_family.from_files(files, name=name, folder=f"{part}/", **options)
-        return _by_tensors(files, name, options)
+        found = _described(files, name)
+        if not found:
+            return _by_tensors(files, name, options)
+        if len(found) > 1:
+            raise _several(files, [*found])
+        (load,) = found.values()
+        return load(**options)
+
+
+def _described(files: Files, name: str) -> dict[str, Callable[..., Generator]]:
+    """The generators that say themselves what they are: file or folder -> what loads it with the family's options."""
+    found: dict[str, Callable[..., Generator]] = {}
+    own = files.find(dgn.FILE)
+    if own is not None and read_file_metadata(own).get("format", "").startswith("gen-prior/"):
+        found[dgn.FILE] = partial(_load_own, own, files, name)
+    if files.find("config.json") is not None:
+        config = files.json("config.json")
+        if "_class_name" in config:
+            found["config.json"] = partial(diffusers_family.from_files, files, name=name)
+        elif set(config) >= CONFIG_KEYS:
+            found["config.json"] = partial(biggan.from_files, files, name=name)
+    if found:
+        return found
+    if files.find("model_index.json") is not None:
+        pipeline = files.json("model_index.json")
+        if pipeline.get("_class_name") == "ConsistencyModelPipeline":
+            return {"model_index.json": partial(consistency.from_files, files, name=name)}
+        for part in ("vae", "vqvae"):
+            if part in pipeline:
+                found[f"{part}/"] = partial(diffusers_family.from_files, files, name=name, folder=f"{part}/")
+    return found
+
+
+def _load_own(path: Path, files: Files, name: str) -> Generator:
+    made = dgn.from_file(path, name=name, origin=dgn.FILE, source=files.source)
+    made.provenance = replace(made.provenance, revision=files.revision or made.provenance.revision)
+    return made
 
 
 def _by_tensors(files: Files, name: str, options: dict[str, Any]) -> Generator:
     upconv = [f"upconvGAN_{variant.removeprefix('deepsim-').replace('-', '_')}.pt" for variant in VARIANTS]
-    found = files.find(*dcgan.CANDIDATES, *upconv)
+    names = [*dcgan.CANDIDATES, *upconv]
+    found = files.find(*names)
     if found is None:
         raise WeightsError(
             f"{files.source} holds no generator of a known format",
             fix=f"known: {dgn.FILE} of gen-prior, a BigGAN-deep or diffusers config.json, model_index.json, or a "
             f"DeePSim or DCGAN state dict called {dcgan.CANDIDATES[1]}",
         )
-    path = files.weights(*dcgan.CANDIDATES, *upconv)
-    variant = (
-        read_file_metadata(path).get(NAME_KEY) or f"deepsim-{found.stem.removeprefix('upconvGAN_').replace('_', '-')}"
-    )
+    others = [other for other in names if _of_one_network(other) != _of_one_network(found.name)]
+    if (other := files.find_optional(*others)) is not None:
+        raise _several(files, [found.name, other.name])
+    path = files.weights(*names)
+    variant = _stated_variant(files) or read_file_metadata(path).get(NAME_KEY) or _variant_of_file(found.name)
     if variant not in VARIANTS:
         variant = recognise(read_shapes(path)) or ""
     if variant:
@@ -74,4 +99,32 @@ def _by_tensors(files: Files, name: str, options: dict[str, Any]) -> Generator:
     return dcgan.assemble(read_tensors(path), files, name=name, **options)
 
 
-__all__ = ["NAME_KEY", "load_files", "load_folder", "load_hub"]
+def _of_one_network(file: str) -> str:
+    """The same for files that are one network's weights in another format, by their usual names."""
+    stem = file.partition(".")[0]
+    return "model" if stem == "pytorch_model" else stem
+
+
+def _variant_of_file(file: str) -> str:
+    return f"deepsim-{file.partition('.')[0].removeprefix('upconvGAN_').replace('_', '-')}"
+
+
+def _stated_variant(files: Files) -> str | None:
+    """The DeePSim generator that an exported `config.json` names. Raises `WeightsError` for one that does not exist."""
+    config = files.json("config.json") if files.find("config.json") is not None else {}
+    if config.get("format") != DEEPSIM_FORMAT:
+        return None
+    variant = str(config.get("variant"))
+    if variant not in VARIANTS:
+        raise WeightsError(f"{files.source}/config.json names {variant!r}; known: {', '.join(VARIANTS)}")
+    return variant
+
+
+def _several(files: Files, names: list[str]) -> WeightsError:
+    return WeightsError(
+        f"{files.source} holds several generators: {', '.join(names)}",
+        fix="keep one of them in a folder of its own, or load it by its name or family: gen-prior models",
+    )
+
+
+__all__ = ["DCGAN_FORMAT", "DEEPSIM_FORMAT", "NAME_KEY", "load_files", "load_folder", "load_hub"]

@@ -39,6 +39,7 @@ def test_pull_fetches_and_a_revision_overrides(run, hub: Hub) -> None:
     assert next(entry for entry in run("models", "biggan-deep-128", "--json").json)["cached"] is True
     done = run("pull", "biggan-deep-128", "--revision", "none")
     assert (done.code, "no revision 'none'" in done.complaint) == (1, True)
+    assert done.complaint.endswith("or gen-prior pull NAME --revision REVISION")
 
 
 def test_export_puts_a_comparison_into_the_card(run, tiny, tmp_path: Path) -> None:
@@ -108,5 +109,21 @@ def test_calibrate_keeps_what_a_direct_computation_gives(run, tmp_path: Path) ->
 def test_calibrate_needs_an_encoder(run, tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     done = run("calibrate", "dgn-lite0", tmp_path / "photographs")
-    assert done.code in (1, 2)
-    assert done.complaint
+    assert done.code == 2
+    assert "has no encoder" in done.complaint
+    done = run("calibrate", "pixel", tmp_path / "photographs")
+    assert done.code == 2
+    assert "no weights to keep code statistics for" in done.complaint
+
+
+def test_calibrate_counts_what_it_left_out(run, tmp_path: Path) -> None:
+    tiny_autoencoder().save_pretrained(tmp_path / "network")
+    for index in range(3):
+        write_png(tmp_path / "photographs" / f"{index}.png", torch.rand(3, 16, 16))
+    (tmp_path / "photographs" / "broken.png").write_bytes(b"no image")
+    arguments = ("calibrate", f"local-dir:{tmp_path / 'network'}", tmp_path / "photographs", "--set", "image_size=16")
+    done = run(*arguments, "--json")
+    assert (done.json["images"], done.json["left_out"]) == (3, 1)
+    assert "left out:" in done.err
+    assert "3 images (1 left out), " in run(*arguments).out
+    assert "at least 1 image, got 0" in run(*arguments, "--batch", 0).complaint

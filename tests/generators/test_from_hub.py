@@ -218,6 +218,27 @@ def test_unknown_formats_list_the_known(tmp_path: Path, hub: Hub) -> None:
         load_generator("diffusers:a/none", device="cpu")
 
 
+def test_several_generators_in_one_place_are_named(tmp_path: Path, hub: Hub) -> None:
+    one, other = (pickled(upconv_state(f"deepsim-norm{number}")) for number in (1, 2))
+    hub.publish("a/all", {"upconvGAN_norm1.pt": one, "upconvGAN_norm2.pt": other})
+    with pytest.raises(WeightsError, match=r"several generators: upconvGAN_norm2\.pt, upconvGAN_norm1\.pt"):
+        load_generator("hf-hub:a/all", device="cpu")
+    (tmp_path / "netG.pth").write_bytes(pickled(dcgan()))
+    (tmp_path / "generator.pth").write_bytes(pickled(dcgan()))
+    with pytest.raises(WeightsError, match=r"several generators: generator\.pth, netG\.pth"):
+        load_generator(f"local-dir:{tmp_path}", device="cpu")
+    assert load_generator(f"dcgan:{tmp_path / 'netG.pth'}", device="cpu").code_shape == (64,)
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "model.pth").write_bytes(pickled(dcgan()))
+    (tmp_path / "both" / "model.safetensors").write_bytes(save(dcgan()))
+    assert load_generator(f"local-dir:{tmp_path / 'both'}", device="cpu").code_shape == (64,)
+    files = saved_folder(tiny(), tmp_path / "saved")
+    pipeline = {f"{part}/{key}": value for part in ("vae", "vqvae") for key, value in files.items()}
+    hub.publish("a/pipeline", pipeline | {"model_index.json": b'{"vae": ["x", "y"], "vqvae": ["x", "y"]}'})
+    with pytest.raises(WeightsError, match="several generators: vae/, vqvae/"):
+        load_generator("hf-hub:a/pipeline", device="cpu")
+
+
 def test_the_registry_and_the_loaders_agree() -> None:
     generators = {entry.name for entry in registry.ENTRIES if entry.kind == "generator" and ":" not in entry.name}
     assert generators == set(NAMED)
