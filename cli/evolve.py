@@ -71,22 +71,24 @@ def run(
             _same_search(path, state.settings, wanted, source)
         else:
             state = Evolution(prior, source=source, **wanted)
-        if score is not None:
-            with StepBar(quiet) as bar:
-                evolve(
-                    state, score, evaluations=evaluations, save=path,
-                    progress=lambda done, total, scores: bar.work("evolving", done, total, scores),
-                )  # fmt: skip
-        if tell is not None:
-            state.tell(_scores(tell))
-            state.save(path)
-        if ask:
-            generation = state.ask()
-            state.save(path)
-            for place, picture in enumerate(prior(generation.codes)):
-                write_png(out / "waiting" / f"image-{place:02d}.png", picture.cpu())
-        if state.best_code is not None:
-            write_png(out / "best.png", prior(state.best_code[None])[0].cpu())
+        try:
+            if score is not None:
+                with StepBar(quiet) as bar:
+                    evolve(
+                        state, score, evaluations=evaluations, save=path,
+                        progress=lambda done, total, scores: bar.work("evolving", done, total, scores),
+                    )  # fmt: skip
+            if tell is not None:
+                state.tell(_scores(tell))
+                state.save(path)
+            if ask:
+                generation = state.ask()
+                state.save(path)
+                for place, picture in enumerate(prior(generation.codes)):
+                    write_png(out / "waiting" / f"image-{place:02d}.png", picture.cpu())
+        finally:  # also after Ctrl-C: the best so far can be looked at
+            if state.best_code is not None:
+                write_png(out / "best.png", prior(state.best_code[None])[0].cpu())
     summary = {"out": str(out), "method": state.settings["method"], "evaluations": state.evaluations}
     best = state.best_score if state.scores else None
     if as_json:

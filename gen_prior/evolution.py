@@ -178,8 +178,8 @@ class Evolution:
             # The codes are float32 and may come from another device; the points are the search's own, in double.
             if not (_near(told, evolution._told) and _near(waiting, now) and _near(best, code, 1e-4)):
                 raise OutputError(
-                    f"{path} was made by another version of its search, which went another way",
-                    fix="install the version of cmaes that began it, or begin anew in another folder",
+                    f"{path} was made by another version of its search, or on another machine, and went another way",
+                    fix="go on with the cmaes version and machine that began it, or begin anew in another folder",
                 )
         except FileNotFoundError as error:
             raise OutputError(f"no evolution at {path}") from error

@@ -69,6 +69,25 @@ def test_evolve_never_gives_one_search_for_another(run, tiny, tmp_path, other, w
     assert (tmp_path / "evolution.npz").read_bytes() == before
 
 
+def test_an_interrupted_evolution_shows_its_best_and_goes_on(run, tiny, tmp_path, monkeypatch):
+    from gen_prior.cli.progress import StepBar
+
+    whole = StepBar.work
+
+    def stop(bar, what, done, total, scores):
+        if done == 30:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StepBar, "work", stop)
+    common = ("evolve", "bee", "-g", "tiny", "--classifier", "tiny", "--device", "cpu", "--out", tmp_path, "--json")
+    done = run(*common, "--evaluations", 50)
+    assert done.code == 130
+    assert "1 finished image in" in done.complaint
+    assert (tmp_path / "best.png").is_file()
+    monkeypatch.setattr(StepBar, "work", whole)
+    assert run(*common, "--evaluations", 50).json["evaluations"] == 50
+
+
 def test_told_scores_are_not_mixed_with_a_target(run, tiny, tmp_path):
     common = ("-g", "tiny", "--device", "cpu", "--out", tmp_path)
     assert run("evolve", *common, "--ask").code == 0
