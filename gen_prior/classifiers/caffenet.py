@@ -51,7 +51,7 @@ def network() -> nn.Sequential:
 
 
 def build(published: dict[str, Tensor], file: str) -> nn.Sequential:
-    """The network from its published tensors (emptied), taking RGB. Raises `WeightsError` where they do not fit exactly."""
+    """The network from its published tensors (emptied), taking RGB. Raises `WeightsError` where they do not fit."""
     tensors = renamed(published, lambda key: key.replace(".1.", "."), file)
     built = on_meta(network, file)
     fill(built, tensors, file, "caffenet")

@@ -22,10 +22,10 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
     Raises `WeightsError` where something is missing, damaged or does not fit; `MissingExtraError` without timm.
     """
     files = Files.from_folder(folder)
-    config = files.json("config.json")
-    library = config.get("library", "timm")
     name = f"local-dir:{folder}"
     with files.loading():
+        config = files.json("config.json")
+        library = config.get("library", "timm")
         weights = _weights_file(Path(folder).expanduser())
         if library == "timm":
             return timm_family.from_files(files, config, weights, name=name, fold=fold)

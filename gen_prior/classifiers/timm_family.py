@@ -43,9 +43,8 @@ def load(spec: str, *, revision: str | None = None, fold: bool = True) -> Classi
     """
     require_timm()
     files = Files.from_hub(spec, revision=revision)
-    config = files.json("config.json")
     with files.loading():
-        return from_files(files, config, "model.safetensors", name=f"hf-hub:{spec}", fold=fold)
+        return from_files(files, files.json("config.json"), "model.safetensors", name=f"hf-hub:{spec}", fold=fold)
 
 
 def from_files(files: Files, config: Mapping[str, Any], weights: str, *, name: str, fold: bool = True) -> Classifier:
@@ -75,16 +74,12 @@ def classifier_of(
 
 
 def build(config: Mapping[str, Any], settings: Settings, tensors: Mapping[str, Tensor], file: str) -> nn.Module:
-    """timm's network with these weights, which have to fit exactly. Raises `WeightsError`, `UnknownNameError`."""
+    """timm's network with these weights, which have to fit exactly. Raises `WeightsError`."""
     timm = require_timm()
     architecture = str(config.get("architecture"))
     if not timm.is_model(architecture):
-        raise UnknownNameError(
-            "timm architecture",
-            architecture,
-            timm.list_models(),
-            fix="pip install --upgrade timm, or check config.json",
-        )
+        unknown = UnknownNameError("timm architecture", architecture, timm.list_models())
+        raise WeightsError(f"{file}: {unknown}", fix="pip install --upgrade timm, or check config.json")
     options = dict(config.get("model_args") or {})
     if forbidden := [option for option in options if option.startswith(_RESERVED)]:
         raise WeightsError(f"{file}: config.json may not set {', '.join(forbidden)}")

@@ -11,7 +11,8 @@ import pytest
 import timm
 import torch
 import torchvision
-from safetensors.torch import save_file
+from hub_server import Hub, left_in_cache
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
@@ -128,6 +129,20 @@ def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_lively_no
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(GenPriorError, match=r"no model\.safetensors"):
         load_classifier("hf-hub:timm/test_resnet", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (b"{bad", "is not a JSON object"),
+        (b'{"architecture": "test_resnt", "num_classes": 5}', "did you mean test_resnet"),
+    ],
+)
+def test_a_refused_classifier_leaves_nothing(hub: Hub, tmp_path: Path, config: bytes, message: str) -> None:
+    hub.publish("timm/x", {"config.json": config, "model.safetensors": save({"a": torch.ones(3)})})
+    with pytest.raises(WeightsError, match=message):
+        load_classifier("hf-hub:timm/x", device="cpu")
+    assert left_in_cache(tmp_path) == []
 
 
 def test_without_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
