@@ -14,6 +14,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.exemplars import as_seen
 from gen_prior.files import write_json, write_png
+from gen_prior.fitting import encode
 from gen_prior.generators.base import Generator
 from gen_prior.mosaic import mosaic
 from gen_prior.objectives import match_image
@@ -95,6 +96,8 @@ def invert(
 ) -> Inversion:
     """Reconstruct `image` from its features at each of `layers`, through each of `generators`.
 
+    A prior with an encoder starts from the code of the image itself, the others from `seed`.
+
     Args:
         image: `[3, H, W]`, RGB, in [0, 1]; its centre square at the classifier's input size is inverted.
         layers: put in the network's own order.
@@ -117,15 +120,26 @@ def invert(
     goals = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
     wanted = classifier.activations(original[None].to(classifier.device), names)
     found: dict[str, dict[str, Reconstruction]] = {}
-    settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed, "recipes": {}}
+    settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
+    settings |= {"recipes": {}, "started_from": {}}
     for method, generator in generators.items():
         recipe = (recipes or {}).get(method) or inversion_recipe(generator)
         if steps is not None:
             recipe = recipe.with_options(steps=steps)
         told = _told(progress, method)
+        start = _start(classifier, generator, original)
         result = synthesize(
-            classifier, goals, generator, seeds=[seed], recipe=recipe, batch=batch, precision="fp32", progress=told
+            classifier,
+            goals,
+            generator,
+            seeds=[seed],
+            start=start,
+            recipe=recipe,
+            batch=batch,
+            precision="fp32",
+            progress=told,
         )
+        settings["started_from"][method] = "seed" if start is None else "the encoder's code of the image"
         settings["recipes"][method] = result.settings["recipe"]
         row = {}
         for place, layer in enumerate(names):
@@ -133,6 +147,13 @@ def invert(
             row[layer] = Reconstruction(layer, method, result.images[place, 0], result.codes[place, 0], error)
         found[method] = row
     return Inversion(original, names, list(generators), found, settings)
+
+
+def _start(classifier: Classifier, generator: Generator, image: Tensor) -> Tensor | None:
+    """The code that a generator's encoder gives of the image; none for pixels, whose code would be the answer."""
+    if not generator.can_encode or generator.domain == "image":
+        return None
+    return encode(generator.to(classifier.device).fitted_to(classifier.input_size), image)
 
 
 def inversion_recipe(generator: Generator) -> Recipe:

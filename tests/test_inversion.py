@@ -10,7 +10,7 @@ from skimage import data
 
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.files import read_image
-from gen_prior.generators import load_generator
+from gen_prior.generators import Generator, load_generator
 from gen_prior.inversion import invert
 
 
@@ -42,6 +42,29 @@ def test_reconstructions_from_shallow_to_deep_in_pixels_and_through_a_prior(
     assert sheet.shape[2] > 4 * 144
     assert sheet.shape[1] > 2 * 144
     assert len(list(tmp_path.glob("*.png"))) == 2 + 6
+
+
+def test_a_prior_with_an_encoder_starts_from_the_code_of_the_image(tiny_classifier, tiny_generator, photo):
+    seen = []
+
+    def encode(images):
+        seen.append(images)
+        return torch.full((len(images), 8), 0.25)
+
+    prior = Generator(tiny_generator.module, (8,), name="with an encoder", encode=encode)
+    pixel = load_generator("pixel", device="cpu", image_size=32)
+    found = invert(
+        tiny_classifier, photo, ["conv2"], {"prior": prior, "blind": tiny_generator, "pixel": pixel}, steps=1
+    )
+    assert [image.shape[-2:] for image in seen] == [(32, 32)]
+    start = prior(torch.full((1, 8), 0.25))
+    error = tiny_classifier.activations(start, ["conv2"])["conv2"]
+    wanted = tiny_classifier.activations(found.original[None], ["conv2"])["conv2"]
+    before = float((error - wanted).square().sum() / wanted.square().sum())
+    assert found.reconstructions["prior"]["conv2"].error == pytest.approx(before, rel=0.2), "one step from there"
+    assert found.reconstructions["prior"]["conv2"].code.mean() == pytest.approx(0.25, abs=0.1)
+    started = {"prior": "the encoder's code of the image", "blind": "seed", "pixel": "seed"}
+    assert found.settings["started_from"] == started
 
 
 def test_unknown_layers_and_nothing_to_do_are_refused(tiny_classifier, tiny_generator, photo):
