@@ -85,6 +85,8 @@ class Files:
     @classmethod
     def from_hub(cls, text: str, *, revision: str | None = None, sha256: Mapping[str, str] | None = None) -> Files:
         """Files of `org/name[/folder][@revision]`; `revision` overrides; `sha256`: name -> expected hex digest."""
+        if revision is not None and not isinstance(revision, str):
+            raise OptionError(f"revision must be text, got {revision!r}", fix=f"quote it: revision='\"{revision}\"'")
         spec = parse_repo(text)
         spec = spec._replace(revision=revision or spec.revision or "main")
         where = "/".join(part for part in (spec.repo, spec.folder) if part)

@@ -65,6 +65,34 @@ def tiny() -> Any:
     )
 
 
+def kl() -> Any:
+    return library.AutoencoderKL(**TWO_LEVELS)
+
+
+def vq() -> Any:
+    return library.VQModel(**TWO_LEVELS, num_vq_embeddings=32)
+
+
+TWO_LEVELS = {
+    "block_out_channels": (8, 16),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "norm_num_groups": 4,
+}
+
+
+def rae() -> Any:
+    return library.AutoencoderRAE(
+        encoder_hidden_size=64,
+        encoder_num_hidden_layers=1,
+        encoder_input_size=56,
+        decoder_hidden_size=32,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=48,
+    )
+
+
 def consistency() -> Any:
     unet = library.UNet2DModel(
         sample_size=8,

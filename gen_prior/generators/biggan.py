@@ -16,9 +16,9 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan_format import Config, prepare, published_shapes, read_config
 from gen_prior.generators.biggan_network import BigGAN, Held
+from gen_prior.generators.option_checks import class_index, fraction, whole_number
 from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
-from gen_prior.labels import imagenet
 from gen_prior.recipes import Recipe
 from gen_prior.strict_loading import check_shapes, fill, on_meta
 from gen_prior.tensor_files import read_shapes, read_tensors
@@ -76,8 +76,8 @@ def assemble(
     Raises:
         OptionError: an option out of range. UnknownNameError: no such class.
     """
-    if not 0 < truncation <= 1:
-        raise OptionError(f"truncation must be above 0 and at most 1, got {truncation}")
+    fraction("truncation", truncation)
+    whole_number("noise_seed", noise_seed, least=0, most=2**63 - 1)
     if optimise not in OPTIMISE:
         raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
     if optimise == "noise" and class_label is None:
@@ -137,16 +137,4 @@ def truncated_normal(count: int, source: torch.Generator) -> Tensor:
     return (math.sqrt(2) * torch.erfinv((2 * uniform - 1) * edge)).float()
 
 
-def class_index(label: int | str, classes: int) -> int:
-    """Class number of a number or, with the 1000 of ImageNet, a name. Raises `OptionError`, `UnknownNameError`."""
-    text = str(label).strip()
-    if text.isdigit():
-        if int(text) >= classes:
-            raise OptionError(f"class_label must be from 0 to {classes - 1}, got {text}")
-        return int(text)
-    if classes != len(imagenet()):
-        raise OptionError(f"this generator has {classes} classes without names, got {label!r}", fix="pass a number")
-    return imagenet().index(text)
-
-
-__all__ = ["RECIPE", "assemble", "class_index", "from_files", "load"]
+__all__ = ["RECIPE", "assemble", "from_files", "load"]

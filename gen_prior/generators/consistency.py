@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.biggan import class_index
 from gen_prior.generators.diffusers_network import read_network, require_diffusers
+from gen_prior.generators.option_checks import class_index
 from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
+from gen_prior.generators.option_checks import class_index, whole_number
 from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
@@ -165,6 +166,8 @@ def load(where: str, *, revision: str | None = None, file: str | None = None, **
     else:
         here = path.is_dir() or where.startswith((".", "/", "~"))
         files = Files.from_folder(path) if here else Files.from_hub(where, revision=revision)
+        if file is not None and not isinstance(file, str):
+            raise OptionError(f"file must be the name of a file, got {file!r}")
         names = (file,) if file is not None else CANDIDATES
     generator = from_files(files, *names, name=f"dcgan:{where}", **options)
     generator.options |= {"file": file} if file is not None else {}
@@ -194,16 +197,17 @@ def assemble(
     Raises `WeightsError` where this is no DCGAN, `OptionError` where the labels do not fit it.
     """
     layout = infer({key: tuple(value.shape) for key, value in tensors.items()}, files.source)
+    if label_channels is not None:  # something has to be left for the latent
+        whole_number("label_channels", label_channels, least=0, most=layout.latent - 1)
     table = torch.eye(label_channels) if label_channels else torch.zeros(0, 0)
     if layout.embedding is not None:
         table = tensors[f"{layout.embedding[0]}.weight"].float()
     if table.shape[1] >= layout.latent:
-        raise OptionError(f"{table.shape[1]} label channels leave nothing of the {layout.latent} inputs for the latent")
-    if class_label is not None and not 0 <= class_label < len(table):
-        fix = None if len(table) else "pass label_channels=N, or leave class_label out"
-        raise OptionError(
-            f"class_label must be below the {len(table)} classes of this generator, got {class_label}", fix=fix
-        )
+        raise WeightsError(f"{files.source}: class embeddings of {table.shape[1]} numbers leave nothing for the latent")
+    if class_label is not None:
+        if not len(table):
+            raise OptionError(f"{name} has no classes", fix="pass label_channels=N, or leave class_label out")
+        class_label = class_index(class_label, len(table))
     held = table[class_label] if class_label is not None else torch.zeros(0)
     free = layout.latent - len(held)
     network = on_meta(lambda: DCGAN(layout.layers, torch.zeros(len(held))), files.source)

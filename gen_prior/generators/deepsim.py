@@ -66,7 +66,8 @@ def assemble(
 ) -> Generator:
     """The generator from published tensors that `files` recorded; what `load` and the recognised formats share."""
     variant = VARIANTS[variant_name]
-    if crop not in (None, FOLLOW) and not (isinstance(crop, int) and 1 <= crop <= variant.side):
+    in_range = isinstance(crop, int) and not isinstance(crop, bool) and 1 <= crop <= variant.side
+    if crop not in (None, FOLLOW) and not in_range:
         raise OptionError(
             f"crop must be from 1 to {variant.side}, None for the whole image or {FOLLOW!r}, got {crop!r}"
         )

@@ -18,12 +18,12 @@ from gen_prior.calibration import find_statistics
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.diffusers_network import read_network, require_diffusers
+from gen_prior.generators.option_checks import LARGEST_SIDE, image_side
 from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
 from gen_prior.weights import registry
 
-LARGEST_SIDE = 2048
 PROVEN = 4
 """Side, in code positions, of what a network has to draw before it is kept."""
 RECIPE = Recipe(
@@ -141,6 +141,8 @@ def from_files(
         MissingExtraError: diffusers is not installed.
     """
     require_diffusers()
+    if not isinstance(quantise, bool):
+        raise OptionError(f"quantise must be True or False, got {quantise!r}")
     with files.loading():
         config = files.json(f"{folder}config.json")
         class_name = str(config.get("_class_name"))
@@ -189,14 +191,13 @@ def _sizes(
         side = int(network.decoder_image_size)
         if side > LARGEST_SIDE:
             raise WeightsError(f"{file} describes images of {side} px, the limit is {LARGEST_SIDE}")
-        if image_size not in (None, side):
+        if image_size is not None and (isinstance(image_size, bool) or image_size != side):
             raise OptionError(f"this generator draws {side} px images only, got image_size={image_size}")
         return side, (int(network.config.encoder_hidden_size), side // factor, side // factor)
     if not getattr(network.config, "scaling_factor", 1.0):
         raise WeightsError(f"{file}: scaling_factor is {network.config.scaling_factor!r}, which makes no code")
     side = max(factor, 256 // factor * factor) if image_size is None else image_size
-    if not factor <= side <= LARGEST_SIDE or side % factor:
-        raise OptionError(f"image_size must be a multiple of {factor}, at most {LARGEST_SIDE}, got {side}")
+    image_side(side, least=factor, multiple=factor)
     channels = network.config.latent_channels
     if class_name == "VQModel" and network.config.vq_embed_dim is not None:
         channels = network.config.vq_embed_dim

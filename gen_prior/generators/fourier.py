@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.natural import colour_root
+from gen_prior.generators.option_checks import image_side
 from gen_prior.recipes import Recipe
 
 PAPER = "Olah, Mordvintsev & Schubert 2017, Feature Visualization"
@@ -46,8 +46,7 @@ class FourierImage(nn.Module):
 
 def load(name: str = "fourier", *, image_size: int = 224) -> Generator:
     """Code `[3, H, W // 2 + 1, 2]`: real and imaginary parts of the spectrum, started near grey."""
-    if image_size < 8 or image_size % 2:
-        raise OptionError(f"image_size must be even and at least 8, got {image_size}")
+    image_side(image_size, multiple=2)
     shape = (3, image_size, image_size // 2 + 1, 2)
 
     return Generator(

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.natural import colour_root, magnitude
+from gen_prior.generators.option_checks import image_side
 from gen_prior.recipes import Recipe
 
 PAPER = "Fel et al. 2023, MACO, arXiv 2306.06805"
@@ -58,8 +58,7 @@ def odd_phase(phase: Tensor) -> Tensor:
 
 def load(name: str = "maco", *, image_size: int = 224) -> Generator:
     """Code `[3, H, W // 2 + 1]`: the phase of every frequency, started at random."""
-    if image_size < 8 or image_size % 2:
-        raise OptionError(f"image_size must be even and at least 8, got {image_size}")
+    image_side(image_size, multiple=2)
     shape = (3, image_size, image_size // 2 + 1)
 
     return Generator(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator, Provenance
+from gen_prior.generators.option_checks import image_side
 from gen_prior.recipes import Recipe
 
 RAW = Recipe(rate=0.05, domain="image", source="Erhan et al. 2009: plain gradient ascent on the pixels, here by Adam")
@@ -30,8 +30,7 @@ def load_raw(name: str = "pixel-raw", *, image_size: int = 224) -> Generator:
 
 
 def _pixels(name: str, size: int, recipe: Recipe) -> Generator:
-    if size < 8:
-        raise OptionError(f"image_size must be at least 8, got {size}")
+    image_side(size)
     shape = (3, size, size)
 
     def start(source: torch.Generator) -> Tensor:

@@ -62,5 +62,5 @@ def test_images_stay_inside_the_range(tiny_classifier: gp.Classifier) -> None:
 
 @pytest.mark.parametrize("size", [6, 33])
 def test_sizes_that_do_not_work(size: int) -> None:
-    with pytest.raises(OptionError, match="even and at least 8"):
+    with pytest.raises(OptionError, match="an even number from 8 to 2048"):
         load_generator("fourier", device="cpu", image_size=size)

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import BIGGAN, biggan_state, consistency, dcgan, pickled, random_like, saved_folder, tiny, upconv_state
+from checkpoints import (
+    BIGGAN,
+    biggan_state,
+    consistency,
+    dcgan,
+    kl,
+    pickled,
+    rae,
+    random_like,
+    saved_folder,
+    tiny,
+    upconv_state,
+    vq,
+)
 from hub_server import Hub
 from huggingface_hub import constants
 from safetensors.torch import save
@@ -237,6 +250,79 @@ def test_several_generators_in_one_place_are_named(tmp_path: Path, hub: Hub) -> 
     hub.publish("a/pipeline", pipeline | {"model_index.json": b'{"vae": ["x", "y"], "vqvae": ["x", "y"]}'})
     with pytest.raises(WeightsError, match="several generators: vae/, vqvae/"):
         load_generator("hf-hub:a/pipeline", device="cpu")
+
+
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    *(("biggan", {"truncation": value}) for value in ("high", None, True, float("nan"), 0, 1.5)),
+    *(("biggan", {"class_label": value}) for value in (1.0, True, -1, 10, "²", "x", [1])),
+    *(("biggan", {"noise_seed": value, "optimise": "class"}) for value in ("x", 1.5, -1)),
+    ("biggan", {"optimise": 3}),
+    *(("dcgan", {"label_channels": value}) for value in (-3, 2.5, "x", True, 64, 10**12)),
+    *(("dcgan", {"label_channels": 4, "class_label": value}) for value in (1.0, True, "x", -1, 4)),
+    *(("tiny", {"image_size": value}) for value in ("big", 64.5, True, [64], 0, -8)),
+    ("tiny", {"quantise": "x"}),
+    ("rae", {"image_size": "big"}),
+    *(("deepsim", {"crop": value}) for value in (True, 1.5, [1], "x")),
+    *(("consistency", {"class_label": value}) for value in (1.0, True, "²", "x")),
+]
+
+
+@pytest.fixture(scope="module")
+def each_family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("families")
+    for name, weights in (("biggan", biggan_state()), ("dcgan", dcgan()), ("deepsim", upconv_state("deepsim-norm1"))):
+        (path / name).mkdir()
+        (path / name / "model.safetensors").write_bytes(save(weights))
+    (path / "biggan" / "config.json").write_text(json.dumps(BIGGAN))
+    for name, network in (("tiny", tiny()), ("consistency", consistency()), ("rae", rae())):
+        network.save_pretrained(path / name)
+    return path
+
+
+@pytest.mark.parametrize(("family", "options"), OPTIONS)
+def test_options_of_the_wrong_kind_are_refused(each_family: Path, family: str, options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"{[*options][-1] if 'noise_seed' not in options else 'noise_seed'}|classes"):
+        load_generator(f"local-dir:{each_family / family}", device="cpu", **options)
+    assert (each_family / family).is_dir()
+
+
+@pytest.mark.parametrize("name", ["pixel", "fourier", "maco"])
+@pytest.mark.parametrize("side", ["big", 64.5, True, 4, 10**6])
+def test_sides_of_the_wrong_kind_are_refused(name: str, side: Any) -> None:
+    with pytest.raises(OptionError, match=r"image_size must be an? \w+ number from 8 to 2048"):
+        load_generator(name, device="cpu", image_size=side)
+
+
+def test_a_revision_is_text(hub: Hub) -> None:
+    with pytest.raises(OptionError, match=r"revision must be text, got 1234567.*quote it"):
+        load_generator("hf-hub:a/b", device="cpu", revision=1234567)
+
+
+@pytest.mark.parametrize("kind", ["kl", "vq", "rae"])
+@torch.no_grad()
+def test_each_autoencoder_comes_through_the_hub(hub: Hub, tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(4)
+    network = {"kl": kl, "vq": vq, "rae": rae}[kind]().eval()
+    hub.publish("a/model", saved_folder(network, tmp_path / "saved"))
+    options = {} if kind == "rae" else {"image_size": 32}
+    generator = load_generator("diffusers:a/model", device="cpu", **options)
+    code = torch.randn(1, *generator.code_shape)
+    if kind == "rae":
+        expected = network.decode(code).sample
+    else:
+        expected = network.decode(code / network.config.scaling_factor).sample / 2 + 0.5
+    torch.testing.assert_close(generator(code), expected.clamp(0, 1), atol=1e-5, rtol=0)
+    assert torch.equal(load_generator("hf-hub:a/model", device="cpu", **options)(code), generator(code))
+
+
+def test_fc6_eucl_by_name(hub: Hub) -> None:
+    """Its file has an underscore where its name has a dash."""
+    state = {key: value.half() for key, value in upconv_state("deepsim-fc6-eucl").items()}
+    hub.publish(registry.DEEPSIM, {"upconvGAN_fc6_eucl.pt": pickled(state)}, commit=registry.DEEPSIM_REVISION)
+    generator = load_generator("deepsim-fc6-eucl", device="cpu")
+    assert generator.notes["variant"] == "deepsim-fc6-eucl"
+    assert generator.code_shape == (4096,)
+    assert set(generator.provenance.sha256) == {"upconvGAN_fc6_eucl.pt"}
 
 
 def test_the_registry_and_the_loaders_agree() -> None:

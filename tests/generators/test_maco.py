@@ -78,5 +78,5 @@ def test_colours_are_a_covariance_root() -> None:
 
 @pytest.mark.parametrize("size", [6, 33])
 def test_sizes_that_do_not_work(size: int) -> None:
-    with pytest.raises(OptionError, match="even and at least 8"):
+    with pytest.raises(OptionError, match="an even number from 8 to 2048"):
         load_generator("maco", device="cpu", image_size=size)

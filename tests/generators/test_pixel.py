@@ -21,7 +21,7 @@ def test_the_image_is_the_code(name: str) -> None:
     assert generator.domain == "image"
     assert generator.image_shape() == (24, 24)
     assert generator.encode(torch.rand(1, 3, 48, 48)).shape == (1, 3, 24, 24)
-    with pytest.raises(OptionError, match="at least 8"):
+    with pytest.raises(OptionError, match="from 8 to 2048"):
         load_generator(name, device="cpu", image_size=4)
 
 
