@@ -23,6 +23,13 @@ def run(
         typer.Option("--generator", "-g", metavar="NAME", help="Repeatable; dgn-lite0 and pixel if not given."),
     ] = None,
     distance: Annotated[str, typer.Option("--distance", help="l2, or cosine (indifferent to strength).")] = "l2",
+    style: Annotated[
+        list[str] | None,
+        typer.Option("--style", metavar="LAYER", help="Match the textures (Gram matrix) there too; repeatable."),
+    ] = None,
+    style_weight: Annotated[
+        float | None, typer.Option("--style-weight", help="Of --style against the features; 1 if not given.")
+    ] = None,
     steps: options.Steps = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the start.")] = 0,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
@@ -40,18 +47,21 @@ def run(
     """
     with keeping(out):
         from gen_prior.classifiers import load_classifier
+        from gen_prior.errors import OptionError
         from gen_prior.files import read_image
         from gen_prior.generators import load_generator
         from gen_prior.inversion import invert
 
+        if style_weight is not None and not style:
+            raise OptionError("--style-weight is that of --style, which is not given", fix="--style blocks.2")
         picture = read_image(image)
         network = load_classifier(classifier, device=device)
         names = generator or [defaults.GENERATOR, "pixel"]
         generators = {name: load_generator(name, device=network.device) for name in names}
         with StepBar(quiet) as bar:
             found = invert(
-                network, picture, layer, generators, distance=distance, steps=steps, seed=seed, batch=batch,
-                progress=bar.work,
+                network, picture, layer, generators, distance=distance, style_layers=style or (), steps=steps,
+                seed=seed, batch=batch, progress=bar.work, **options.given(style_weight=style_weight),
             )  # fmt: skip
         found.save(out)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from gen_prior.files import write_json, write_png
 from gen_prior.fitting import encode
 from gen_prior.generators.base import Generator
 from gen_prior.mosaic import mosaic
-from gen_prior.objectives import match_image
+from gen_prior.objectives import Objective, match_image, style
 from gen_prior.recipes import Recipe
 from gen_prior.synthesis import synthesize
 
@@ -30,7 +31,7 @@ class Reconstruction:
     """An image whose features at `layer` come near the original's.
 
     `error` is the squared distance of the features over the squared norm of the original's: 0 is perfect, 1 as
-    bad as silence.
+    bad as silence. `style_error` is the same of the Gram matrices at the style layers; None without such.
     """
 
     layer: str
@@ -38,6 +39,7 @@ class Reconstruction:
     image: Tensor
     code: Tensor
     error: float
+    style_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class Inversion:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        errors = {
-            method: {layer: found.error for layer, found in row.items()} for method, row in self.reconstructions.items()
-        }
-        return {"layers": self.layers, "methods": self.methods, "feature_error": errors, "settings": self.settings}
+        rows = self.reconstructions.items()
+        errors = {method: {layer: found.error for layer, found in row.items()} for method, row in rows}
+        styles = {method: {layer: found.style_error for layer, found in row.items()} for method, row in rows}
+        plain = {"layers": self.layers, "methods": self.methods, "feature_error": errors, "settings": self.settings}
+        return plain | ({"style_error": styles} if self.settings["style_layers"] else {})
 
     def save(self, out: str | Path) -> Path:
         """Write the sheet, every reconstruction as PNG, and `inversion.json`; returns the folder."""
@@ -89,10 +92,13 @@ def invert(
     *,
     recipes: Mapping[str, Recipe] | None = None,
     distance: str = "l2",
+    style_layers: Sequence[str] = (),
+    style_weight: float = 1.0,
     steps: int | None = None,
     seed: int = 0,
     batch: int | None = None,
     progress: Callable[[str, int, int, Tensor | None], None] | None = None,
+    record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Inversion:
     """Reconstruct `image` from its features at each of `layers`, through each of `generators`.
 
@@ -105,24 +111,32 @@ def invert(
         recipes: settings by the generator's name; `inversion_recipe` where not given.
             Objectives are `WEIGHT` times minus the relative squared feature error.
         distance: "l2" or "cosine" (indifferent to strength; suits logits).
+        style_layers: layers whose Gram matrices are matched too (Gatys et al. 2015): texture, wherever it is.
+        style_weight: of the relative error of those, against that of the features.
         progress: called as (generator, steps done, steps, activations).
+        record: as that of `synthesize`; items are the layers of the first generator, then those of the next.
 
     Raises:
-        UnknownNameError: no such layer. OptionError: no layers or generators.
+        UnknownNameError: no such layer. OptionError: no layers or generators, or a style weight below 0.
     """
     if not layers or not generators:
         raise OptionError("inversion needs at least one layer and one generator")
+    if not 0 <= style_weight < math.inf:
+        raise OptionError(f"style_weight must be a number from 0 on, got {style_weight}")
     order = list(classifier.layers())
-    for layer in layers:
+    for layer in (*layers, *style_layers):
         classifier.layer_shape(layer)
     names = sorted(dict.fromkeys(layers), key=lambda name: (name == LOGITS, order.index(name)))
     original = as_seen(classifier, image)
     goals = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
+    texture = style(classifier, original, style_layers) if style_layers else None
+    if texture is not None:
+        goals = [goal + WEIGHT * style_weight * texture for goal in goals]
     wanted = classifier.activations(original[None].to(classifier.device), names)
     found: dict[str, dict[str, Reconstruction]] = {}
     settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
-    settings |= {"recipes": {}, "started_from": {}}
-    for method, generator in generators.items():
+    settings |= {"style_layers": list(style_layers), "style_weight": style_weight, "recipes": {}, "started_from": {}}
+    for place, (method, generator) in enumerate(generators.items()):
         recipe = (recipes or {}).get(method) or inversion_recipe(generator)
         if steps is not None:
             recipe = recipe.with_options(steps=steps)
@@ -138,13 +152,14 @@ def invert(
             batch=batch,
             precision="fp32",
             progress=told,
+            record=_placed(record, place * len(names)),
         )
         settings["started_from"][method] = "seed" if start is None else "the encoder's code of the image"
         settings["recipes"][method] = result.settings["recipe"]
         row = {}
-        for place, layer in enumerate(names):
-            error = _error(classifier, result.images[place, 0], layer, wanted[layer])
-            row[layer] = Reconstruction(layer, method, result.images[place, 0], result.codes[place, 0], error)
+        for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True):
+            error = _error(classifier, image, layer, wanted[layer])
+            row[layer] = Reconstruction(layer, method, image, code, error, _style_error(classifier, image, texture))
         found[method] = row
     return Inversion(original, names, list(generators), found, settings)
 
@@ -175,6 +190,19 @@ def inversion_recipe(generator: Generator) -> Recipe:
 def _error(classifier: Classifier, image: Tensor, layer: str, wanted: Tensor) -> float:
     values = classifier.activations(image[None].to(classifier.device), [layer])[layer]
     return float((values - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
+
+
+def _style_error(classifier: Classifier, image: Tensor, texture: Objective | None) -> float | None:
+    if texture is None:
+        return None
+    batch = image[None].to(classifier.device)
+    return -float(texture(classifier.activations(batch, texture.layers), batch, batch))
+
+
+def _placed(
+    record: Callable[[int, int, Tensor], None] | None, before: int
+) -> Callable[[int, int, Tensor], None] | None:
+    return None if record is None else lambda first, step, images: record(before + first, step, images)
 
 
 def _slug(name: str) -> str:

@@ -12,6 +12,8 @@ from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.files import read_image
 from gen_prior.generators import Generator, load_generator
 from gen_prior.inversion import invert
+from gen_prior.objectives import gram
+from gen_prior.trajectories import Recorder
 
 
 @pytest.fixture
@@ -65,6 +67,48 @@ def test_a_prior_with_an_encoder_starts_from_the_code_of_the_image(tiny_classifi
     assert found.reconstructions["prior"]["conv2"].code.mean() == pytest.approx(0.25, abs=0.1)
     started = {"prior": "the encoder's code of the image", "blind": "seed", "pixel": "seed"}
     assert found.settings["started_from"] == started
+
+
+def test_a_style_term_brings_the_textures_nearer(tiny_classifier, photo, tmp_path):
+    pixel = {"pixel": load_generator("pixel", device="cpu", image_size=32)}
+    rows = {}
+    for weight in (0.0, 3.0):
+        found = invert(
+            tiny_classifier, photo, ["logits"], pixel, style_layers=["conv1", "conv2"], style_weight=weight, steps=200
+        )
+        rows[weight] = found.reconstructions["pixel"]["logits"]
+    assert rows[3.0].style_error < 0.1 * rows[0.0].style_error
+    grams = []
+    for image in (rows[3.0].image, found.original):
+        seen = tiny_classifier.activations(image[None], ["conv1", "conv2"])
+        grams.append([gram(seen, layer) for layer in seen])
+    errors = [float((a - b).square().sum() / b.square().sum()) for a, b in zip(*grams, strict=True)]
+    assert rows[3.0].style_error == pytest.approx(sum(errors) / 2, rel=1e-3)
+    found.save(tmp_path)
+    record = json.loads((tmp_path / "inversion.json").read_text())
+    assert record["style_error"]["pixel"]["logits"] == rows[3.0].style_error
+    assert record["settings"]["style_layers"] == ["conv1", "conv2"]
+    plain = invert(tiny_classifier, photo, ["logits"], pixel, steps=1)
+    assert plain.reconstructions["pixel"]["logits"].style_error is None
+    assert "style_error" not in plain.to_dict()
+
+
+def test_every_reconstruction_can_be_filmed(tiny_classifier, tiny_generator, photo):
+    generators = {"tiny": tiny_generator, "pixel": load_generator("pixel", device="cpu", image_size=32)}
+    recorder = Recorder(1)
+    found = invert(tiny_classifier, photo, ["conv1", "logits"], generators, steps=2, record=recorder)
+    made = [row.image for method in found.methods for row in found.reconstructions[method].values()]
+    assert {item: len(frames) for item, frames in recorder.frames.items()} == {0: 3, 1: 3, 2: 3, 3: 3}
+    for item, image in enumerate(made):
+        assert (recorder.frames[item][-1].float() / 255 - image).abs().max() < 0.003
+
+
+def test_strange_styles_are_refused(tiny_classifier, tiny_generator, photo):
+    with pytest.raises(UnknownNameError, match="conv3"):
+        invert(tiny_classifier, photo, ["conv2"], {"tiny": tiny_generator}, style_layers=["conv3"])
+    for weight in (-1.0, float("nan")):
+        with pytest.raises(OptionError, match="style_weight"):
+            invert(tiny_classifier, photo, ["conv2"], {"tiny": tiny_generator}, style_weight=weight)
 
 
 def test_unknown_layers_and_nothing_to_do_are_refused(tiny_classifier, tiny_generator, photo):

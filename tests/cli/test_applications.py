@@ -35,6 +35,19 @@ def test_invert_heeds_the_distance(run, tiny, photo, tmp_path):
     assert "l2, cosine" in refused.complaint
 
 
+def test_invert_takes_a_style(run, tiny, photo, tmp_path):
+    command = ("invert", photo, "--layer", "logits", "-g", "tiny", "--out", tmp_path, "--json", *tiny)
+    done = run(*command, "--style", "conv1", "--style", "conv2", "--style-weight", 2)
+    assert done.code == 0, done.err
+    assert done.json["settings"]["style_layers"] == ["conv1", "conv2"]
+    assert done.json["settings"]["style_weight"] == 2
+    assert done.json["style_error"]["tiny"]["logits"] > 0
+    for wrong, words in ((("--style-weight", 2), "--style-weight is that of --style"), (("--style", "conv9"), "conv2")):
+        refused = run(*command, *wrong)
+        assert refused.code == 2
+        assert words in refused.complaint
+
+
 def test_evolve_goes_on_where_it_was(run, tiny, tmp_path):
     arguments = ("evolve", "bee", "-g", "tiny", "--classifier", "tiny", "--device", "cpu", "--out", tmp_path, "--json")
     first = run(*arguments, "--evaluations", 20)
