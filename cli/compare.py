@@ -58,8 +58,8 @@ def run(
 ) -> None:
     """Compare methods on the same targets, seeds and number of classifier evaluations.
 
-    Leaves a contact sheet, every image, all numbers (comparison.json) and the codes in the output folder. Films of a
-    method at work are made by synth --record.
+    Leaves a contact sheet, every image, all numbers (comparison.json) and the codes in the output folder.
+    Films are made by synth --record.
 
     Example: [bold]gen-prior compare goldfish monarch -m dgn-lite0 -m pixel --out cmp[/bold]
     """

@@ -37,7 +37,8 @@ def run(
 ) -> None:
     """Make labelled synthetic images: ImageFolder layout, webdataset shards, a line of numbers for each.
 
-    The same command goes on where a stopped one was. Films of an image on its way are made by synth --record.
+    The same command goes on where a stopped one was.
+    Films are made by synth --record.
 
     Example: [bold]gen-prior dataset efficientnet-lite0 --per-class 20 --classes goldfish --classes monarch
     --judge efficientnet-lite2 --filter top5 --out dreamed[/bold]

@@ -59,8 +59,8 @@ def run(
 ) -> None:
     """Dream on a photograph: raise everything that a layer sees in it.
 
-    Writes dream.png; with --frames, also frame-0000.png, ... as each is done, and of those that are, dream.gif and
-    dream-strip.png.
+    Writes dream.png; with --frames, also frame-0000.png, ... as each is done.
+    Of those that are done, also after Ctrl-C, dream.gif and dream-strip.png.
 
     Example: [bold]gen-prior dream photo.jpg --layer blocks.9 --octaves 4 --frames 20 --zoom 1.05 --film mp4[/bold]
     """

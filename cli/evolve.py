@@ -43,8 +43,8 @@ def run(
     """Evolve the code of a generator under a black-box score: a unit's activation, or scores of your own.
 
     The state is in evolution.npz; the same command goes on from there. For scores from an experiment, alternate
-    --ask (writes waiting/image-00.png, ...) and --tell scores.txt, hours apart if need be. Films are made by
-    synth --record, or in Python by evolve(record=Recorder(1)).
+    --ask (writes waiting/image-00.png, ...) and --tell scores.txt, hours apart if need be.
+    Films are made by synth --record, or in Python by evolve(record=Recorder(1)).
 
     Example: [bold]gen-prior evolve goldfish --evaluations 2000 --out evolved[/bold]
     """

@@ -28,6 +28,12 @@ def test_help_names_every_preset(run, command):
     assert [name for name in named if re.search(r"\d|-am", name)] == list(PRESETS)
 
 
+def test_help_says_where_films_are_made_and_how_presets_are_compared(run):
+    for command in ("compare", "evolve", "dataset"):
+        assert "Films are made by synth --record" in run(command, "--help").out
+    assert "GENERATOR+PRESET" in run("compare", "--help").out
+
+
 def test_models_lists_the_registry(run):
     listed = run("models", "--json").json
     assert [entry["name"] for entry in listed] == [entry.name for entry in ENTRIES]
