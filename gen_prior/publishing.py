@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 
 from gen_prior.calibration import FILE as STATISTICS
 from gen_prior.calibration import WEIGHTS_KEY, find_statistics, statistics_file, weights_hash
-from gen_prior.classifiers import load_classifier
+from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.comparison import load_comparison
 from gen_prior.conversion import convert
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
@@ -186,19 +186,20 @@ def pull(name: str, *, revision: str | None = None) -> Provenance:
     if entry is not None and entry.repo is None:
         return Provenance("embedded", licence=entry.licence, paper=entry.paper)
     options = {"revision": revision} if revision else {}
-    if entry.kind == "classifier" if entry is not None else _names_classifier(name, revision):
-        return load_classifier(name, device="cpu", **options).provenance
-    return load_generator(name, device="cpu", **options).provenance
-
-
-def _names_classifier(name: str, revision: str | None) -> bool:
-    """Whether `hf-hub:REPO` is a classifier, by its configuration."""
+    if entry is not None:
+        load: Callable[..., Any] = load_classifier if entry.kind == "classifier" else load_generator
+        return _provenance(load(name, device="cpu", **options))
     prefix, _, where = name.partition(":")
     if prefix != "hf-hub":
-        return False
+        return load_generator(name, device="cpu", **options).provenance
     files = Files.from_hub(where, revision=revision)
-    with files.loading():
-        return files.find("config.json") is not None and "architecture" in files.json("config.json")
+    with files.loading():  # around both, so that a refusal also takes the configuration that was looked at
+        known = files.find("config.json") is not None and "architecture" in files.json("config.json")
+        return _provenance((load_classifier if known else load_generator)(name, device="cpu", **options))
+
+
+def _provenance(loaded: Classifier | Generator) -> Provenance:
+    return loaded.provenance
 
 
 __all__ = ["export", "pull"]

@@ -101,17 +101,20 @@ def _load(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) 
     shapes = {key: tuple(value.shape) for key, value in own.items()}
     check_shapes(shapes, {key: tuple(value.shape) for key, value in tensors.items()}, file, name)
     for key, value in tensors.items():
-        if value.is_floating_point() != own[key].is_floating_point() or value.is_complex():
-            raise WeightsError(f"{file}: {key} is of type {value.dtype}, not {own[key].dtype}")
         check_finite(key, value, file)
     largest_first = sorted(tensors, key=lambda key: tensors[key].numel(), reverse=True)
-    weights = {key: in_float32(tensors.pop(key)) for key in largest_first}
+    weights = {
+        key: take(tensors, key, file) if own[key].is_floating_point() else tensors.pop(key) for key in largest_first
+    }
     network.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
 
 
-def in_float32(value: Tensor) -> Tensor:
-    """Floating-point values as float32, others as they are."""
-    return value.float() if value.is_floating_point() else value
+def take(tensors: dict[str, Tensor], key: str, file: str) -> Tensor:
+    """`tensors[key]`, taken out, in float32. Raises `WeightsError` for numbers of another kind."""
+    value = tensors.pop(key)
+    if not value.is_floating_point():
+        raise WeightsError(f"{file}: {key} is of type {value.dtype}, not torch.float32")
+    return value.float()
 
 
 def _some(names: list[str], limit: int = 3) -> str:

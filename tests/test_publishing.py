@@ -217,6 +217,14 @@ def test_pull_takes_classifiers_of_the_hub(hub: Hub, monkeypatch: pytest.MonkeyP
     assert load_classifier(f"hf-hub:timm/tiny@{commit}", device="cpu").provenance.revision == commit
 
 
+def test_pull_keeps_nothing_of_a_classifier_that_does_not_fit(hub: Hub, tmp_path: Path) -> None:
+    config = json.dumps({"architecture": "test_resnet", "num_classes": 5}).encode()
+    hub.publish("timm/x", {"config.json": config, "model.safetensors": safetensors({"fc.weight": torch.ones(5, 3)})})
+    with pytest.raises(WeightsError, match="does not fit test_resnet"):
+        pull("hf-hub:timm/x")
+    assert left_in_cache(tmp_path) == []
+
+
 def test_twins_stay_apart(tmp_path: Path) -> None:
     """conv3 and conv4 have the same shapes, and different encoders."""
     (tmp_path / "source").mkdir()

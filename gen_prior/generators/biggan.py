@@ -20,7 +20,7 @@ from gen_prior.generators.option_checks import class_index, fraction, whole_numb
 from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
-from gen_prior.strict_loading import check_shapes, fill, on_meta
+from gen_prior.strict_loading import check_shapes, fill, on_meta, take
 from gen_prior.tensor_files import read_shapes, read_tensors
 from gen_prior.weights import registry
 
@@ -82,10 +82,10 @@ def assemble(
         raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
     if optimise == "noise" and class_label is None:
         raise OptionError("optimise='noise' holds the class, so it needs one", fix="pass class_label=...")
-    embeddings = published.pop("embeddings.weight").float().T.contiguous()
+    embeddings = take(published, "embeddings.weight", files.source).T.contiguous()
     label = None if class_label is None else class_index(class_label, config.classes)
     network = on_meta(lambda: BigGAN(config), files.source)
-    fill(network, prepare(published, config, truncation), files.source, "BigGAN-deep")
+    fill(network, prepare(published, config, truncation, files.source), files.source, "BigGAN-deep")
     assert isinstance(network, BigGAN)
     centre, spread = embeddings.mean(0), embeddings.std(0, unbiased=False)
 

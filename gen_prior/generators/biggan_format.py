@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import WeightsError
+from gen_prior.strict_loading import take
 
 CONFIG_KEYS = frozenset({"z_dim", "channel_width", "num_classes", "layers", "attention_layer_position", "n_stats"})
 REDUCTION = 4
@@ -141,24 +142,24 @@ def attention_convolutions(channels: int) -> tuple[tuple[str, int, int], ...]:
     )
 
 
-def prepare(tensors: dict[str, Tensor], config: Config, truncation: float) -> dict[str, Tensor]:
+def prepare(tensors: dict[str, Tensor], config: Config, truncation: float, file: str) -> dict[str, Tensor]:
     """Published tensors (emptied as they are used) -> those of `BigGAN` for one truncation."""
     ours: dict[str, Tensor] = {}
 
     def spectral(name: str) -> Tensor:
-        weight = tensors.pop(f"{name}.weight_orig").float()
-        left, right = tensors.pop(f"{name}.weight_u").float(), tensors.pop(f"{name}.weight_v").float()
+        weight = take(tensors, f"{name}.weight_orig", file)
+        left, right = take(tensors, f"{name}.weight_u", file), take(tensors, f"{name}.weight_v", file)
         return weight / torch.dot(left, torch.mv(weight.flatten(1), right))
 
     def statistics(name: str) -> tuple[Tensor, Tensor]:
-        mean = at_truncation(tensors.pop(f"{name}.running_means").float(), truncation)
-        variance = at_truncation(tensors.pop(f"{name}.running_vars").float(), truncation)
+        mean = at_truncation(take(tensors, f"{name}.running_means", file), truncation)
+        variance = at_truncation(take(tensors, f"{name}.running_vars", file), truncation)
         return mean, (variance + config.eps).rsqrt()
 
     # The checkpoint orders these rows by height, width, channel.
     rows = spectral("generator.gen_z").view(4, 4, -1, config.condition)
     ours["entry.weight"] = rows.permute(2, 0, 1, 3).reshape(-1, config.condition)
-    ours["entry.bias"] = tensors.pop("generator.gen_z.bias").float().view(4, 4, -1).permute(2, 0, 1).reshape(-1)
+    ours["entry.bias"] = take(tensors, "generator.gen_z.bias", file).view(4, 4, -1).permute(2, 0, 1).reshape(-1)
     for index, block in enumerate(config.blocks):
         theirs, own = f"generator.layers.{config.layer(index)}", f"blocks.{index}"
         for number in range(len(block.norms)):
@@ -168,18 +169,18 @@ def prepare(tensors: dict[str, Tensor], config: Config, truncation: float) -> di
             ours[f"{own}.norms.{number}.gain.bias"] = scale
             ours[f"{own}.norms.{number}.offset.weight"] = spectral(f"{theirs}.bn_{number}.offset")
             ours[f"{own}.convolutions.{number}.weight"] = spectral(f"{theirs}.conv_{number}")
-            ours[f"{own}.convolutions.{number}.bias"] = tensors.pop(f"{theirs}.conv_{number}.bias")
+            ours[f"{own}.convolutions.{number}.bias"] = take(tensors, f"{theirs}.conv_{number}.bias", file)
     if (channels := config.attention_channels) is not None:
         theirs = f"generator.layers.{config.attention}"
         for name, _, _ in attention_convolutions(channels):
             ours[f"attention.{name}.weight"] = spectral(f"{theirs}.snconv1x1_{name}")
-        ours["attention.o_conv.weight"] *= tensors.pop(f"{theirs}.gamma").float()
+        ours["attention.o_conv.weight"] *= take(tensors, f"{theirs}.gamma", file)
     mean, scale = statistics("generator.bn")
-    gain = tensors.pop("generator.bn.weight").float() * scale
+    gain = take(tensors, "generator.bn.weight", file) * scale
     ours["gain"] = gain[:, None, None]
-    ours["offset"] = (tensors.pop("generator.bn.bias").float() - mean * gain)[:, None, None]
+    ours["offset"] = (take(tensors, "generator.bn.bias", file) - mean * gain)[:, None, None]
     ours["exit.weight"] = spectral("generator.conv_to_rgb")[:3].contiguous()
-    ours["exit.bias"] = tensors.pop("generator.conv_to_rgb.bias")[:3].contiguous()
+    ours["exit.bias"] = take(tensors, "generator.conv_to_rgb.bias", file)[:3].contiguous()
     return ours
 
 

@@ -20,7 +20,7 @@ from gen_prior.generators.option_checks import class_index, whole_number
 from gen_prior.generators.proof import proven
 from gen_prior.hub import Files
 from gen_prior.recipes import Recipe
-from gen_prior.strict_loading import fill, on_meta
+from gen_prior.strict_loading import fill, on_meta, take
 from gen_prior.tensor_files import read_tensors
 
 PAPER = "Radford et al. 2016, DCGAN, arXiv 1511.06434"
@@ -140,14 +140,16 @@ class DCGAN(nn.Module):
         return image
 
 
-def fold(tensors: dict[str, Tensor], layers: tuple[Layer, ...]) -> dict[str, Tensor]:
+def fold(tensors: dict[str, Tensor], layers: tuple[Layer, ...], file: str) -> dict[str, Tensor]:
     """Published tensors, taken out of `tensors` -> `layers.N.weight` and `.bias`, batch norms folded in."""
     folded: dict[str, Tensor] = {}
     for index, layer in enumerate(layers):
-        weight = tensors.pop(f"{layer.name}.weight").float()
-        bias = tensors[f"{layer.name}.bias"].float() if f"{layer.name}.bias" in tensors else torch.zeros(layer.outputs)
+        weight = take(tensors, f"{layer.name}.weight", file)
+        bias = (
+            take(tensors, f"{layer.name}.bias", file) if f"{layer.name}.bias" in tensors else torch.zeros(layer.outputs)
+        )
         if layer.norm is not None:
-            gain, offset, mean, variance = (tensors[f"{layer.norm}.{part}"].float() for part in NORM_PARTS)
+            gain, offset, mean, variance = (take(tensors, f"{layer.norm}.{part}", file) for part in NORM_PARTS)
             gain = gain * (variance + EPS).rsqrt()
             weight, bias = weight * gain[:, None, None], (bias - mean) * gain + offset
         folded[f"layers.{index}.weight"], folded[f"layers.{index}.bias"] = weight, bias
@@ -201,7 +203,7 @@ def assemble(
         whole_number("label_channels", label_channels, least=0, most=layout.latent - 1)
     table = torch.eye(label_channels) if label_channels else torch.zeros(0, 0)
     if layout.embedding is not None:
-        table = tensors[f"{layout.embedding[0]}.weight"].float()
+        table = take(tensors, f"{layout.embedding[0]}.weight", files.source)
     if table.shape[1] >= layout.latent:
         raise WeightsError(f"{files.source}: class embeddings of {table.shape[1]} numbers leave nothing for the latent")
     if class_label is not None:
@@ -211,7 +213,7 @@ def assemble(
     held = table[class_label] if class_label is not None else torch.zeros(0)
     free = layout.latent - len(held)
     network = on_meta(lambda: DCGAN(layout.layers, torch.zeros(len(held))), files.source)
-    fill(network, fold(tensors, layout.layers) | {"held": held}, files.source, "this DCGAN")
+    fill(network, fold(tensors, layout.layers, files.source) | {"held": held}, files.source, "this DCGAN")
     mean, std = torch.zeros(free), torch.ones(free)
     if class_label is None and len(table):
         mean[-table.shape[1] :], std[-table.shape[1] :] = table.mean(0), table.std(0, unbiased=False).clamp_min(1e-3)

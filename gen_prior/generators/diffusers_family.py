@@ -194,14 +194,18 @@ def _sizes(
         if image_size is not None and (isinstance(image_size, bool) or image_size != side):
             raise OptionError(f"this generator draws {side} px images only, got image_size={image_size}")
         return side, (int(network.config.encoder_hidden_size), side // factor, side // factor)
-    if not getattr(network.config, "scaling_factor", 1.0):
-        raise WeightsError(f"{file}: scaling_factor is {network.config.scaling_factor!r}, which makes no code")
+    if not 1 <= factor <= LARGEST_SIDE:
+        raise WeightsError(f"{file} describes {factor} pixels for each number of the code")
+    channels = int(network.config.latent_channels)
+    if class_name == "VQModel" and network.config.vq_embed_dim is not None:
+        channels = int(network.config.vq_embed_dim)
+    ends = torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1)
+    start, end = (_to_latent(network, code) for code in ends)
+    if not torch.isfinite(end - start).all() or (end == start).any():
+        raise WeightsError(f"{file}: scaling_factor, shift_factor or the latents' mean and std leave nothing of a code")
     side = max(factor, 256 // factor * factor) if image_size is None else image_size
     image_side(side, least=factor, multiple=factor)
-    channels = network.config.latent_channels
-    if class_name == "VQModel" and network.config.vq_embed_dim is not None:
-        channels = network.config.vq_embed_dim
-    return side, (int(channels), side // factor, side // factor)
+    return side, (channels, side // factor, side // factor)
 
 
 __all__ = ["FAMILIES", "RECIPE", "Autoencoder", "from_files", "load"]

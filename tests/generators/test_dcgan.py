@@ -89,6 +89,13 @@ def test_label_embedding_is_found() -> None:
     torch.testing.assert_close(generator_of(state, class_label=4)(codes), expected, atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
+def test_numbers_of_another_kind_are_refused(kind: torch.dtype) -> None:
+    state = {key: value.to(kind) for key, value in network(64, 32).state_dict().items()}
+    with pytest.raises(WeightsError, match=r"0\.weight is of type torch\.\w+64, not torch\.float32"):
+        generator_of(state)
+
+
 @torch.no_grad()
 def test_a_table_of_one_class_is_no_reason_for_nan() -> None:
     state = dict(network(64 + 6, 32).state_dict()) | {"label_emb.weight": torch.randn(1, 6)}
