@@ -96,8 +96,7 @@ def hidden_channels(given: Inputs) -> Tensor:
 
 def hidden_unit(given: Inputs) -> Tensor:
     """A unit's synthesised images above the photographs that excite it most and what it saw of them."""
-    if given.photographs is None:
-        raise gp.GenPriorError("hidden-unit.jpg needs photographs", fix="pass --photographs FOLDER")
+    assert given.photographs is not None
     made = gp.synthesize(given.eyes, UNIT, given.prior, seeds=2, steps=128)
     found = gp.find_exemplars(given.eyes, UNIT, given.photographs, count=8, on_bad=print)
     return mosaic(
@@ -164,14 +163,14 @@ def transparency(given: Inputs) -> Tensor:
 
 
 def trajectory(given: Inputs) -> Tensor:
-    """Eight moments of one synthesis, through the prior and in Fourier space."""
+    """Eight steps of one synthesis and its result, through the prior and in Fourier space."""
     rows, names = [], []
     for generator in (given.prior, gp.load_generator("fourier")):
         recorder = gp.Recorder(every=18)
         gp.synthesize(given.eyes, "monarch", generator, record=recorder)
         rows.append([frame.float() / 255 for frame in recorder.frames[0]])
         names.append(generator.name)
-    steps = [f"step {1 + 18 * place}" for place in range(len(rows[0]))]
+    steps = [*(f"step {1 + 18 * place}" for place in range(len(rows[0]) - 1)), "result"]
     return mosaic(rows, row_names=names, column_names=steps, side=112)
 
 
@@ -267,6 +266,8 @@ def main() -> None:
     large = read_image(options.large) if options.large else test_picture("hubble_deep_field")
     eyes, prior = gp.load_classifier("efficientnet-lite0"), gp.load_generator("dgn-lite0")
     given = Inputs(eyes, prior, photograph, large, options.photographs)
+    if options.photographs is None and (not options.names or "hidden-unit.jpg" in options.names):
+        parser.error("hidden-unit.jpg needs --photographs FOLDER; name the other pictures, or pass it")
     for name in options.names or PICTURES:
         began = time.perf_counter()
         picture = PICTURES[name](given)
