@@ -23,8 +23,9 @@ class BigGAN(nn.Module):
         self.offset = nn.Buffer(torch.empty(config.width, 1, 1))
         self.exit = nn.Conv2d(config.width, 3, 3, padding=1)
 
-    def forward(self, code: Tensor) -> Tensor:
-        x = self.entry(code).view(-1, 16 * self.config.width, 4, 4)
+    def forward(self, code: Tensor, side: int = 4) -> Tensor:
+        """`side`: of the first features, 4 for the whole image; of less, a corner is drawn."""
+        x = self.entry(code).view(-1, 16 * self.config.width, 4, 4)[:, :, :side, :side]
         for index, block in enumerate(self.blocks):
             if index == self.config.attention and self.attention is not None:
                 x = self.attention(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,14 +12,20 @@ from gen_prior.generators.base import Generator
 
 
 def proven(
-    generator: Generator, file: str, *, code: Tensor | None = None, size: tuple[int, int] | None = None
+    generator: Generator,
+    file: str,
+    *,
+    code: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+    draw: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator:
     """`generator`, once it has drawn a finite image of `size` (any, where None) from `code` (a start, where None).
 
+    `draw`: what draws in place of the generator's module, where a part of the image is to do.
     Raises `WeightsError` that names `file`; what its network raises is left to `Files.loading`.
     """
     with torch.no_grad():
-        image = generator.module((generator.initial_code(0) if code is None else code)[None])
+        image = (draw or generator.module)((generator.initial_code(0) if code is None else code)[None])
     channels = 1 if generator.channels == "L" else 3
     if image.ndim != 4 or image.shape[:2] != (1, channels) or (size is not None and tuple(image.shape[2:]) != size):
         wanted = " x ".join(map(str, size)) if size is not None else "any size"
