@@ -32,7 +32,7 @@ def run(
     Example: [bold]gen-prior replay gen-prior-out[/bold]
     """
     from gen_prior.comparison import load_comparison
-    from gen_prior.results import RECORD
+    from gen_prior.result_record import RECORD
     from gen_prior.sheets import RECORD as COMPARISON
 
     if (folder / RECORD).exists() or not (folder / COMPARISON).exists():

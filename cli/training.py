@@ -15,7 +15,7 @@ from gen_prior.cli.output import console, errors, print_json
 from gen_prior.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
-    from gen_prior.training.run import RunSettings
+    from gen_prior.training.settings import RunSettings
 
 Images = Annotated[
     Path, typer.Option("--images", "-i", metavar="DIR", help="Photographs: a folder, nested or flat, or .tar shards.")

@@ -13,7 +13,8 @@ from torch import Tensor
 import gen_prior.metrics as metrics
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.results import UNFINISHED, Result
+from gen_prior.result_record import UNFINISHED
+from gen_prior.results import Result
 from gen_prior.targets import Target
 
 MEDIANS = (

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,49 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from gen_prior.errors import GenPriorError, OptionError, OutputError
-from gen_prior.files import png_bytes, write_bytes, write_files
+from gen_prior.goals import Goal, item_names, unique_slugs
 from gen_prior.loop import Outcome
-from gen_prior.objectives import Objective
 from gen_prior.recipes import Recipe
-from gen_prior.targets import Target
+from gen_prior.result_record import FORMAT, RECORD, UNFINISHED, Record, first_line
 
 if TYPE_CHECKING:
     from gen_prior.classifiers.base import Classifier
     from gen_prior.generators.base import Generator
 
-RECORD = "result.json"
-FORMAT = "gen-prior/result-1"
-UNFINISHED = "not finished"
 VERSION = metadata.version("gen-prior")
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What was maximised, and the target it came from (None for a user's own objective)."""
-
-    objective: Objective
-    target: Target | None
-
-    @property
-    def name(self) -> str:
-        """As reports print it: the class name, `LAYER:UNIT`, or the objective's description."""
-        if self.target is None:
-            return self.objective.description
-        return self.target.label or str(self.target)
-
-    @property
-    def slug(self) -> str:
-        """As files are named."""
-        return self.target.slug if self.target is not None else Target("objective", 0, None, "").slug
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        described = {"name": self.name, "objective": self.objective.description}
-        return described | (self.target.to_dict() if self.target is not None else {"target": None})
 
 
 class Result:
@@ -147,7 +116,15 @@ class Result:
 
     def save(self, out: str | Path) -> Path:
         """Write each item as PNG and, exact, as safetensors with code and numbers, and `result.json`; returns `out`."""
-        record = _Record.of(self)
+        record = Record(
+            self.targets,
+            self._slugs,
+            self.seeds,
+            self.settings,
+            self.evaluations,
+            list(self.images.shape[2:]),
+            list(self.codes.shape[2:]),
+        )
         files: dict[Path, bytes] = {}
         for place, (t, s) in enumerate(record.places):
             if self.status[t][s] != UNFINISHED:
@@ -194,108 +171,6 @@ class Result:
             precision=self.settings["precision"],
             compile=self.settings["compile"],
         )
-
-
-class _Record:
-    """What `result.json` holds while a result is being made: every item, finished or not."""
-
-    def __init__(
-        self,
-        targets: list[dict[str, Any]],
-        slugs: list[str],
-        seeds: list[int],
-        settings: dict[str, Any],
-        steps: int,
-        image_shape: list[int],
-        code_shape: list[int],
-    ) -> None:
-        self.targets, self.slugs, self.seeds, self.settings = targets, slugs, seeds, settings
-        self.steps, self.image_shape, self.code_shape = steps, image_shape, code_shape
-        self.seconds = 0.0
-        self.places = [(t, s) for t in range(len(targets)) for s in range(len(seeds))]
-        self.items: list[dict[str, Any]] = [
-            {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.places
-        ]
-
-    @classmethod
-    def of(cls, result: Result) -> _Record:
-        """The record of `result`, no item finished yet."""
-        shapes = list(result.images.shape[2:]), list(result.codes.shape[2:])
-        return cls(result.targets, result._slugs, result.seeds, result.settings, result.evaluations, *shapes)
-
-    def finish(self, place: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
-        """Note item `place` as finished; its files: the picture, and the exact image, code and numbers."""
-        t, s = self.places[place]
-        name = f"{self.slugs[t]}-seed{self.seeds[s]}"
-        data = save_safetensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
-        self.items[place] |= {
-            "status": status,
-            "activation": finite(tensors["activation"]),
-            "start_activation": finite(tensors["start_activation"]),
-            "image": f"{name}.png",
-            "data": f"{name}.safetensors",
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
-
-    def write(self, folder: Path, files: dict[Path, bytes]) -> None:
-        """Write the files of finished items (names relative to `folder`), then the record of all."""
-        write_files({folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()})
-
-    def _bytes(self) -> bytes:
-        whole = {
-            "format": FORMAT,
-            "targets": self.targets,
-            "slugs": self.slugs,
-            "seeds": self.seeds,
-            "steps": self.steps,
-            "image_shape": self.image_shape,
-            "code_shape": self.code_shape,
-            "items": self.items,
-            "seconds": round(self.seconds, 3),
-            "settings": self.settings,
-        }
-        return (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode()
-
-
-class ResultFolder:
-    """Writes a result while it is being made: each batch's items at once, with the record of all that is finished.
-
-    Raises `OutputError` for a folder that cannot be written to, `OptionError` for settings that JSON cannot hold:
-    both before the work, not after.
-    """
-
-    def __init__(self, out: str | Path, goals: Sequence[Goal], seeds: list[int], settings: dict[str, Any]) -> None:
-        self.folder = Path(out)
-        self.goals, self.seeds, self.settings = goals, seeds, settings
-        self._record: _Record | None = None
-        try:
-            json.dumps(settings, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"a result's settings must be plain finite values: {first_line(error)}") from error
-        probe = self.folder / ".gen-prior-probe"
-        write_bytes(probe, b"")
-        probe.unlink()
-
-    def write(self, first: int, outcome: Outcome, *, seconds: float, batches: list[int]) -> None:
-        """Write the items of a finished batch, of which item `first` is the first, and the record."""
-        if self._record is None:
-            targets, slugs = [goal.to_dict() for goal in self.goals], unique_slugs(self.goals)
-            steps, shapes = outcome.history.shape[1], (list(outcome.images.shape[1:]), list(outcome.codes.shape[1:]))
-            self._record = _Record(targets, slugs, self.seeds, self.settings, steps, *shapes)
-        files: dict[Path, bytes] = {}
-        for index, status in enumerate(outcome.status):
-            tensors = {
-                "image": outcome.images[index],
-                "code": outcome.codes[index],
-                "activation": outcome.activations[index],
-                "start_activation": outcome.start_activations[index],
-                "history": outcome.history[index],
-            }
-            files |= self._record.finish(first + index, tensors, status)
-        self._record.seconds += seconds
-        self._record.settings = self.settings | {"batches": list(batches)}
-        self._record.write(self.folder, files)
 
 
 def load_result(folder: str | Path) -> Result:
@@ -366,29 +241,6 @@ def _read_item(path: Path, digest: str, shapes: dict[str, list[int]]) -> dict[st
     return {name: tensors[name] for name in shapes}
 
 
-def unique_slugs(goals: Sequence[Goal]) -> list[str]:
-    """One file name per goal; goals of the same name are numbered."""
-    slugs: list[str] = []
-    for goal in goals:
-        name, count = goal.slug[:80].rstrip("-."), 2
-        slug = name
-        while slug in slugs:
-            slug, count = f"{name}-{count}", count + 1
-        slugs.append(slug)
-    return slugs
-
-
-def item_names(slugs: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """File names of the items without their endings, targets outermost."""
-    return [f"{slug}-seed{seed}" for slug in slugs for seed in seeds]
-
-
-def finite(value: Tensor | float) -> float | None:
-    """A number for JSON: None where it is not finite."""
-    number = float(value)
-    return number if abs(number) < float("inf") else None
-
-
 def environment(device: torch.device) -> dict[str, str]:
     """Device and versions that bit-identity depends on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -398,10 +250,3 @@ def environment(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
     }
     return {"device": str(device), "device_name": name, "threads": str(torch.get_num_threads()), **versions}
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
-    kind = type(error).__name__
-    return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]

@@ -18,13 +18,15 @@ from gen_prior.devices import free_memory
 from gen_prior.edits import Edit
 from gen_prior.errors import DeviceError, OptionError
 from gen_prior.generators.base import Generator
+from gen_prior.goals import Goal, item_names, unique_slugs
 from gen_prior.loop import Item, Outcome, Progress, Record, bytes_per_item, optimise
 from gen_prior.objectives import Objective, activation, log_probability
 from gen_prior.presets import fitting_presets
 from gen_prior.randomness import MAX_SEED
 from gen_prior.recipes import Recipe
 from gen_prior.regularisers import Regulariser
-from gen_prior.results import Goal, Result, ResultFolder, environment, item_names, unique_slugs
+from gen_prior.result_record import ResultFolder
+from gen_prior.results import Result, environment
 from gen_prior.targets import Target, parse_target
 from gen_prior.transforms import Transform
 

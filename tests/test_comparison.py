@@ -18,7 +18,8 @@ from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators import load_generator
 from gen_prior.objectives import Objective
 from gen_prior.presets import preset
-from gen_prior.results import UNFINISHED, load_result
+from gen_prior.result_record import UNFINISHED
+from gen_prior.results import load_result
 from gen_prior.synthesis import synthesize
 
 LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")

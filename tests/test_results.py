@@ -13,7 +13,9 @@ from PIL import Image
 import gen_prior as gp
 from gen_prior import files
 from gen_prior.errors import GenPriorError, OptionError, OutputError
-from gen_prior.results import UNFINISHED, Goal, load_result, unique_slugs
+from gen_prior.goals import Goal, unique_slugs
+from gen_prior.result_record import UNFINISHED
+from gen_prior.results import load_result
 from gen_prior.synthesis import synthesize
 from gen_prior.targets import Target
 

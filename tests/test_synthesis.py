@@ -12,7 +12,8 @@ from torch import Tensor
 import gen_prior as gp
 import gen_prior.synthesis as synthesis
 from gen_prior.errors import DeviceError, OptionError, OutputError, TargetError, UnknownNameError
-from gen_prior.results import UNFINISHED, load_result
+from gen_prior.result_record import UNFINISHED
+from gen_prior.results import load_result
 from gen_prior.synthesis import batch_plan, fitting_batch, planned_names, synthesize
 
 

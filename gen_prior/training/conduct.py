@@ -14,7 +14,8 @@ from gen_prior.errors import ImageError, OptionError
 from gen_prior.files import write_bytes, write_png
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
 from gen_prior.training.images import Photographs, check_source, open_photographs
-from gen_prior.training.run import Run, RunSettings
+from gen_prior.training.run import Run
+from gen_prior.training.settings import RunSettings
 
 LOG = "log.jsonl"
 MAY_CHANGE = ("steps",)

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from gen_prior.generators.dgn_network import Decoder, Refiner, WhitenedDecoder
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
-from gen_prior.training.run import Run, RunSettings, placed
+from gen_prior.training.run import Run, placed
+from gen_prior.training.settings import RunSettings
 
 
 @dataclass(frozen=True)

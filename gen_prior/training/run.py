@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,43 +24,9 @@ from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Critic, Trunk
 from gen_prior.training.rehearsal import Rehearsal
+from gen_prior.training.settings import RunSettings
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Everything but the data and the classifier that a training run is a function of."""
-
-    size: int = 64
-    """Side of the photographs that the network learns to give back."""
-    steps: int = 20_000
-    batch: int = 64
-    rate: float = 5e-4
-    critic_rate: float = 2e-4
-    cooldown: float = 0.2
-    """Fraction of the steps, at the end, over which the rates fall linearly to a twentieth."""
-    adversarial_from: int = 2_000
-    """First step at which the critics take part; they learn alone for the 200 steps before."""
-    pixel_weight: float = 4.0
-    feature_weight: float = 1.0
-    adversarial_weight: float = 0.3
-    imagined: float = 0.5
-    """Imagined codes per photograph in the adversarial phase, drawn with the covariance of real ones."""
-    imagined_scale: tuple[float, float] = (0.5, 1.4)
-    """Each imagined code lies this many times as far from the mean: an optimised code may leave the typical shell."""
-    rehearsed: float = 0.0
-    """Climbing codes per photograph in the adversarial phase, see `gen_prior.training.rehearsal`."""
-    rehearsal_weight: float = 0.01
-    """Of the activation that the climbing codes' images still lack."""
-    shift: int = 3
-    """Features are compared after a random shift of up to this many pixels: strides leave no fixed pattern."""
-    ema: float = 0.998
-    held_out: int = 1_000
-    seed: int = 0
-    precision: str = "bf16"
-    started_from: str = ""
-    """SHA-256 of the networks that the run began with; empty where it began with random ones."""
 
 
 class Run(ABC):

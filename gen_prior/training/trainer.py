@@ -13,7 +13,8 @@ from gen_prior.generators.dgn_network import Decoder
 from gen_prior.strict_loading import load_strictly
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
-from gen_prior.training.run import Run, RunSettings, placed
+from gen_prior.training.run import Run, placed
+from gen_prior.training.settings import RunSettings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from gen_prior.results import UNFINISHED, load_result
+from gen_prior.result_record import UNFINISHED
+from gen_prior.results import load_result
 
 COMMAND = [sys.executable, "-c", "from gen_prior.cli import main; main()"]
 
