@@ -24,7 +24,7 @@ def test_every_example_runs() -> None:
     assert names["result"].activations.shape == (1, 2)
     assert names["undecided"].targets[0]["objective"] == "entropy"
     assert names["undecided"].activations > names["undecided"].start_activations
-    assert [tuple(result.images.shape) for result in names["results"]] == [(1, 1, 3, 64, 64)] * 2
+    assert [tuple(result.images.shape) for result in names["results"]] == [(1, 1, 3, 128, 128)] * 2
     assert torch.isfinite(names["chain"].visited).all()
 
 

@@ -43,7 +43,7 @@ RECIPE = Recipe(
 
 
 def load_embedded(name: str = "dgn-lite0") -> Generator:
-    """The prior that ships with the package: 64 px RGB from a white code."""
+    """The prior that ships with the package: 128 px RGB from a white code."""
     path = resources.files("gen_prior.weights").joinpath(EMBEDDED[name])
     if not path.is_file():
         raise WeightsError(

@@ -16,7 +16,6 @@ from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn import FILE, from_bytes, load_folder, read_metadata
 
 EMBEDDED = resources.files("gen_prior.weights").joinpath("dgn-lite0.safetensors")
-TARGETS = ("goldfish", "monarch", "school bus", "lemon", "jellyfish", "espresso")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,9 @@ def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[
     config = json.loads(parts[1]["config"])
     assert len(data) < 32_000_000
     assert generator.code_shape == (config["directions"],)
-    assert generator.image_shape() == (config["size"], config["size"])
+    assert generator.image_shape() == (2 * config["size"],) * 2, "its last stage doubles the side"
+    assert config["refiner"] > 0
+    assert {"training", "refining", "data", "refining_data", "classifier", "history"} <= set(parts[1])
     assert generator.provenance.licence == "Apache-2.0"
     images = generator(torch.stack([generator.initial_code(seed) for seed in range(4)]))
     assert images.min() >= 0
@@ -49,17 +50,6 @@ def test_random_codes_have_the_colours_of_photographs(parts: tuple[dict[str, Ten
     assert 0.3 < images.mean() < 0.6
     neighbours = torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()])
     assert torch.corrcoef(neighbours)[0, 1] > 0.6, "neighbouring pixels of noise have nothing in common"
-
-
-def test_its_images_convince_the_classifier_and_a_judge(lite0: gp.Classifier):
-    judge = gp.load_classifier("efficientnet-lite1", device="cpu")
-    generator = gp.load_generator("dgn-lite0", device="cpu")
-    result = gp.synthesize(lite0, list(TARGETS), generator, steps=64)
-    assert (result.activations[:, 0] > result.start_activations[:, 0] + 8).all()
-    with torch.no_grad():
-        logits = judge(result.images[:, 0])
-    wanted = torch.tensor([judge.class_index(name) for name in TARGETS])
-    assert (logits.topk(5, 1).indices == wanted[:, None]).any(1).sum() >= 4
 
 
 def test_a_folder_loads_to_the_same_network(data: bytes, tmp_path: Path):

@@ -1,0 +1,81 @@
+"""What the embedded prior gives back of photographs it was not trained on: PSNR, feature distance, and a picture.
+
+    python benchmarks/reconstruction.py --tiny DIR
+
+The held-out photographs of the training (1000 of Tiny ImageNet's 100,000) are encoded by the networks in
+`weights/make` and decoded by the embedded generator. PSNR is taken at 64 pixels, the distance (1 - cosine) between
+penultimate features of the judge, lite2, for original and reconstruction, both enlarged to its input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import gen_prior as gp
+from gen_prior.files import write_json, write_png
+from gen_prior.generators.dgn_network import WhitenedDecoder
+from gen_prior.metrics import logits_and_features
+from gen_prior.mosaic import mosaic
+from gen_prior.training.export import load_networks
+from gen_prior.training.images import open_photographs
+from gen_prior.training.networks import Trunk, choose_taps
+from gen_prior.training.trainer import Settings, Trainer
+
+NETWORKS = Path(__file__).parent.parent / "weights" / "make" / "dgn-lite0-networks.safetensors"
+SIDE, BATCH, SHOWN = 64, 100, 12
+
+
+def main() -> None:
+    """Encode, decode, measure, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=None, help="of decoded photographs; made anew where not given")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reconstruction.json"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/reconstructions.png"))
+    options = parser.parse_args()
+    classifier, judge = gp.load_classifier("efficientnet-lite0"), gp.load_classifier("efficientnet-lite2")
+    network = gp.load_generator("dgn-lite0").module
+    assert isinstance(network, WhitenedDecoder)
+    with tempfile.TemporaryDirectory() as folder:
+        photographs = open_photographs(options.tiny / "train", SIDE, options.cache or folder)
+        trunk = Trunk(classifier.network, choose_taps(classifier.network, SIDE))
+        trainer = Trainer(trunk, classifier.normalise, photographs, Settings(), classifier.device)
+        networks, digest = load_networks(NETWORKS)
+        trainer.start_from(networks, str(NETWORKS))
+        originals = photographs.batch(trainer.held_out)
+        codes = torch.cat([trainer.encode(part) for part in originals.split(BATCH)])
+
+    def remade(code: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network.refiner(network.decoder(code)).clamp(0, 1)
+
+    copies = torch.cat([remade(code) for code in codes.split(BATCH)])
+    errors = (F.adaptive_avg_pool2d(copies, SIDE) - originals).square().flatten(1).mean(1)
+    features = [
+        torch.cat([logits_and_features(judge, part)[1] for part in images.split(BATCH)])
+        for images in (originals, copies)
+    ]
+    report = {
+        "protocol": __doc__,
+        "photographs": len(originals),
+        "psnr": float((-10 * errors.log10()).mean()),
+        "feature_distance": float((1 - F.cosine_similarity(*features)).mean()),
+        "networks_sha256": digest,
+        "generator": gp.load_generator("dgn-lite0").describe(),
+    }
+    write_json(options.out, report)
+    places = torch.linspace(0, len(originals) - 1, SHOWN).long()
+    rows = [list(images[places]) for images in (originals, copies)]
+    write_png(options.picture, mosaic(rows, row_names=["photograph", "its code"], side=96))
+    print(json.dumps({key: report[key] for key in ("photographs", "psnr", "feature_distance")}))
+
+
+if __name__ == "__main__":
+    main()
