@@ -1,0 +1,29 @@
+"""The quality protocol at reduced size: 20 of its targets, and four fifths of what the shipped prior was measured at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+import gen_prior as gp
+from gen_prior.metrics import logits_of
+
+MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "prior_quality.json"
+TARGETS = 20
+FLOOR = 0.8
+
+
+def test_the_shipped_prior_is_what_was_measured(lite0: gp.Classifier) -> None:
+    report = json.loads(MEASURED.read_text(encoding="utf-8"))
+    measured, generator = report["methods"]["dgn-lite0"], gp.load_generator("dgn-lite0", device="cpu")
+    assert measured["generator"]["sha256"] == generator.describe()["sha256"], "the numbers are of another file"
+    assert measured["recipe"] == json.loads(json.dumps(generator.recipe.to_dict())), "the numbers are of another recipe"
+    groups = report["classes"].values()
+    targets = [members[place * len(members) // (TARGETS // 2)] for members in groups for place in range(TARGETS // 2)]
+    result = gp.synthesize(lite0, targets, generator, steps=report["evaluations"])
+    assert (result.activations > result.start_activations + 8).all()
+    named = logits_of(gp.load_classifier("efficientnet-lite2", device="cpu"), result.images[:, 0]).argmax(1)
+    share = float((named == torch.tensor(targets)).double().mean())
+    assert share >= FLOOR * sum(measured[group]["judge_top1"] for group in report["classes"]) / len(groups)
