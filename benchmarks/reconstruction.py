@@ -4,7 +4,8 @@
 
 The held-out photographs of the training (1000 of Tiny ImageNet's 100,000) are encoded by the networks in
 `weights/make` and decoded by the embedded generator. PSNR is taken at 64 pixels, the distance (1 - cosine) between
-penultimate features of the judge, lite2, for original and reconstruction, both enlarged to its input.
+penultimate features of the judge, lite2, for original and reconstruction, both enlarged to its input. The picture
+shows squares of scikit-image's test pictures.
 """
 
 from __future__ import annotations
@@ -29,7 +30,23 @@ from gen_prior.training.networks import Trunk, choose_taps
 from gen_prior.training.trainer import Settings, Trainer
 
 NETWORKS = Path(__file__).parent.parent / "weights" / "make" / "dgn-lite0-networks.safetensors"
-SIDE, BATCH, SHOWN = 64, 100, 12
+SIDE, BATCH = 64, 100
+
+
+def test_squares() -> Tensor:
+    """Twelve photographs `[12, 3, 64, 64]`: three squares of each of four test pictures of scikit-image."""
+    from skimage import data
+
+    squares = []
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        picture = torch.from_numpy(getattr(data, name)().copy()).permute(2, 0, 1).float() / 255
+        side = min(picture.shape[1:])
+        for share in (1.0, 0.6, 0.6):
+            edge = round(side * share)
+            left = 0 if len(squares) % 3 == 1 else picture.shape[2] - edge
+            cut = picture[None, :, side - edge : side, left : left + edge]
+            squares.append(F.interpolate(cut, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)[0])
+    return torch.stack(squares)
 
 
 def main() -> None:
@@ -71,8 +88,8 @@ def main() -> None:
         "generator": gp.load_generator("dgn-lite0").describe(),
     }
     write_json(options.out, report)
-    places = torch.linspace(0, len(originals) - 1, SHOWN).long()
-    rows = [list(images[places]) for images in (originals, copies)]
+    shown = test_squares()
+    rows = [list(images) for images in (shown, remade(trainer.encode(shown)))]
     write_png(options.picture, mosaic(rows, row_names=["photograph", "its code"], side=96))
     print(json.dumps({key: report[key] for key in ("photographs", "psnr", "feature_distance")}))
 

@@ -3,9 +3,9 @@
     python docs/make_pictures.py --photographs FOLDER
     python docs/make_pictures.py chain.png dataset.jpg
 
-Photographs that are not given are test pictures of scikit-image, which must then be installed; `hidden-unit.jpg` needs
-a folder of them. `compare-goldfish.png` is the contact sheet of `gen-prior compare goldfish`, `reconstructions.png` is
-written by the training of the prior.
+Photographs that are not given are test pictures of scikit-image, which must then be installed. `compare-goldfish.png`
+is the contact sheet of `gen-prior compare goldfish`, `reconstructions.png` is written by
+`benchmarks/reconstruction.py`, the sheets of targets by `benchmarks/target_sheet.py`.
 """
 
 from __future__ import annotations
@@ -96,9 +96,10 @@ def hidden_channels(given: Inputs) -> Tensor:
 
 def hidden_unit(given: Inputs) -> Tensor:
     """A unit's synthesised images above the photographs that excite it most and what it saw of them."""
-    assert given.photographs is not None
     made = gp.synthesize(given.eyes, UNIT, given.prior, seeds=2, steps=128)
-    found = gp.find_exemplars(given.eyes, UNIT, given.photographs, count=8, on_bad=print)
+    with tempfile.TemporaryDirectory() as folder:
+        photographs = given.photographs or squares_of_test_pictures(Path(folder))
+        found = gp.find_exemplars(given.eyes, UNIT, photographs, count=8, on_bad=print)
     return mosaic(
         [list(made.images[0]), [each.image for each in found], [each.seen for each in found]],
         captions=[
@@ -253,6 +254,17 @@ def test_picture(name: str) -> Tensor:
     return pixels
 
 
+def squares_of_test_pictures(folder: Path) -> Path:
+    """`folder`, with overlapping squares of 200 pixels of scikit-image's photographs in it."""
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        picture = test_picture(name)
+        for top in range(0, picture.shape[1] - 199, 100):
+            for left in range(0, picture.shape[2] - 199, 100):
+                path = folder / f"{name}-{top}-{left}.png"
+                write_png(path, picture[:, top : top + 200, left : left + 200])
+    return folder
+
+
 def main() -> None:
     """Make the pictures that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -266,8 +278,6 @@ def main() -> None:
     large = read_image(options.large) if options.large else test_picture("hubble_deep_field")
     eyes, prior = gp.load_classifier("efficientnet-lite0"), gp.load_generator("dgn-lite0")
     given = Inputs(eyes, prior, photograph, large, options.photographs)
-    if options.photographs is None and (not options.names or "hidden-unit.jpg" in options.names):
-        parser.error("hidden-unit.jpg needs --photographs FOLDER; name the other pictures, or pass it")
     for name in options.names or PICTURES:
         began = time.perf_counter()
         picture = PICTURES[name](given)
