@@ -1,4 +1,4 @@
-"""The quality protocol at reduced size: 20 of its targets, and four fifths of what the shipped prior was measured at."""
+"""The quality protocol at reduced size: 20 of its targets, four fifths of what the shipped prior was measured at."""
 
 from __future__ import annotations
 
