@@ -162,11 +162,9 @@ def _copy_statistics(generator: Generator, out: Path) -> None:
     """The statistics that the generator uses, if any, tied to the weights as they are written in `out`."""
     if not generator.provenance.sha256 or generator.provenance.source == "embedded":
         return
-    path = statistics_file(generator.provenance, _files(generator.provenance))
-    if (
-        path is None
-        or find_statistics(generator.provenance, generator.code_shape, _files(generator.provenance)) is None
-    ):
+    files = _files(generator.provenance)
+    path = statistics_file(generator.provenance, files)
+    if path is None or find_statistics(generator.provenance, generator.code_shape, files) is None:
         return
     written = {file.name: file_sha256(file) for file in out.rglob("*.safetensors")}
     metadata = read_file_metadata(path) | {WEIGHTS_KEY: weights_hash(written)}

@@ -84,6 +84,11 @@ class Refiner(nn.Module):
         return F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False) + correction
 
 
+def to_spatial(code: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+    """White code `[B, D]` -> spatial code `[B, C, 4, 4]`, by its mean `[C, 4, 4]` and basis `[C * 16, D]`."""
+    return mean + (code @ basis.T).view(-1, *mean.shape)
+
+
 class WhitenedDecoder(nn.Module):
     """White code `[B, D]`, a standard normal over photographs -> image, through the code's principal directions.
 
@@ -104,7 +109,7 @@ class WhitenedDecoder(nn.Module):
 
     def spatial(self, code: Tensor) -> Tensor:
         """White code `[B, D]` -> spatial code `[B, C, 4, 4]`."""
-        return self.mean + (code @ self.basis.T).view(-1, *self.mean.shape)
+        return to_spatial(code, self.mean, self.basis)
 
     def forward(self, code: Tensor) -> Tensor:
         image: Tensor = self.refiner(self.decoder(self.spatial(code)))

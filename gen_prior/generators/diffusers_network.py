@@ -39,10 +39,11 @@ def read_network(files: Files, class_name: str, config: dict[str, Any], folder: 
     network = on_meta(build, file)
     path = files.weights(*(folder + name for name in WEIGHTS))
     origin = f"{files.source}/{folder}{path.name}"
-    names = _names(network, read_shapes(path))
+    found = read_shapes(path)
+    names = _names(network, found)
     check_shapes(
         {key: tuple(value.shape) for key, value in network.state_dict().items()},
-        {names[key]: shape for key, shape in read_shapes(path).items() if key in names},
+        {names[key]: shape for key, shape in found.items() if key in names},
         origin,
         class_name,
     )

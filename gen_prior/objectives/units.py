@@ -102,12 +102,12 @@ def layer_l2(layer: str) -> Objective:
 
 def by_place(activations: Mapping[str, Tensor], layer: str) -> Tensor:
     """A layer's activations, whatever its layout -> `[B, units, places]` in float32."""
-    return _units_first(activations, layer).flatten(2)
+    return _units_first(activations, layer).flatten(2).float()
 
 
 def _units_first(activations: Mapping[str, Tensor], layer: str) -> Tensor:
-    """`[B, units, *places]` in float32; one place where the layer has none."""
-    values = activations[layer].float()
+    """`[B, units, *places]`; one place where the layer has none."""
+    values = activations[layer]
     if values.ndim == 2:
         return values[..., None]
     known = activations.units_last if isinstance(activations, Readings) else None  # a dict made by hand has shapes only
@@ -119,17 +119,17 @@ def _units_at(activations: Mapping[str, Tensor], position: Position, layer: str)
     """The units `[B, U]` at a place; "mean": over all places. A layer without places gives its units."""
     values = _units_first(activations, layer)
     if activations[layer].ndim == 2 or position == "mean":
-        return values.flatten(2).mean(2)
+        return values.flatten(2).float().mean(2)
     if values.ndim == 3:
         token = 0 if position in (None, CENTRE) else position
         if not isinstance(token, int) or not 0 <= token < values.shape[2]:
             raise OptionError(f"layer {layer!r} has tokens 0 to {values.shape[2] - 1}, got {position!r}")
-        return values[:, :, token]
+        return values[:, :, token].float()
     height, width = values.shape[2:]
     place = (height // 2, width // 2) if position in (None, CENTRE) else position
     if not isinstance(place, tuple) or not (0 <= place[0] < height and 0 <= place[1] < width):
         raise OptionError(f"layer {layer!r} has places (y, x) up to ({height - 1}, {width - 1}), got {position!r}")
-    return values[:, :, place[0], place[1]]
+    return values[:, :, place[0], place[1]].float()
 
 
 def _one(units: Tensor, unit: int, layer: str) -> Tensor:

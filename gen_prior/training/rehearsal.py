@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from gen_prior.activations import LOGITS
 from gen_prior.classifiers import Classifier
+from gen_prior.generators.dgn import RECIPE
+from gen_prior.generators.dgn_network import to_spatial
 from gen_prior.transforms import build_transform
 
 POOL = 64
@@ -22,7 +24,8 @@ RATE = 0.2
 """Root mean square of a climb's step over the code's units, in the deviations of photographs' codes."""
 RADIUS = (1.0, 1.4)
 """Each code keeps its distance from the mean, drawn from this range, in the root mean square over its units."""
-VIEW = ("affine", {"degrees": 8.0, "scale": (0.9, 1.2), "shift": 0.06})
+VIEW = RECIPE.transforms[0]
+"""What the classifier looks through, as in the recipe that the prior will be used with."""
 
 
 class Rehearsal(nn.Module):
@@ -65,7 +68,7 @@ class Rehearsal(nn.Module):
         self.units[turn] = torch.where(spent, units.to(self.units), self.units[turn])
         self.ages[turn] = torch.where(spent, 0, self.ages[turn])
         white = self.codes[turn].requires_grad_()
-        return white, self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
+        return white, to_spatial(white, self.mean, self.basis)
 
     def climb(self, step: int, white: Tensor, images: Tensor, source: torch.Generator) -> Tensor:
         """One step up for the codes of `draw`, whose images `[count, 3, S, S]` are; returns the decoder's loss.
