@@ -6,7 +6,6 @@ its metadata, the configuration, the training settings and the hashes of what it
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,9 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import Generator, Provenance
@@ -66,26 +62,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str) -> Generator:
 
     Raises `WeightsError` where the file is damaged, of another format, or does not match its configuration.
     """
-    metadata = _of_our_format(read_file_metadata(path), origin)
-    network, config = _network(read_tensors(path), metadata, origin)
-    return _made(network, config, metadata, file_sha256(path), name, origin, source)
-
-
-def from_bytes(data: bytes, *, name: str, origin: str, source: str) -> Generator:
-    """As `from_file`, of a file's bytes."""
-    network, config = network_from_bytes(data, origin)
-    return _made(network, config, read_metadata(data, origin), hashlib.sha256(data).hexdigest(), name, origin, source)
-
-
-def _made(
-    network: WhitenedDecoder,
-    config: Config,
-    metadata: Mapping[str, str],
-    sha256: str,
-    name: str,
-    origin: str,
-    source: str,
-) -> Generator:
+    network, config, metadata = read_network(path, origin)
     try:
         recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else RECIPE
     except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
@@ -99,7 +76,7 @@ def _made(
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
-            sha256={origin.rpartition("/")[2]: sha256},
+            sha256={origin.rpartition("/")[2]: file_sha256(path)},
             licence=metadata.get("licence"),
             paper=PAPER,
         ),
@@ -118,18 +95,14 @@ class Config(NamedTuple):
     refiner: int
 
 
-def network_from_bytes(data: bytes, origin: str) -> tuple[WhitenedDecoder, Config]:
-    """The network in the bytes of a safetensors file. Raises `WeightsError` as `from_bytes` does."""
-    metadata = read_metadata(data, origin)
-    try:
-        tensors = load_safetensors(data)
-    except (SafetensorError, ValueError) as error:
-        raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
-    return _network(tensors, metadata, origin)
+def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict[str, str]]:
+    """The network in a safetensors file, what the file says of it, and all its metadata.
 
-
-def _network(tensors: dict[str, Tensor], metadata: Mapping[str, str], origin: str) -> tuple[WhitenedDecoder, Config]:
-    """The network of `tensors`, which it takes over: beside them, loading needs no memory."""
+    Raises `WeightsError` as `from_file` does; where the file is cut short or not finite, it names `path`.
+    """
+    metadata = read_file_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     config = _read_config(metadata, origin)
     size, channels, width, directions, refiner = config
 
@@ -142,9 +115,9 @@ def _network(tensors: dict[str, Tensor], metadata: Mapping[str, str], origin: st
         )
 
     network = on_meta(build, origin)
-    load_strictly(network, tensors, origin)
+    load_strictly(network, read_tensors(path), origin)  # takes them over: beside them, loading needs no memory
     assert isinstance(network, WhitenedDecoder)
-    return network, config
+    return network, config, metadata
 
 
 def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
@@ -162,21 +135,4 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
     return config
 
 
-def read_metadata(data: bytes, origin: str) -> dict[str, str]:
-    """The safetensors header's metadata. Raises `WeightsError` where `data` is no file of our format."""
-    try:
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length]) if 0 < length <= min(len(data), 100_000_000) else {}
-        metadata: dict[str, str] = header.get("__metadata__", {})
-    except (ValueError, AttributeError) as error:
-        raise WeightsError(f"{origin} is not a safetensors file, or is damaged") from error
-    return _of_our_format(metadata, origin)
-
-
-def _of_our_format(metadata: dict[str, str], origin: str) -> dict[str, str]:
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
-    return metadata
-
-
-__all__ = ["FILE", "FORMAT", "from_bytes", "from_file", "load_embedded", "load_folder"]
+__all__ = ["FILE", "FORMAT", "from_file", "load_embedded", "load_folder", "read_network"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,9 @@ from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn import FILE, network_from_bytes, read_metadata
+from gen_prior.generators.dgn import FILE, read_network
 from gen_prior.strict_loading import load_strictly
+from gen_prior.tensor_files import file_sha256
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.export import NETWORKS_FILE, export_refined, load_networks
 from gen_prior.training.networks import Encoder, Trunk, choose_taps
@@ -61,13 +61,13 @@ def refine_prior(
     settings, out, folder = settings if settings is not None else RefinerSettings(), Path(out), Path(prior)
     check_run(images, out, settings, resume)
     try:
-        data = (folder / FILE).read_bytes()
+        refines = file_sha256(folder / FILE)
     except OSError as error:
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
-    network, config = network_from_bytes(data, str(folder / FILE))
+    network, config, metadata = read_network(folder / FILE, str(folder / FILE))
     if config.refiner:
         raise WeightsError(f"the prior in {folder} is refined already", fix="pass the folder of train-prior")
-    settings = replace(settings, size=2 * config.size, refines=hashlib.sha256(data).hexdigest())
+    settings = replace(settings, size=2 * config.size, refines=refines)
     taps = choose_taps(classifier.network, config.size, len(classifier.mean))
     trunk = Trunk(classifier.network, taps)
     encoder = load_encoder(folder / NETWORKS_FILE)
@@ -85,7 +85,7 @@ def refine_prior(
 
     timing: dict[str, Any] = {"log_every": log_every, "checkpoint_seconds": checkpoint_seconds}
     conduct(trainer, out, resume=resume, sheet=sheet, progress=progress, **timing)
-    return export_refined(trainer, out, name=out.resolve().name, prior=read_metadata(data, str(folder / FILE)))
+    return export_refined(trainer, out, name=out.resolve().name, prior=metadata)
 
 
 def load_encoder(path: Path) -> Encoder:

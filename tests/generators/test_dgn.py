@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import resources
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save_file
 from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.errors import WeightsError
-from gen_prior.generators.dgn import FILE, from_bytes, load_folder, read_metadata
+from gen_prior.generators.dgn import FILE, from_file, load_folder
+from gen_prior.tensor_files import read_file_metadata, read_tensors
 
 EMBEDDED = resources.files("gen_prior.weights").joinpath("dgn-lite0.safetensors")
 
@@ -24,8 +26,14 @@ def data() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def parts(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    return load(data), read_metadata(data, "here")
+def parts() -> tuple[dict[str, Tensor], dict[str, str]]:
+    with resources.as_file(EMBEDDED) as path:
+        return read_tensors(path), read_file_metadata(path)
+
+
+def read(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    save_file(tensors, path, metadata)
+    from_file(path, name="x", origin="here", source="x")
 
 
 def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[dict[str, Tensor], dict[str, str]]):
@@ -63,29 +71,29 @@ def test_a_folder_loads_to_the_same_network(data: bytes, tmp_path: Path):
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, 4000, -1])
-def test_a_truncated_file_is_refused(data: bytes, keep: int):
-    with pytest.raises(WeightsError, match="here"):
-        from_bytes(data[:keep], name="x", origin="here", source="x")
+def test_a_truncated_file_is_refused(data: bytes, tmp_path: Path, keep: int):
+    path = tmp_path / FILE
+    path.write_bytes(data[:keep])
+    with pytest.raises(WeightsError, match=rf"^{re.escape(str(path))} is damaged.*, not a safetensors file") as caught:
+        from_file(path, name="x", origin="here", source="x")
+    assert "\n" not in str(caught.value)
 
 
-def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]]):
+def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path):
     tensors, metadata = parts
-
-    def read(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        from_bytes(save(tensors, metadata), name="x", origin="here", source="x")
-
-    read(tensors, metadata)
+    path = tmp_path / FILE
+    read(path, tensors, metadata)
     with pytest.raises(WeightsError, match="here does not fit this network: it lacks mean"):
-        read({name: value for name, value in tensors.items() if name != "mean"}, metadata)
+        read(path, {name: value for name, value in tensors.items() if name != "mean"}, metadata)
     with pytest.raises(WeightsError, match="has extra besides"):
-        read({**tensors, "extra": torch.zeros(1)}, metadata)
-    with pytest.raises(WeightsError, match="here: mean holds values that are not finite"):
-        read({**tensors, "mean": tensors["mean"] * torch.nan}, metadata)
+        read(path, {**tensors, "extra": torch.zeros(1)}, metadata)
+    with pytest.raises(WeightsError, match=rf"^{re.escape(str(path))}: mean holds values that are not finite"):
+        read(path, {**tensors, "mean": tensors["mean"] * torch.nan}, metadata)
     with pytest.raises(WeightsError, match="format"):
-        read(tensors, {**metadata, "format": "other"})
+        read(path, tensors, {**metadata, "format": "other"})
     config = json.loads(metadata["config"])
     with pytest.raises(WeightsError, match=r"where .* is expected"):
-        read(tensors, {**metadata, "config": json.dumps(config | {"directions": config["directions"] - 1})})
+        read(path, tensors, {**metadata, "config": json.dumps(config | {"directions": config["directions"] - 1})})
     for absurd in (
         {"size": 65536},
         {"size": float("inf")},
@@ -98,13 +106,13 @@ def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, 
         {"refiner": 5000},
     ):
         with pytest.raises(WeightsError, match="here"):
-            read(tensors, {**metadata, "config": json.dumps(config | absurd)})
+            read(path, tensors, {**metadata, "config": json.dumps(config | absurd)})
     with pytest.raises(WeightsError, match="here is damaged"):
-        read(tensors, {**metadata, "config": "[1]"})
+        read(path, tensors, {**metadata, "config": "[1]"})
 
 
 @pytest.mark.parametrize("recipe", ["{", "[1]", '{"a": 1}', '{"edits": [1]}', '{"steps": "x"}'])
-def test_a_recipe_that_is_none_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], recipe: str):
+def test_a_recipe_that_is_none_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, recipe: str):
     tensors, metadata = parts
     with pytest.raises(WeightsError, match="here states a recipe that is none"):
-        from_bytes(save(tensors, {**metadata, "recipe": recipe}), name="x", origin="here", source="x")
+        read(tmp_path / FILE, tensors, {**metadata, "recipe": recipe})
