@@ -1,9 +1,11 @@
-"""A tiny convolutional classifier that training can invert, and a folder of generated photographs."""
+"""A tiny convolutional classifier that training can invert, generated photographs, and a way to interrupt a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 import gen_prior as gp
+from gen_prior.training.conduct import Progress
 from gen_prior.training.trainer import Settings
 
 
@@ -65,3 +68,23 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(picture).save(path)
     return folder
+
+
+class _StopError(BaseException):
+    """No `Exception`, as Ctrl-C is none."""
+
+
+@contextmanager
+def interrupt() -> Iterator[Progress]:
+    def stop(record: dict[str, Any]) -> None:
+        if record["step"] == 20:
+            raise _StopError
+
+    with pytest.raises(_StopError):
+        yield stop
+
+
+@pytest.fixture
+def interruption() -> AbstractContextManager[Progress]:
+    """`with interruption as stop:` a run whose `progress` is `stop` ends, as it must, at its record of step 20."""
+    return interrupt()

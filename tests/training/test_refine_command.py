@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,13 @@ from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn import read_network
 from gen_prior.generators.dgn_network import Refiner
 from gen_prior.training.command import train_prior
+from gen_prior.training.conduct import Progress
 from gen_prior.training.images import open_photographs
 from gen_prior.training.refine_command import refine_prior
 from gen_prior.training.refining import RefinerSettings, shrink
 from gen_prior.training.trainer import Settings
 
 SMALL = RefinerSettings(steps=30, batch=4, refiner=8, crops=3, adversarial_from=10, held_out=6)
-
-
-class _StopError(BaseException):
-    pass
 
 
 @pytest.fixture
@@ -45,7 +43,11 @@ def refine(classifier: gp.Classifier, prior: Path, images: Path, out: Path, **op
 
 
 def test_doubles_the_side_and_resumes_to_the_same_bits(
-    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+    small_classifier: gp.Classifier,
+    photographs: Path,
+    prior: Path,
+    interruption: AbstractContextManager[Progress],
+    tmp_path: Path,
 ) -> None:
     records: list[dict[str, Any]] = []
     file = refine(small_classifier, prior, photographs, tmp_path / "whole", progress=records.append)
@@ -67,11 +69,7 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     assert json.loads(metadata["training"])["steps_done"] == 30
     assert json.loads(metadata["refining_data"])["crops"] == 3
 
-    def stop(record: dict[str, Any]) -> None:
-        if record["step"] == 20:
-            raise _StopError
-
-    with pytest.raises(_StopError):
+    with interruption as stop:
         refine(small_classifier, prior, photographs, tmp_path / "again", progress=stop)
     again = refine(small_classifier, prior, photographs, tmp_path / "again", resume=True)
     ours, theirs = load_file(again), load_file(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,11 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.dgn_network import Decoder
 from gen_prior.training.checkpoints import latest_checkpoint
 from gen_prior.training.command import train_prior
+from gen_prior.training.conduct import Progress
 from gen_prior.training.refine_command import refine_prior
 from gen_prior.training.refining import RefinerSettings
 from gen_prior.training.rehearsal import LIFETIME, RADIUS, Rehearsal
 from gen_prior.training.trainer import Settings
-
-
-class _StopError(BaseException):
-    pass
 
 
 def radii(codes: Tensor) -> Tensor:
@@ -92,7 +90,11 @@ def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> 
 
 
 def test_training_with_it_resumes_to_the_same_bits(
-    small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path
+    small_classifier: gp.Classifier,
+    photographs: Path,
+    settings: Settings,
+    interruption: AbstractContextManager[Progress],
+    tmp_path: Path,
 ) -> None:
     fast: dict[str, Any] = {"log_every": 10, "checkpoint_seconds": 0.0, "sheet_steps": 1}
     train_prior(small_classifier, photographs, tmp_path / "first", settings, **fast)
@@ -102,12 +104,8 @@ def test_training_with_it_resumes_to_the_same_bits(
     file = train_prior(small_classifier, photographs, tmp_path / "whole", rehearsing, **fast, progress=records.append)
     assert 0 < records[-1]["climb"] < 1
 
-    def stop(record: dict[str, Any]) -> None:
-        if record["step"] == 20:
-            raise _StopError
-
     again = tmp_path / "again"
-    with pytest.raises(_StopError):
+    with interruption as stop:
         train_prior(small_classifier, photographs, again, rehearsing, **fast, progress=stop)
     resumed = train_prior(small_classifier, photographs, again, rehearsing, **fast, resume=True)
     ours, theirs = load_file(file), load_file(resumed)
