@@ -81,7 +81,7 @@ TWO_LEVELS = {
 }
 
 
-def rae() -> Any:
+def rae(**options: Any) -> Any:
     return library.AutoencoderRAE(
         encoder_hidden_size=64,
         encoder_num_hidden_layers=1,
@@ -90,6 +90,7 @@ def rae() -> Any:
         decoder_num_hidden_layers=2,
         decoder_num_attention_heads=2,
         decoder_intermediate_size=48,
+        **options,
     )
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import pytest
 import torch
-from checkpoints import with_old_attention_names
+from checkpoints import library, rae, with_old_attention_names
 from hub_server import Hub
 from torch import Tensor
 
@@ -23,7 +22,6 @@ from gen_prior.generators.base import Generator
 from gen_prior.hub import Files
 from gen_prior.tensor_files import save_safetensors
 
-library: Any = diffusers  # its constructors are not typed
 BUILD: dict[str, Callable[[], Any]] = {
     "tiny": lambda: library.AutoencoderTiny(
         encoder_block_out_channels=(8,) * 4,
@@ -48,17 +46,7 @@ BUILD: dict[str, Callable[[], Any]] = {
         norm_num_groups=4,
         num_vq_embeddings=32,
     ),
-    "rae": lambda: library.AutoencoderRAE(
-        encoder_hidden_size=64,
-        encoder_num_hidden_layers=1,
-        encoder_input_size=56,
-        decoder_hidden_size=32,
-        decoder_num_hidden_layers=2,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=48,
-        latents_mean=torch.randn(64, 4, 4).tolist(),
-        latents_std=(torch.rand(64, 4, 4) + 0.5).tolist(),
-    ),
+    "rae": lambda: rae(latents_mean=torch.randn(64, 4, 4).tolist(), latents_std=(torch.rand(64, 4, 4) + 0.5).tolist()),
 }
 SHAPES = {"tiny": (16, 8, 8), "kl": (4, 16, 16), "vq": (3, 16, 16), "rae": (64, 4, 4)}
 
