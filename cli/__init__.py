@@ -18,6 +18,7 @@ from gen_prior.cli import (
     dream,
     evolve,
     export,
+    flow_prior,
     invert,
     labels,
     layers,
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "replay": replay.run,
     "train-prior": train_prior.run,
     "refine-prior": refine_prior.run,
+    "flow-prior": flow_prior.run,
 }
 """Name -> function with typer annotations. A command's file imports torch inside the function only."""
 

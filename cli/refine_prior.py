@@ -10,7 +10,9 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import options, training
 
-Prior = Annotated[Path, typer.Argument(metavar="PRIOR", help="The folder that train-prior wrote.")]
+Prior = Annotated[
+    Path, typer.Argument(metavar="PRIOR", help="The folder that train-prior, refine-prior or flow-prior wrote.")
+]
 
 
 def run(
@@ -28,7 +30,8 @@ def run(
 ) -> None:
     """Train a last stage that doubles the side of a prior's images; both are exported as one generator.
 
-    The prior itself does not change. A few hundred photographs are enough, since many squares are cut out of each.
+    A few hundred photographs are enough, since many squares are cut out of each. A prior that has such a stage already
+    learns on, with a flow (flow-prior) on the codes that come of it.
 
     Example: [bold]gen-prior refine-prior my-prior --images large-photographs --out my-prior-128[/bold]
     """

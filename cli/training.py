@@ -1,4 +1,4 @@
-"""What `train-prior` and `refine-prior` share: their options, the progress line, what Ctrl-C and the end say."""
+"""What the training commands share: their options, the progress line, what Ctrl-C and the end say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gen_prior.cli.output import console, errors, print_json
 from gen_prior.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
-    from gen_prior.training.settings import RunSettings
+    from gen_prior.training.settings import TrainingSettings
 
 Images = Annotated[
     Path, typer.Option("--images", "-i", metavar="DIR", help="Photographs: a folder, nested or flat, or .tar shards.")
@@ -31,7 +31,7 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any other training setting, e.g. adversarial_weight=0.15."),
 ]
 
-S = TypeVar("S", bound="RunSettings")
+S = TypeVar("S", bound="TrainingSettings")
 
 
 def changed(settings: S, assignments: Sequence[str]) -> S:
@@ -78,7 +78,11 @@ def reporting(out: Path, batch: int, quiet: bool) -> Iterator[dict[str, Any]]:
 
         def progress(record: dict[str, Any]) -> None:
             left = (record["steps"] - record["step"]) * batch / max(record["images_per_second"], 1e-9)
-            losses = ", ".join(f"{name} {record[name]:.4g}" for name in ("pixel", "feature", "fool") if name in record)
+            losses = ", ".join(
+                f"{name} {record[name]:.4g}"
+                for name in ("pixel", "feature", "fool", "flow", "held_out")
+                if name in record
+            )
             status.update(
                 f"step {record['step']} of {record['steps']}, {record['images_per_second']:.0f} images/s, "
                 f"{losses}, {left / 60:.0f} min left"

@@ -44,6 +44,10 @@ class Labels(Sequence[str]):
     def __getitem__(self, index: int) -> str:  # type: ignore[override]
         return self.entries[index].name
 
+    def key(self, index: int) -> str:
+        """What tells class `index` from those of other networks too: its WordNet id, else its name."""
+        return self.entries[index].wordnet_id or self.entries[index].name
+
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
         """Number of the class called `value`: its name or WordNet id, else a synonym; case, `_` and `-` do not matter.
 

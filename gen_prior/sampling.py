@@ -20,7 +20,7 @@ from gen_prior.objectives import activation, apart_from, log_probability
 from gen_prior.randomness import MAX_SEED
 from gen_prior.recipes import Recipe
 from gen_prior.results import Result
-from gen_prior.synthesis import TargetLike, check_domain, goal_of, seed_list, synthesize
+from gen_prior.synthesis import TargetLike, check_domain, goal_of, seed_list, synthesize, wanted_class
 from gen_prior.targets import Target, parse_target
 
 SAMPLER = Recipe(
@@ -103,7 +103,8 @@ def sample_chain(
     objective = log_probability(parsed) if parsed.is_class else activation(parsed)
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
     deviation = torch.as_tensor(generator.prior.std, dtype=torch.float32).cpu()
-    code = generator.initial_code(seed)
+    wanted = wanted_class(parsed, classifier)
+    code = generator.initial_code(seed, wanted)
     since_reset, done = 0, 0
     codes: list[Tensor] = []
     images: list[Tensor] = []
@@ -124,7 +125,7 @@ def sample_chain(
             scores.append(value)
             taken.append(done)
         if since_reset >= reset or outcome.status[0] == NON_FINITE:
-            code, since_reset = generator.initial_code(_derived(seed, done)), 0
+            code, since_reset = generator.initial_code(_derived(seed, done), wanted), 0
         if progress is not None:
             progress(done, iterations, value, len(codes))
     return Chain(

@@ -95,7 +95,12 @@ def synthesize(
             f"per target and seed, got {list(start.shape)}"
         )
     items = [
-        Item(goal.objective, seed, _start_of(start, generator, t, s, seed), goal.target)
+        Item(
+            goal.objective,
+            seed,
+            _start_of(start, generator, t, s, seed, wanted_class(goal.target, classifier)),
+            goal.target,
+        )
         for t, goal in enumerate(goals)
         for s, seed in enumerate(numbers)
     ]
@@ -220,9 +225,14 @@ def batch_plan(batch: int | Sequence[int]) -> Iterator[int]:
     return itertools.chain(sizes, itertools.repeat(sizes[-1]))
 
 
-def _start_of(start: Tensor | None, generator: Generator, t: int, s: int, seed: int) -> Tensor:
+def wanted_class(target: Target | None, classifier: Classifier) -> str | None:
+    """Key of the class that is maximised, where it is one: `Generator.initial_code` may begin nearer to it."""
+    return classifier.class_key(target.unit) if target is not None and target.is_class else None
+
+
+def _start_of(start: Tensor | None, generator: Generator, t: int, s: int, seed: int, wanted: str | None) -> Tensor:
     if start is None:
-        return generator.initial_code(seed)
+        return generator.initial_code(seed, wanted)
     chosen = start if tuple(start.shape) == generator.code_shape else start[t, s]
     return chosen.detach().float().cpu()
 

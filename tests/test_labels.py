@@ -88,3 +88,10 @@ def test_plain_names() -> None:
     assert labels.index("bee") == 1
     with pytest.raises(TargetError, match="0 \\(cup\\), 2 \\(cup\\)"):
         labels.index("cup")
+
+
+def test_keys_say_the_same_everywhere() -> None:
+    assert imagenet().key(1) == "n01443537"
+    assert len({imagenet().key(index) for index in range(1000)}) == 1000
+    labels = Labels([Label(0, "crane", "n02012849"), Label(1, "crane")])
+    assert [labels.key(index) for index in range(2)] == ["n02012849", "crane"]

@@ -63,6 +63,20 @@ def test_a_chain_is_a_function_of_its_seed(tiny_classifier: Classifier, tiny_gen
     assert not torch.equal(first.visited[2:], unbroken.visited[2:])
 
 
+def test_a_chain_begins_at_its_class_after_every_reset(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
+    asked: list[str] = []
+
+    def aim(wanted: str, noise: torch.Tensor) -> None:
+        asked.append(wanted)
+
+    generator = Generator(tiny_generator.module, (8,), name="aiming", aim=aim)
+    sample_chain(tiny_classifier, "bee", generator, iterations=20, reset=10, every=5)
+    assert asked == ["bee"] * 3
+    asked.clear()
+    sample_chain(tiny_classifier, "conv2:3", generator, iterations=20, reset=10, every=5)
+    assert asked == []
+
+
 def test_without_noise_the_pieces_are_one_climb(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     still = SAMPLER.with_options(edits=(), rate=0.02)
     pieces = [

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import gen_prior as gp
 import gen_prior.synthesis as synthesis
 from gen_prior.errors import DeviceError, OptionError, OutputError, TargetError, UnknownNameError
+from gen_prior.labels import Label, Labels
 from gen_prior.result_record import UNFINISHED
 from gen_prior.results import load_result
 from gen_prior.synthesis import batch_plan, fitting_batch, planned_names, synthesize
@@ -205,3 +207,50 @@ def test_a_start_of_another_shape_is_refused_before_it_is_read(
     for start in (torch.zeros(3), torch.zeros(2, 8), torch.zeros(())):
         with pytest.raises(OptionError, match="start must have shape"):
             synthesize(tiny_classifier, "bee", tiny_generator, seeds=2, steps=1, start=start)
+
+
+@pytest.fixture
+def with_ids(make_tiny_network: Callable[..., nn.Module]) -> gp.Classifier:
+    """The tiny classifier; all but its last class have a WordNet id."""
+    labels = [Label(index, f"class {index}", f"n0000000{index}" if index < 4 else None) for index in range(5)]
+    return gp.Classifier(make_tiny_network(), input_size=32, labels=Labels(labels), name="with-ids")
+
+
+def aiming(asked: list[str]) -> gp.Generator:
+    """A generator that records which class it is asked for, and begins brighter for each but `n00000002`."""
+
+    def aim(wanted: str, noise: Tensor) -> Tensor | None:
+        asked.append(wanted)
+        return None if wanted == "n00000002" else noise + float(wanted[-1])
+
+    decode = crowded(99).module
+    return gp.Generator(decode, (6,), name="aiming", aim=aim)
+
+
+def test_only_classes_say_what_is_wanted_at_the_start(with_ids: gp.Classifier) -> None:
+    asked: list[str] = []
+    generator = aiming(asked)
+    bright = gp.Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="bright")
+    targets = ["class 1", 2, "logits:4", "conv2:3", bright]
+    result = synthesize(with_ids, targets, generator, seeds=[7], steps=1, rate=1e-9, transforms=(), edits=())
+    assert asked == ["n00000001", "n00000002", "class 4"]
+    noise = generator.initial_code(7)
+    for place, shift in enumerate([1, 0, 4, 0, 0]):
+        torch.testing.assert_close(result.codes[place, 0], noise + shift, atol=1e-4, rtol=0)
+    asked.clear()
+    synthesize(with_ids, "class 1", generator, start=noise, steps=1)
+    assert asked == []
+
+
+def test_a_class_begins_the_same_whatever_is_beside_it(with_ids: gp.Classifier) -> None:
+    generator = aiming([])
+    beside = synthesize(with_ids, ["class 3", "class 1", "conv2:3", "class 4"], generator, seeds=[1, 5], steps=4)
+    alone = synthesize(with_ids, "class 1", generator, seeds=[5], steps=4)
+    torch.testing.assert_close(beside.codes[1, 1], alone.codes[0, 0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(beside.images[1, 1], alone.images[0, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_classes_without_names_want_nothing(make_tiny_network: Callable[..., nn.Module]) -> None:
+    asked: list[str] = []
+    synthesize(gp.Classifier(make_tiny_network(), input_size=32, name="x"), "logits:1", aiming(asked), steps=1)
+    assert asked == []

@@ -162,6 +162,10 @@ class Classifier:
         """Name of class `index`, or its number where there are no labels."""
         return self.labels[index] if self.labels is not None else str(index)
 
+    def class_key(self, index: int) -> str | None:
+        """WordNet id or name of class `index`, which says the same everywhere; None where there are no labels."""
+        return self.labels.key(index) if self.labels is not None else None
+
     def to(self, device: torch.device | str) -> Classifier:
         """Moves the network in place (channels_last); returns itself."""
         self.device = torch.device(device)

@@ -20,6 +20,7 @@ from gen_prior.recipes import Recipe
 
 Decode = Callable[[Tensor], Tensor]
 Start = Callable[[torch.Generator], Tensor]
+Aim = Callable[[str, Tensor], Tensor | None]
 Domain = Literal["image", "code"]
 CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0, 0, 0)}
 
@@ -84,6 +85,8 @@ class Generator:
         name: how results name this generator.
         recipe: default optimisation settings; those of a Gaussian code where None.
         start: draws one initial code from a `torch.Generator`; mean + std * N(0, 1), projected, where None.
+        aim: from a class's key (its WordNet id or name) and standard normal noise `[*code_shape]`, a code to begin with
+            for that class; None for a class that it does not know.
         encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
         fit: (height, width) of a classifier's input -> the generator that draws for it; where the family has such.
         options: what `load_generator(name, **options)` has to be given to make the same generator again.
@@ -108,6 +111,7 @@ class Generator:
         name: str = "custom",
         recipe: Recipe | None = None,
         start: Start | None = None,
+        aim: Aim | None = None,
         encode: Callable[[Tensor], Tensor] | None = None,
         provenance: Provenance | None = None,
         domain: Domain = "code",
@@ -140,7 +144,7 @@ class Generator:
         self.options = dict(options or {})
         self.notes = dict(notes or {})
         self.device = torch.device("cpu")
-        self._start = start
+        self._start, self._aim = start, aim
         self._encode = encode
         self._fit = fit
         self.module = module
@@ -171,13 +175,18 @@ class Generator:
             images = (images - low) / (high - low)
         return _clamp(images)
 
-    def initial_code(self, seed: int) -> Tensor:
-        """The code that seed `seed` starts from, `[*code_shape]`, the same on every device and in every batch."""
+    def initial_code(self, seed: int, wanted: str | None = None) -> Tensor:
+        """The code that seed `seed` starts from, `[*code_shape]`, the same on every device and in every batch.
+
+        `wanted`: key of a class (`Classifier.class_key`); a generator that knows it begins nearer to it.
+        """
         source = torch.Generator().manual_seed(seed)
         if self._start is not None:
             return self._start(source).reshape(self.code_shape).float()
         noise = torch.randn(self.code_shape, generator=source)
         prior = self.prior.to("cpu")
+        if self._aim is not None and wanted is not None and (aimed := self._aim(wanted, noise)) is not None:
+            return prior.project(aimed[None])[0].float()
         return prior.project((prior.mean + prior.std * noise)[None])[0].float()
 
     @property

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
-from gen_prior.generators.base import Generator, Provenance
+from gen_prior.generators.base import Aim, Generator, Provenance
+from gen_prior.generators.code_flow import CodeFlow, FlowConfig, aimed
 from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, Refiner, WhitenedDecoder, widths
 from gen_prior.generators.proof import proven
 from gen_prior.recipes import Recipe
@@ -28,6 +31,7 @@ FILE = "generator.safetensors"
 EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors"}
 MAX_NUMBERS = 2**28
 MAX_CHANNELS = 4096
+FLOW = tuple((name, float if name == "guidance" else int) for name in FlowConfig._fields)
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
@@ -69,10 +73,11 @@ def from_file(path: Path, *, name: str, origin: str, source: str) -> Generator:
         raise WeightsError(f"{origin} states a recipe that is none: {error}") from error
     generator = Generator(
         network,
-        (config.directions,),
+        (network.numbers,),
         output_range=(0, 1),
         name=name,
         recipe=recipe,
+        aim=_aim(network, metadata, origin),
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
@@ -85,6 +90,27 @@ def from_file(path: Path, *, name: str, origin: str, source: str) -> Generator:
     return proven(generator, origin, size=(side, side))
 
 
+def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> Aim | None:
+    """Where the codes of a class begin, by the keys that the file lists for its flow's classes."""
+    if network.flow is None:
+        return None
+    try:
+        keys = [str(key) for key in json.loads(metadata.get("classes", "[]"))]
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{origin} is damaged: {error}") from error
+    classes = network.flow.classes.float().cpu()
+    if len(keys) not in (0, len(classes)):
+        raise WeightsError(f"{origin} names {len(keys)} classes, but its flow knows {len(classes)}")
+
+    times = Counter(keys)
+    numbers = {key: number for number, key in enumerate(keys) if times[key] == 1}  # a name of two classes says neither
+
+    def aim(wanted: str, noise: Tensor) -> Tensor | None:
+        return aimed(classes[numbers[wanted]], noise) if wanted in numbers else None
+
+    return aim
+
+
 class Config(NamedTuple):
     """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it."""
 
@@ -93,6 +119,7 @@ class Config(NamedTuple):
     width: float
     directions: int
     refiner: int
+    flow: FlowConfig | None = None
 
 
 def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict[str, str]]:
@@ -104,7 +131,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     config = _read_config(metadata, origin)
-    size, channels, width, directions, refiner = config
+    size, channels, width, directions, refiner, flow = config
 
     def build() -> WhitenedDecoder:
         return WhitenedDecoder(
@@ -112,6 +139,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
             torch.empty(channels, CODE_SIDE, CODE_SIDE),
             torch.empty(channels * CODE_SIDE**2, directions),
             Refiner(refiner) if refiner else None,
+            CodeFlow(directions, flow) if flow else None,
         )
 
     network = on_meta(build, origin)
@@ -124,13 +152,17 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
     try:
         found = json.loads(metadata["config"])
         size, channels, width = int(found["size"]), int(found["code_channels"]), float(found["width"])
-        config = Config(size, channels, width, int(found["directions"]), int(found.get("refiner", 0)))
+        flow = FlowConfig._make(kind(found["flow"][name]) for name, kind in FLOW) if found.get("flow") else None
+        config = Config(size, channels, width, int(found["directions"]), int(found.get("refiner", 0)), flow)
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
     if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not 0 < width < math.inf:
         raise WeightsError(f"{origin} asks for an impossible network: {found}")
-    numbers = channels * CODE_SIDE**2 * config.directions
-    if numbers > MAX_NUMBERS or max(channels, *widths(size, width), config.refiner) > MAX_CHANNELS:
+    if flow is not None and (min(flow[:-1]) < 1 or not math.isfinite(flow.guidance)):
+        raise WeightsError(f"{origin} asks for an impossible flow: {found}")
+    numbers = max(channels * CODE_SIDE**2 * config.directions, flow.classes * flow.features if flow else 0)
+    several = (*widths(size, width), *(flow._replace(classes=1) if flow else ()))
+    if numbers > MAX_NUMBERS or max(channels, config.refiner, *several) > MAX_CHANNELS:
         raise WeightsError(f"{origin} asks for too large a network: {found}")
     return config
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gen_prior.generators.code_flow import CodeFlow
+
 CODE_SIDE = 4
 SIZES = (64, 128, 256)
 SLOPE = 0.2
@@ -84,32 +86,52 @@ class Refiner(nn.Module):
         return F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False) + correction
 
 
-def to_spatial(code: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
-    """White code `[B, D]` -> spatial code `[B, C, 4, 4]`, by its mean `[C, 4, 4]` and basis `[C * 16, D]`."""
-    return mean + (code @ basis.T).view(-1, *mean.shape)
-
-
-class WhitenedDecoder(nn.Module):
-    """White code `[B, D]`, a standard normal over photographs -> image, through the code's principal directions.
+class WhiteCodes(nn.Module):
+    """White codes `[B, D]`, a standard normal over photographs -> spatial codes, by their principal directions.
 
     The spatial code is `mean + basis @ code`: its full covariance over real photographs gives the code a
-    global structure that independent units do not have.
+    global structure that independent units do not have. Behind a flow, codes are features and noise `[B, K + D]`.
     """
 
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, decoder: Decoder, mean: Tensor, basis: Tensor, refiner: Refiner | None = None) -> None:
+    def __init__(self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None) -> None:
         """`mean`: `[C, 4, 4]`; `basis`: `[C * 16, D]`, columns scaled by their standard deviations."""
         super().__init__()
-        self.decoder = decoder
-        self.refiner = refiner if refiner is not None else nn.Identity()
         self.register_buffer("mean", mean)
         self.register_buffer("basis", basis)
+        self.flow = flow
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of one code."""
+        return self.basis.shape[1] if self.flow is None else self.flow.numbers
+
+    def start(self, classes: Tensor, noise: Tensor) -> Tensor:
+        """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
+        return noise if self.flow is None else self.flow.start(classes, noise)
 
     def spatial(self, code: Tensor) -> Tensor:
-        """White code `[B, D]` -> spatial code `[B, C, 4, 4]`."""
-        return to_spatial(code, self.mean, self.basis)
+        """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`."""
+        white = code if self.flow is None else self.flow(code)
+        return self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
+
+
+class WhitenedDecoder(WhiteCodes):
+    """Codes `[B, numbers]` -> image."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        mean: Tensor,
+        basis: Tensor,
+        refiner: Refiner | None = None,
+        flow: CodeFlow | None = None,
+    ) -> None:
+        super().__init__(mean, basis, flow)
+        self.decoder = decoder
+        self.refiner = refiner if refiner is not None else nn.Identity()
 
     def forward(self, code: Tensor) -> Tensor:
         image: Tensor = self.refiner(self.decoder(self.spatial(code)))

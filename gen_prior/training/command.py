@@ -19,7 +19,7 @@ from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.dgn import RECIPE
-from gen_prior.generators.dgn_network import SIZES, WhitenedDecoder
+from gen_prior.generators.dgn_network import SIZES, WhiteCodes, WhitenedDecoder
 from gen_prior.synthesis import synthesize
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.export import code_statistics, export, load_networks, principal_directions
@@ -76,13 +76,13 @@ def train_prior(
         networks, digest = load_networks(Path(start_from))
         settings = replace(settings, started_from=digest, adversarial_from=0)
     taps = choose_taps(classifier.network, settings.size, len(classifier.mean))
-    photographs = read_photographs(images, out, settings, reading)
+    photographs = read_photographs(images, out, settings.batch, settings.size, reading)
     trainer = Trainer(Trunk(classifier.network, taps), classifier.normalise, photographs, settings, classifier.device)
     if networks is not None:
         trainer.start_from(networks, str(start_from))
     if settings.rehearsed:
         mean, covariance = code_statistics(trainer, BASIS_PHOTOGRAPHS)
-        trainer.rehearse(classifier, mean, principal_directions(covariance))
+        trainer.rehearse(classifier, WhiteCodes(mean, principal_directions(covariance)))
 
     def sheet() -> Tensor:
         return sample_sheet(trainer, classifier, sheet_steps)

@@ -14,8 +14,8 @@ from gen_prior.errors import ImageError, OptionError
 from gen_prior.files import write_bytes, write_png
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
 from gen_prior.training.images import Photographs, check_source, open_photographs
-from gen_prior.training.run import Run
-from gen_prior.training.settings import RunSettings
+from gen_prior.training.settings import RunSettings, TrainingSettings
+from gen_prior.training.training import Training
 
 LOG = "log.jsonl"
 MAY_CHANGE = ("steps",)
@@ -23,13 +23,13 @@ MAY_CHANGE = ("steps",)
 Progress = Callable[[dict[str, Any]], None]
 
 
-def check_run(images: str | Path, out: Path, settings: RunSettings, resume: bool) -> None:
+def check_run(images: str | Path, out: Path, settings: TrainingSettings, resume: bool) -> None:
     """Early refusals. Raises `OptionError` for impossible settings or a folder with another run, `ImageError`."""
     if settings.steps < 1:
         raise OptionError(f"steps must be at least 1, got {settings.steps}")
     if settings.batch < 2:
         raise OptionError(f"batch must be at least 2, got {settings.batch}")
-    if not 0 <= settings.rehearsed <= 4:
+    if isinstance(settings, RunSettings) and not 0 <= settings.rehearsed <= 4:
         raise OptionError(f"rehearsed must lie in 0 to 4, got {settings.rehearsed}")
     check_source(images)
     if checkpoints(out) and not resume:
@@ -37,22 +37,27 @@ def check_run(images: str | Path, out: Path, settings: RunSettings, resume: bool
 
 
 def read_photographs(
-    images: str | Path, out: Path, settings: RunSettings, reading: Callable[[int, int], None] | None, crops: int = 1
+    images: str | Path,
+    out: Path,
+    batch: int,
+    size: int,
+    reading: Callable[[int, int], None] | None,
+    crops: int = 1,
 ) -> Photographs:
-    """The photographs below `images` as the run takes them, cached in `out`. Raises `ImageError`, `OutputError`."""
+    """The photographs below `images` as a run takes them, cached in `out`. Raises `ImageError`, `OutputError`."""
     write_bytes(out / ".gen-prior-probe", b"")
     (out / ".gen-prior-probe").unlink()
-    photographs = open_photographs(images, settings.size, out / "cache", reading, crops)
-    if len(photographs) < 2 * settings.batch:
+    photographs = open_photographs(images, size, out / "cache", reading, crops)
+    if len(photographs) < 2 * batch:
         raise ImageError(
-            f"{len(photographs)} readable images are too few for batches of {settings.batch}",
+            f"{len(photographs)} readable images are too few for batches of {batch}",
             fix="pass more images, or a smaller --batch",
         )
     return photographs
 
 
 def conduct(
-    trainer: Run,
+    trainer: Training,
     out: Path,
     *,
     resume: bool,
@@ -75,12 +80,12 @@ def conduct(
             progress(record | {"steps": trainer.settings.steps})
 
 
-def check_same_run(out: Path, trainer: Run) -> None:
+def check_same_run(out: Path, trainer: Training) -> None:
     """Raises `OptionError` where the checkpoint in `out` is of a run with other settings."""
     state = latest_checkpoint(out)
     if state is None:
         return
-    ours = asdict(trainer.settings) | {"taps": list(trainer.trunk.names)}
+    ours = asdict(trainer.settings) | {"taps": list(trainer.taps)}
     theirs = asdict(trainer.settings) | state["settings"] | {"taps": state["taps"]}
     different = [name for name in ours if name not in MAY_CHANGE and ours[name] != theirs[name]]
     if different:

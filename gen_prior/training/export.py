@@ -17,9 +17,10 @@ from gen_prior.errors import WeightsError
 from gen_prior.files import write_bytes
 from gen_prior.generators.dgn import FILE, FORMAT
 from gen_prior.generators.dgn_network import CODE_SIDE, Refiner, WhitenedDecoder
+from gen_prior.training.networks import Encoder
 from gen_prior.training.refining import RefinerTrainer
-from gen_prior.training.run import Run
 from gen_prior.training.trainer import Trainer
+from gen_prior.training.training import Training
 
 VARIANCE_KEPT = 0.99
 NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"
@@ -61,6 +62,14 @@ def save_networks(trainer: Trainer, path: Path) -> None:
     write_bytes(path, save(tensors, {"format": NETWORKS_FORMAT, "settings": json.dumps(asdict(trainer.settings))}))
 
 
+def save_encoder(encoder: Encoder, out: Path) -> None:
+    """Write the encoder alone into `out`, for what goes on from a prior whose codes keep their meaning."""
+    tensors = {
+        f"encoder.{key}": value.detach().half().cpu().contiguous() for key, value in encoder.state_dict().items()
+    }
+    write_bytes(out / NETWORKS_FILE, save(tensors, {"format": NETWORKS_FORMAT}))
+
+
 def load_networks(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors in a file of `save_networks`, and its SHA-256. Raises `WeightsError` where it is none."""
     try:
@@ -90,7 +99,7 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
         "training": json.dumps(record_of(trainer)),
         "data": json.dumps(asdict(trainer.photographs.description)),
         "classifier": json.dumps(classifier),
-        "taps": json.dumps(list(trainer.trunk.names)),
+        "taps": json.dumps(list(trainer.taps)),
         "code": "gen_prior/training",
         **extra,
     }
@@ -100,18 +109,20 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
 
 def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
     """The prior (whose metadata is `prior`) with its refiner as one file, `generator.safetensors` in `out`."""
-    refiner = cast(Refiner, trainer.averages["refiner"])
-    whole = WhitenedDecoder(trainer.average_decoder(), trainer.prior.mean, trainer.prior.basis, refiner)
+    refiner, before = cast(Refiner, trainer.averages["refiner"]), trainer.prior
+    whole = WhitenedDecoder(trainer.average_decoder(), before.mean, before.basis, refiner, before.flow)
+    earlier = sum(key.startswith("refining_data") for key in prior)
+    number = f"_{earlier + 1}" if earlier else ""  # the records of earlier runs stay
     metadata = prior | {
         "name": name,
         "config": json.dumps(json.loads(prior["config"]) | {"refiner": trainer.settings.refiner}),
-        "refining": json.dumps(record_of(trainer)),
-        "refining_data": json.dumps(asdict(trainer.photographs.description)),
+        f"refining{number}": json.dumps(record_of(trainer)),
+        f"refining_data{number}": json.dumps(asdict(trainer.photographs.description)),
     }
     return save_generator(whole, metadata, out)
 
 
-def record_of(trainer: Run) -> dict[str, Any]:
+def record_of(trainer: Training) -> dict[str, Any]:
     """All settings of a run, the steps it has done and the seconds they took."""
     return asdict(trainer.settings) | {"steps_done": trainer.step, "seconds": round(trainer.seconds)}
 

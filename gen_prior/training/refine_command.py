@@ -15,10 +15,11 @@ from torchvision.utils import make_grid
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn import FILE, read_network
+from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.strict_loading import load_strictly
 from gen_prior.tensor_files import file_sha256
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
-from gen_prior.training.export import NETWORKS_FILE, export_refined, load_networks
+from gen_prior.training.export import NETWORKS_FILE, export_refined, load_networks, save_encoder
 from gen_prior.training.networks import Encoder, Trunk, choose_taps
 from gen_prior.training.refining import RefinerSettings, RefinerTrainer
 
@@ -42,7 +43,8 @@ def refine_prior(
 
     Args:
         classifier: the one that the prior was trained on.
-        prior: the folder of `train_prior`, with its `generator.safetensors` and `networks.safetensors`.
+        prior: the folder of `train_prior`, with its `generator.safetensors` and `networks.safetensors`; or that of
+            `refine_prior` or `flow_prior`, whose last stage then learns on.
         images: photographs larger than the prior's images: a folder, nested or flat, or `.tar` shards. A few hundred
             do, since `settings.crops` random squares are cut out of each.
         out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
@@ -54,7 +56,7 @@ def refine_prior(
 
     Raises:
         OptionError: settings that make no sense, another classifier, a folder with another run.
-        WeightsError: a folder without a prior, or with one that is refined already.
+        WeightsError: a folder without a prior.
         ImageError: no images, too few, or most of them unreadable.
         OutputError: a folder that cannot be written to.
     """
@@ -65,31 +67,28 @@ def refine_prior(
     except OSError as error:
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
     network, config, metadata = read_network(folder / FILE, str(folder / FILE))
-    if config.refiner:
-        raise WeightsError(f"the prior in {folder} is refined already", fix="pass the folder of train-prior")
-    settings = replace(settings, size=2 * config.size, refines=refines)
+    settings = replace(settings, size=2 * config.size, refines=refines, refiner=config.refiner or settings.refiner)
     taps = choose_taps(classifier.network, config.size, len(classifier.mean))
     trunk = Trunk(classifier.network, taps)
-    encoder = load_encoder(folder / NETWORKS_FILE)
-    sample = trunk(classifier.normalise(torch.rand(1, 3, config.size, config.size, device=classifier.device)))
-    if [feature.shape[1] for feature in sample] != [len(scale) for scale in encoder.scales]:
-        raise OptionError(
-            f"the prior in {folder} was not trained on {classifier.name}", fix="pass --classifier with that one"
-        )
-    photographs = read_photographs(images, out, settings, reading, settings.crops)
+    encoder = load_encoder(folder / NETWORKS_FILE, classifier, trunk, config.size)
+    photographs = read_photographs(images, out, settings.batch, settings.size, reading, settings.crops)
     trainer = RefinerTrainer(trunk, classifier.normalise, photographs, settings, classifier.device, encoder, network)
-    trainer.rehearse(classifier, network.mean, network.basis)
+    trainer.rehearse(classifier, WhiteCodes(network.mean, network.basis, network.flow))
 
     def sheet() -> Tensor:
         return sample_sheet(trainer)
 
     timing: dict[str, Any] = {"log_every": log_every, "checkpoint_seconds": checkpoint_seconds}
     conduct(trainer, out, resume=resume, sheet=sheet, progress=progress, **timing)
+    save_encoder(encoder, out)
     return export_refined(trainer, out, name=out.resolve().name, prior=metadata)
 
 
-def load_encoder(path: Path) -> Encoder:
-    """The encoder in a file of `train_prior`. Raises `WeightsError` where it is none or damaged."""
+def load_encoder(path: Path, classifier: Classifier, trunk: Trunk, size: int) -> Encoder:
+    """The encoder in a file of `train_prior`, which reads what `trunk` gives for images of `size`.
+
+    Raises `WeightsError` where it is none or damaged, `OptionError` where it is another classifier's.
+    """
     tensors, _ = load_networks(path)
     own = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}
     try:
@@ -100,6 +99,11 @@ def load_encoder(path: Path) -> Encoder:
             f"{path} holds no encoder", fix=f"pass a folder with the {NETWORKS_FILE} of a run"
         ) from error
     load_strictly(encoder, own, str(path))
+    sample = trunk(classifier.normalise(torch.rand(1, 3, size, size, device=classifier.device)))
+    if [feature.shape[1] for feature in sample] != channels:
+        raise OptionError(
+            f"the prior in {path.parent} was not trained on {classifier.name}", fix="pass --classifier with that one"
+        )
     return encoder
 
 

@@ -63,13 +63,14 @@ class RefinerTrainer(Run):
         encoder: Encoder,
         prior: WhitenedDecoder,
     ) -> None:
-        """`encoder` and `prior`: of a run at half of `settings.size`."""
+        """`encoder` and `prior`: of a run at half of `settings.size`; a refiner that `prior` has learns on."""
         super().__init__(trunk, normalise, photographs, settings, device)
         self.encoder = placed(encoder.requires_grad_(False).eval(), device)
         self.prior = placed(prior.requires_grad_(False).eval(), device)
         sample = photographs.batch(self.training[:256]).to(device)
         self.small_deviations = self.feature_deviations(shrink(sample))
-        networks: dict[str, nn.Module] = {"refiner": placed(Refiner(settings.refiner), device)}
+        refiner = prior.refiner if isinstance(prior.refiner, Refiner) else Refiner(settings.refiner)
+        networks: dict[str, nn.Module] = {"refiner": placed(refiner.requires_grad_(True), device)}
         if settings.decoder_rate:
             networks["decoder"] = prior.decoder.requires_grad_(True)
         self.train_networks(**networks)
@@ -85,11 +86,18 @@ class RefinerTrainer(Run):
         return code.float()
 
     def imagine(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random spatial codes `[count, C, 4, 4]`, nearer to and farther from the mean than typical ones."""
+        """Random spatial codes `[count, C, 4, 4]`, nearer to and farther from the mean than typical ones.
+
+        Behind a flow, each of those that one class, drawn at random, begins with.
+        """
         low, high = self.settings.imagined_scale
-        code = torch.randn(count, self.prior.basis.shape[1], generator=generator)
-        code = code * (low + (high - low) * torch.rand(count, 1, generator=generator))
-        return self.prior.spatial(code.to(self.device))
+        noise = torch.randn(count, self.prior.numbers, generator=generator)
+        scale = low + (high - low) * torch.rand(count, 1, generator=generator)
+        if self.prior.flow is not None:
+            known = torch.randint(len(self.prior.flow.classes), (count,), generator=generator)
+            noise = self.prior.start(known.to(self.device), noise.to(self.device))
+        with torch.no_grad():
+            return self.prior.spatial(noise.to(self.device) * scale.to(self.device))
 
     def codes(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator

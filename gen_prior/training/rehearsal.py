@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gen_prior.activations import LOGITS
 from gen_prior.classifiers import Classifier
 from gen_prior.generators.dgn import RECIPE
-from gen_prior.generators.dgn_network import to_spatial
+from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.transforms import build_transform
 
 POOL = 64
@@ -34,41 +34,42 @@ class Rehearsal(nn.Module):
     codes: Tensor
     units: Tensor
     ages: Tensor
-    mean: Tensor
-    basis: Tensor
 
-    def __init__(self, classifier: Classifier, mean: Tensor, basis: Tensor, count: int, seed: int) -> None:
-        """`count` codes climb at each step; `mean` `[C, 4, 4]` and `basis` `[C * 16, D]` as of `WhitenedDecoder`."""
+    def __init__(self, classifier: Classifier, space: WhiteCodes, count: int, seed: int) -> None:
+        """`count` codes of `space`, whose classes are the classifier's if it knows any, climb at each step."""
         super().__init__()
         self.classifier, self.count = classifier, count
+        self.space = space.requires_grad_(False)
         self.classes = classifier.layer_shape(LOGITS)[0]
         self.view = build_transform(*VIEW)
         source = torch.Generator().manual_seed(seed)
         pool = -(-POOL // count) * count
-        codes, units = self._fresh(pool, basis.shape[1], source)
-        for name, value in {"codes": codes, "units": units, "mean": mean, "basis": basis}.items():
-            self.register_buffer(name, value.detach().clone())
+        codes, units = self._fresh(pool, source)
+        self.register_buffer("codes", codes)
+        self.register_buffer("units", units)
         self.register_buffer("ages", torch.randint(LIFETIME, (pool,), generator=source))
         self.to(classifier.device)
 
-    def _fresh(self, count: int, directions: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Random codes `[count, D]` and classes `[count]`."""
+    def _fresh(self, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Random classes `[count]`, and codes `[count, D]` to begin with for them."""
         low, high = RADIUS
-        codes = torch.randn(count, directions, generator=source)
-        codes = codes / codes.square().mean(1, keepdim=True).sqrt()
-        codes = codes * (low + (high - low) * torch.rand(count, 1, generator=source))
-        return codes, torch.randint(self.classes, (count,), generator=source)
+        noise = torch.randn(count, self.space.numbers, generator=source)
+        radius = low + (high - low) * torch.rand(count, 1, generator=source)
+        units = torch.randint(self.classes, (count,), generator=source)
+        device = self.space.mean.device
+        codes = self.space.start(units.to(device), noise.to(device))
+        return codes / codes.square().mean(1, keepdim=True).sqrt() * radius.to(device), units
 
     def draw(self, step: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """The codes whose turn it is, `[count, D]`, to be differentiated in; the same as spatial codes."""
         turn = self._turn(step)
-        codes, units = self._fresh(self.count, self.codes.shape[1], source)
+        codes, units = self._fresh(self.count, source)
         spent = self.ages[turn] >= LIFETIME
         self.codes[turn] = torch.where(spent[:, None], codes.to(self.codes), self.codes[turn])
         self.units[turn] = torch.where(spent, units.to(self.units), self.units[turn])
         self.ages[turn] = torch.where(spent, 0, self.ages[turn])
         white = self.codes[turn].requires_grad_()
-        return white, to_spatial(white, self.mean, self.basis)
+        return white, self.space.spatial(white)
 
     def climb(self, step: int, white: Tensor, images: Tensor, source: torch.Generator) -> Tensor:
         """One step up for the codes of `draw`, whose images `[count, 3, S, S]` are; returns the decoder's loss.

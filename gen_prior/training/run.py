@@ -1,40 +1,34 @@
-"""What every training of an image-making network here shares: the step, the critics, checkpoints, the log.
-
-Every random draw is a function of (seed, step), so a resumed run follows the same trajectory.
-"""
+"""What every training of an image-making network here shares: the step, its losses, the critics."""
 
 from __future__ import annotations
 
-import json
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.classifiers import Classifier
-from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
+from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Critic, Trunk
 from gen_prior.training.rehearsal import Rehearsal
 from gen_prior.training.settings import RunSettings
+from gen_prior.training.training import Training
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Run(ABC):
-    """Holds the trained networks, their averages, the critics and the optimisers.
+class Run(Training):
+    """Holds the critics beside the trained networks.
 
     A subclass calls `train_networks` when its networks are there, and says in `codes` and `images` how images come of
-    photographs; `run` yields a record of the losses now and then.
+    photographs.
     """
+
+    settings: RunSettings
 
     def __init__(
         self,
@@ -44,32 +38,31 @@ class Run(ABC):
         settings: RunSettings,
         device: torch.device,
     ) -> None:
-        self.settings, self.photographs, self.device = settings, photographs, device
+        super().__init__(settings, device)
+        self.photographs = photographs
         self.trunk, self.normalise = placed(trunk.eval(), device), normalise
+        self.taps = self.trunk.names
         torch.manual_seed(settings.seed)
         self.held_out, self.training = photographs.split(settings.held_out, settings.seed)
         sample = photographs.batch(self.training[:256]).to(device)
         self.deviations = self.feature_deviations(sample)
         self.critic = placed(Critic([len(deviation) for deviation in self.deviations], settings.size), device)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
-        self.step = 0
-        self.seconds = 0.0
+        self.optimisers["critic"] = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
         self.rehearsal: Rehearsal | None = None
         self._epoch, self._order = -1, self.training
 
-    def rehearse(self, classifier: Classifier, mean: Tensor, basis: Tensor) -> None:
-        """Let codes of this mean and basis climb on `classifier`, as many as the settings want."""
+    def rehearse(self, classifier: Classifier, space: WhiteCodes) -> None:
+        """Let codes of `space` climb on `classifier`, as many as the settings want."""
         if count := round(self.settings.batch * self.settings.rehearsed):
-            self.rehearsal = Rehearsal(classifier, mean, basis, count, self.settings.seed)
+            self.rehearsal = Rehearsal(classifier, space, count, self.settings.seed)
 
     def train_networks(self, **networks: nn.Module) -> None:
         """The networks that are optimised; the average of each is kept beside it."""
-        self.networks = networks
-        self.averages = {name: deepcopy(network).requires_grad_(False) for name, network in networks.items()}
+        super().train_networks(**networks)
         groups = [
             {"params": network.parameters(), "factor": self.rate_factor(name)} for name, network in networks.items()
         ]
-        self.optimiser = torch.optim.Adam(groups, self.settings.rate, betas=(0.5, 0.99))
+        self.optimisers["networks"] = torch.optim.Adam(groups, self.settings.rate, betas=(0.5, 0.99))
 
     def rate_factor(self, network: str) -> float:
         """What the rate is multiplied by for one of the networks."""
@@ -111,67 +104,13 @@ class Run(ABC):
         with torch.no_grad():
             return [f.float().std((0, 2, 3)).clamp_min(1e-3) for f in self.trunk(self.normalise(photographs))]
 
-    def run(self, out: Path, *, log_every: int = 50, checkpoint_seconds: float = 240.0) -> Iterator[dict[str, Any]]:
-        """Train from `self.step` to `settings.steps`; checkpoints in `out`; yields a record every `log_every`."""
-        last = time.monotonic()
-        saved = last
-        sums: dict[str, Tensor] = {}
-        count = 0
-        while self.step < self.settings.steps:
-            for name, value in self._train_step().items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
-            self.step += 1
-            count += 1
-            if self.step % log_every == 0 or self.step == self.settings.steps:
-                now = time.monotonic()
-                self.seconds += now - last
-                rate = count * self.settings.batch / max(now - last, 1e-9)
-                last = now
-                record = {"step": self.step, "seconds": round(self.seconds, 1), "images_per_second": round(rate, 1)}
-                record |= {name: round(float(value) / count, 5) for name, value in sums.items()}
-                sums, count = {}, 0
-                with (out / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(record) + "\n")
-                due = now - saved > checkpoint_seconds or self.step == self.settings.steps
-                if due:
-                    save_checkpoint(out, self.step, self.state())
-                    saved = now
-                yield record | {"checkpoint": due}
-
-    def state(self) -> dict[str, Any]:
-        """Everything a resumed run needs, tensors and plain numbers only (reads back with `weights_only`)."""
-        modules = {name: module.state_dict() for name, module in self._modules().items()}
-        return {
-            "modules": modules,
-            "optimiser": self.optimiser.state_dict(),
-            "critic_optimiser": self.critic_optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "settings": asdict(self.settings),
-            "taps": list(self.trunk.names),
-        }
-
-    def resume(self, out: Path) -> bool:
-        """Load the newest readable checkpoint of `out`; False where there is none."""
-        state = latest_checkpoint(out)
-        if state is None:
-            return False
-        for name, module in self._modules().items():
-            module.load_state_dict(state["modules"][name])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        return True
+    def rate_of(self, optimiser: str) -> float:
+        """The critics have their own."""
+        return self.settings.critic_rate if optimiser == "critic" else self.settings.rate
 
     def _modules(self) -> dict[str, nn.Module]:
-        averages = {f"{name}_average": network for name, network in self.averages.items()}
         pool = {"rehearsal": self.rehearsal} if self.rehearsal is not None else {}
-        return {**self.networks, "critic": self.critic, **averages, **pool}
-
-    def precision(self) -> AbstractContextManager[object]:
-        if self.settings.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        return {**super()._modules(), "critic": self.critic, **pool}
 
     def _batch(self, generator: torch.Generator) -> Tensor:
         """The step's photographs: a fresh permutation every epoch, mirrored at random."""
@@ -187,7 +126,7 @@ class Run(ABC):
 
     def _train_step(self) -> dict[str, Tensor]:
         settings = self.settings
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + 7_919 * self.step + 1)
+        generator = self.draws()
         self._set_rates()
         photographs = self._batch(generator)
         critics = self.step >= settings.adversarial_from - 200
@@ -210,10 +149,11 @@ class Run(ABC):
                 terms["fool"] = (settings.adversarial_weight, fool)
                 self.critic.requires_grad_(True)
             total = torch.stack([weight * loss for weight, loss in terms.values()]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
+        optimiser = self.optimisers["networks"]
+        optimiser.zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], 5.0)
-        self.optimiser.step()
+        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 5.0)
+        optimiser.step()
         losses = {name: loss.detach() for name, (_, loss) in terms.items()}
         if critics:
             loss = self._train_critic(photographs, real, images.detach(), [f.detach() for f in features])
@@ -229,9 +169,9 @@ class Run(ABC):
             genuine, forged = self.critic(real, real_features), self.critic(fake, fake_features)
             loss = average([F.relu(1 - score.float()).mean() for score in genuine])
             loss = loss + average([F.relu(1 + score.float()).mean() for score in forged])
-        self.critic_optimiser.zero_grad(set_to_none=True)
+        self.optimisers["critic"].zero_grad(set_to_none=True)
         loss.backward()
-        self.critic_optimiser.step()
+        self.optimisers["critic"].step()
         return loss
 
     def _window(self, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
@@ -243,21 +183,6 @@ class Run(ABC):
             return F.pad(images, (reach,) * 4, mode="reflect")[..., y : y + size, x : x + size]
 
         return shifted if reach else lambda images: images
-
-    def _set_rates(self) -> None:
-        settings = self.settings
-        left = (settings.steps - self.step) / max(1, round(settings.steps * settings.cooldown))
-        factor = max(0.05, min(1.0, left)) * min(1.0, (self.step + 1) / 100)
-        for optimiser, rate in ((self.optimiser, settings.rate), (self.critic_optimiser, settings.critic_rate)):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * factor * group.get("factor", 1.0)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.settings.ema, (self.step + 1) / (self.step + 10))
-        for name, network in self.networks.items():
-            average_of = self.averages[name]
-            torch._foreach_lerp_(list(average_of.parameters()), list(network.parameters()), 1 - decay)
 
 
 def placed(network: Network, device: torch.device) -> Network:

@@ -6,17 +6,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """Everything but the data and the classifier that a training run is a function of."""
+class TrainingSettings:
+    """Of any training."""
 
-    size: int = 64
-    """Side of the photographs that the network learns to give back."""
     steps: int = 20_000
     batch: int = 64
     rate: float = 5e-4
-    critic_rate: float = 2e-4
     cooldown: float = 0.2
     """Fraction of the steps, at the end, over which the rates fall linearly to a twentieth."""
+    ema: float = 0.998
+    held_out: int = 1_000
+    seed: int = 0
+    precision: str = "bf16"
+
+
+@dataclass(frozen=True)
+class RunSettings(TrainingSettings):
+    """Everything but the data and the classifier that the training of an image-making network is a function of."""
+
+    size: int = 64
+    """Side of the photographs that the network learns to give back."""
+    critic_rate: float = 2e-4
     adversarial_from: int = 2_000
     """First step at which the critics take part; they learn alone for the 200 steps before."""
     pixel_weight: float = 4.0
@@ -32,9 +42,5 @@ class RunSettings:
     """Of the activation that the climbing codes' images still lack."""
     shift: int = 3
     """Features are compared after a random shift of up to this many pixels: strides leave no fixed pattern."""
-    ema: float = 0.998
-    held_out: int = 1_000
-    seed: int = 0
-    precision: str = "bf16"
     started_from: str = ""
     """SHA-256 of the networks that the run began with; empty where it began with random ones."""

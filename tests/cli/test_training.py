@@ -1,4 +1,4 @@
-"""`train-prior` and `refine-prior` on the command line: glue, exit codes, and what Ctrl-C leaves."""
+"""`train-prior`, `refine-prior` and `flow-prior` on the command line: glue, exit codes, and what Ctrl-C leaves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import gen_prior.training.command as command
+import gen_prior.training.flow_command as flow_command
 import gen_prior.training.refine_command as refine_command
+from gen_prior.training.flow import FlowSettings
 from gen_prior.training.refining import RefinerSettings
 from gen_prior.training.trainer import Settings
 
@@ -93,6 +95,50 @@ def test_refine_prior_needs_a_prior(run, tiny, tmp_path):
     done = run("refine-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
     assert done.code == 1
     assert "train-prior" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def flowed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What `flow_prior` was called with; it reports one record and returns a file."""
+    calls: list[tuple[Any, ...]] = []
+
+    def flow(
+        classifier: Any, prior: Path, images: Path, out: Path, settings: FlowSettings, *, resume: bool, **options: Any
+    ) -> Path:
+        calls.append((classifier.name, prior, images, settings, resume))
+        options["reading"](1, 2)
+        options["progress"]({"step": 1, "steps": 2, "images_per_second": 3.0, "flow": 0.9, "held_out": 0.8})
+        return out / "generator.safetensors"
+
+    monkeypatch.setattr(flow_command, "flow_prior", flow)
+    return calls
+
+
+def test_flow_prior_passes_on_what_it_was_given(run, tiny, flowed, tmp_path):
+    where = ("--images", tmp_path, "--out", tmp_path / "out")
+    flags = ("--steps", "9", "--batch", "16", "--set", "guidance=2", "--set", "features=5", "--resume")
+    done = run("flow-prior", tmp_path / "prior", "-c", "tiny", *where, *flags)
+    assert done.code == 0
+    assert f"local-dir:{tmp_path / 'out'}" in done.out
+    settings = FlowSettings(steps=9, batch=16, guidance=2.0, features=5)
+    assert flowed == [("tiny", tmp_path / "prior", tmp_path, settings, True)]
+    plain = run("flow-prior", tmp_path / "prior", "-c", "tiny", *where, "--json")
+    assert json.loads(plain.out)["generator"] == f"local-dir:{tmp_path / 'out'}"
+    assert flowed[1][3:] == (FlowSettings(), False)
+
+
+def test_flow_prior_needs_a_prior_and_settings_that_fit(run, tiny, tmp_path):
+    asked = ("flow-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
+    done = run(*asked, "--set", "features=5")
+    assert done.code == 1
+    assert "train-prior" in done.complaint
+    done = run(*asked)
+    assert done.code == 2
+    assert "features must lie in 1 to 12, got 192" in done.complaint
+    done = run(*asked, "--set", "sampling_stops=5")
+    assert done.code == 2
+    assert "sampling_steps" in done.complaint
     assert not (tmp_path / "out").exists()
 
 

@@ -92,6 +92,30 @@ def test_initial_codes_follow_the_prior_and_the_seed() -> None:
     assert own.initial_code(1).dtype == torch.float32
 
 
+def test_codes_begin_nearer_to_a_class_that_is_known() -> None:
+    asked: list[tuple[str, Tensor]] = []
+
+    def aim(wanted: str, noise: Tensor) -> Tensor | None:
+        asked.append((wanted, noise))
+        return noise.double() + 5 if wanted == "bee" else None
+
+    plain = Generator(flat, (12,), code_max=7.0)
+    generator = Generator(flat, (12,), code_max=7.0, aim=aim)
+    noise = plain.initial_code(3)
+    known = generator.initial_code(3, "bee")
+    torch.testing.assert_close(known, (noise + 5).clamp(max=7.0))
+    assert known.dtype == torch.float32
+    assert torch.equal(generator.initial_code(3, "wasp"), noise)
+    assert [wanted for wanted, _ in asked] == ["bee", "wasp"]
+    assert torch.equal(asked[0][1], noise)
+    assert torch.equal(generator.initial_code(3), noise)
+    assert torch.equal(plain.initial_code(3, "bee"), noise)
+    assert len(asked) == 2, "nobody is asked where no class is wanted"
+    assert torch.equal(generator.with_recipe(gp.Recipe(steps=5)).initial_code(3, "bee"), known)
+    own = Generator(flat, (12,), start=lambda source: torch.zeros(12), aim=aim)
+    assert torch.equal(own.initial_code(3, "bee"), torch.zeros(12)), "a start of the family's own goes first"
+
+
 def test_projection_and_penalty() -> None:
     prior = CodePrior(mean=torch.tensor([1.0, 0.0]), std=torch.tensor([2.0, 0.0]), minimum=-2.0, maximum=None)
     code = torch.tensor([[9.0, 3.0], [-9.0, -3.0]])

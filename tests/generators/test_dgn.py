@@ -6,6 +6,7 @@ import json
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.errors import WeightsError
-from gen_prior.generators.dgn import FILE, from_file, load_folder
+from gen_prior.generators.code_flow import AIM, SPREAD, CodeFlow, FlowConfig
+from gen_prior.generators.dgn import FILE, FORMAT, from_file, load_folder
+from gen_prior.generators.dgn_network import Decoder, WhitenedDecoder
 from gen_prior.tensor_files import read_file_metadata, read_tensors
 
 EMBEDDED = resources.files("gen_prior.weights").joinpath("dgn-lite0.safetensors")
@@ -116,3 +119,113 @@ def test_a_recipe_that_is_none_is_refused(parts: tuple[dict[str, Tensor], dict[s
     tensors, metadata = parts
     with pytest.raises(WeightsError, match="here states a recipe that is none"):
         read(tmp_path / FILE, tensors, {**metadata, "recipe": recipe})
+
+
+FLOW = FlowConfig(features=3, width=16, depth=2, classes=4, steps=4, guidance=3.0)
+KEYS = ["n01443537", "bee", "crane", "crane"]
+
+
+@pytest.fixture
+def flowing() -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A small prior of 10 directions behind a flow of 4 classes, two of them called the same."""
+    torch.manual_seed(0)
+    flow = CodeFlow(10, FLOW)
+    flow.classes.copy_(torch.eye(4)[:, :3])
+    flow.exit.weight.data.normal_(std=0.1)
+    for block in flow.blocks:
+        block.modulation.weight.data.normal_(std=0.1)  # type: ignore[union-attr, operator]
+    network = WhitenedDecoder(Decoder(4, 64, 0.125), torch.zeros(4, 4, 4), torch.randn(64, 10), flow=flow)
+    config = {"size": 64, "code_channels": 4, "width": 0.125, "directions": 10, "flow": FLOW._asdict()}
+    metadata = {"format": FORMAT, "config": json.dumps(config), "classes": json.dumps(KEYS)}
+    return {key: value.detach().half() for key, value in network.state_dict().items()}, metadata
+
+
+def test_behind_a_flow_codes_are_features_and_noise(
+    flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
+) -> None:
+    save_file(flowing[0], tmp_path / FILE, flowing[1])
+    generator = gp.load_generator(f"local-dir:{tmp_path}", device="cpu")
+    assert generator.code_shape == (3 + 10,)
+    assert generator.image_shape() == (64, 64)
+    noise = generator.initial_code(5)
+    for key, features in (("n01443537", [AIM, 0, 0]), ("bee", [0, AIM, 0])):
+        code = generator.initial_code(5, key)
+        torch.testing.assert_close(code[:3], torch.tensor(features) + SPREAD * noise[:3])
+        assert torch.equal(code[3:], noise[3:])
+        assert not torch.equal(generator(code[None]), generator(noise[None]))
+    assert torch.equal(generator.initial_code(5, "wasp"), noise), "a class that the file does not name"
+    assert torch.equal(generator.initial_code(5, "crane"), noise), "a name of two classes says neither"
+
+
+def test_a_flow_whose_classes_have_no_names_aims_at_none(
+    flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
+) -> None:
+    for metadata in ({**flowing[1], "classes": "[]"}, {key: flowing[1][key] for key in ("format", "config")}):
+        save_file(flowing[0], tmp_path / FILE, metadata)
+        generator = gp.load_generator(f"local-dir:{tmp_path}", device="cpu")
+        assert torch.equal(generator.initial_code(5, "bee"), generator.initial_code(5))
+
+
+@pytest.mark.parametrize("classes", ["[1]", '["a", "b", "c", "d", "e"]', "{", "5", "null"])
+def test_class_keys_that_do_not_fit_the_flow_are_refused(
+    flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, classes: str
+) -> None:
+    with pytest.raises(WeightsError, match=r"^here (is damaged|names [15] classes, but its flow knows 4)"):
+        read(tmp_path / FILE, flowing[0], {**flowing[1], "classes": classes})
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"features": 0},
+        {"features": -3},
+        {"features": 10**9},
+        {"width": -1},
+        {"width": 5000},
+        {"depth": 0},
+        {"depth": 10**6},
+        {"classes": 0},
+        {"classes": 2**28, "features": 2},
+        {"classes": 5},
+        {"steps": 0},
+        {"steps": -4},
+        {"steps": 10**9},
+        {"steps": "many"},
+        {"steps": float("inf")},
+        {"guidance": float("nan")},
+        {"guidance": float("inf")},
+        {"guidance": 1e30},
+        {"guidance": None},
+    ],
+)
+def test_absurd_flows_are_refused(
+    flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, absurd: dict[str, Any]
+) -> None:
+    config = json.loads(flowing[1]["config"])
+    with pytest.raises(WeightsError, match=r"^here"):
+        read(
+            tmp_path / FILE,
+            flowing[0],
+            {**flowing[1], "config": json.dumps(config | {"flow": FLOW._asdict() | absurd})},
+        )
+
+
+@pytest.mark.parametrize("name", FlowConfig._fields)
+def test_a_flow_that_is_described_in_part_is_refused(
+    flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, name: str
+) -> None:
+    config = json.loads(flowing[1]["config"])
+    del config["flow"][name]
+    with pytest.raises(WeightsError, match=f"here is damaged: '{name}'"):
+        read(tmp_path / FILE, flowing[0], {**flowing[1], "config": json.dumps(config)})
+    for instead in (None, [1], "flow", 7):
+        with pytest.raises(WeightsError, match=r"^here"):
+            read(tmp_path / FILE, flowing[0], {**flowing[1], "config": json.dumps(config | {"flow": instead})})
+
+
+def test_a_flow_may_know_more_classes_than_imagenet(
+    flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
+) -> None:
+    config = json.loads(flowing[1]["config"]) | {"flow": FLOW._replace(classes=21_841)._asdict()}
+    tensors = {**flowing[0], "flow.classes": torch.zeros(21_841, 3)}
+    read(tmp_path / FILE, tensors, {**flowing[1], "config": json.dumps(config), "classes": "[]"})

@@ -36,7 +36,7 @@ def convolutional(inputs: int = 3) -> nn.Module:
         ).eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_convolutional() -> Callable[..., nn.Module]:
     """`make(inputs=3)` -> the network of `small_classifier`, bare."""
     return convolutional
@@ -48,7 +48,7 @@ def small_classifier() -> gp.Classifier:
     return gp.Classifier(convolutional(), input_size=64, name="small")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> Settings:
     """Thirty steps of a narrow network, the critics taking part from the tenth on."""
     return Settings(steps=30, batch=4, width=0.125, code_channels=4, adversarial_from=10, held_out=4, cooldown=0.5)

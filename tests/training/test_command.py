@@ -87,7 +87,7 @@ def test_trains_resumes_to_the_same_bits_and_exports(
     left, right = latest_checkpoint(tmp_path / "whole"), latest_checkpoint(resumed)
     assert left is not None
     assert right is not None
-    for part in ("modules", "optimiser", "critic_optimiser", "step", "settings", "taps"):
+    for part in ("modules", "optimisers", "step", "settings", "taps"):
         assert same(left[part], right[part]), part
     again = gp.load_generator(f"local-dir:{resumed}", device="cpu")
     code = generator.initial_code(0)[None]

@@ -96,6 +96,36 @@ def test_the_decoder_learns_along_or_not_at_all(
     assert all(name.startswith("decoder.") for name in changed), "the code keeps its meaning and statistics"
 
 
+def test_a_refined_prior_learns_on_and_on(
+    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+) -> None:
+    first = refine(small_classifier, prior, photographs, tmp_path / "first")
+    settings = replace(SMALL, steps=1, rate=1e-9, critic_rate=1e-9, refiner=16)
+    second = refine_prior(small_classifier, first.parent, photographs, tmp_path / "second", settings)
+    before, after = load_file(first), load_file(second)
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], atol=1e-3, rtol=1e-2, msg=f"{name} began anew")
+    with safe_open(second, "pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["config"])["refiner"] == 8, "the file's, not the setting's"
+    assert json.loads(metadata["refining_2"])["refiner"] == 8
+    assert json.loads(metadata["refining"])["steps_done"] == 30
+    assert json.loads(metadata["refining_data_2"])["crops"] == 3
+    networks = [load_file(file.with_name("networks.safetensors")) for file in (prior / first.name, first, second)]
+    encoder = {name: value for name, value in networks[0].items() if name.startswith("encoder.")}
+    for kept in networks[1:]:
+        assert kept.keys() == encoder.keys()
+        assert all(torch.equal(encoder[name], kept[name]) for name in encoder)
+
+    third = refine(small_classifier, second.parent, photographs, tmp_path / "third")
+    learnt = load_file(third)
+    assert any(name.startswith("refiner.") and not torch.equal(learnt[name], after[name]) for name in after)
+    with safe_open(third, "pt") as opened:
+        assert json.loads(opened.metadata()["refining_3"])["steps_done"] == 30
+    assert gp.load_generator(f"local-dir:{third.parent}", device="cpu").image_shape() == (128, 128)
+
+
 def test_a_fresh_refiner_is_the_enlargement() -> None:
     image = torch.rand(2, 3, 64, 64)
     wanted = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
@@ -112,8 +142,6 @@ def test_refusals(small_classifier: gp.Classifier, lite0: gp.Classifier, photogr
     refine(small_classifier, prior, photographs, out)
     with pytest.raises(OptionError, match="holds a training run"):
         refine(small_classifier, prior, photographs, out)
-    with pytest.raises(WeightsError, match="refined already"):
-        refine(small_classifier, out, photographs, prior.parent / "twice")
     with pytest.raises(OptionError, match="crops"):
         refine_prior(small_classifier, prior, photographs, out, replace(SMALL, crops=4), resume=True)
     (prior / "networks.safetensors").write_bytes(b"damaged")

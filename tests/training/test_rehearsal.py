@@ -13,10 +13,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 import gen_prior as gp
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn_network import Decoder
+from gen_prior.generators.code_flow import CodeFlow, FlowConfig
+from gen_prior.generators.dgn_network import Decoder, WhiteCodes
 from gen_prior.training.checkpoints import latest_checkpoint
 from gen_prior.training.command import train_prior
 from gen_prior.training.conduct import Progress
@@ -33,7 +35,7 @@ def radii(codes: Tensor) -> Tensor:
 def test_the_pool_climbs_on_its_shell(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
-    pool = Rehearsal(small_classifier, torch.zeros(4, 4, 4), 2 * torch.eye(64), 8, seed=3)
+    pool = Rehearsal(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), 2 * torch.eye(64)), 8, seed=3)
     source = torch.Generator().manual_seed(0)
     assert ((radii(pool.codes) >= RADIUS[0] - 1e-5) & (radii(pool.codes) <= RADIUS[1] + 1e-5)).all()
     pool.ages.zero_()
@@ -68,7 +70,7 @@ def test_the_pool_climbs_on_its_shell(small_classifier: gp.Classifier) -> None:
 def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
-    pool = Rehearsal(small_classifier, torch.zeros(4, 4, 4), torch.eye(64), 16, seed=0)
+    pool = Rehearsal(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64)), 16, seed=0)
     optimiser = torch.optim.Adam(decoder.parameters(), 1e-3)
 
     def activations() -> Tensor:
@@ -87,6 +89,28 @@ def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> 
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     assert (activations() - before).mean() > 0.01
+
+
+def test_behind_a_flow_codes_begin_at_their_class_and_climb(small_classifier: gp.Classifier) -> None:
+    torch.manual_seed(0)
+    flow = CodeFlow(64, FlowConfig(8, 16, 2, 6, 4, 2.0))
+    flow.classes.copy_(F.normalize(torch.randn(6, 8), dim=1))
+    flow.exit.weight.data.normal_(std=0.1)
+    space = WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64), flow)
+    before = {name: value.clone() for name, value in space.state_dict().items()}
+    pool = Rehearsal(small_classifier, space, 16, seed=0)
+    assert pool.codes.shape == (64, 8 + 64)
+    assert ((radii(pool.codes) >= RADIUS[0] - 1e-5) & (radii(pool.codes) <= RADIUS[1] + 1e-5)).all()
+    assert F.cosine_similarity(pool.codes[:, :8], flow.classes[pool.units]).min() > 0.9
+    pool.ages.zero_()
+    start, decoder, source = pool.codes.clone(), Decoder(4, 64, 0.125), torch.Generator().manual_seed(0)
+    for step in range(4):
+        white, spatial = pool.draw(step, source)
+        pool.climb(step, white, decoder(spatial), source)
+    moved = (pool.codes - start).abs()
+    assert (moved[:, :8].sum(1) > 0).all(), "features climb"
+    assert (moved[:, 8:].sum(1) > 0).all(), "and so does the noise"
+    assert all(torch.equal(before[name], value) for name, value in space.state_dict().items())
 
 
 def test_training_with_it_resumes_to_the_same_bits(

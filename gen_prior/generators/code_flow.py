@@ -1,0 +1,126 @@
+"""A learned map from noise and wanted features to a code: what photographs with such features have for a code.
+
+Independent normal codes look like no photograph, however they are scaled. Here a small network learns the velocity of a
+flow from noise to the codes of photographs (Lipman et al. 2023, arXiv 2210.02747, on the circular path of Salimans &
+Ho 2022, arXiv 2202.00512), given the classifier's penultimate features of the photograph; features are withheld now and
+then, so that their influence can be amplified (Ho & Salimans 2022, arXiv 2207.12598). Codes are optimised through the
+whole flow (Ben-Hamu et al. 2024, arXiv 2402.14017), features and noise together. The class that is wanted gives the
+features to begin with: those that its row of the classifier's last layer asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONDITION = 256
+FREQUENCIES = 16
+AIM = 10.0
+"""How far the first features lie along what a class asks for; photographs that are named rightly lie at 6."""
+SPREAD = 0.5
+"""Deviation of the first features around that: seeds differ in them, not only in the noise."""
+
+
+class FlowConfig(NamedTuple):
+    """What a file says of its flow."""
+
+    features: int
+    """Numbers of a code that are features; the others are noise, one for each direction."""
+    width: int
+    depth: int
+    classes: int
+    steps: int
+    """Of the integration."""
+    guidance: float
+    """Factor on what the features change in the velocity."""
+
+
+class _Block(nn.Module):
+    """A residual block whose scale, shift and gate come of the time and the features."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width)
+        self.modulation = nn.Linear(CONDITION, 3 * width)
+        with torch.no_grad():
+            self.second.weight *= 0.3
+            self.modulation.weight.zero_()
+            self.modulation.bias.zero_()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift, gate = self.modulation(condition).chunk(3, -1)
+        y = self.second(F.silu(self.first(self.norm(x) * (1 + scale) + shift)))
+        moved: Tensor = x + (1 + gate) * y
+        return moved
+
+
+class CodeFlow(nn.Module):
+    """Features and noise `[B, K + D]`, standard normal over photographs -> white codes `[B, D]`.
+
+    `classes` (`[N, K]`, rows of length 1) are the features that each class asks for.
+    """
+
+    classes: Tensor
+
+    def __init__(self, directions: int, config: FlowConfig) -> None:
+        super().__init__()
+        self.config, self.directions = config, directions
+        self.entry = nn.Linear(directions, config.width)
+        self.wanted = nn.Linear(config.features, CONDITION)
+        self.unknown = nn.Parameter(torch.zeros(CONDITION))
+        self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, CONDITION), nn.SiLU(), nn.Linear(CONDITION, CONDITION))
+        self.blocks = nn.ModuleList(_Block(config.width) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.exit = nn.Linear(config.width, directions)
+        self.register_buffer("classes", torch.zeros(config.classes, config.features))
+        with torch.no_grad():
+            self.exit.weight.zero_()
+            self.exit.bias.zero_()
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of a code: features, then noise."""
+        return self.config.features + self.directions
+
+    def velocity(self, x: Tensor, angle: Tensor, features: Tensor | None, withheld: Tensor | None = None) -> Tensor:
+        """Of points `[B, D]` at angles `[B]` between 0 (noise) and pi / 2 (codes), by features `[B, K]`.
+
+        No features where they are None, or where `withheld` (`[B]`, bool) says so.
+        """
+        waves = angle[:, None] * torch.arange(1, FREQUENCIES + 1, device=x.device)
+        condition = self.unknown.expand(len(x), -1) if features is None else self.wanted(features)
+        if withheld is not None:
+            condition = torch.where(withheld[:, None], self.unknown, condition)
+        condition = F.silu(self.time(torch.cat([waves.sin(), waves.cos()], 1)) + condition)
+        y = self.entry(x)
+        for block in self.blocks:
+            y = block(y, condition)
+        out: Tensor = self.exit(self.norm(y))
+        return out
+
+    def forward(self, code: Tensor) -> Tensor:
+        """`[B, K + D]` -> `[B, D]`: each step is a turn by a part of the right angle."""
+        features, x = code.split([self.config.features, self.directions], 1)
+        turn = math.pi / 2 / self.config.steps
+        for step in range(self.config.steps):
+            angle = torch.full((len(x),), step * turn, device=x.device)
+            plain = self.velocity(x, angle, None)
+            velocity = plain + self.config.guidance * (self.velocity(x, angle, features) - plain)
+            x = math.cos(turn) * x + math.sin(turn) * velocity
+        return x
+
+    def start(self, classes: Tensor, noise: Tensor) -> Tensor:
+        """Codes `[B, K + D]` to begin with for class numbers `[B]`, from as much standard normal noise."""
+        return aimed(self.classes[classes], noise)
+
+
+def aimed(direction: Tensor, noise: Tensor) -> Tensor:
+    """Codes `[..., K + D]` from as much noise, their features near `direction` (`[..., K]`, of length 1)."""
+    count = direction.shape[-1]
+    return torch.cat([AIM * direction + SPREAD * noise[..., :count], noise[..., count:]], -1)
