@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,8 @@ RECIPE = Recipe(
     domain="code",
     source="benchmarks/recipe_search.py",
 )
+FLOW_RECIPE = replace(RECIPE, edits=(("shell", {"radius": 1.1}),))
+"""Behind a flow codes look like photographs' also where those are, so they need not lie farther out."""
 
 
 def load_embedded(name: str = "dgn-lite0") -> Generator:
@@ -67,8 +70,9 @@ def from_file(path: Path, *, name: str, origin: str, source: str) -> Generator:
     Raises `WeightsError` where the file is damaged, of another format, or does not match its configuration.
     """
     network, config, metadata = read_network(path, origin)
+    default = FLOW_RECIPE if config.flow else RECIPE
     try:
-        recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else RECIPE
+        recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else default
     except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
         raise WeightsError(f"{origin} states a recipe that is none: {error}") from error
     generator = Generator(

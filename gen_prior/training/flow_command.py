@@ -13,17 +13,15 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import OptionError, WeightsError
+from gen_prior.errors import OptionError
 from gen_prior.generators.code_flow import CodeFlow
-from gen_prior.generators.dgn import FILE, MAX_CHANNELS, read_network
+from gen_prior.generators.dgn import MAX_CHANNELS
 from gen_prior.generators.dgn_network import Refiner, WhiteCodes, WhitenedDecoder
-from gen_prior.tensor_files import file_sha256
 from gen_prior.training.codes import head_of, read_codes, wanted_features, white_features
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
-from gen_prior.training.export import NETWORKS_FILE, record_of, save_encoder, save_generator
+from gen_prior.training.export import record_of, save_encoder, save_generator
 from gen_prior.training.flow import FlowSettings, FlowTrainer
-from gen_prior.training.networks import Trunk, choose_taps
-from gen_prior.training.refine_command import load_encoder
+from gen_prior.training.priors import open_prior
 
 SHEET_COLUMNS = 8
 CODES_FILE = "codes.safetensors"
@@ -64,22 +62,16 @@ def flow_prior(
         ImageError: no images, too few, or most of them unreadable.
         OutputError: a folder that cannot be written to.
     """
-    settings, out, folder = settings if settings is not None else FlowSettings(), Path(out), Path(prior)
+    settings, out = settings if settings is not None else FlowSettings(), Path(out)
     check_run(images, out, settings, resume)
     head = head_of(classifier)
     check_settings(settings, head.in_features)
-    try:
-        extends = file_sha256(folder / FILE)
-    except OSError as error:
-        raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
-    network, config, metadata = read_network(folder / FILE, str(folder / FILE))
-    settings = replace(settings, extends=extends)
-    trunk = Trunk(classifier.network, choose_taps(classifier.network, config.size, len(classifier.mean)))
-    encoder = load_encoder(folder / NETWORKS_FILE, classifier, trunk, config.size)
+    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
+    settings = replace(settings, extends=digest)
     photographs = read_photographs(images, out, settings.batch, config.size, reading)
     space = WhiteCodes(network.mean, network.basis)
     codes = read_codes(
-        classifier, trunk, encoder, space, photographs, settings.view, out / "cache" / CODES_FILE, extends, reading
+        classifier, trunk, encoder, space, photographs, settings.view, out / "cache" / CODES_FILE, digest, reading
     )
     features, moved = white_features(codes.features, settings.features)
     variances = network.basis.float().square().sum(0)

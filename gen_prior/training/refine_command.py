@@ -13,14 +13,10 @@ from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn import FILE, read_network
 from gen_prior.generators.dgn_network import WhiteCodes
-from gen_prior.strict_loading import load_strictly
-from gen_prior.tensor_files import file_sha256
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
-from gen_prior.training.export import NETWORKS_FILE, export_refined, load_networks, save_encoder
-from gen_prior.training.networks import Encoder, Trunk, choose_taps
+from gen_prior.training.export import export_refined, save_encoder
+from gen_prior.training.priors import open_prior
 from gen_prior.training.refining import RefinerSettings, RefinerTrainer
 
 SHEET_COLUMNS = 8
@@ -60,17 +56,10 @@ def refine_prior(
         ImageError: no images, too few, or most of them unreadable.
         OutputError: a folder that cannot be written to.
     """
-    settings, out, folder = settings if settings is not None else RefinerSettings(), Path(out), Path(prior)
+    settings, out = settings if settings is not None else RefinerSettings(), Path(out)
     check_run(images, out, settings, resume)
-    try:
-        refines = file_sha256(folder / FILE)
-    except OSError as error:
-        raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
-    network, config, metadata = read_network(folder / FILE, str(folder / FILE))
-    settings = replace(settings, size=2 * config.size, refines=refines, refiner=config.refiner or settings.refiner)
-    taps = choose_taps(classifier.network, config.size, len(classifier.mean))
-    trunk = Trunk(classifier.network, taps)
-    encoder = load_encoder(folder / NETWORKS_FILE, classifier, trunk, config.size)
+    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
+    settings = replace(settings, size=2 * config.size, refines=digest, refiner=config.refiner or settings.refiner)
     photographs = read_photographs(images, out, settings.batch, settings.size, reading, settings.crops)
     trainer = RefinerTrainer(trunk, classifier.normalise, photographs, settings, classifier.device, encoder, network)
     trainer.rehearse(classifier, WhiteCodes(network.mean, network.basis, network.flow))
@@ -82,29 +71,6 @@ def refine_prior(
     conduct(trainer, out, resume=resume, sheet=sheet, progress=progress, **timing)
     save_encoder(encoder, out)
     return export_refined(trainer, out, name=out.resolve().name, prior=metadata)
-
-
-def load_encoder(path: Path, classifier: Classifier, trunk: Trunk, size: int) -> Encoder:
-    """The encoder in a file of `train_prior`, which reads what `trunk` gives for images of `size`.
-
-    Raises `WeightsError` where it is none or damaged, `OptionError` where it is another classifier's.
-    """
-    tensors, _ = load_networks(path)
-    own = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}
-    try:
-        channels = [len(own[f"scales.{depth}"]) for depth in range(3)]
-        encoder = Encoder(channels, len(own["exit.weight"]) // 2)
-    except KeyError as error:
-        raise WeightsError(
-            f"{path} holds no encoder", fix=f"pass a folder with the {NETWORKS_FILE} of a run"
-        ) from error
-    load_strictly(encoder, own, str(path))
-    sample = trunk(classifier.normalise(torch.rand(1, 3, size, size, device=classifier.device)))
-    if [feature.shape[1] for feature in sample] != channels:
-        raise OptionError(
-            f"the prior in {path.parent} was not trained on {classifier.name}", fix="pass --classifier with that one"
-        )
-    return encoder
 
 
 def sample_sheet(trainer: RefinerTrainer) -> Tensor:

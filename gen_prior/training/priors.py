@@ -1,0 +1,63 @@
+"""A trained prior as further training takes it up: its network, its encoder, and the trunk that the encoder reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from gen_prior.classifiers import Classifier
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators.dgn import FILE, Config, read_network
+from gen_prior.generators.dgn_network import WhitenedDecoder
+from gen_prior.strict_loading import load_strictly
+from gen_prior.tensor_files import file_sha256
+from gen_prior.training.export import NETWORKS_FILE, load_networks
+from gen_prior.training.networks import Encoder, Trunk, choose_taps
+
+
+class Prior(NamedTuple):
+    """What a folder of `train_prior`, `refine_prior` or `flow_prior` holds."""
+
+    network: WhitenedDecoder
+    config: Config
+    metadata: dict[str, str]
+    sha256: str
+    trunk: Trunk
+    encoder: Encoder
+
+
+def open_prior(folder: Path, classifier: Classifier) -> Prior:
+    """The prior in `folder`, which was trained on `classifier`.
+
+    Raises `WeightsError` where there is none or it is damaged, `OptionError` where it is another classifier's.
+    """
+    path = folder / FILE
+    try:
+        digest = file_sha256(path)
+    except OSError as error:
+        raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
+    network, config, metadata = read_network(path, str(path))
+    trunk = Trunk(classifier.network, choose_taps(classifier.network, config.size, len(classifier.mean)))
+    return Prior(network, config, metadata, digest, trunk, _encoder(folder / NETWORKS_FILE, classifier, trunk, config))
+
+
+def _encoder(path: Path, classifier: Classifier, trunk: Trunk, config: Config) -> Encoder:
+    """The encoder in the file `path`, which must read what `trunk` gives."""
+    tensors, _ = load_networks(path)
+    own = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}
+    try:
+        channels = [len(own[f"scales.{depth}"]) for depth in range(3)]
+        encoder = Encoder(channels, len(own["exit.weight"]) // 2)
+    except KeyError as error:
+        raise WeightsError(
+            f"{path} holds no encoder", fix=f"pass a folder with the {NETWORKS_FILE} of a run"
+        ) from error
+    load_strictly(encoder, own, str(path))
+    sample = trunk(classifier.normalise(torch.rand(1, 3, config.size, config.size, device=classifier.device)))
+    if [feature.shape[1] for feature in sample] != channels:
+        raise OptionError(
+            f"the prior in {path.parent} was not trained on {classifier.name}", fix="pass --classifier with that one"
+        )
+    return encoder
