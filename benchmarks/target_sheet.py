@@ -3,7 +3,7 @@
     python benchmarks/target_sheet.py --tiny DIR --methods dgn-lite0 fourier --out docs/images
 
 Half of the targets are classes that the prior's training photographs show, half are not. One sheet a method, one seed,
-128 classifier evaluations an image. `--blind` writes numbers below the images in place of names, for somebody who is
+128 classifier evaluations an image. With `--blind` a second sheet bears numbers in place of names, for somebody who is
 to say what each shows; the key is printed.
 """
 
@@ -44,20 +44,22 @@ def main() -> None:
     options = parser.parse_args()
     source, targets = gp.load_classifier("efficientnet-lite0"), drawn_targets(options.tiny)
     names = [imagenet().entries[index].name for index in targets]
-    captions = [str(place + 1) for place in range(TARGETS)] if options.blind else names
+    numbers = [str(place + 1) for place in range(TARGETS)]
     print("\n".join(f"{place + 1} {name}" for place, name in enumerate(names)))
     for method in options.methods:
         generator = gp.load_generator(method)
         result = gp.synthesize(source, targets, generator, steps=EVALUATIONS, precision=options.precision)
         images = source.resize(result.images[:, 0])
         places = range(0, TARGETS, COLUMNS)
-        sheet = mosaic(
-            [list(images[start : start + COLUMNS]) for start in places],
-            captions=[captions[start : start + COLUMNS] for start in places],
-            side=128,
-        )
         options.out.mkdir(parents=True, exist_ok=True)
-        to_pil(sheet).save(options.out / f"targets-{method.replace(':', '-').replace('/', '-')}.jpg", quality=88)
+        name = f"targets-{method.replace(':', '-').replace('/', '-')}"
+        for suffix, captions in (("", names), *([("-blind", numbers)] if options.blind else [])):
+            sheet = mosaic(
+                [list(images[start : start + COLUMNS]) for start in places],
+                captions=[captions[start : start + COLUMNS] for start in places],
+                side=128,
+            )
+            to_pil(sheet).save(options.out / f"{name}{suffix}.jpg", quality=88)
 
 
 if __name__ == "__main__":
