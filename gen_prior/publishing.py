@@ -25,6 +25,7 @@ from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.files import write_bytes, write_json, write_png
 from gen_prior.generators import PREFIXED, Generator, dcgan, dgn, load_generator
 from gen_prior.generators.deepsim_network import VARIANTS
+from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.generators.formats import DCGAN_FORMAT, DEEPSIM_FORMAT, NAME_KEY
 from gen_prior.hub import Files
 from gen_prior.model_card import model_card, stated_comparison
@@ -87,6 +88,10 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
     prefix = provenance.source.partition(":")[0]
     if provenance.source == "embedded":
         embedded = resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED[name])
+        if isinstance(generator.module, WhiteCodes) and generator.module.flow is None:
+            with resources.as_file(embedded) as file:
+                dgn.write_without_flow(file, out / dgn.FILE)
+            return
         write_bytes(out / dgn.FILE, embedded.read_bytes())
         return
     if prefix not in ("hf-hub", "local-dir") or not provenance.sha256:

@@ -27,6 +27,7 @@ Loader = Callable[..., Generator]
 
 NAMED: dict[str, Loader] = {
     "dgn-lite0": dgn.load_embedded,
+    "dgn-lite0-gaussian": dgn.load_gaussian,
     "pixel": pixel.load,
     "pixel-raw": pixel.load_raw,
     "fourier": fourier.load,

@@ -25,11 +25,12 @@ from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, Refiner,
 from gen_prior.generators.proof import proven
 from gen_prior.recipes import Recipe
 from gen_prior.strict_loading import load_strictly, on_meta
-from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors
+from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors, save_safetensors
 
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
-EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors"}
+EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors", "dgn-lite0-gaussian": "dgn-lite0.safetensors"}
+FLOW_METADATA = ("flow", "flow_data", "classes")
 MAX_NUMBERS = 2**28
 MAX_CHANNELS = 4096
 FLOW = tuple((name, float if name == "guidance" else int) for name in FlowConfig._fields)
@@ -45,15 +46,20 @@ FLOW_RECIPE = replace(RECIPE, edits=(("shell", {"radius": 1.1}),))
 """Behind a flow codes look like photographs' also where those are, so they need not lie farther out."""
 
 
-def load_embedded(name: str = "dgn-lite0") -> Generator:
-    """The prior that ships with the package: 128 px RGB from a white code."""
+def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
+    """The prior that ships with the package: 128 px RGB from wanted features and noise."""
     path = resources.files("gen_prior.weights").joinpath(EMBEDDED[name])
     if not path.is_file():
         raise WeightsError(
             f"the embedded weights {EMBEDDED[name]} are missing", fix="pip install --force-reinstall gen-prior"
         )
     with resources.as_file(path) as file:
-        return from_file(file, name=name, origin=EMBEDDED[name], source="embedded")
+        return from_file(file, name=name, origin=EMBEDDED[name], source="embedded", flow=flow)
+
+
+def load_gaussian(name: str = "dgn-lite0-gaussian") -> Generator:
+    """The same prior without its flow: the code is the decoder's, a standard normal over photographs."""
+    return load_embedded(name, flow=False)
 
 
 def load_folder(folder: str | Path, **options: Any) -> Generator:
@@ -64,13 +70,16 @@ def load_folder(folder: str | Path, **options: Any) -> Generator:
     return from_file(path, name=f"local-dir:{folder}", origin=str(path), source=f"local-dir:{folder}", **options)
 
 
-def from_file(path: Path, *, name: str, origin: str, source: str) -> Generator:
+def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = True) -> Generator:
     """The generator in a safetensors file, called `origin` in messages; every tensor checked against its configuration.
 
-    Raises `WeightsError` where the file is damaged, of another format, or does not match its configuration.
+    `flow`: with the flow that the file may hold. Raises `WeightsError` where the file is damaged, of another format, or
+    does not match its configuration.
     """
     network, config, metadata = read_network(path, origin)
-    default = FLOW_RECIPE if config.flow else RECIPE
+    if not flow:
+        network.flow = None
+    default = RECIPE if network.flow is None else FLOW_RECIPE
     try:
         recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else default
     except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
@@ -92,6 +101,14 @@ def from_file(path: Path, *, name: str, origin: str, source: str) -> Generator:
     )
     side = config.size * (2 if config.refiner else 1)
     return proven(generator, origin, size=(side, side))
+
+
+def write_without_flow(path: Path, out: Path) -> None:
+    """Copy the safetensors file `path` to `out` without its flow."""
+    tensors = {key: value for key, value in read_tensors(path).items() if not key.startswith("flow.")}
+    config = {key: value for key, value in json.loads(read_file_metadata(path)["config"]).items() if key != "flow"}
+    metadata = {key: value for key, value in read_file_metadata(path).items() if key not in FLOW_METADATA}
+    save_safetensors(out, tensors, metadata | {"config": json.dumps(config)})
 
 
 def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> Aim | None:

@@ -18,6 +18,7 @@ from gen_prior.errors import WeightsError
 from gen_prior.generators.code_flow import AIM, SPREAD, CodeFlow, FlowConfig
 from gen_prior.generators.dgn import FILE, FORMAT, from_file, load_folder
 from gen_prior.generators.dgn_network import Decoder, WhitenedDecoder
+from gen_prior.publishing import export
 from gen_prior.tensor_files import read_file_metadata, read_tensors
 
 EMBEDDED = resources.files("gen_prior.weights").joinpath("dgn-lite0.safetensors")
@@ -43,10 +44,11 @@ def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[
     generator = gp.load_generator("dgn-lite0", device="cpu")
     config = json.loads(parts[1]["config"])
     assert len(data) < 32_000_000
-    assert generator.code_shape == (config["directions"],)
+    assert generator.code_shape == (config["flow"]["features"] + config["directions"],)
     assert generator.image_shape() == (2 * config["size"],) * 2, "its last stage doubles the side"
     assert config["refiner"] > 0
-    assert {"training", "refining", "data", "refining_data", "classifier", "history"} <= set(parts[1])
+    records = {"training", "refining", "flow", "data", "refining_data", "flow_data"}
+    assert records | {"classifier", "classes", "history"} <= set(parts[1])
     assert generator.provenance.licence == "Apache-2.0"
     images = generator(torch.stack([generator.initial_code(seed) for seed in range(4)]))
     assert images.min() >= 0
@@ -229,3 +231,21 @@ def test_a_flow_may_know_more_classes_than_imagenet(
     config = json.loads(flowing[1]["config"]) | {"flow": FLOW._replace(classes=21_841)._asdict()}
     tensors = {**flowing[0], "flow.classes": torch.zeros(21_841, 3)}
     read(tmp_path / FILE, tensors, {**flowing[1], "config": json.dumps(config), "classes": "[]"})
+
+
+def test_the_prior_without_its_flow_has_the_decoders_own_code(tmp_path: Path):
+    behind_flow = gp.load_generator("dgn-lite0", device="cpu")
+    plain = gp.load_generator("dgn-lite0-gaussian", device="cpu")
+    directions = behind_flow.module.basis.shape[1]
+    assert plain.code_shape == (directions,)
+    assert behind_flow.code_shape[0] > directions
+    assert plain.recipe.edits != behind_flow.recipe.edits
+    code = behind_flow.initial_code(0, "n01443537")[None]
+    assert torch.equal(plain(behind_flow.module.flow(code)), behind_flow(code)), "one decoder"
+    assert torch.equal(plain.initial_code(0, "n01443537"), plain.initial_code(0)), "it begins nearer to no class"
+
+    export("dgn-lite0-gaussian", tmp_path / "out", samples=1)
+    exported = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
+    code = plain.initial_code(1)[None]
+    assert torch.equal(exported(code), plain(code))
+    assert exported.recipe == plain.recipe
