@@ -3,9 +3,10 @@
     python benchmarks/prior_quality.py --photographs DIR --tiny DIR --classes 200 --seeds 2
 
 `--photographs`: 1000 full-size ImageNet photographs in class order, named `n01440764_*.JPEG`. Half of them, among
-them all that show the unseen classes, are the natural reference of the Fréchet and kernel distances; nothing was
-trained on these. The distances of the other half are those of photographs. A Fréchet distance of so few images is far
-too large, so compare it between sets of equal size; the kernel distance has no such bias.
+them all that show the unseen classes, are the natural reference of the Fréchet and kernel distances; about 33, of
+other classes, are among the prior's training photographs too (weights/README.md). The distances of the other half are
+those of photographs. A Fréchet distance of so few images is far too large, so compare it between sets of equal size;
+the kernel distance has no such bias.
 `--tiny`: Tiny ImageNet (`train/WNID/images/*.JPEG`): its 200 classes are the seen ones, and pairs of its photographs
 give the diversity of real images of one class.
 All methods: the same classes and seeds, 128 classifier evaluations an image, source lite0, judge lite2.
