@@ -89,8 +89,8 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
     if provenance.source == "embedded":
         embedded = resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED[name])
         if isinstance(generator.module, WhiteCodes) and generator.module.flow is None:
-            with resources.as_file(embedded) as file:
-                dgn.write_without_flow(file, out / dgn.FILE)
+            with resources.as_file(embedded) as whole:
+                dgn.write_without_flow(whole, out / dgn.FILE)
             return
         write_bytes(out / dgn.FILE, embedded.read_bytes())
         return
