@@ -60,7 +60,13 @@ def matching_class(classifier: Classifier, judge: Classifier, index: int) -> int
 
 def has_features(classifier: Classifier) -> bool:
     """Whether `logits_and_features` applies: the network has a linear layer."""
-    return any(isinstance(module, nn.Linear) for module in classifier.network.modules())
+    return last_linear(classifier) is not None
+
+
+def last_linear(classifier: Classifier) -> nn.Linear | None:
+    """The network's last linear layer, where it has one."""
+    linear = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
 
 
 def logits_and_features(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,13 +74,13 @@ def logits_and_features(classifier: Classifier, images: Tensor) -> tuple[Tensor,
 
     Raises `OptionError` where the network has no linear layer, or one that takes more than one vector per image.
     """
-    linear = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)]
-    if not linear:
+    linear = last_linear(classifier)
+    if linear is None:
         raise OptionError(f"{classifier.name} has no linear layer, so no penultimate features")
     logits: list[Tensor] = []
     features: list[Tensor] = []
     caught: list[Tensor] = []
-    handle = linear[-1].register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
+    handle = linear.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
     try:
         for chunk in _chunks(classifier, images):
             caught.clear()

@@ -14,6 +14,7 @@ from gen_prior.activations import LOGITS
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn_network import WhiteCodes
+from gen_prior.metrics import last_linear
 from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
@@ -33,10 +34,10 @@ class Codes(NamedTuple):
 
 def head_of(classifier: Classifier) -> nn.Linear:
     """The last linear layer, from features to classes. Raises `OptionError` where there is none."""
-    linear = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)]
-    if not linear or linear[-1].out_features != classifier.layer_shape(LOGITS)[0]:
+    linear = last_linear(classifier)
+    if linear is None or linear.out_features != classifier.layer_shape(LOGITS)[0]:
         raise OptionError(f"{classifier.name} has no linear layer at its end, so no penultimate features")
-    return linear[-1]
+    return linear
 
 
 def wanted_features(head: nn.Linear, deviations: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -58,16 +59,14 @@ def principal_directions(covariance: Tensor, kept: float = VARIANCE_KEPT) -> Ten
 
 def save_networks(trainer: Trainer, path: Path) -> None:
     """Write the networks that another run can start from (`--start-from`), in float16."""
-    tensors = {key: value.detach().half().cpu().contiguous() for key, value in trainer.network_tensors().items()}
-    write_bytes(path, save(tensors, {"format": NETWORKS_FORMAT, "settings": json.dumps(asdict(trainer.settings))}))
+    metadata = {"format": NETWORKS_FORMAT, "settings": json.dumps(asdict(trainer.settings))}
+    write_halved(path, trainer.network_tensors(), metadata)
 
 
 def save_encoder(encoder: Encoder, out: Path) -> None:
     """Write the encoder alone into `out`, for what goes on from a prior whose codes keep their meaning."""
-    tensors = {
-        f"encoder.{key}": value.detach().half().cpu().contiguous() for key, value in encoder.state_dict().items()
-    }
-    write_bytes(out / NETWORKS_FILE, save(tensors, {"format": NETWORKS_FORMAT}))
+    tensors = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    write_halved(out / NETWORKS_FILE, tensors, {"format": NETWORKS_FORMAT})
 
 
 def load_networks(path: Path) -> tuple[dict[str, Tensor], str]:
@@ -129,7 +128,12 @@ def record_of(trainer: Training) -> dict[str, Any]:
 
 def save_generator(network: WhitenedDecoder, metadata: dict[str, str], out: Path) -> Path:
     """Write the network in float16 with its metadata; returns the file."""
-    tensors = {key: value.detach().half().cpu().contiguous() for key, value in network.state_dict().items()}
     path = out / FILE
-    write_bytes(path, save(tensors, metadata))
+    write_halved(path, network.state_dict(), metadata)
     return path
+
+
+def write_halved(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors in float16 as a safetensors file."""
+    halved = {key: value.detach().half().cpu().contiguous() for key, value in tensors.items()}
+    write_bytes(path, save(halved, metadata))
