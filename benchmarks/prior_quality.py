@@ -2,11 +2,11 @@
 
     python benchmarks/prior_quality.py --photographs DIR --tiny DIR --classes 200 --seeds 2
 
-`--photographs`: 1000 full-size ImageNet photographs in class order, named `n01440764_*.JPEG`. Half of them, among
-them all that show the unseen classes, are the natural reference of the Fréchet and kernel distances; about 33, of
-other classes, are among the prior's training photographs too (weights/README.md). The distances of the other half are
-those of photographs. A Fréchet distance of so few images is far too large, so compare it between sets of equal size;
-the kernel distance has no such bias.
+`--photographs`: 1000 full-size ImageNet photographs in class order, named `n01440764_*.JPEG`. The 421 of them that
+show no class the prior was trained on, among them all the unseen ones, are the natural reference of the Fréchet and
+kernel distances; the distances of the last stage's 500 training photographs are those of photographs. A Fréchet
+distance of so few images is far too large, so compare it between sets of equal size; the kernel distance has no
+such bias.
 `--tiny`: Tiny ImageNet (`train/WNID/images/*.JPEG`): its 200 classes are the seen ones, and pairs of its photographs
 give the diversity of real images of one class.
 All methods: the same classes and seeds, 128 classifier evaluations an image, source lite0, judge lite2.
@@ -37,6 +37,8 @@ EVALUATIONS = 128
 CHUNK = 8
 SELECTION_SEED = 1
 GROUP, REFERENCE = 200, 500
+TRAINED_CLASSES = Path(__file__).parents[1] / "weights" / "make" / "mini-imagenet-classes.txt"
+"""WordNet IDs of the classes beside Tiny ImageNet's that the flow learned from."""
 
 
 def selected_classes(tiny: Path, count: int) -> dict[str, list[int]]:
@@ -54,10 +56,17 @@ def selected_classes(tiny: Path, count: int) -> dict[str, list[int]]:
     }
 
 
-def reference_classes(tiny: Path) -> list[int]:
-    """The classes whose photographs are the natural reference: all unseen ones of the full protocol, and others."""
+def reference_classes(tiny: Path) -> tuple[list[int], list[int]]:
+    """The classes whose photographs are the natural reference, and those whose photographs the last stage learned from.
+
+    Of 500 classes, all unseen ones of the full protocol and others, those that the prior was not trained on; the other
+    500.
+    """
     unseen = selected_classes(tiny, GROUP)["unseen"]
-    return sorted([*unseen, *[index for index in range(1000) if index not in set(unseen)][: REFERENCE - GROUP]])
+    apart = {*unseen, *[index for index in range(1000) if index not in set(unseen)][: REFERENCE - GROUP]}
+    trained = {*(tiny / "wnids.txt").read_text().split(), *TRAINED_CLASSES.read_text().split()}
+    clean = [index for index in sorted(apart) if imagenet().entries[index].wordnet_id not in trained]
+    return clean, [index for index in range(1000) if index not in apart]
 
 
 def verdicts(
@@ -167,9 +176,8 @@ def main() -> None:
     source, judge = gp.load_classifier("efficientnet-lite0"), gp.load_classifier("efficientnet-lite2")
     groups = selected_classes(options.tiny, options.classes)
     photographs = photograph_features(sorted(options.photographs.glob("n*.JPEG")), judge)
-    chosen = torch.zeros(len(photographs), dtype=torch.bool)
-    chosen[reference_classes(options.tiny)] = True
-    natural = photographs[chosen]
+    clean, learned = reference_classes(options.tiny)
+    natural, others = photographs[clean], photographs[learned]
     protocol = {
         "protocol": __doc__,
         "classes": groups,
@@ -181,9 +189,9 @@ def main() -> None:
     report: dict[str, Any] = protocol | {
         "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": platform.machine()},
         "photographs": {
-            "images": len(photographs) - len(natural),
+            "images": len(others),
             "diversity": mean_or_none(pair_diversity(options.tiny, groups["seen"], options.seeds, judge)),
-            **distances(photographs[~chosen], natural),
+            **distances(others, natural),
         },
         "methods": kept_rows(options.out, protocol),
     }

@@ -11,6 +11,11 @@ MAX_SEED = 2**31 - 1
 _SALT = 0x9E3779B1
 
 
+def derived_seed(seed: int, place: int) -> int:
+    """A seed for the draws at one place of what `seed` decides: a piece of a chain, a candidate for a start."""
+    return (seed * 1_000_003 + place * 7919 + 1) % (MAX_SEED + 1)
+
+
 class Streams:
     """The draws of a batch of items during optimisation, each from its own CPU generator.
 

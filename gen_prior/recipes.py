@@ -34,6 +34,8 @@ class Recipe:
         edits: changes made to the code after every step (blur, clipping of small norms, noise).
         gradient_edits: changes made to the gradient before the update (smoothing, noise).
         keep: "last" iterate, or the "best" seen.
+        candidates: starts that are tried, one forward pass each, for a target that the generator cannot aim at (a
+            hidden unit, say); the optimisation begins at the best of them. 1 begins at the seed's own code.
         domain: "image", "code" or "any": what kind of generator the recipe is meant for.
         source: the paper or measurement the settings come from.
     """
@@ -55,6 +57,7 @@ class Recipe:
     edits: Specs = ()
     gradient_edits: Specs = ()
     keep: str = "last"
+    candidates: int = 1
     domain: str = "any"
     source: str = ""
 
@@ -68,8 +71,10 @@ class Recipe:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise OptionError(f"steps must be a whole number, at least 1, got {self.steps!r}")
+        for name in ("steps", "candidates"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(f"{name} must be a whole number, at least 1, got {value!r}")
         for name in ("rate", "final_rate", "momentum", "prior_weight", "shrink", "sigmas", "code_noise"):
             value = getattr(self, name)
             if value is None and name == "sigmas":

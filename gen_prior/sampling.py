@@ -17,10 +17,11 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.loop import NON_FINITE, Item, optimise
 from gen_prior.objectives import activation, apart_from, log_probability
-from gen_prior.randomness import MAX_SEED
+from gen_prior.randomness import derived_seed
 from gen_prior.recipes import Recipe
 from gen_prior.results import Result
-from gen_prior.synthesis import TargetLike, check_domain, goal_of, seed_list, synthesize, wanted_class
+from gen_prior.starts import wanted_class
+from gen_prior.synthesis import TargetLike, check_domain, goal_of, seed_list, synthesize
 from gen_prior.targets import Target, parse_target
 
 SAMPLER = Recipe(
@@ -114,7 +115,7 @@ def sample_chain(
     while done < iterations:
         steps = min(every, reset - since_reset, iterations - done)
         piece = recipe.with_options(steps=steps, final_rate=recipe.rate, keep="last")
-        item = Item(objective, _derived(seed, done), code)
+        item = Item(objective, derived_seed(seed, done), code)
         outcome = optimise(classifier, generator, [item], piece, precision=precision)
         done, since_reset, code = done + steps, since_reset + steps, outcome.codes[0]
         value = float(outcome.activations[0].exp() if parsed.is_class else outcome.activations[0])
@@ -125,7 +126,7 @@ def sample_chain(
             scores.append(value)
             taken.append(done)
         if since_reset >= reset or outcome.status[0] == NON_FINITE:
-            code, since_reset = generator.initial_code(_derived(seed, done), wanted), 0
+            code, since_reset = generator.initial_code(derived_seed(seed, done), wanted), 0
         if progress is not None:
             progress(done, iterations, value, len(codes))
     return Chain(
@@ -165,11 +166,6 @@ def synthesize_apart(
             wish = (goal.objective + weight * apart_from(classifier, finished, layer)).reporting(own)
         results.append(synthesize(classifier, wish, generator, seeds=[seed], recipe=chosen, **options))
     return results
-
-
-def _derived(seed: int, place: int) -> int:
-    """A seed for the draws at one place of a chain."""
-    return (seed * 1_000_003 + place * 7919 + 1) % (MAX_SEED + 1)
 
 
 def _distance(code: Tensor, other: Tensor, deviation: Tensor) -> float:

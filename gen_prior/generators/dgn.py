@@ -42,7 +42,7 @@ RECIPE = Recipe(
     domain="code",
     source="benchmarks/recipe_search.py",
 )
-FLOW_RECIPE = replace(RECIPE, edits=(("shell", {"radius": 1.1}),))
+FLOW_RECIPE = replace(RECIPE, edits=(("shell", {"radius": 1.1}),), candidates=32)
 """Behind a flow codes look like photographs' also where those are, so they need not lie farther out."""
 
 

