@@ -41,6 +41,13 @@ Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds: 0, 1, 2, .
 Seed = Annotated[list[int] | None, typer.Option("--seed", help="This seed instead; give it several times for several.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimisation steps; the recipe's if not given.")]
 Rate = Annotated[float | None, typer.Option("--rate", help="Step size; the recipe's if not given.")]
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        "--candidates",
+        help="Starts to look at for what the generator cannot aim at, a hidden unit say; the recipe's if not given.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Precision = Annotated[str, typer.Option("--precision", metavar="FORMAT", help="fp32, bf16 or auto.")]
 Batch = Annotated[

@@ -31,6 +31,7 @@ def run(
     seed: options.Seed = None,
     steps: options.Steps = None,
     rate: options.Rate = None,
+    candidates: options.Candidates = None,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -54,6 +55,7 @@ def run(
     with keeping(out):
         import gen_prior
         from gen_prior.files import write_png
+        from gen_prior.loop import DEAD
         from gen_prior.mosaic import contact_sheet
         from gen_prior.presets import preset_options, remark_on
         from gen_prior.synthesis import check_domain, planned_names
@@ -88,7 +90,7 @@ def run(
                 out=out,
                 progress=bar.steps,
                 record=more.record,
-                **options.given(steps=steps, rate=rate),
+                **options.given(steps=steps, rate=rate, candidates=candidates),
             )
         more.write(result, network, crop=crop, quiet=quiet)
         if result.activations.numel() > 1:
@@ -96,7 +98,8 @@ def run(
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):
             if result.status[t][s] != "ok":
-                note(f"{target['name']}, seed {number}: {result.status[t][s]}", quiet=quiet)
+                hint = "; another --seed or more --candidates may find one" if result.status[t][s] == DEAD else ""
+                note(f"{target['name']}, seed {number}: {result.status[t][s]}{hint}", quiet=quiet)
     if as_json:
         print_json({"out": str(out)} | json.loads((out / "result.json").read_text(encoding="utf-8")))
         return

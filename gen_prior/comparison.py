@@ -98,7 +98,8 @@ def compare(
         classifier: whose units are maximised; its device is used for everything.
         targets: as `synthesize` takes them.
         methods: names of generators, `Generator`s, presets on the generator they are meant for (`preset:NAME`) or
-            on another (`GENERATOR+PRESET`). Each follows its own recipe, but all take `evaluations` steps.
+            on another (`GENERATOR+PRESET`). Each follows its own recipe, but all take `evaluations` steps, and none
+            looks at several starts first (`Recipe.candidates`).
         judge: a classifier that no method has seen, by name or loaded; None for no judge.
         seeds: a number of seeds, or the seeds themselves.
         evaluations: classifier evaluations (forward and backward) for each image.
@@ -149,7 +150,7 @@ def compare(
             listed,
             method.generator,
             seeds=numbers,
-            recipe=method.recipe.with_options(steps=evaluations),
+            recipe=method.recipe.with_options(steps=evaluations, candidates=1),
             precision=precision,
             batch=batch,
             out=folder / method.folder if folder is not None else None,

@@ -58,13 +58,13 @@ def test_progress_goes_to_stderr(run, tiny, tmp_path):
 def test_named_seeds_and_settings_reach_the_library(run, tiny, tmp_path):
     done = run(
         *("synth", "bee", "--generator", "pixel-raw", "--set", "image_size=16", "--seed", "7", "--seed", "5"),
-        *("--rate", "0.25", "--batch", "1", "--out", tmp_path, *tiny),
+        *("--rate", "0.25", "--candidates", "3", "--batch", "1", "--out", tmp_path, *tiny),
     )
     assert done.code == 0, done.err
     saved = load_result(tmp_path)
     assert saved.seeds == [7, 5]
     assert saved.images.shape == (1, 2, 3, 16, 16)
-    assert saved.recipe.rate == 0.25
+    assert (saved.recipe.rate, saved.recipe.candidates) == (0.25, 3)
     assert saved.settings["batches"] == [1, 1]
 
 
@@ -81,6 +81,7 @@ def test_named_seeds_and_settings_reach_the_library(run, tiny, tmp_path):
         (("synth", "bee", "--generator", "tiny", "--seed", "-1"), "seeds must lie in"),
         (("synth", "bee", "--generator", "tiny", "--seeds", "0"), "at least 1"),
         (("synth", "bee", "--generator", "tiny", "--rate", "-1"), "rate must be"),
+        (("synth", "bee", "--generator", "tiny", "--candidates", "0"), "candidates must be"),
         (("synth", "bee", "--generator", "tiny", "--precision", "fp8"), "bf16"),
         (("synth", "bee", "--generator", "tiny", "--batch", "0"), "at least 1"),
     ],
