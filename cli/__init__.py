@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from gen_prior.cli import (
     calibrate,
+    calm_prior,
     compare,
     dataset,
     dream,
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train-prior": train_prior.run,
     "refine-prior": refine_prior.run,
     "flow-prior": flow_prior.run,
+    "calm-prior": calm_prior.run,
 }
 """Name -> function with typer annotations. A command's file imports torch inside the function only."""
 

@@ -80,7 +80,7 @@ def reporting(out: Path, batch: int, quiet: bool) -> Iterator[dict[str, Any]]:
             left = (record["steps"] - record["step"]) * batch / max(record["images_per_second"], 1e-9)
             losses = ", ".join(
                 f"{name} {record[name]:.4g}"
-                for name in ("pixel", "feature", "fool", "flow", "held_out")
+                for name in ("pixel", "feature", "fool", "flow", "held_out", "kept", "coarse", "rough")
                 if name in record
             )
             status.update(

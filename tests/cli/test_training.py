@@ -1,4 +1,4 @@
-"""`train-prior`, `refine-prior` and `flow-prior` on the command line: glue, exit codes, and what Ctrl-C leaves."""
+"""`train-prior` and what goes on from it on the command line: glue, exit codes, and what Ctrl-C leaves."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import gen_prior.training.calming as calming
 import gen_prior.training.command as command
 import gen_prior.training.flow_command as flow_command
 import gen_prior.training.refine_command as refine_command
+from gen_prior.training.calming import CalmSettings
 from gen_prior.training.flow import FlowSettings
 from gen_prior.training.refining import RefinerSettings
 from gen_prior.training.trainer import Settings
@@ -139,6 +141,29 @@ def test_flow_prior_needs_a_prior_and_settings_that_fit(run, tiny, tmp_path):
     done = run(*asked, "--set", "sampling_stops=5")
     assert done.code == 2
     assert "sampling_steps" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_calm_prior_passes_on_what_it_was_given(run, monkeypatch, tmp_path):
+    calls: list[tuple[Any, ...]] = []
+
+    def calm(prior: Path, out: Path, settings: CalmSettings, *, device: str, resume: bool, progress: Any) -> Path:
+        calls.append((prior, settings, device, resume))
+        progress({"step": 1, "steps": 2, "images_per_second": 3.0, "kept": 0.1, "coarse": 0.2, "rough": 0.3})
+        return out / "generator.safetensors"
+
+    monkeypatch.setattr(calming, "calm_prior", calm)
+    flags = ("--steps", "9", "--set", "radius=1.3", "--device", "cpu", "--resume", "--out", tmp_path / "out")
+    done = run("calm-prior", tmp_path / "prior", *flags)
+    assert done.code == 0
+    assert f"local-dir:{tmp_path / 'out'}" in done.out
+    assert calls == [(tmp_path / "prior", CalmSettings(steps=9, radius=1.3), "cpu", True)]
+
+
+def test_calm_prior_needs_a_prior(run, tmp_path):
+    done = run("calm-prior", tmp_path / "none", "--out", tmp_path / "out", "-q")
+    assert done.code == 1
+    assert "generator.safetensors" in done.complaint
     assert not (tmp_path / "out").exists()
 
 
