@@ -10,13 +10,15 @@ such bias.
 `--tiny`: Tiny ImageNet (`train/WNID/images/*.JPEG`): its 200 classes are the seen ones, and pairs of its photographs
 give the diversity of real images of one class.
 All methods: the same classes and seeds, 128 classifier evaluations an image, source lite0, judge lite2.
-Each method's verdicts are kept as it goes in `--work`; a second call goes on from there. Methods that `--methods`
-leaves out keep the numbers that `--out` holds of them, if the protocol is the same.
+Each class's verdicts are kept as they come in `--work`; a second call goes on from there, also with more `--classes`:
+fewer are always among them. Methods that `--methods` leaves out keep the numbers that `--out` holds of them, if the
+protocol is the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import sys
@@ -74,28 +76,30 @@ def verdicts(
 ) -> dict[str, Tensor]:
     """Judge's logits `[N, K]` and features `[N, D]`, source activations `[N]`; items are classes x seeds."""
     generator = gp.load_generator(method, device=source.device)
-    parts: list[dict[str, Tensor]] = []
-    for start in range(0, len(classes), CHUNK):
-        chunk = classes[start : start + CHUNK]
-        done = work / f"{method}-{'_'.join(map(str, chunk))}-{seeds}.pt"
-        if not done.exists():
-            began = time.perf_counter()
-            result = gp.synthesize(
-                source, [str(index) for index in chunk], generator, seeds=seeds, steps=EVALUATIONS, precision=precision
-            )
-            logits, features = logits_and_features(judge, result.images.flatten(0, 1))
-            part = {
-                "logits": logits,
-                "features": features,
-                "activations": result.activations.flatten(),
-                "seconds": torch.tensor([time.perf_counter() - began]),
-            }
-            result.save(work / "images" / method)
-            partial = done.with_suffix(".partial")
-            torch.save(part, partial)
-            partial.replace(done)
-        parts.append(torch.load(done, weights_only=True))
-        print(f"{method}: {start + len(chunk)} of {len(classes)} classes", file=sys.stderr)
+    run = [generator.describe(), generator.recipe.to_dict(), precision, EVALUATIONS]
+    run_hash = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+
+    def kept(index: int) -> Path:
+        return work / f"{method}-{run_hash}-{index}-{seeds}.pt"
+
+    missing = [index for index in classes if not kept(index).exists()]
+    for start in range(0, len(missing), CHUNK):
+        chunk = missing[start : start + CHUNK]
+        began = time.perf_counter()
+        result = gp.synthesize(
+            source, [str(index) for index in chunk], generator, seeds=seeds, steps=EVALUATIONS, precision=precision
+        )
+        logits, features = logits_and_features(judge, result.images.flatten(0, 1))
+        seconds = torch.tensor([(time.perf_counter() - began) / len(chunk)])
+        result.save(work / "images" / method)
+        parts = zip(chunk, logits.split(seeds), features.split(seeds), result.activations, strict=True)
+        for index, of_judge, of_image, activations in parts:
+            part = {"logits": of_judge, "features": of_image, "activations": activations, "seconds": seconds}
+            partial = kept(index).with_suffix(".partial")
+            torch.save({name: value.clone() for name, value in part.items()}, partial)
+            partial.replace(kept(index))
+        print(f"{method}: {start + len(chunk)} of {len(missing)} classes", file=sys.stderr)
+    parts = [torch.load(kept(index), weights_only=True) for index in classes]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -1,9 +1,11 @@
 """A trained prior unlearns the texture that its critics left where a code says nothing.
 
 Codes of photographs lie on a shell; nearer to the mean code there are none, so no photograph ever told the decoder what
-to draw there. Critics did: a woven texture, as rough as any photograph. An optimisation that strays there stays there.
-Here the decoder learns from its own images that what lies t times as far from the mean may be t times as rough, while
-images of codes on the shell, and the coarse part of all images, stay as they are. That takes no photographs.
+to draw there. Critics did: a woven pattern, as rough as any photograph. It is the fine part of the image of the mean
+code, it shows wherever a code says little, and an optimisation that strays there stays there.
+Here the decoder learns from its own images to leave that pattern out everywhere, and that what lies t times as far from
+the mean may be t times as rough; else images of codes on the shell, and the coarse part of all images, stay as they
+are. That takes no photographs.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from gen_prior.devices import resolve_device
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.code_flow import aimed
 from gen_prior.generators.dgn import FILE, read_network
-from gen_prior.generators.dgn_network import CODE_SIDE, Decoder, WhitenedDecoder
+from gen_prior.generators.dgn_network import CODE_SIDE, Decoder, Refiner, WhitenedDecoder
 from gen_prior.tensor_files import file_sha256
 from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.conduct import Progress, conduct
@@ -36,6 +38,8 @@ from gen_prior.training.training import Training
 
 BLUR = (7, 1.5)
 """Side and deviation, in pixels, of the blur that parts the coarse from the fine."""
+NEAR = (17, 4.0)
+"""Side and deviation of the window, in pixels, in which the pattern's share of an image is measured."""
 COARSE = 8
 """Side, in pixels, of the areas over which roughness and the coarse part are averaged."""
 SHEET_COLUMNS, SHEET_SCALES = 8, (1.0, 0.6, 0.3, 0.0)
@@ -59,6 +63,7 @@ class CalmSettings(TrainingSettings):
     louder: float = 1.2
     """The other directions, where kept, are multiplied by a half up to this."""
     roughness_weight: float = 2.0
+    pattern_weight: float = 0.5
     calms: str = ""
     """SHA-256 of the prior's file."""
 
@@ -74,6 +79,8 @@ class CalmTrainer(Training):
         networks = {"decoder": deepcopy(prior.decoder), "refiner": deepcopy(prior.refiner)}
         kept = {name: network for name, network in networks.items() if any(True for _ in network.parameters())}
         self.train_networks(**{name: network.requires_grad_(True) for name, network in kept.items()})
+        with torch.no_grad():
+            self.pattern = fine(self.draw_images(self.prior.mean[None]))
         parameters = [p for network in self.networks.values() for p in network.parameters()]
         self.optimisers["networks"] = torch.optim.Adam(parameters, settings.rate, betas=(0.9, 0.99))
 
@@ -119,6 +126,14 @@ class CalmTrainer(Training):
             images: Tensor = refiner(decoder(spatial))
         return images.float()
 
+    def share(self, images: Tensor) -> Tensor:
+        """The pattern's share of the fine part of images `[B, 3, H, W]`, `[B, 1, H, W]`: 1 where all of it is there."""
+
+        def near(values: Tensor) -> Tensor:
+            return blurred(values.sum(1, keepdim=True), NEAR)
+
+        return near(fine(images) * self.pattern) / (near(self.pattern.square()) + 1e-4)
+
     def _train_step(self) -> dict[str, Tensor]:
         settings, source = self.settings, self.draws()
         self._set_rates()
@@ -126,7 +141,8 @@ class CalmTrainer(Training):
             white = self.white_codes(settings.batch, source).float()
             whole = self.prior.mean + (white @ self.prior.basis.T).view(-1, *self.prior.mean.shape)
             weak, factor = self.weakened(white, source)
-            before, weak_before = self.draw_images(torch.cat([whole, weak])).split(settings.batch)
+            drawn = self.draw_images(torch.cat([whole, weak]))
+            before, weak_before = (drawn - self.share(drawn) * self.pattern).split(settings.batch)
             rough, weak_rough = roughness(before), roughness(weak_before)
             near = F.interpolate(factor, rough.shape[-2:], mode="bilinear", align_corners=False)
             allowed = torch.minimum(rough * near, weak_rough)
@@ -134,9 +150,11 @@ class CalmTrainer(Training):
         losses = {
             "kept": F.l1_loss(images, before) + F.l1_loss(roughness(images), rough),
             "coarse": F.l1_loss(F.avg_pool2d(weak_images, COARSE), F.avg_pool2d(weak_before, COARSE)),
+            "pattern": self.share(torch.cat([images, weak_images])).square().mean(),
             "rough": (roughness(weak_images) - allowed).clamp_min(0).mean(),
         }
         loss = losses["kept"] + losses["coarse"] + settings.roughness_weight * losses["rough"]
+        loss = loss + settings.pattern_weight * losses["pattern"]
         optimiser = self.optimisers["networks"]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -149,7 +167,7 @@ class CalmTrainer(Training):
         before = self.prior
         decoder = cast(Decoder, self.averages["decoder"])
         whole = WhitenedDecoder(decoder, before.mean, before.basis, None, before.flow)
-        whole.refiner = self.averages.get("refiner", before.refiner)
+        whole.refiner = cast(Refiner, self.averages["refiner"]) if "refiner" in self.averages else before.refiner
         return whole
 
     def sheet(self) -> Tensor:
@@ -165,11 +183,21 @@ class CalmTrainer(Training):
         return grid
 
 
+def blurred(images: Tensor, window: tuple[int, float]) -> Tensor:
+    """Images after a Gaussian blur, by its side and deviation."""
+    side, deviation = window
+    return gaussian_blur(images, [side, side], [deviation, deviation])
+
+
+def fine(images: Tensor) -> Tensor:
+    """What a slight blur takes away from images, of their shape."""
+    return images - blurred(images, BLUR)
+
+
 def roughness(images: Tensor) -> Tensor:
     """Deviation of each area's pixels from their blurred neighbourhood, `[B, 1, H / 8, W / 8]`."""
-    side, deviation = BLUR
-    fine = (images - gaussian_blur(images, [side, side], [deviation, deviation])).square().mean(1, keepdim=True)
-    return (F.avg_pool2d(fine, COARSE) + 1e-6).sqrt()
+    squares = fine(images).square().mean(1, keepdim=True)
+    return (F.avg_pool2d(squares, COARSE) + 1e-6).sqrt()
 
 
 def calm_prior(

@@ -66,7 +66,7 @@ def test_only_the_decoder_changes_and_it_resumes_to_the_same_bits(
     records: list[dict[str, Any]] = []
     file = calm(prior, tmp_path / "whole", progress=records.append)
     assert [record["step"] for record in records] == [10, 20, 30]
-    assert {"kept", "coarse", "rough"} <= set(records[-1])
+    assert {"kept", "coarse", "pattern", "rough"} <= set(records[-1])
     with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
         assert sheet.height == 8 * 66 + 2  # four distances from the mean, before and after
     before, after = load_file(prior / file.name), load_file(file)
@@ -100,13 +100,20 @@ def test_near_the_mean_it_becomes_smooth_and_elsewhere_it_stays(refiner: bool, t
             image: Tensor = whole(white)
         return image
 
+    def pattern(images: Tensor) -> float:
+        return float(trainer.share(images).square().mean())
+
     first = drawn(mean, network), drawn(far, network)
+    assert pattern(first[0]) > 0.9
     for _ in trainer.run(tmp_path, log_every=80):
         pass
     last = drawn(mean, trainer.result()), drawn(far, trainer.result())
+    assert pattern(last[0]) < 0.1 * pattern(first[0])
+    assert pattern(last[1]) < 0.5 * pattern(first[1])
     assert roughness(last[0]).mean() < 0.5 * roughness(first[0]).mean()
-    assert roughness(last[1]).mean() > 0.75 * roughness(first[1]).mean()
-    assert (last[1] - first[1]).abs().mean() < 0.5 * (first[1] - first[1].mean((2, 3), keepdim=True)).abs().mean()
+    wanted = first[1] - trainer.share(first[1]) * trainer.pattern
+    assert roughness(last[1]).mean() > 0.75 * roughness(wanted).mean()
+    assert (last[1] - wanted).abs().mean() < 0.4 * (first[1] - wanted).abs().mean()
 
 
 def test_codes_lie_on_the_shell_or_come_through_the_flow() -> None:
