@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 import gen_prior as gp
+from gen_prior.training.command import train_prior
 from gen_prior.training.conduct import Progress
 from gen_prior.training.trainer import Settings
 
@@ -68,6 +69,15 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(picture).save(path)
     return folder
+
+
+@pytest.fixture(scope="session")
+def prior(photographs: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a prior of 64 pixels, trained for the small classifier; not to be written to."""
+    out = tmp_path_factory.mktemp("prior")
+    classifier = gp.Classifier(convolutional(), input_size=64, name="small")
+    train_prior(classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
+    return out
 
 
 class _StopError(BaseException):

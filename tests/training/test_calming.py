@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
@@ -21,26 +20,10 @@ from gen_prior.generators.code_flow import CodeFlow, FlowConfig
 from gen_prior.generators.dgn_network import Decoder, Refiner, WhitenedDecoder
 from gen_prior.tensor_files import file_sha256
 from gen_prior.training.calming import CalmSettings, CalmTrainer, calm_prior, roughness
-from gen_prior.training.command import train_prior
 from gen_prior.training.conduct import Progress
-from gen_prior.training.trainer import Settings
 
 SMALL = CalmSettings(steps=30, batch=4, directions=3)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def prior(
-    make_convolutional: Callable[..., nn.Module],
-    photographs: Path,
-    settings: Settings,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The folder of a prior of 64 pixels."""
-    out = tmp_path_factory.mktemp("prior")
-    classifier = gp.Classifier(make_convolutional(), input_size=64, name="small")
-    train_prior(classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
-    return out
 
 
 def calm(prior: Path, out: Path, **options: Any) -> Path:
@@ -113,7 +96,7 @@ def test_near_the_mean_it_becomes_smooth_and_elsewhere_it_stays(refiner: bool, t
     assert roughness(last[0]).mean() < 0.5 * roughness(first[0]).mean()
     wanted = first[1] - trainer.share(first[1]) * trainer.pattern
     assert roughness(last[1]).mean() > 0.75 * roughness(wanted).mean()
-    assert (last[1] - wanted).abs().mean() < 0.4 * (first[1] - wanted).abs().mean()
+    assert (last[1] - wanted).abs().mean() < 0.6 * (first[1] - wanted).abs().mean()
 
 
 def test_codes_lie_on_the_shell_or_come_through_the_flow() -> None:

@@ -46,20 +46,6 @@ def named(make_convolutional: Callable[..., nn.Module]) -> gp.Classifier:
     return gp.Classifier(make_convolutional(), input_size=64, labels=LABELS, name="named")
 
 
-@pytest.fixture(scope="module")
-def prior(
-    make_convolutional: Callable[..., nn.Module],
-    photographs: Path,
-    settings: Settings,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The folder of a prior of 64 pixels."""
-    out = tmp_path_factory.mktemp("prior")
-    classifier = gp.Classifier(make_convolutional(), input_size=64, name="small")
-    train_prior(classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
-    return out
-
-
 def learn(classifier: gp.Classifier, prior: Path, images: Path, out: Path, **options: Any) -> Path:
     fast: dict[str, Any] = {"settings": SMALL, "log_every": 10, "checkpoint_seconds": 0.0}
     return flow_prior(classifier, prior, images, out, **{**fast, **options})
