@@ -25,9 +25,9 @@ class Readings(dict[str, Tensor]):
         super().__init__(values)
         self.units_last = frozenset(units_last)
 
-    def of(self, items: Sequence[int]) -> Readings:
+    def of(self, places: slice | Tensor) -> Readings:
         """Those of some items of the batch."""
-        return Readings({layer: values[items] for layer, values in self.items()}, self.units_last)
+        return Readings({layer: values[places] for layer, values in self.items()}, self.units_last)
 
 
 def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, square: bool = True) -> bool:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gen_prior.errors import DeviceError, OptionError
 
@@ -36,6 +37,13 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     elif resolved.type != "cpu":
         raise DeviceError(f"unsupported device {str(device)!r}; allowed: auto, cpu, cuda, cuda:N, mps")
     return resolved
+
+
+def as_like(value: Tensor | float, other: Tensor) -> Tensor:
+    """`value` as a tensor of `other`'s kind, where `other` is; a number gets there without a wait for the device."""
+    if isinstance(value, Tensor):
+        return value.to(other)
+    return torch.full((), value, dtype=other.dtype, device=other.device)
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
+from gen_prior.devices import as_like
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
 from gen_prior.randomness import Streams
@@ -125,7 +126,7 @@ def langevin(pull: float = 0.01, noise: float | None = None, denoiser: str = "au
     def edit(code: Tensor, context: Context) -> Tensor:
         code = torch.lerp(code, denoised(context, code), pull)
         if size:
-            deviation = torch.as_tensor(context.prior.std, dtype=code.dtype, device=code.device)
+            deviation = as_like(context.prior.std, code)
             code = code + size * deviation * context.streams.normal(code.shape[1:])
         return code
 
@@ -141,9 +142,7 @@ def shell(radius: float = 1.0) -> Edit:
         raise OptionError(f"radius must be positive, got {radius}")
 
     def edit(code: Tensor, context: Context) -> Tensor:
-        mean, std = (
-            torch.as_tensor(v, dtype=code.dtype, device=code.device) for v in (context.prior.mean, context.prior.std)
-        )
+        mean, std = (as_like(v, code) for v in (context.prior.mean, context.prior.std))
         z = (code - mean) / std
         size = z.square().flatten(1).mean(1).sqrt().clamp_min(1e-6)
         return mean + std * z * (radius / size).view(-1, *[1] * (code.ndim - 1))
@@ -221,7 +220,7 @@ def fresh_noise(every: int = 20, share: float = 0.5) -> Edit:
         if (context.step + 1) % every == 0 and context.step + 1 < context.steps:  # never after the last step
             normal = torch.erfinv(edge * torch.erf(context.streams.normal((count,)) / math.sqrt(2))) * math.sqrt(2)
             mean, std = (
-                torch.as_tensor(value, dtype=code.dtype, device=code.device).expand(code.shape[1:]).flatten()[:count]
+                as_like(value, code).expand(code.shape[1:]).flatten()[:count]
                 for value in (context.prior.mean, context.prior.std)
             )
             held = mean + std * normal.to(code)
@@ -283,7 +282,7 @@ def _check_percent(name: str, percent: float) -> None:
 
 
 def _mean(context: Context, code: Tensor) -> Tensor:
-    return torch.as_tensor(context.prior.mean, dtype=code.dtype, device=code.device)
+    return as_like(context.prior.mean, code)
 
 
 def _is_small(values: Tensor, percent: float) -> Tensor:

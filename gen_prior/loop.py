@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.activations import LOGITS, Readings
+from gen_prior.capture import WORTHWHILE, CapturedStep, Step
 from gen_prior.classifiers.base import Classifier
-from gen_prior.devices import autocast
+from gen_prior.devices import as_like, autocast
 from gen_prior.edits import Context, Edit, build_edit, build_gradient_edit
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
@@ -68,28 +69,35 @@ Record = Callable[[int, Tensor], None]
 class _Batch:
     """Scores of a batch whose items may have different objectives: equal ones are evaluated together."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.items = items
+    def __init__(self, items: Sequence[Item], device: torch.device) -> None:
         groups: dict[tuple[int, int], list[int]] = {}
         for index, item in enumerate(items):
             groups.setdefault((id(item.objective), id(item.target)), []).append(index)
-        self.groups = [(items[indices[0]], indices) for indices in groups.values()]
+        self.groups = [(items[places[0]], _taken(places, device)) for places in groups.values()]
+        grouped = torch.tensor([index for places in groups.values() for index in places])
+        self.order = None if torch.equal(grouped, grouped.sort().values) else grouped.argsort().to(device)
         layers = [layer for item in items for layer in item.objective.layers]
         layers += [item.target.layer for item in items if item.target is not None]
         self.layers = tuple(dict.fromkeys(layers))
 
     def evaluate(self, activations: Readings, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and reported activations, `[B]` each."""
-        scores: list[Tensor] = [codes] * len(self.items)
-        measures: list[Tensor] = [codes] * len(self.items)
-        for first, indices in self.groups:
-            whole = len(indices) == len(self.items)
-            part = activations if whole else activations.of(indices)
-            image, code = (images, codes) if whole else (images[indices], codes[indices])
-            score, measure = first.objective(part, image, code), first.measure(part, image, code)
-            for place, index in enumerate(indices):
-                scores[index], measures[index] = score[place], measure[place]
-        return torch.stack(scores).float(), torch.stack(measures).float()
+        scores, measures = [], []
+        for first, places in self.groups:
+            whole = len(self.groups) == 1
+            part = activations if whole else activations.of(places)
+            image, code = (images, codes) if whole else (images[places], codes[places])
+            scores.append(first.objective(part, image, code).float())
+            measures.append(first.measure(part, image, code).float())
+        score, measure = torch.cat(scores), torch.cat(measures)
+        return (score, measure) if self.order is None else (score[self.order], measure[self.order])
+
+
+def _taken(places: list[int], device: torch.device) -> slice | Tensor:
+    """What takes these places out of a batch: a view where they follow each other."""
+    if places == list(range(places[0], places[-1] + 1)):
+        return slice(places[0], places[-1] + 1)
+    return torch.tensor(places, device=device)
 
 
 def optimise(
@@ -117,7 +125,8 @@ def optimise(
             is wanted for something else than class targets.
     """
     device = classifier.device
-    batch = _Batch(items)
+    batch = _Batch(items, device)
+    ours = all(item.target is not None for item in items) and not (transforms or regularisers)
     streams = Streams([item.seed for item in items], device)
     applied = [*(build_transform(*spec) for spec in recipe.transforms), *map(as_transform, transforms)]
     regularisers = [*_regularisers(recipe, generator), *regularisers]
@@ -156,23 +165,32 @@ def optimise(
             reader.network = fast
             return image, *measured
 
+        def climb(code: Tensor, draw: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
+            """Image, scores, activations, losses and their gradient, of codes under one step's transforms and noise."""
+            code = code.detach().requires_grad_()
+            image, score, activation = view(code + noise[0] if noise else code, draw)
+            loss = -score
+            for regulariser in regularisers:
+                loss = loss + checked_penalty(regulariser, image, code)
+            gradient = _gradient(loss, code)
+            return image.detach(), score.detach(), activation.detach(), loss.detach(), gradient
+
+        # What others wrote may keep count of its calls, which a recording would not repeat.
+        recorded = ours and device.type == "cuda" and recipe.steps >= WORTHWHILE
+        step_of: Step = CapturedStep(climb) if recorded else climb
         code = code.requires_grad_()
         _, score, start_activations = look(code)
         dead = (_gradient(score, code) == 0).flatten(1).all(1)
         start_activations = start_activations.detach()
         for step in range(recipe.steps):
-            code = code.detach().requires_grad_()
-            looked_at = code
+            code = code.detach()
+            noise: tuple[Tensor, ...] = ()
             if recipe.code_noise:
-                deviation = torch.as_tensor(generator.prior.std, device=device, dtype=code.dtype)
-                looked_at = code + recipe.code_noise * deviation * streams.normal(code.shape[1:])
-            image, score, activation = view(looked_at, draws[step])
-            loss = -score
-            for regulariser in regularisers:
-                loss = loss + checked_penalty(regulariser, image, code)
-            gradient = _gradient(loss, code)
-            history[step] = activation.detach()
-            finite = torch.isfinite(gradient).flatten(1).all(1) & torch.isfinite(loss.detach())
+                deviation = as_like(generator.prior.std, code)
+                noise = (recipe.code_noise * deviation * streams.normal(code.shape[1:]),)
+            image, score, activation, loss, gradient = step_of(code, draws[step], *noise)
+            history[step] = activation
+            finite = torch.isfinite(gradient).flatten(1).all(1) & torch.isfinite(loss)
             broken |= ~finite
             moving = _like(~broken, code)
             with torch.no_grad():
@@ -182,7 +200,7 @@ def optimise(
                     best_code = torch.where(_like(better, code), code, best_code)
                 gradient = torch.where(moving, gradient, 0.0)
                 rate = schedule(recipe, step)
-                context = Context(step, recipe.steps, rate, gradient, code.detach(), image.detach(), generator, streams)
+                context = Context(step, recipe.steps, rate, gradient, code, image, generator, streams)
                 for edit in gradient_edits:
                     gradient = edit(gradient, context)
                 moved = update(code, gradient, state, rate, step)
@@ -193,7 +211,7 @@ def optimise(
             if progress is not None:
                 progress(step + 1, recipe.steps, history[step])
             if record is not None:
-                record(step + 1, image.detach())
+                record(step + 1, image.clone())
         if recipe.keep == "best":
             code = torch.where(_like(torch.isfinite(best), code), best_code, code)
         code = code.detach()

@@ -45,8 +45,8 @@ def noise(deviation: float = 0.05) -> Transform:
         key = (channels, height, width, images.device, images.dtype)
         if key not in tiles:
             tiles[key] = torch.randn(channels, height, width, generator=torch.Generator().manual_seed(0)).to(images)
-        size = torch.tensor([height, width], device=images.device)
-        rolled = _roll(tiles[key].expand(batch, -1, -1, -1), (draws[:, :2] * size).long())
+        shifts = torch.stack([draws[:, 0] * height, draws[:, 1] * width], 1).long()
+        rolled = _roll(tiles[key].expand(batch, -1, -1, -1), shifts)
         return images + deviation * torch.where(draws[:, 2] < 0.5, -1.0, 1.0)[:, None, None, None] * rolled
 
     return Transform(apply, 3)

@@ -18,6 +18,15 @@ from gen_prior.generators.base import Generator
 
 torch.set_num_threads(1)  # the same everywhere; threads that wait for each other cost more than they bring here
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` do not run where there is no CUDA device; the summary counts them."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 TINY_LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gen_prior.devices import as_like
 from gen_prior.errors import OptionError
 from gen_prior.provenance import Provenance
 from gen_prior.recipes import Recipe
@@ -42,16 +43,16 @@ class CodePrior:
         """Nearest code `[B, *shape]` inside the bounds and, where given, within `sigmas` deviations of the mean."""
         for bound, limit in ((self.minimum, torch.maximum), (self.maximum, torch.minimum)):
             if bound is not None:
-                code = limit(code, torch.as_tensor(bound, dtype=code.dtype, device=code.device))
+                code = limit(code, as_like(bound, code))
         if sigmas is not None:
-            mean, reach = self._as(self.mean, code), sigmas * self._as(self.std, code)
+            mean, reach = as_like(self.mean, code), sigmas * as_like(self.std, code)
             code = torch.minimum(torch.maximum(code, mean - reach), mean + reach)
         return code
 
     def penalty(self, code: Tensor) -> Tensor:
         """Half the mean squared number of deviations from the mean, `[B]`: the Gaussian's negative log density."""
-        std = self._as(self.std, code)
-        z = (code - self._as(self.mean, code)) / torch.where(std > 0, std, 1.0)
+        std = as_like(self.std, code)
+        z = (code - as_like(self.mean, code)) / torch.where(std > 0, std, 1.0)
         return 0.5 * torch.where(std > 0, z, 0.0).square().flatten(1).mean(1)
 
     def to(self, device: torch.device | str) -> CodePrior:
@@ -66,10 +67,6 @@ class CodePrior:
             )
         }
         return CodePrior(**moved)  # type: ignore[arg-type]
-
-    @staticmethod
-    def _as(value: Tensor | float, like: Tensor) -> Tensor:
-        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
 class Generator:

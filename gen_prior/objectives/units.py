@@ -59,8 +59,7 @@ def units(layer: str, weights: Mapping[int, float], position: Position = "mean")
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         values = _units_at(activations, position, layer)
-        chosen = torch.stack([_one(values, unit, layer) for unit in weights], 1)
-        return (chosen * values.new_tensor(list(weights.values()))).sum(1)
+        return torch.stack([weight * _one(values, unit, layer) for unit, weight in weights.items()], 1).sum(1)
 
     parts = " ".join(f"{weight:+g}*{unit}" for unit, weight in weights.items())
     return Objective(score, (layer,), f"units {layer}:[{parts}]@{_words(position)}")

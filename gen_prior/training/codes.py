@@ -89,10 +89,10 @@ def read_codes(
     try:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             order = torch.linspace(0, len(photographs) - 1, min(SAMPLE, len(photographs))).long()
-            sample = trunk(classifier.normalise(photographs.batch(order).to(device)))
+            sample = trunk(classifier.normalise(photographs.batch(order, device=device)))
             deviations = [feature.float().std((0, 2, 3)).clamp_min(1e-3) for feature in sample]
             for start in range(0, len(photographs), BATCH):
-                images = photographs.batch(torch.arange(start, min(start + BATCH, len(photographs)))).to(device)
+                images = photographs.batch(torch.arange(start, min(start + BATCH, len(photographs))), device=device)
                 both = torch.cat([images, images.flip(-1)]).contiguous(memory_format=torch.channels_last)
                 seen = trunk(classifier.normalise(both))
                 scaled = [f.float() / d[:, None, None] for f, d in zip(seen, deviations, strict=True)]

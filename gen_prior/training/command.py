@@ -107,7 +107,7 @@ def check_settings(settings: Settings) -> None:
 def sample_sheet(trainer: Trainer, classifier: Classifier, steps: int) -> Tensor:
     """`[3, H, W]`: held-out photographs, their reconstructions, imagined codes, fixed targets maximised; a row each."""
     columns = min(SHEET_COLUMNS, len(trainer.held_out))
-    photographs = trainer.photographs.batch(trainer.held_out[:columns]).to(trainer.device)
+    photographs = trainer.photographs.batch(trainer.held_out[:columns], device=trainer.device)
     generator = current_generator(trainer)
     source = torch.Generator().manual_seed(0)
     imagined = torch.randn(columns, *generator.code_shape, generator=source).to(trainer.device)

@@ -60,11 +60,14 @@ class Photographs:
         held_out = min(held_out, len(self) // 10) // crops * crops
         return squares[:held_out], squares[held_out:]
 
-    def batch(self, indices: Tensor, flip: Tensor | None = None) -> Tensor:
-        """Images of `indices` (`[B]`), mirrored where `flip` (`[B]`, bool) says so: `[B, 3, size, size]`."""
+    def batch(self, indices: Tensor, flip: Tensor | None = None, device: torch.device | str | None = None) -> Tensor:
+        """Images of `indices` (`[B]`), mirrored where `flip` (`[B]`, bool) says so: `[B, 3, size, size]`.
+
+        They go to `device` as bytes.
+        """
         images = torch.from_numpy(self.array[np.sort(indices.numpy())])
-        images = images[torch.argsort(torch.argsort(indices))].permute(0, 3, 1, 2).float() / 255
-        return images if flip is None else torch.where(flip[:, None, None, None], images.flip(-1), images)
+        images = images[torch.argsort(torch.argsort(indices))].to(device).permute(0, 3, 1, 2).float() / 255
+        return images if flip is None else torch.where(flip.to(device)[:, None, None, None], images.flip(-1), images)
 
 
 def random_squares(image: Image.Image, size: int, count: int, seed: int) -> np.ndarray:

@@ -20,6 +20,8 @@ from gen_prior.training.priors import open_prior
 from gen_prior.training.refining import RefinerSettings, RefinerTrainer
 
 SHEET_COLUMNS = 8
+WIDTH = 48
+"""Channels of a refiner, where nothing else is wanted."""
 
 
 def refine_prior(
@@ -59,7 +61,8 @@ def refine_prior(
     settings, out = settings if settings is not None else RefinerSettings(), Path(out)
     check_run(images, out, settings, resume)
     network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
-    settings = replace(settings, size=2 * config.size, refines=digest, refiner=config.refiner or settings.refiner)
+    width = settings.refiner or config.refiner or WIDTH
+    settings = replace(settings, size=2 * config.size, refines=digest, refiner=width)
     photographs = read_photographs(images, out, settings.batch, settings.size, reading, settings.crops)
     trainer = RefinerTrainer(trunk, classifier.normalise, photographs, settings, classifier.device, encoder, network)
     trainer.rehearse(classifier, WhiteCodes(network.mean, network.basis, network.flow))
@@ -77,7 +80,7 @@ def sample_sheet(trainer: RefinerTrainer) -> Tensor:
     """`[3, H, W]`: photographs, what the prior makes of them, the same refined; imagined images, the same refined."""
     columns = min(SHEET_COLUMNS, len(trainer.held_out))
     apart = trainer.held_out[torch.linspace(0, len(trainer.held_out) - 1, columns).long()]
-    photographs = trainer.photographs.batch(apart).to(trainer.device)
+    photographs = trainer.photographs.batch(apart, device=trainer.device)
     codes = torch.cat([trainer.encode(photographs), trainer.imagine(columns, torch.Generator().manual_seed(0))])
     with torch.no_grad():
         small = trainer.average_decoder()(codes)

@@ -38,8 +38,8 @@ class RefinerSettings(RunSettings):
     held_out: int = 96
     crops: int = 12
     """Random squares of each photograph."""
-    refiner: int = 48
-    """Channels of the refiner."""
+    refiner: int = 0
+    """Its channels; 0: as many as the prior's has, 48 where it has none. With another number it begins anew."""
     faithful_weight: float = 4.0
     """Of the L1 distance between an imagined image and its refinement shrunk again."""
     decoder_rate: float = 0.3
@@ -63,13 +63,14 @@ class RefinerTrainer(Run):
         encoder: Encoder,
         prior: WhitenedDecoder,
     ) -> None:
-        """`encoder` and `prior`: of a run at half of `settings.size`; a refiner that `prior` has learns on."""
+        """`encoder` and `prior`: of a run at half of `settings.size`; a refiner of that width that it has learns on."""
         super().__init__(trunk, normalise, photographs, settings, device)
         self.encoder = placed(encoder.requires_grad_(False).eval(), device)
         self.prior = placed(prior.requires_grad_(False).eval(), device)
-        sample = photographs.batch(self.training[:256]).to(device)
+        sample = photographs.batch(self.training[:256], device=device)
         self.small_deviations = self.feature_deviations(shrink(sample))
-        refiner = prior.refiner if isinstance(prior.refiner, Refiner) else Refiner(settings.refiner)
+        kept = isinstance(prior.refiner, Refiner) and prior.refiner.entry.out_channels == settings.refiner
+        refiner = cast(Refiner, prior.refiner) if kept else Refiner(settings.refiner)
         networks: dict[str, nn.Module] = {"refiner": placed(refiner.requires_grad_(True), device)}
         if settings.decoder_rate:
             networks["decoder"] = prior.decoder.requires_grad_(True)

@@ -44,9 +44,10 @@ class Run(Training):
         self.taps = self.trunk.names
         torch.manual_seed(settings.seed)
         self.held_out, self.training = photographs.split(settings.held_out, settings.seed)
-        sample = photographs.batch(self.training[:256]).to(device)
+        sample = photographs.batch(self.training[:256], device=device)
         self.deviations = self.feature_deviations(sample)
-        self.critic = placed(Critic([len(deviation) for deviation in self.deviations], settings.size), device)
+        channels = [len(deviation) for deviation in self.deviations]
+        self.critic = placed(Critic(channels, settings.size, settings.critic_width), device)
         self.optimisers["critic"] = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
         self.rehearsal: Rehearsal | None = None
         self._epoch, self._order = -1, self.training
@@ -122,7 +123,8 @@ class Run(Training):
             self._epoch, self._order = epoch, torch.randperm(len(self.training), generator=shuffle)
         chosen = self.training[self._order[place * settings.batch : (place + 1) * settings.batch]]
         flip = torch.rand(len(chosen), generator=generator) < 0.5
-        return self.photographs.batch(chosen, flip).to(self.device, memory_format=torch.channels_last)
+        images = self.photographs.batch(chosen, flip, self.device)
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _train_step(self) -> dict[str, Tensor]:
         settings = self.settings

@@ -27,6 +27,8 @@ class RunSettings(TrainingSettings):
     size: int = 64
     """Side of the photographs that the network learns to give back."""
     critic_rate: float = 2e-4
+    critic_width: int = 32
+    """Channels of the patch critic's first layer."""
     adversarial_from: int = 2_000
     """First step at which the critics take part; they learn alone for the 200 steps before."""
     pixel_weight: float = 4.0

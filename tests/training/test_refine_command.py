@@ -100,7 +100,7 @@ def test_a_refined_prior_learns_on_and_on(
     small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
     first = refine(small_classifier, prior, photographs, tmp_path / "first")
-    settings = replace(SMALL, steps=1, rate=1e-9, critic_rate=1e-9, refiner=16)
+    settings = replace(SMALL, steps=1, rate=1e-9, critic_rate=1e-9, refiner=0)
     second = refine_prior(small_classifier, first.parent, photographs, tmp_path / "second", settings)
     before, after = load_file(first), load_file(second)
     assert before.keys() == after.keys()
@@ -108,8 +108,16 @@ def test_a_refined_prior_learns_on_and_on(
         torch.testing.assert_close(before[name], after[name], atol=1e-3, rtol=1e-2, msg=f"{name} began anew")
     with safe_open(second, "pt") as opened:
         metadata = opened.metadata()
-    assert json.loads(metadata["config"])["refiner"] == 8, "the file's, not the setting's"
+    assert json.loads(metadata["config"])["refiner"] == 8, "as many channels as the prior's has"
     assert json.loads(metadata["refining_2"])["refiner"] == 8
+
+    wider = replace(settings, refiner=16)
+    anew = load_file(refine_prior(small_classifier, first.parent, photographs, tmp_path / "wider", wider))
+    assert len(anew["refiner.entry.weight"]) == 16
+    assert anew["refiner.exit.weight"].abs().max() < 1e-3, "it begins as an enlargement alone"
+    torch.testing.assert_close(anew["decoder.exit.weight"], before["decoder.exit.weight"], atol=1e-3, rtol=1e-2)
+    generator = gp.load_generator(f"local-dir:{tmp_path / 'wider'}", device="cpu")
+    assert generator(generator.initial_code(0)[None]).shape == (1, 3, 128, 128)
     assert json.loads(metadata["refining"])["steps_done"] == 30
     assert json.loads(metadata["refining_data_2"])["crops"] == 3
     networks = [load_file(file.with_name("networks.safetensors")) for file in (prior / first.name, first, second)]
