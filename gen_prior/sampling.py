@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gen_prior.batches import Item
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.loop import NON_FINITE, Item, optimise
+from gen_prior.loop import NON_FINITE, optimise
 from gen_prior.objectives import activation, apart_from, log_probability
 from gen_prior.randomness import derived_seed
 from gen_prior.recipes import Recipe

@@ -12,10 +12,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gen_prior.batches import Item
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import autocast
 from gen_prior.generators.base import Generator
-from gen_prior.loop import Item
 from gen_prior.randomness import derived_seed
 from gen_prior.targets import Target
 

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gen_prior.batches import Item
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import free_memory
 from gen_prior.edits import Edit
 from gen_prior.errors import DeviceError, OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.goals import Goal, item_names, unique_slugs
-from gen_prior.loop import Item, Outcome, Progress, Record, bytes_per_item, optimise
+from gen_prior.loop import Outcome, Progress, Record, bytes_per_item, optimise
 from gen_prior.objectives import Objective, activation, log_probability
 from gen_prior.presets import fitting_presets
 from gen_prior.randomness import MAX_SEED

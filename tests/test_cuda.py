@@ -36,6 +36,19 @@ def exact() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
+    """Every `CapturedStep` that the loop makes from now on."""
+    made: list[CapturedStep] = []
+
+    class Seen(CapturedStep):
+        def __init__(self, function: Step) -> None:
+            super().__init__(function)
+            made.append(self)
+
+    monkeypatch.setattr(loop, "CapturedStep", Seen)
+    return made
+
+
 def test_auto_is_the_gpu_and_everything_lies_there(cuda_lite0: gp.Classifier, cuda_prior: gp.Generator) -> None:
     assert gp.load_classifier("efficientnet-lite0").device.type == "cuda"
     assert {p.device.type for p in cuda_lite0.network.parameters()} == {"cuda"}
@@ -55,27 +68,24 @@ def test_the_classifier_and_the_prior_say_what_they_say_on_a_cpu(
 
 
 @pytest.mark.parametrize("name", ["dgn-lite0", "fourier"])
-def test_a_synthesis_goes_the_way_it_goes_on_a_cpu(
+def test_a_synthesis_begins_as_on_a_cpu(
     name: str, lite0: gp.Classifier, cuda_lite0: gp.Classifier, exact: None
 ) -> None:
-    settings = {"seeds": 2, "steps": 4, "precision": "fp32"}
+    settings = {"seeds": 2, "steps": 1, "precision": "fp32"}
     there = gp.synthesize(cuda_lite0, TARGETS, gp.load_generator(name, device="cuda"), **settings)
     here = gp.synthesize(lite0, TARGETS, gp.load_generator(name, device="cpu"), **settings)
-    torch.testing.assert_close(there.start_activations, here.start_activations, atol=5e-3, rtol=1e-3)
-    torch.testing.assert_close(there.history[..., 0], here.history[..., 0], atol=5e-3, rtol=1e-3)
-    # Adam's first steps go by the signs of gradients, of which the smallest are rounding.
-    torch.testing.assert_close(there.history, here.history, atol=0.3, rtol=0.1)
+    torch.testing.assert_close(there.start_activations, here.start_activations, atol=1e-2, rtol=2e-3)
+    torch.testing.assert_close(there.history, here.history, atol=1e-2, rtol=2e-3)
     assert not there.images.is_cuda
 
 
-def test_a_replay_is_the_same_up_to_the_order_of_sums(
-    cuda_lite0: gp.Classifier, cuda_prior: gp.Generator, tmp_path: Path
-) -> None:
-    result = gp.synthesize(cuda_lite0, TARGETS, cuda_prior, seeds=2, steps=8)
-    result.save(tmp_path)
-    again = gp.load_result(tmp_path).replay()
-    torch.testing.assert_close(again.history[..., 0], result.history[..., 0], atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(again.history, result.history, atol=0.3, rtol=0.1)
+def test_a_replay(cuda_lite0: gp.Classifier, cuda_prior: gp.Generator, tmp_path: Path) -> None:
+    for generator in (cuda_prior, gp.load_generator("pixel", device="cuda")):
+        result = gp.synthesize(cuda_lite0, TARGETS, generator, seeds=2, steps=6)
+        result.save(tmp_path / generator.name)
+        again = gp.load_result(tmp_path / generator.name).replay()
+        torch.testing.assert_close(again.history[..., 0], result.history[..., 0], atol=1e-3, rtol=1e-3)
+    assert torch.equal(again.images, result.images), "pixels that are shifted, not turned, in a fixed order of sums"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -92,6 +102,7 @@ def test_a_result_does_not_depend_on_its_neighbours(
     torch.testing.assert_close(together.start_activations[1, 2], alone.start_activations[0, 0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("steps", [6, 20], ids=["plain", "recorded"])
 @pytest.mark.parametrize("name", ["dgn-lite0", "fourier", "maco", "pixel"])
 def test_the_loop_never_waits_for_the_gpu(name: str, steps: int, cuda_lite0: gp.Classifier) -> None:
@@ -109,26 +120,16 @@ def test_the_loop_never_waits_for_the_gpu(name: str, steps: int, cuda_lite0: gp.
     assert seen == list(range(1, steps + 1))
 
 
-@pytest.mark.parametrize("name", ["dgn-lite0", "pixel"])
-def test_a_recorded_step_is_the_step(name: str, cuda_lite0: gp.Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[CapturedStep] = []
-
-    class Seen(CapturedStep):
-        def __init__(self, function: Step) -> None:
-            super().__init__(function)
-            made.append(self)
-
-    monkeypatch.setattr(loop, "CapturedStep", Seen)
-    generator = gp.load_generator(name, device="cuda")
-    recorded = gp.synthesize(cuda_lite0, TARGETS, generator, seeds=2, steps=20)
+def test_a_recorded_step_is_the_step(cuda_lite0: gp.Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watched(monkeypatch)
+    pixels = gp.load_generator("pixel", device="cuda")
+    recorded = gp.synthesize(cuda_lite0, TARGETS, pixels, seeds=2, steps=20)
     assert [step.graph is not None for step in made] == [True]
     monkeypatch.setattr(loop, "WORTHWHILE", 21)
-    plain = gp.synthesize(cuda_lite0, TARGETS, generator, seeds=2, steps=20)
+    plain = gp.synthesize(cuda_lite0, TARGETS, pixels, seeds=2, steps=20)
     assert len(made) == 1
-    if name == "pixel":  # whose steps are all in a fixed order of sums
-        assert torch.equal(recorded.history, plain.history)
-        assert torch.equal(recorded.images, plain.images)
-    torch.testing.assert_close(recorded.history[..., :6], plain.history[..., :6], atol=0.3, rtol=0.1)
+    assert torch.equal(recorded.history, plain.history)
+    assert torch.equal(recorded.images, plain.images)
 
 
 def test_a_function_that_waits_for_the_host_goes_on_as_it_is() -> None:
@@ -166,10 +167,14 @@ def test_bf16_is_what_auto_means(cuda_lite0: gp.Classifier) -> None:
     assert not torch.equal(auto, fp32)
 
 
-def test_whole_syntheses_reach_their_classes(cuda_lite0: gp.Classifier, cuda_prior: gp.Generator) -> None:
+def test_whole_syntheses_reach_their_classes(
+    cuda_lite0: gp.Classifier, cuda_prior: gp.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = watched(monkeypatch)
     result = gp.synthesize(cuda_lite0, ["goldfish", "school bus", "orange"], cuda_prior, seeds=2)
     assert (result.activations > 12).all()
     assert (result.images.amax((2, 3, 4)) <= 1).all()
+    assert [step.graph is not None for step in made] == [True]
 
 
 def test_dream_invert_and_evolve(cuda_lite0: gp.Classifier, cuda_prior: gp.Generator) -> None:

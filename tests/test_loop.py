@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import gen_prior as gp
 from gen_prior import loop
+from gen_prior.batches import Item
 from gen_prior.errors import OptionError
 from gen_prior.generators import load_generator
 from gen_prior.loop import DEAD, FLAT, NON_FINITE, OK, bytes_per_item
@@ -311,11 +312,23 @@ def test_grey_and_many_channel_classifiers(inputs: int, make_tiny_network, tiny_
     assert result.status == [[OK], [OK]]
 
 
+def test_items_in_any_order(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
+    recipe = RECIPES["adam"]
+    goals = [goal_of(name, tiny_classifier, recipe) for name in ("bee", "conv2:3", "cup")]
+    items = [
+        Item(goals[goal].objective, seed, tiny_generator.initial_code(seed), goals[goal].target)
+        for goal, seed in ((0, 1), (1, 1), (0, 2), (2, 1), (1, 2))
+    ]
+    mixed = loop.optimise(tiny_classifier, tiny_generator, items, recipe)
+    for place, item in enumerate(items):
+        alone = loop.optimise(tiny_classifier, tiny_generator, [item], recipe)
+        torch.testing.assert_close(mixed.history[place], alone.history[0], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(mixed.codes[place], alone.codes[0], rtol=1e-3, atol=1e-4)
+
+
 def test_bytes_per_item_count_activations_and_not_weights(
     tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
 ) -> None:
-    from gen_prior.loop import Item
-
     goal = goal_of("ant", tiny_classifier, Recipe())
     item = Item(goal.objective, 0, tiny_generator.initial_code(0), goal.target)
     kept = bytes_per_item(tiny_classifier, tiny_generator, item)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gen_prior.batches import Item
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators import load_generator
 from gen_prior.generators.base import Generator
-from gen_prior.loop import Item
 from gen_prior.objectives import Objective
 from gen_prior.randomness import derived_seed
 from gen_prior.recipes import Recipe

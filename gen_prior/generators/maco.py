@@ -51,8 +51,8 @@ def odd_phase(phase: Tensor) -> Tensor:
     changes the magnitude that the method promises to keep.
     """
     mirrored = phase.flip(-2).roll(1, -2)
-    own = torch.zeros(phase.shape[-1], dtype=torch.bool, device=phase.device)
-    own[0] = own[-1] = True
+    column = torch.arange(phase.shape[-1], device=phase.device)
+    own = (column == 0) | (column == phase.shape[-1] - 1)
     return torch.where(own, phase - mirrored, phase)
 
 
