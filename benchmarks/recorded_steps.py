@@ -1,0 +1,65 @@
+"""Steps a second of a synthesis on a GPU, each step recorded as a CUDA graph or launched kernel by kernel.
+
+    python benchmarks/recorded_steps.py --out benchmarks/results/recorded-steps.json
+
+Through the embedded prior, bf16, 128 steps of one class, all items in one batch; the clock runs from step 8 to the end,
+and `whole` is the call from start to end. Each is made twice, and the second counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import gen_prior as gp
+from gen_prior import loop
+from gen_prior.files import write_json
+
+BATCHES = (1, 8, 64)
+STEPS, FIRST = 128, 8
+
+
+def timed(classifier: gp.Classifier, generator: gp.Generator, batch: int) -> dict[str, float]:
+    """Seconds of a whole call, and its steps a second once it runs."""
+    marks: list[float] = []
+
+    def progress(item: int, items: int, step: int, steps: int, activations: Tensor) -> None:
+        if step in (FIRST, steps):
+            torch.cuda.synchronize()
+            marks.append(time.perf_counter())
+
+    began = time.perf_counter()
+    gp.synthesize(classifier, 1, generator, seeds=batch, batch=batch, steps=STEPS, progress=progress)
+    torch.cuda.synchronize()
+    rate = (STEPS - FIRST) / (marks[1] - marks[0])
+    return {"whole": round(time.perf_counter() - began, 3), "steps_per_second": round(rate, 1)}
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    classifier = gp.load_classifier("efficientnet-lite0", device="cuda")
+    generator = gp.load_generator("dgn-lite0", device="cuda")
+    worthwhile, rows = loop.WORTHWHILE, []
+    for batch in BATCHES:
+        row: dict[str, Any] = {"batch": batch}
+        for name, needed in (("launched", STEPS + 1), ("recorded", worthwhile)):
+            loop.WORTHWHILE = needed  # type: ignore[attr-defined]
+            timed(classifier, generator, batch)
+            row[name] = timed(classifier, generator, batch)
+        rows.append(row)
+        print(row, file=sys.stderr, flush=True)
+    machine = {"device_name": torch.cuda.get_device_name(), "torch": torch.__version__}
+    write_json(options.out, {"command": "python benchmarks/recorded_steps.py", "machine": machine, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
