@@ -175,7 +175,8 @@ def test_defaults_are_those_of_nguyen_2016() -> None:
 def test_calibrated_bounds_are_mean_and_three_deviations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gen_prior.conversion.cache_folder", lambda: tmp_path)
     name, state = "deepsim-norm1", random_state("deepsim-norm1")
-    files = Files("hf-hub:someone/somewhere", repo=None, folder=None, known={})
+    (tmp_path / "published").mkdir()
+    files = Files("hf-hub:someone/somewhere", repo=None, folder=tmp_path / "published", known={})
     files.sha256["upconvGAN_norm1.pt"] = "0" * 64
     before = deepsim.assemble(name, dict(state), files, name=name)
     accumulator = Accumulator(before.code_shape)
