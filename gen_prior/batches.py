@@ -37,8 +37,8 @@ class Batch:
         for index, item in enumerate(items):
             groups.setdefault((id(item.objective), id(item.target)), []).append(index)
         self.groups = [(items[places[0]], _taken(places, device)) for places in groups.values()]
-        grouped = torch.tensor([index for places in groups.values() for index in places])
-        self.order = None if torch.equal(grouped, grouped.sort().values) else grouped.argsort().to(device)
+        grouped = [index for places in groups.values() for index in places]
+        self.order = None if grouped == sorted(grouped) else torch.tensor(grouped).argsort().to(device)
         layers = [layer for item in items for layer in item.objective.layers]
         layers += [item.target.layer for item in items if item.target is not None]
         self.layers = tuple(dict.fromkeys(layers))
@@ -46,8 +46,8 @@ class Batch:
     def evaluate(self, activations: Readings, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and reported activations, `[B]` each."""
         scores, measures = [], []
+        whole = len(self.groups) == 1
         for first, places in self.groups:
-            whole = len(self.groups) == 1
             part = activations if whole else activations.of(places)
             image, code = (images, codes) if whole else (images[places], codes[places])
             scores.append(first.objective(part, image, code).float())

@@ -28,12 +28,11 @@ class CapturedStep:
     def __init__(self, function: Step) -> None:
         self.function = function
         self.calls = 0
-        self.recordable = True
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         self.calls += 1
-        if self.calls > PLAIN_CALLS and self.recordable and self.graph is None:
+        if self.calls == PLAIN_CALLS + 1:
             self._record(inputs)
         if self.graph is None:
             return self.function(*inputs)
@@ -45,7 +44,6 @@ class CapturedStep:
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         self.inputs = [given.detach().clone() for given in inputs]
         graph = torch.cuda.CUDAGraph()
-        self.recordable = False
         try:
             with torch.cuda.graph(graph):
                 self.outputs = self.function(*self.inputs)

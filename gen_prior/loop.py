@@ -160,7 +160,7 @@ def optimise(
             if progress is not None:
                 progress(step + 1, recipe.steps, history[step])
             if record is not None:
-                record(step + 1, image.clone())
+                record(step + 1, image.clone())  # the next step of a recording overwrites it
         if recipe.keep == "best":
             code = torch.where(_like(torch.isfinite(best), code), best_code, code)
         code = code.detach()

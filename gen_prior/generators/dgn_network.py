@@ -69,7 +69,7 @@ class Refiner(nn.Module):
     Most of the work is done at half the side of the input. It begins as the enlargement alone.
     """
 
-    def __init__(self, width: int = 48, depth: int = 2) -> None:
+    def __init__(self, width: int, depth: int = 2) -> None:
         super().__init__()
         self.entry = nn.Conv2d(12, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(width, width) for _ in range(depth)))
