@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen_prior.blurring import gaussian_blur
 from gen_prior.errors import OptionError
 from gen_prior.registries import build
 
@@ -93,6 +94,20 @@ def crop(margin: float = 0.07) -> Transform:
     return Transform(apply, 2)
 
 
+def blur(deviation: float = 2.5) -> Transform:
+    """Mix in a Gaussian blur by `deviation` pixels, by a random share: fine texture alone shall not do.
+
+    Raises `OptionError` where the deviation is not positive.
+    """
+    if not 0 < deviation < math.inf:
+        raise OptionError(f"blur needs a positive deviation, got {deviation}")
+
+    def apply(images: Tensor, draws: Tensor) -> Tensor:
+        return torch.lerp(images, gaussian_blur(images, deviation), draws[:, :, None, None])
+
+    return Transform(apply, 1)
+
+
 def colour(brightness: float = 0.1, contrast: float = 0.1, saturation: float = 0.2) -> Transform:
     """Random brightness, contrast and saturation."""
 
@@ -127,6 +142,7 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "noise": noise,
     "affine": affine,
     "crop": crop,
+    "blur": blur,
     "colour": colour,
     "pad": pad,
 }

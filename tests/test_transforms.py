@@ -53,6 +53,21 @@ def test_jitter_only_moves_pixels() -> None:
     assert torch.equal(moved[2], IMAGES[2].roll((3, -3), (1, 2)))
 
 
+def test_blur_takes_fine_texture_and_leaves_areas() -> None:
+    chequered = torch.ones(2, 3, 32, 32)
+    chequered[:, :, ::2, ::2] = chequered[:, :, 1::2, 1::2] = 0
+    blur = build_transform("blur", {"deviation": 2.0})
+    sharp, soft = blur.apply(chequered, torch.tensor([[0.0], [1.0]]))
+    torch.testing.assert_close(sharp, chequered[0])
+    inner = soft[:, 8:-8, 8:-8]
+    torch.testing.assert_close(inner, torch.full_like(inner, 0.5), atol=1e-3, rtol=0)
+    even = torch.full((1, 3, 9, 7), 0.3)
+    torch.testing.assert_close(blur.apply(even, torch.ones(1, 1)), even)
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(OptionError):
+            build_transform("blur", {"deviation": wrong})
+
+
 def test_affine_without_freedom_changes_nothing() -> None:
     transform = build_transform("affine", {})
     torch.testing.assert_close(transform.apply(IMAGES, draws(transform.count)), IMAGES)

@@ -1,0 +1,29 @@
+"""Gaussian blur of images, differentiable and cheap enough for every step of a climb.
+
+Each side is one product with a matrix: an item's result does not depend on how many others there are, to the bit, as
+that of a convolution would.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gaussian_blur(images: Tensor, deviation: float) -> Tensor:
+    """Images `[B, C, H, W]` blurred by `deviation` pixels, mirrored at the edge; in float32 whatever surrounds it."""
+    planes = images.float().flatten(0, 1)
+    with torch.autocast(images.device.type, enabled=False):
+        down, across = (_window(side, deviation, planes).expand(len(planes), -1, -1) for side in planes.shape[1:])
+        return torch.bmm(torch.bmm(down, planes), across.mT).view(images.shape)
+
+
+def _window(side: int, deviation: float, like: Tensor) -> Tensor:
+    """`[side, side]`: how much of each place goes to each, itself and in the mirrors at both ends."""
+    places = torch.arange(side, device=like.device, dtype=like.dtype)
+    here, there = places[:, None], places[None]
+    weights = sum(
+        torch.exp(-0.5 * (distance / deviation) ** 2)
+        for distance in (here - there, here + there + 1, 2 * side - 1 - here - there)
+    )
+    return weights / weights.sum(1, keepdim=True)
