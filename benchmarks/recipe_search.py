@@ -4,8 +4,8 @@
 
 Every combination of the varied settings is tried on the same classes (drawn with a fixed seed, unlike those of
 `prior_quality.py`), with equal classifier evaluations; source lite0, judge lite1, so that lite2 stays unseen.
-A setting's value is read as JSON where it is JSON; `shell=RADIUS` and `affine={"degrees": 8, ...}` stand for that
-edit and that transform.
+A setting's value is read as JSON where it is JSON; `shell=RADIUS`, `blur=DEVIATION` and `affine={"degrees": 8, ...}`
+put that edit or transform in the place of the recipe's own, or leave it out where the value is 0.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ from gen_prior.metrics import logits_of
 
 SELECTION_SEED = 2
 EVALUATIONS = 128
-SHORTHANDS = {
-    "shell": lambda value: {"edits": (("shell", {"radius": value}),) if value else ()},
-    "affine": lambda value: {"transforms": (("affine", value),)},
-}
+SHORTHANDS = {"shell": ("edits", "radius"), "blur": ("transforms", "deviation"), "affine": ("transforms", "")}
+"""Settings that stand for one edit or transform: where it belongs, and the option that a number means."""
 
 
 def parse(setting: str) -> tuple[str, list[Any]]:
@@ -42,6 +40,16 @@ def parse(setting: str) -> tuple[str, list[Any]]:
 
     whole = value(text)
     return name, whole if isinstance(whole, list) else [value(part) for part in text.split(",")]
+
+
+def replaced(recipe: gp.Recipe, name: str, value: Any) -> gp.Recipe:
+    """The recipe with a setting, or the edit or transform that a shorthand means, as `value` says."""
+    if name not in SHORTHANDS:
+        return recipe.with_options(**{name: value})
+    field, option = SHORTHANDS[name]
+    own = dict(getattr(recipe, field))
+    own[name] = value if isinstance(value, dict) or not value else {option: value}
+    return recipe.with_options(**{field: tuple((kind, options) for kind, options in own.items() if options)})
 
 
 def main() -> None:
@@ -61,10 +69,9 @@ def main() -> None:
     rows = []
     for values in itertools.product(*(choices for _, choices in varied)):
         settings = dict(zip((name for name, _ in varied), values, strict=True))
-        recipe: dict[str, Any] = {"steps": EVALUATIONS}
+        tried = generator.recipe.with_options(steps=EVALUATIONS)
         for name, value in settings.items():
-            recipe |= SHORTHANDS[name](value) if name in SHORTHANDS else {name: value}
-        tried = generator.recipe.with_options(**recipe)
+            tried = replaced(tried, name, value)
         result = gp.synthesize(source, drawn.tolist(), generator, recipe=tried, precision=options.precision)
         logits = logits_of(judge, result.images.flatten(0, 1))
         top = logits.topk(5, 1).indices

@@ -3,24 +3,29 @@
     python benchmarks/target_sheet.py --tiny DIR --methods dgn-lite0 fourier --out docs/images
 
 Half of the targets are classes that the prior's training photographs show, half are not. One sheet a method, one seed,
-128 classifier evaluations an image. With `--blind` a second sheet bears numbers in place of names, for somebody who is
-to say what each shows; the key is printed.
+128 classifier evaluations an image. With `--blind KEY` a second sheet, `KEY/METHOD.png`, shows the same images larger,
+numbered in a fresh random order, for somebody who is to say what each shows; the names in that order are in
+`KEY/METHOD.json`, which is to be kept from the viewer.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 from pathlib import Path
 
 import torch
+from PIL.Image import Image
 from prior_quality import EVALUATIONS, selected_classes
+from torch import Tensor
 
 import gen_prior as gp
-from gen_prior.files import to_pil
+from gen_prior.files import to_pil, write_json
 from gen_prior.labels import imagenet
 from gen_prior.mosaic import mosaic
 
-TARGETS, COLUMNS = 48, 8
+TARGETS, COLUMNS, SIDE = 48, 8, 128
+BLIND_COLUMNS, BLIND_SIDE = 6, 192
 SELECTION_SEED = 3
 
 
@@ -33,33 +38,42 @@ def drawn_targets(tiny: Path) -> list[int]:
     return sorted(drawn)
 
 
+def sheet(images: Tensor, captions: list[str], columns: int, side: int) -> Image:
+    """Images `[N, 3, H, W]` with their captions, in rows of `columns`, each `side` pixels wide."""
+    rows = range(0, len(images), columns)
+    return to_pil(
+        mosaic(
+            [list(images[start : start + columns]) for start in rows],
+            captions=[captions[start : start + columns] for start in rows],
+            side=side,
+        )
+    )
+
+
 def main() -> None:
     """Synthesise and draw the sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", default=["dgn-lite0", "fourier"])
     parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--blind", action="store_true")
+    parser.add_argument("--blind", type=Path, metavar="KEY")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     source, targets = gp.load_classifier("efficientnet-lite0"), drawn_targets(options.tiny)
     names = [imagenet().entries[index].name for index in targets]
-    numbers = [str(place + 1) for place in range(TARGETS)]
-    print("\n".join(f"{place + 1} {name}" for place, name in enumerate(names)))
     for method in options.methods:
         generator = gp.load_generator(method)
         result = gp.synthesize(source, targets, generator, steps=EVALUATIONS, precision=options.precision)
         images = source.resize(result.images[:, 0])
-        places = range(0, TARGETS, COLUMNS)
-        options.out.mkdir(parents=True, exist_ok=True)
-        name = f"targets-{method.replace(':', '-').replace('/', '-')}"
-        for suffix, captions in (("", names), *([("-blind", numbers)] if options.blind else [])):
-            sheet = mosaic(
-                [list(images[start : start + COLUMNS]) for start in places],
-                captions=[captions[start : start + COLUMNS] for start in places],
-                side=128,
-            )
-            to_pil(sheet).save(options.out / f"{name}{suffix}.jpg", quality=88)
+        name = method.replace(":", "-").replace("/", "-")
+        sheet(images, names, COLUMNS, SIDE).save(options.out / f"targets-{name}.jpg", quality=88)
+        if options.blind is not None:
+            options.blind.mkdir(parents=True, exist_ok=True)
+            order = random.SystemRandom().sample(range(TARGETS), TARGETS)
+            numbers = [str(place + 1) for place in range(TARGETS)]
+            sheet(images[order], numbers, BLIND_COLUMNS, BLIND_SIDE).save(options.blind / f"{name}.png")
+            write_json(options.blind / f"{name}.json", [names[place] for place in order])
 
 
 if __name__ == "__main__":
