@@ -42,8 +42,13 @@ RECIPE = Recipe(
     domain="code",
     source="benchmarks/recipe_search.py",
 )
-FLOW_RECIPE = replace(RECIPE, edits=(("shell", {"radius": 1.1}),), candidates=32)
-"""Behind a flow codes look like photographs' also where those are, so they need not lie farther out."""
+FLOW_RECIPE = replace(
+    RECIPE,
+    rate=0.4,
+    edits=(("shell", {"radius": 1.5}),),
+    transforms=(*RECIPE.transforms, ("blur", {"deviation": 5.0})),
+    candidates=32,
+)
 
 
 def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
@@ -133,7 +138,10 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
 
 
 class Config(NamedTuple):
-    """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it."""
+    """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it.
+
+    `coring` limits the fine contrast; 0 leaves it as it is.
+    """
 
     size: int
     code_channels: int
@@ -141,6 +149,7 @@ class Config(NamedTuple):
     directions: int
     refiner: int
     flow: FlowConfig | None = None
+    coring: float = 0.0
 
 
 def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict[str, str]]:
@@ -152,7 +161,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     config = _read_config(metadata, origin)
-    size, channels, width, directions, refiner, flow = config
+    size, channels, width, directions, refiner, flow, coring = config
 
     def build() -> WhitenedDecoder:
         return WhitenedDecoder(
@@ -161,6 +170,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
             torch.empty(channels * CODE_SIDE**2, directions),
             Refiner(refiner) if refiner else None,
             CodeFlow(directions, flow) if flow else None,
+            coring,
         )
 
     network = on_meta(build, origin)
@@ -174,11 +184,14 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
         found = json.loads(metadata["config"])
         size, channels, width = int(found["size"]), int(found["code_channels"]), float(found["width"])
         flow = FlowConfig._make(kind(found["flow"][name]) for name, kind in FLOW) if found.get("flow") else None
-        config = Config(size, channels, width, int(found["directions"]), int(found.get("refiner", 0)), flow)
+        refiner, coring = int(found.get("refiner", 0)), float(found.get("coring", 0))
+        config = Config(size, channels, width, int(found["directions"]), refiner, flow, coring)
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
     if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not 0 < width < math.inf:
         raise WeightsError(f"{origin} asks for an impossible network: {found}")
+    if not 0 <= coring < math.inf:
+        raise WeightsError(f"{origin} asks for an impossible coring: {coring}")
     if flow is not None and (min(flow[:-1]) < 1 or not math.isfinite(flow.guidance)):
         raise WeightsError(f"{origin} asks for an impossible flow: {found}")
     numbers = max(channels * CODE_SIDE**2 * config.directions, flow.classes * flow.features if flow else 0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.generators.code_flow import CodeFlow
+from gen_prior.generators.coring import Coring
 
 CODE_SIDE = 4
 SIZES = (64, 128, 256)
@@ -128,11 +129,18 @@ class WhitenedDecoder(WhiteCodes):
         basis: Tensor,
         refiner: Refiner | None = None,
         flow: CodeFlow | None = None,
+        coring: float = 0.0,
     ) -> None:
+        """`coring`: limit of the fine contrast; at 0 it is left as the decoder draws it."""
         super().__init__(mean, basis, flow)
         self.decoder = decoder
         self.refiner = refiner if refiner is not None else nn.Identity()
+        self.coring = Coring(coring) if coring else nn.Identity()
+
+    def draw(self, spatial: Tensor) -> Tensor:
+        """Spatial codes `[B, C, 4, 4]` -> images."""
+        images: Tensor = self.coring(self.refiner(self.decoder(spatial)))
+        return images
 
     def forward(self, code: Tensor) -> Tensor:
-        image: Tensor = self.refiner(self.decoder(self.spatial(code)))
-        return image
+        return self.draw(self.spatial(code))

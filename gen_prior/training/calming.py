@@ -167,6 +167,7 @@ class CalmTrainer(Training):
         before = self.prior
         decoder = cast(Decoder, self.averages["decoder"])
         whole = WhitenedDecoder(decoder, before.mean, before.basis, None, before.flow)
+        whole.coring = before.coring
         whole.refiner = cast(Refiner, self.averages["refiner"]) if "refiner" in self.averages else before.refiner
         return whole
 

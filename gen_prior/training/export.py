@@ -110,11 +110,12 @@ def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict
     """The prior (whose metadata is `prior`) with its refiner as one file, `generator.safetensors` in `out`."""
     refiner, before = cast(Refiner, trainer.averages["refiner"]), trainer.prior
     whole = WhitenedDecoder(trainer.average_decoder(), before.mean, before.basis, refiner, before.flow)
+    added = {"refiner": trainer.settings.refiner, "coring": trainer.settings.coring}
     earlier = sum(key.startswith("refining_data") for key in prior)
     number = f"_{earlier + 1}" if earlier else ""  # the records of earlier runs stay
     metadata = prior | {
         "name": name,
-        "config": json.dumps(json.loads(prior["config"]) | {"refiner": trainer.settings.refiner}),
+        "config": json.dumps(json.loads(prior["config"]) | added),
         f"refining{number}": json.dumps(record_of(trainer)),
         f"refining_data{number}": json.dumps(asdict(trainer.photographs.description)),
     }

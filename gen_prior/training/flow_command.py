@@ -81,7 +81,7 @@ def flow_prior(
     def whole() -> WhitenedDecoder:
         refiner = cast(Refiner, network.refiner) if config.refiner else None
         flow = cast(CodeFlow, trainer.averages["flow"])
-        return WhitenedDecoder(network.decoder, network.mean, network.basis, refiner, flow)
+        return WhitenedDecoder(network.decoder, network.mean, network.basis, refiner, flow, config.coring)
 
     def sheet() -> Tensor:
         return sample_sheet(whole().to(classifier.device), trainer)
@@ -127,7 +127,7 @@ def sample_sheet(network: WhitenedDecoder, trainer: FlowTrainer) -> Tensor:
     with torch.no_grad():
         code = trainer.codes[chosen, 0].float().to(trainer.device)
         spatial = WhiteCodes(network.mean, network.basis).spatial(code)
-        rows = [network.refiner(network.decoder(spatial)), network(alike)]
+        rows = [network.draw(spatial), network(alike)]
         rows.append(network(network.start(classes.to(trainer.device), noise.to(trainer.device))))
     grid: Tensor = make_grid(torch.cat(rows).clamp(0, 1).float().cpu(), nrow=columns)
     return grid

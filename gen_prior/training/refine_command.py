@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
+from gen_prior.errors import OptionError
 from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.export import export_refined, save_encoder
@@ -59,6 +61,8 @@ def refine_prior(
         OutputError: a folder that cannot be written to.
     """
     settings, out = settings if settings is not None else RefinerSettings(), Path(out)
+    if not 0 <= settings.coring < math.inf:
+        raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
     check_run(images, out, settings, resume)
     network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
     width = settings.refiner or config.refiner or WIDTH

@@ -44,6 +44,8 @@ class RefinerSettings(RunSettings):
     """Of the L1 distance between an imagined image and its refinement shrunk again."""
     decoder_rate: float = 0.3
     """The decoder's rate, as a part of the refiner's; at 0 the prior stays as it is."""
+    coring: float = 0.3
+    """Most of the fine contrast, in parts of the coarser, that the exported generator shows; 0: all of it."""
     refines: str = ""
     """SHA-256 of the prior's file."""
 

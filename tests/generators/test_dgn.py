@@ -109,6 +109,8 @@ def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, 
         {"width": float("inf")},
         {"code_channels": 2**24, "directions": 1},
         {"refiner": 5000},
+        {"coring": -1},
+        {"coring": float("nan")},
     ):
         with pytest.raises(WeightsError, match="here"):
             read(path, tensors, {**metadata, "config": json.dumps(config | absurd)})

@@ -17,6 +17,7 @@ from torch import Tensor
 import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.code_flow import CodeFlow, FlowConfig
+from gen_prior.generators.coring import Coring
 from gen_prior.generators.dgn_network import Decoder, Refiner, WhitenedDecoder
 from gen_prior.tensor_files import file_sha256
 from gen_prior.training.calming import CalmSettings, CalmTrainer, calm_prior, roughness
@@ -108,6 +109,8 @@ def test_codes_lie_on_the_shell_or_come_through_the_flow() -> None:
     assert codes.shape == (6, 12)
     assert torch.equal(codes, trainer.white_codes(6, torch.Generator().manual_seed(1)))
     assert trainer.result().flow is network.flow
+    network.coring = Coring(0.5)
+    assert trainer.result().coring is network.coring
 
 
 def test_weakened_codes_lie_between_the_mean_and_the_code() -> None:

@@ -198,7 +198,7 @@ def test_its_result_is_refined_with_codes_that_climb(
     # A refined prior, with a flow or without, learns another flow, which replaces the first.
     anew = learn(named, refined.parent, photographs, tmp_path / "anew", settings=replace(SMALL, steps=2, width=16))
     config = json.loads(metadata_of(anew)["config"])
-    assert (config["refiner"], config["flow"]["width"]) == (8, 16)
+    assert (config["refiner"], config["coring"], config["flow"]["width"]) == (8, 0.3, 16)
     assert torch.equal(load_file(anew)["refiner.exit.weight"], after["refiner.exit.weight"])
     assert gp.load_generator(f"local-dir:{anew.parent}", device="cpu").image_shape() == (128, 128)
 

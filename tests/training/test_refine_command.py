@@ -111,13 +111,20 @@ def test_a_refined_prior_learns_on_and_on(
     assert json.loads(metadata["config"])["refiner"] == 8, "as many channels as the prior's has"
     assert json.loads(metadata["refining_2"])["refiner"] == 8
 
-    wider = replace(settings, refiner=16)
+    assert json.loads(metadata["config"])["coring"] == settings.coring == 0.3
+
+    wider = replace(settings, refiner=16, coring=0.0)
     anew = load_file(refine_prior(small_classifier, first.parent, photographs, tmp_path / "wider", wider))
     assert len(anew["refiner.entry.weight"]) == 16
     assert anew["refiner.exit.weight"].abs().max() < 1e-3, "it begins as an enlargement alone"
     torch.testing.assert_close(anew["decoder.exit.weight"], before["decoder.exit.weight"], atol=1e-3, rtol=1e-2)
     generator = gp.load_generator(f"local-dir:{tmp_path / 'wider'}", device="cpu")
-    assert generator(generator.initial_code(0)[None]).shape == (1, 3, 128, 128)
+    code = generator.initial_code(0)[None]
+    drawn = generator(code)
+    assert drawn.shape == (1, 3, 128, 128)
+    assert torch.equal(
+        drawn, generator.module.refiner(generator.module.decoder(generator.module.spatial(code))).clamp(0, 1)
+    )
     assert json.loads(metadata["refining"])["steps_done"] == 30
     assert json.loads(metadata["refining_data_2"])["crops"] == 3
     networks = [load_file(file.with_name("networks.safetensors")) for file in (prior / first.name, first, second)]
@@ -152,6 +159,8 @@ def test_refusals(small_classifier: gp.Classifier, lite0: gp.Classifier, photogr
         refine(small_classifier, prior, photographs, out)
     with pytest.raises(OptionError, match="crops"):
         refine_prior(small_classifier, prior, photographs, out, replace(SMALL, crops=4), resume=True)
+    with pytest.raises(OptionError, match="coring must be"):
+        refine_prior(small_classifier, prior, photographs, out.parent / "cored", replace(SMALL, coring=-1.0))
     (prior / "networks.safetensors").write_bytes(b"damaged")
     with pytest.raises(WeightsError, match="cannot be read"):
         refine(small_classifier, prior, photographs, prior.parent / "third")
