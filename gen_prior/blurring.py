@@ -22,8 +22,10 @@ def _window(side: int, deviation: float, like: Tensor) -> Tensor:
     """`[side, side]`: how much of each place goes to each, itself and in the mirrors at both ends."""
     places = torch.arange(side, device=like.device, dtype=like.dtype)
     here, there = places[:, None], places[None]
-    weights = sum(
-        torch.exp(-0.5 * (distance / deviation) ** 2)
-        for distance in (here - there, here + there + 1, 2 * side - 1 - here - there)
-    )
+    mirrored, beyond = here + there + 1, 2 * side - 1 - here - there
+    weights = _bell(here - there, deviation) + _bell(mirrored, deviation) + _bell(beyond, deviation)
     return weights / weights.sum(1, keepdim=True)
+
+
+def _bell(distance: Tensor, deviation: float) -> Tensor:
+    return torch.exp(-0.5 * (distance / deviation) ** 2)
