@@ -16,6 +16,7 @@ from gen_prior.cli import (
     calm_prior,
     compare,
     dataset,
+    detail_prior,
     dream,
     evolve,
     export,
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "replay": replay.run,
     "train-prior": train_prior.run,
     "refine-prior": refine_prior.run,
+    "detail-prior": detail_prior.run,
     "flow-prior": flow_prior.run,
     "calm-prior": calm_prior.run,
 }

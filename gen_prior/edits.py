@@ -7,7 +7,7 @@ a pull back to natural codes). Every edit treats each item by itself; noise come
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,19 +133,31 @@ def langevin(pull: float = 0.01, noise: float | None = None, denoiser: str = "au
     return edit
 
 
-def shell(radius: float = 1.0) -> Edit:
+def shell(radius: float = 1.0, units: Sequence[int] | None = None, inside: bool = False) -> Edit:
     """Keep every code where a Gaussian's codes are: at `radius` deviations from the mean, root mean square over units.
 
     In many dimensions nearly all of a Gaussian lies on that shell, and a generator knows nothing of what is inside.
+
+    Args:
+        radius: in the prior's deviations.
+        units: the first of the code's numbers that are meant, and the first that are not any more; where None, all.
+        inside: codes nearer to the mean stay as they are, only those beyond are taken back.
     """
     if not radius > 0:
         raise OptionError(f"radius must be positive, got {radius}")
+    if units is not None and not (len(units) == 2 and 0 <= units[0] < units[1]):
+        raise OptionError(f"shell: units must be (first, end) with first < end, got {units}")
 
     def edit(code: Tensor, context: Context) -> Tensor:
-        mean, std = (as_like(v, code) for v in (context.prior.mean, context.prior.std))
-        z = (code - mean) / std
-        size = z.square().flatten(1).mean(1).sqrt().clamp_min(1e-6)
-        return mean + std * z * (radius / size).view(-1, *[1] * (code.ndim - 1))
+        mean, std = (as_like(v, code).expand_as(code).flatten(1) for v in (context.prior.mean, context.prior.std))
+        first, end = units if units is not None else (0, mean.shape[1])
+        if end > mean.shape[1]:
+            raise OptionError(f"shell: units end at {end}, but a code has {mean.shape[1]} numbers")
+        z = (code.flatten(1) - mean) / std
+        size = z[:, first:end].square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)
+        factor = radius / size
+        moved = z[:, first:end] * (factor.clamp(max=1) if inside else factor)
+        return (mean + std * torch.cat([z[:, :first], moved, z[:, end:]], 1)).view_as(code)
 
     return edit
 

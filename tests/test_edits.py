@@ -141,6 +141,25 @@ def test_shell_keeps_the_direction_and_sets_the_distance(tiny_generator: Generat
         build_edit("shell", {"radius": 0.0})
 
 
+def test_a_shell_of_some_units_only_and_one_that_only_holds_back() -> None:
+    std = torch.tensor([1.0] * 3 + [4.0] * 5)
+    parted = Generator(lambda code: code[:, :3, None, None].expand(-1, 3, 64, 64), (8,), code_std=std)
+    codes = torch.randn(2, 8, generator=torch.Generator().manual_seed(3)) * torch.tensor([[0.1], [9.0]])
+    state = context(parted, codes, codes)
+    moved = build_edit("shell", {"radius": 1.5, "units": (0, 3)})(codes, state)
+    torch.testing.assert_close(moved[:, :3].square().mean(1).sqrt(), torch.full((2,), 1.5))
+    assert torch.equal(moved[:, 3:], codes[:, 3:])
+    held = build_edit("shell", {"radius": 1.0, "units": (3, 8), "inside": True})(codes, state)
+    assert torch.equal(held[:, :3], codes[:, :3])
+    assert torch.equal(held[0], codes[0]), "what lies inside stays"
+    torch.testing.assert_close((held[1, 3:] / 4).square().mean().sqrt(), torch.tensor(1.0))
+    for wrong in ((3, 3), (-1, 2), (1,)):
+        with pytest.raises(OptionError, match="units must be"):
+            build_edit("shell", {"units": wrong})
+    with pytest.raises(OptionError, match="a code has 8 numbers"):
+        build_edit("shell", {"units": (0, 9)})(codes, state)
+
+
 def test_langevin_denoises_by_the_encoder_where_there_is_one(tiny_generator: Generator) -> None:
     encoded = torch.arange(8.0)
     encoding = Generator(tiny_generator.module, (8,), encode=lambda images: encoded.expand(len(images), -1))

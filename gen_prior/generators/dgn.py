@@ -20,9 +20,11 @@ from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import Aim, Generator, Provenance
-from gen_prior.generators.code_flow import CodeFlow, FlowConfig, aimed
-from gen_prior.generators.dgn_network import CODE_SIDE, SIZES, Decoder, Refiner, WhitenedDecoder, widths
+from gen_prior.generators.code_flow import CodeFlow, FlowConfig
+from gen_prior.generators.details import Details
+from gen_prior.generators.dgn_network import SIZES, Decoder, Refiner, WhiteCodes, WhitenedDecoder, widths
 from gen_prior.generators.proof import proven
+from gen_prior.generators.residual import CODE_SIDE
 from gen_prior.recipes import Recipe
 from gen_prior.strict_loading import load_strictly, on_meta
 from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors, save_safetensors
@@ -49,6 +51,8 @@ FLOW_RECIPE = replace(
     transforms=(*RECIPE.transforms, ("blur", {"deviation": 5.0})),
     candidates=32,
 )
+DETAIL_SHELL = {"radius": 1.0, "inside": True}
+"""What details may be, beside what the recipe says of the coarse code."""
 
 
 def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
@@ -84,7 +88,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
     network, config, metadata = read_network(path, origin)
     if not flow:
         network.flow = None
-    default = RECIPE if network.flow is None else FLOW_RECIPE
+    default = recipe_for(network)
     try:
         recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else default
     except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
@@ -93,6 +97,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         network,
         (network.numbers,),
         output_range=(0, 1),
+        code_std=network.deviations if network.details else 1.0,
         name=name,
         recipe=recipe,
         aim=_aim(network, metadata, origin),
@@ -104,7 +109,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
             paper=PAPER,
         ),
     )
-    side = config.size * (2 if config.refiner else 1)
+    side = config.size * (2 if config.details else 1) * (2 if config.refiner else 1)
     return proven(generator, origin, size=(side, side))
 
 
@@ -114,6 +119,17 @@ def write_without_flow(path: Path, out: Path) -> None:
     config = {key: value for key, value in json.loads(read_file_metadata(path)["config"]).items() if key != "flow"}
     metadata = {key: value for key, value in read_file_metadata(path).items() if key not in FLOW_METADATA}
     save_safetensors(out, tensors, metadata | {"config": json.dumps(config)})
+
+
+def recipe_for(network: WhiteCodes) -> Recipe:
+    """What suits codes of that kind."""
+    recipe = RECIPE if network.flow is None else FLOW_RECIPE
+    if network.details is None:
+        return recipe
+    ((name, options),) = recipe.edits
+    end = network.coarse_numbers
+    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SHELL, "units": (end, network.numbers)}))
+    return replace(recipe, edits=edits)
 
 
 def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> Aim | None:
@@ -132,7 +148,7 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
     numbers = {key: number for number, key in enumerate(keys) if times[key] == 1}  # a name of two classes says neither
 
     def aim(wanted: str, noise: Tensor) -> Tensor | None:
-        return aimed(classes[numbers[wanted]], noise) if wanted in numbers else None
+        return network.begun(classes[numbers[wanted]], noise) if wanted in numbers else None
 
     return aim
 
@@ -140,7 +156,7 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
 class Config(NamedTuple):
     """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it.
 
-    `coring` limits the fine contrast; 0 leaves it as it is.
+    `coring` limits the fine contrast; 0 leaves it as it is. `details` of each of 64 places (0: none) double it too.
     """
 
     size: int
@@ -150,6 +166,8 @@ class Config(NamedTuple):
     refiner: int
     flow: FlowConfig | None = None
     coring: float = 0.0
+    details: int = 0
+    detail_width: int = 0
 
 
 def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict[str, str]]:
@@ -161,7 +179,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     config = _read_config(metadata, origin)
-    size, channels, width, directions, refiner, flow, coring = config
+    size, channels, width, directions, refiner, flow, coring, details, detail_width = config
 
     def build() -> WhitenedDecoder:
         return WhitenedDecoder(
@@ -171,6 +189,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
             Refiner(refiner) if refiner else None,
             CodeFlow(directions, flow) if flow else None,
             coring,
+            Details(channels, details, detail_width) if details else None,
         )
 
     network = on_meta(build, origin)
@@ -185,18 +204,21 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
         size, channels, width = int(found["size"]), int(found["code_channels"]), float(found["width"])
         flow = FlowConfig._make(kind(found["flow"][name]) for name, kind in FLOW) if found.get("flow") else None
         refiner, coring = int(found.get("refiner", 0)), float(found.get("coring", 0))
-        config = Config(size, channels, width, int(found["directions"]), refiner, flow, coring)
+        details, detail_width = int(found.get("details", 0)), int(found.get("detail_width", 0))
+        config = Config(size, channels, width, int(found["directions"]), refiner, flow, coring, details, detail_width)
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
     if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not 0 < width < math.inf:
         raise WeightsError(f"{origin} asks for an impossible network: {found}")
     if not 0 <= coring < math.inf:
         raise WeightsError(f"{origin} asks for an impossible coring: {coring}")
+    if not 0 <= details <= channels or (detail_width < 1) != (details == 0):
+        raise WeightsError(f"{origin} asks for impossible details: {found}")
     if flow is not None and (min(flow[:-1]) < 1 or not math.isfinite(flow.guidance)):
         raise WeightsError(f"{origin} asks for an impossible flow: {found}")
     numbers = max(channels * CODE_SIDE**2 * config.directions, flow.classes * flow.features if flow else 0)
     several = (*widths(size, width), *(flow._replace(classes=1) if flow else ()))
-    if numbers > MAX_NUMBERS or max(channels, config.refiner, *several) > MAX_CHANNELS:
+    if numbers > MAX_NUMBERS or max(channels, config.refiner, detail_width, *several) > MAX_CHANNELS:
         raise WeightsError(f"{origin} asks for too large a network: {found}")
     return config
 

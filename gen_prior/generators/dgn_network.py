@@ -13,12 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.generators.code_flow import CodeFlow
+from gen_prior.generators.code_flow import CodeFlow, aimed
 from gen_prior.generators.coring import Coring
+from gen_prior.generators.details import Details
+from gen_prior.generators.residual import CODE_SIDE, SLOPE, ResidualBlock
 
-CODE_SIDE = 4
 SIZES = (64, 128, 256)
-SLOPE = 0.2
+DETAIL_DEVIATION = 4.0
+"""Of details over photographs, in a code: an optimisation's steps, equal in all numbers, change details more slowly."""
+FIRST_DETAILS = 0.3
+"""How large details are at first, in parts of photographs'."""
 
 
 def widths(size: int, width: float = 1.0) -> tuple[int, ...]:
@@ -26,23 +30,6 @@ def widths(size: int, width: float = 1.0) -> tuple[int, ...]:
     plan = (256, 160, 96, 64, 48, 32)
     levels = int(math.log2(size // CODE_SIDE))
     return tuple(max(16, round(channels * width / 8) * 8) for channels in plan[:levels])
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around an identity; the branch starts small so that depth costs no stability."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
-        with torch.no_grad():
-            self.second.weight *= 0.3
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
-        skipped: Tensor = self.skip(x)
-        return skipped + y
 
 
 class Decoder(nn.Module):
@@ -88,35 +75,59 @@ class Refiner(nn.Module):
 
 
 class WhiteCodes(nn.Module):
-    """White codes `[B, D]`, a standard normal over photographs -> spatial codes, by their principal directions.
+    """Codes `[B, numbers]` -> spatial codes, by the principal directions of photographs' codes.
 
-    The spatial code is `mean + basis @ code`: its full covariance over real photographs gives the code a
-    global structure that independent units do not have. Behind a flow, codes are features and noise `[B, K + D]`.
+    The spatial code is `mean + basis @ white`, where white codes `[B, D]` are a standard normal over photographs: their
+    full covariance gives the code a global structure that independent units do not have. A code is white; behind a
+    flow it holds features and noise `[B, K + D]`; and before details these follow, `DETAIL_DEVIATION` times as large.
     """
 
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None) -> None:
+    def __init__(
+        self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None, details: Details | None = None
+    ) -> None:
         """`mean`: `[C, 4, 4]`; `basis`: `[C * 16, D]`, columns scaled by their standard deviations."""
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("basis", basis)
         self.flow = flow
+        self.details = details
+
+    @property
+    def coarse_numbers(self) -> int:
+        """Numbers of one code before its details."""
+        return self.basis.shape[1] if self.flow is None else self.flow.numbers
 
     @property
     def numbers(self) -> int:
         """Numbers of one code."""
-        return self.basis.shape[1] if self.flow is None else self.flow.numbers
+        return self.coarse_numbers + (0 if self.details is None else self.details.numbers)
+
+    @property
+    def deviations(self) -> Tensor:
+        """Of each number of a code over photographs, `[numbers]`."""
+        details = [] if self.details is None else [torch.full((self.details.numbers,), DETAIL_DEVIATION)]
+        return torch.cat([torch.ones(self.coarse_numbers), *details])
+
+    def begun(self, direction: Tensor, noise: Tensor) -> Tensor:
+        """Codes to begin with, whose features lie near `direction` `[..., K]`, from standard normal noise."""
+        coarse, rest = noise.split([self.coarse_numbers, self.numbers - self.coarse_numbers], -1)
+        return torch.cat([aimed(direction, coarse), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1)
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
-        return noise if self.flow is None else self.flow.start(classes, noise)
+        if self.flow is None:
+            return noise * self.deviations.to(noise)
+        return self.begun(self.flow.classes[classes], noise)
 
     def spatial(self, code: Tensor) -> Tensor:
-        """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`."""
-        white = code if self.flow is None else self.flow(code)
-        return self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
+        """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""
+        coarse, details = code.split([self.coarse_numbers, self.numbers - self.coarse_numbers], 1)
+        white = coarse if self.flow is None else self.flow(coarse)
+        spatial: Tensor = self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
+        return spatial if self.details is None else self.details(spatial, details / DETAIL_DEVIATION)
 
 
 class WhitenedDecoder(WhiteCodes):
@@ -130,15 +141,16 @@ class WhitenedDecoder(WhiteCodes):
         refiner: Refiner | None = None,
         flow: CodeFlow | None = None,
         coring: float = 0.0,
+        details: Details | None = None,
     ) -> None:
         """`coring`: limit of the fine contrast; at 0 it is left as the decoder draws it."""
-        super().__init__(mean, basis, flow)
+        super().__init__(mean, basis, flow, details)
         self.decoder = decoder
         self.refiner = refiner if refiner is not None else nn.Identity()
         self.coring = Coring(coring) if coring else nn.Identity()
 
     def draw(self, spatial: Tensor) -> Tensor:
-        """Spatial codes `[B, C, 4, 4]` -> images."""
+        """Spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`, -> images."""
         images: Tensor = self.coring(self.refiner(self.decoder(spatial)))
         return images
 

@@ -27,11 +27,13 @@ from gen_prior.devices import resolve_device
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.code_flow import aimed
 from gen_prior.generators.dgn import FILE, read_network
-from gen_prior.generators.dgn_network import CODE_SIDE, Decoder, Refiner, WhitenedDecoder
+from gen_prior.generators.dgn_network import Decoder, Refiner, WhitenedDecoder
+from gen_prior.generators.residual import CODE_SIDE
 from gen_prior.tensor_files import file_sha256
 from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.conduct import Progress, conduct
 from gen_prior.training.export import NETWORKS_FILE, record_of, save_generator
+from gen_prior.training.priors import refuse_details
 from gen_prior.training.run import placed
 from gen_prior.training.settings import TrainingSettings
 from gen_prior.training.training import Training
@@ -236,7 +238,8 @@ def calm_prior(
     path = prior / FILE
     if not path.is_file():
         raise WeightsError(f"no {FILE} in {prior}", fix="pass the folder that a training or gen-prior export wrote")
-    network, _, metadata = read_network(path, str(path))
+    network, config, metadata = read_network(path, str(path))
+    refuse_details(config, prior)
     trainer = CalmTrainer(network, replace(settings, calms=file_sha256(path)), resolve_device(device))
     timing: dict[str, Any] = {"log_every": log_every, "checkpoint_seconds": checkpoint_seconds}
     out.mkdir(parents=True, exist_ok=True)

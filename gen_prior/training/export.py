@@ -17,7 +17,9 @@ from torch import Tensor
 from gen_prior.errors import WeightsError
 from gen_prior.files import write_bytes
 from gen_prior.generators.dgn import FILE, FORMAT
-from gen_prior.generators.dgn_network import CODE_SIDE, Refiner, WhitenedDecoder
+from gen_prior.generators.dgn_network import Refiner, WhitenedDecoder
+from gen_prior.generators.residual import CODE_SIDE
+from gen_prior.training.detailing import DetailTrainer
 from gen_prior.training.networks import Encoder
 from gen_prior.training.refining import RefinerTrainer
 from gen_prior.training.trainer import Trainer
@@ -113,13 +115,39 @@ def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict
     added = {"refiner": trainer.settings.refiner, "coring": trainer.settings.coring}
     earlier = sum(key.startswith("refining_data") for key in prior)
     number = f"_{earlier + 1}" if earlier else ""  # the records of earlier runs stay
-    metadata = prior | {
-        "name": name,
-        "config": json.dumps(json.loads(prior["config"]) | added),
-        f"refining{number}": json.dumps(record_of(trainer)),
-        f"refining_data{number}": json.dumps(asdict(trainer.photographs.description)),
+    return save_generator(whole, went_on(trainer, prior, name, added, "refining", number), out)
+
+
+def export_detailed(trainer: DetailTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
+    """The prior (whose metadata is `prior`) with its details as one file, `generator.safetensors` in `out`."""
+    space, settings = trainer.space, trainer.settings
+    whole = WhitenedDecoder(
+        trainer.average_decoder(), space.mean, space.basis, flow=space.flow, details=trainer.details
+    )
+    added = {
+        "refiner": 0,
+        "coring": settings.coring,
+        "details": settings.details,
+        "detail_width": settings.detail_width,
     }
-    return save_generator(whole, metadata, out)
+    return save_generator(whole, went_on(trainer, prior, name, added, "detailing"), out)
+
+
+def went_on(
+    trainer: RefinerTrainer | DetailTrainer,
+    prior: dict[str, str],
+    name: str,
+    config: dict[str, Any],
+    run: str,
+    number: str = "",
+) -> dict[str, str]:
+    """The metadata of a prior that `trainer` went on with, whose configuration changed by `config`."""
+    return prior | {
+        "name": name,
+        "config": json.dumps(json.loads(prior["config"]) | config),
+        f"{run}{number}": json.dumps(record_of(trainer)),
+        f"{run}_data{number}": json.dumps(asdict(trainer.photographs.description)),
+    }
 
 
 def record_of(trainer: Training) -> dict[str, Any]:

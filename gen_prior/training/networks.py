@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gen_prior.activations import layer_shapes, reading
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn_network import CODE_SIDE, ResidualBlock
+from gen_prior.generators.residual import CODE_SIDE, ResidualBlock
 
 
 class Trunk(nn.Module):

@@ -39,8 +39,15 @@ def open_prior(folder: Path, classifier: Classifier) -> Prior:
     except OSError as error:
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
     network, config, metadata = read_network(path, str(path))
+    refuse_details(config, folder)
     trunk = Trunk(classifier.network, choose_taps(classifier.network, config.size, len(classifier.mean)))
     return Prior(network, config, metadata, digest, trunk, _encoder(folder / NETWORKS_FILE, classifier, trunk, config))
+
+
+def refuse_details(config: Config, folder: Path) -> None:
+    """Raises `OptionError` where a prior has details: no training goes on from them."""
+    if config.details:
+        raise OptionError(f"the prior in {folder} has details already", fix="pass the prior that they were added to")
 
 
 def _encoder(path: Path, classifier: Classifier, trunk: Trunk, config: Config) -> Encoder:

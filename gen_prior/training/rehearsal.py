@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gen_prior.activations import LOGITS
 from gen_prior.classifiers import Classifier
 from gen_prior.generators.dgn import RECIPE
-from gen_prior.generators.dgn_network import WhiteCodes
+from gen_prior.generators.dgn_network import DETAIL_DEVIATION, WhiteCodes
 from gen_prior.transforms import build_transform
 
 POOL = 64
@@ -22,8 +22,11 @@ LIFETIME = 48
 """Climbs of a code, after which another takes its place."""
 RATE = 0.2
 """Root mean square of a climb's step over the code's units, in the deviations of photographs' codes."""
-RADIUS = (1.0, 1.4)
+RADIUS = (1.0, 1.6)
 """Each code keeps its distance from the mean, drawn from this range, in the root mean square over its units."""
+DETAIL_RATE, DETAIL_RADIUS, MOST_DETAIL = 0.06, (0.5, 1.0), 1.2
+"""Details climb more slowly from a distance in this range, and are kept within the last."""
+RADII = (RADIUS, DETAIL_RADIUS)
 VIEW = RECIPE.transforms[0]
 """What the classifier looks through, as in the recipe that the prior will be used with."""
 
@@ -52,13 +55,19 @@ class Rehearsal(nn.Module):
 
     def _fresh(self, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """Random classes `[count]`, and codes `[count, D]` to begin with for them."""
-        low, high = RADIUS
         noise = torch.randn(count, self.space.numbers, generator=source)
-        radius = low + (high - low) * torch.rand(count, 1, generator=source)
+        radius, size = (low + (high - low) * torch.rand(count, 1, generator=source) for low, high in RADII)
         units = torch.randint(self.classes, (count,), generator=source)
         device = self.space.mean.device
-        codes = self.space.start(units.to(device), noise.to(device))
-        return codes / codes.square().mean(1, keepdim=True).sqrt() * radius.to(device), units
+        coarse, _ = self._parts(self.space.start(units.to(device), noise.to(device)))
+        _, details = self._parts(noise.to(device) * self.space.deviations.to(device))
+        coarse = coarse / length(coarse) * radius.to(device)
+        return torch.cat([coarse, details * size.to(device)], 1), units
+
+    def _parts(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes without their details, and the details; these are of no number where the space has none."""
+        end = self.space.coarse_numbers
+        return codes[:, :end], codes[:, end:]
 
     def draw(self, step: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """The codes whose turn it is, `[count, D]`, to be differentiated in; the same as spatial codes."""
@@ -84,17 +93,25 @@ class Rehearsal(nn.Module):
         inputs = self.classifier.normalise(viewed).contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.classifier.network(inputs).float()
         units = self.units[turn][:, None]
-        upward = torch.autograd.grad(logits.gather(1, units).sum(), seen)[0]
+        rise = torch.autograd.grad(logits.gather(1, units).sum(), seen)[0]
         missing = 1 - logits.detach().softmax(1).gather(1, units)[:, 0]
-        direction = torch.autograd.grad(shown, white, upward, retain_graph=True)[0]
+        direction = torch.autograd.grad(shown, white, rise, retain_graph=True)[0]
         with torch.no_grad():
-            size = direction.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
-            moved = white + RATE * direction / size
-            self.codes[turn] = moved * (white.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
+            (coarse, details), (upward, detail_upward) = self._parts(white), self._parts(direction)
+            moved = coarse + RATE * upward / length(upward)
+            moved = moved * (coarse.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
+            details = details + DETAIL_RATE * DETAIL_DEVIATION * detail_upward / length(detail_upward)
+            details = details * (MOST_DETAIL * DETAIL_DEVIATION / length(details)).clamp(max=1)
+            self.codes[turn] = torch.cat([moved, details], 1)
             self.ages[turn] += 1
         # The constant makes the number readable: it is the mean shortfall of the probability.
-        surrogate = -(missing * (shown * upward).flatten(1).sum(1)).mean()
+        surrogate = -(missing * (shown * rise).flatten(1).sum(1)).mean()
         return surrogate + (missing.mean() - surrogate).detach()
 
     def _turn(self, step: int) -> Tensor:
         return (torch.arange(self.count, device=self.codes.device) + step * self.count) % len(self.codes)
+
+
+def length(codes: Tensor) -> Tensor:
+    """Root mean square of each code's numbers, `[B, 1]`, never 0."""
+    return codes.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)

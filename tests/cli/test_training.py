@@ -10,9 +10,11 @@ import pytest
 
 import gen_prior.training.calming as calming
 import gen_prior.training.command as command
+import gen_prior.training.detail_command as detail_command
 import gen_prior.training.flow_command as flow_command
 import gen_prior.training.refine_command as refine_command
 from gen_prior.training.calming import CalmSettings
+from gen_prior.training.detailing import DetailSettings
 from gen_prior.training.flow import FlowSettings
 from gen_prior.training.refining import RefinerSettings
 from gen_prior.training.trainer import Settings
@@ -95,6 +97,28 @@ def test_refine_prior_passes_on_what_it_was_given(run, tiny, refined, tmp_path):
 
 def test_refine_prior_needs_a_prior(run, tiny, tmp_path):
     done = run("refine-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
+    assert done.code == 1
+    assert "train-prior" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_detail_prior_passes_on_what_it_was_given(run, tiny, monkeypatch, tmp_path):
+    calls: list[tuple[Any, ...]] = []
+
+    def detail(classifier, prior, images, out, settings, *, resume, **_):
+        calls.append((classifier.name, prior, images, settings, resume))
+        return out / "generator.safetensors"
+
+    monkeypatch.setattr(detail_command, "detail_prior", detail)
+    where = ("--images", tmp_path, "--out", tmp_path / "out")
+    done = run("detail-prior", tmp_path / "prior", "-c", "tiny", *where, "--batch", "9", "--set", "details=3")
+    assert done.code == 0
+    assert f"local-dir:{tmp_path / 'out'}" in done.out
+    assert calls == [("tiny", tmp_path / "prior", tmp_path, DetailSettings(batch=9, details=3), False)]
+
+
+def test_detail_prior_needs_a_prior(run, tiny, tmp_path):
+    done = run("detail-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
     assert done.code == 1
     assert "train-prior" in done.complaint
     assert not (tmp_path / "out").exists()

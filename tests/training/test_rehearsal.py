@@ -79,7 +79,7 @@ def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> 
             return small_classifier(images).gather(1, pool.units[:16, None])[:, 0]
 
     before, start = activations(), pool.codes.clone()
-    for _ in range(20):
+    for _ in range(40):
         source = torch.Generator().manual_seed(1)
         pool.ages.zero_()
         white, spatial = pool.draw(0, source)

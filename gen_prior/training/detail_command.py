@@ -1,0 +1,113 @@
+"""`detail_prior`: from a trained prior and some large photographs to a prior of finer codes, at twice its side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from gen_prior.classifiers import Classifier
+from gen_prior.errors import OptionError
+from gen_prior.files import write_bytes
+from gen_prior.generators.details import Details
+from gen_prior.strict_loading import load_strictly
+from gen_prior.tensor_files import read_tensors
+from gen_prior.training.checkpoints import checkpoints
+from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
+from gen_prior.training.detailing import DetailSettings, DetailTrainer
+from gen_prior.training.export import export_detailed, save_encoder
+from gen_prior.training.priors import open_prior
+
+SHEET_COLUMNS, SHEET_SIZES = 8, (0.3, 1.0)
+FITTED = "details.safetensors"
+
+
+def detail_prior(
+    classifier: Classifier,
+    prior: str | Path,
+    images: str | Path,
+    out: str | Path,
+    settings: DetailSettings | None = None,
+    *,
+    resume: bool = False,
+    log_every: int = 50,
+    checkpoint_seconds: float = 240.0,
+    reading: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Give a prior's code a second level, for images of twice the side of its decoder's, and export it.
+
+    Args:
+        classifier: the one that the prior was trained on.
+        prior: the folder of `train_prior`, `refine_prior`, `flow_prior` or `calm_prior`, with its
+            `generator.safetensors` and `networks.safetensors`. A last stage of `refine_prior` is left out.
+        images: photographs larger than the decoder's images: a folder, nested or flat, or `.tar` shards. A few hundred
+            do, since `settings.crops` random squares are cut out of each.
+        out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
+        settings: all that the result is a function of, beside the data and the prior; its size is the prior's doubled.
+        resume, log_every, checkpoint_seconds, reading, progress: as of `train_prior`.
+
+    Returns:
+        The exported file; `load_generator("local-dir:OUT")` loads it.
+
+    Raises:
+        OptionError: settings that make no sense, another classifier, a prior with details, a folder with another run.
+        WeightsError: a folder without a prior.
+        ImageError: no images, too few, or most of them unreadable.
+        OutputError: a folder that cannot be written to.
+    """
+    settings, out = settings if settings is not None else DetailSettings(), Path(out)
+    if not 0 <= settings.coring < math.inf:
+        raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
+    check_run(images, out, settings, resume)
+    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
+    if not 1 <= settings.details <= config.code_channels:
+        raise OptionError(f"details must lie in 1 to {config.code_channels}, got {settings.details}")
+    if min(settings.detail_width, settings.fit_steps, settings.fit_batch) < 1:
+        raise OptionError("detail_width, fit_steps and fit_batch must be at least 1")
+    settings = replace(settings, size=2 * config.size, extends=digest)
+    photographs = read_photographs(images, out, settings.batch, settings.size, reading, settings.crops)
+    fitted = None
+    if resume and checkpoints(out) and (out / FITTED).is_file():
+        fitted = Details(config.code_channels, settings.details, settings.detail_width)
+        load_strictly(fitted, read_tensors(out / FITTED), str(out / FITTED))
+    device = classifier.device
+    trainer = DetailTrainer(trunk, classifier.normalise, photographs, settings, device, encoder, network, fitted)
+    if fitted is None:
+        found = {key: value.detach().cpu().contiguous() for key, value in trainer.details.state_dict().items()}
+        write_bytes(out / FITTED, save(found))
+    trainer.rehearse(classifier, trainer.space)
+
+    def sheet() -> Tensor:
+        return sample_sheet(trainer)
+
+    timing: dict[str, Any] = {"log_every": log_every, "checkpoint_seconds": checkpoint_seconds}
+    conduct(trainer, out, resume=resume, sheet=sheet, progress=progress, **timing)
+    save_encoder(encoder, out)
+    return export_detailed(trainer, out, name=out.resolve().name, prior=metadata)
+
+
+def sample_sheet(trainer: DetailTrainer) -> Tensor:
+    """`[3, H, W]`: photographs, their finer codes' images; images begun at classes, their details small and whole."""
+    columns = min(SHEET_COLUMNS, len(trainer.held_out))
+    apart = trainer.held_out[torch.linspace(0, len(trainer.held_out) - 1, columns).long()]
+    photographs = trainer.photographs.batch(apart, device=trainer.device)
+    space, decoder = trainer.space, trainer.average_decoder()
+    noise = torch.randn(columns, space.numbers, generator=torch.Generator().manual_seed(0)).to(trainer.device)
+    classes = 1 if space.flow is None else len(space.flow.classes)
+    known = torch.linspace(0, classes - 1, columns).long().to(trainer.device)
+    end = space.coarse_numbers
+    details = noise[:, end:] * space.deviations[end:].to(noise)
+    with torch.no_grad():
+        started = space.start(known, noise)[:, :end]
+        rows = [photographs, decoder(trainer.encode(photographs))]
+        rows += [decoder(space.spatial(torch.cat([started, size * details], 1))) for size in SHEET_SIZES]
+    grid: Tensor = make_grid(torch.cat([row.clamp(0, 1) for row in rows]).float().cpu(), nrow=columns)
+    return grid

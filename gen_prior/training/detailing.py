@@ -1,0 +1,184 @@
+"""The training of a second level of the code (see `gen_prior.generators.details`), from few but large photographs.
+
+Photographs are encoded twice: shrunk to the prior's size, and at twice that side, where the encoder gives four times as
+many places. First the network is fitted that says what of the finer code follows from the coarse one; what is left of
+it, place by place, gives the details their basis. Then the decoder learns to draw finer codes: those of photographs,
+imagined ones whose details are a standard normal's, and climbing ones. Where details are weaker than photographs' it
+learns to be blurry: critics see no such images, since they would have it draw texture where the code says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gen_prior.generators.details import SIDE, Details
+from gen_prior.generators.dgn_network import Decoder, WhiteCodes, WhitenedDecoder
+from gen_prior.training.images import Photographs
+from gen_prior.training.networks import Encoder, Trunk
+from gen_prior.training.refining import shrink
+from gen_prior.training.run import Run, placed
+from gen_prior.training.settings import RunSettings
+
+ENCODED_AT_A_TIME = 50
+
+
+@dataclass(frozen=True)
+class DetailSettings(RunSettings):
+    """Everything but the data, the classifier and the prior that details are a function of."""
+
+    size: int = 128
+    steps: int = 2_200
+    batch: int = 16
+    rate: float = 4e-4
+    critic_rate: float = 4e-4
+    cooldown: float = 0.4
+    adversarial_from: int = 200
+    adversarial_weight: float = 0.15
+    imagined: float = 0.5
+    imagined_scale: tuple[float, float] = (0.8, 1.3)
+    imagined_details: tuple[float, float] = (0.7, 1.2)
+    """As many times as large as photographs' are the details of imagined codes."""
+    weak_details: float = 0.7
+    """Up to so many times as large are those of the codes that the decoder learns to be blurry at."""
+    weak_weight: float = 2.0
+    rehearsed: float = 0.25
+    ema: float = 0.995
+    held_out: int = 96
+    crops: int = 12
+    """Random squares of each photograph."""
+    details: int = 64
+    """Of each place; at most as many as a spatial code has channels."""
+    detail_width: int = 128
+    fit_steps: int = 3_000
+    """Of fitting what follows from the coarse code, by batches of `fit_batch`."""
+    fit_batch: int = 128
+    coring: float = 0.0
+    """Most of the fine contrast, in parts of the coarser, that the exported generator shows; 0: all of it."""
+    extends: str = ""
+    """SHA-256 of the prior's file."""
+
+
+class DetailTrainer(Run):
+    """Fits `Details` and trains the decoder for codes that hold them."""
+
+    settings: DetailSettings
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        normalise: Callable[[Tensor], Tensor],
+        photographs: Photographs,
+        settings: DetailSettings,
+        device: torch.device,
+        encoder: Encoder,
+        prior: WhitenedDecoder,
+        details: Details | None = None,
+    ) -> None:
+        """`encoder` and `prior`: of a run at half of `settings.size`; `details`: where they have been fitted before."""
+        super().__init__(trunk, normalise, photographs, settings, device)
+        self.encoder = placed(encoder.requires_grad_(False).eval(), device)
+        sample = photographs.batch(self.training[:256], device=device)
+        self.small_deviations = self.feature_deviations(shrink(sample))
+        details = details if details is not None else self.fitted(prior)
+        self.details = details.requires_grad_(False).eval().to(device)
+        self.space = WhiteCodes(prior.mean, prior.basis, prior.flow, self.details).float().requires_grad_(False)
+        self.space.eval().to(device)
+        self.train_networks(decoder=placed(prior.decoder.float().requires_grad_(True), device))
+
+    def fitted(self, prior: WhitenedDecoder) -> Details:
+        """What follows from the coarse code, fitted on the training photographs' codes, and the rest's basis."""
+        coarse, fine = self.code_pairs(self.training)
+        settings, channels = self.settings, len(prior.mean)
+        torch.manual_seed(settings.seed)
+        details = Details(channels, settings.details, settings.detail_width).to(self.device)
+        fit(details, coarse, fine, settings, self.device)
+        details.basis.copy_(rest_directions(details, coarse, fine, settings.details, self.device))
+        return details
+
+    def code_pairs(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Coarse `[2N, C, 4, 4]` and finer codes `[2N, C, 8, 8]` of photographs and their mirror images."""
+        coarse, fine = [], []
+        for part in chosen.split(ENCODED_AT_A_TIME):
+            images = self.photographs.batch(part, device=self.device)
+            for seen in (images, images.flip(-1)):
+                coarse.append(self.encode(shrink(seen)).cpu())
+                fine.append(self.encode(seen).cpu())
+        return torch.cat(coarse), torch.cat(fine)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Spatial codes of images `[B, 3, S, S]`, one place for each 16 pixels; scaled alike at every side."""
+        with torch.no_grad(), self.precision():
+            code: Tensor = self.encoder(self.features(images, self.small_deviations))[0]
+        return code.float()
+
+    def imagine(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random spatial codes `[count, C, 8, 8]`: coarse ones as of classes, with details as of photographs."""
+        noise = torch.randn(count, self.space.numbers, generator=generator)
+        scale, size = (
+            low + (high - low) * torch.rand(count, 1, generator=generator)
+            for low, high in (self.settings.imagined_scale, self.settings.imagined_details)
+        )
+        classes = 1 if self.space.flow is None else len(self.space.flow.classes)
+        known = torch.randint(classes, (count,), generator=generator).to(self.device)
+        end = self.space.coarse_numbers
+        with torch.no_grad():
+            started = self.space.start(known, noise.to(self.device))[:, :end] * scale.to(self.device)
+            details = noise[:, end:] * size * self.space.deviations[end:]
+            return self.space.spatial(torch.cat([started, details.to(self.device)], 1))
+
+    def codes(
+        self, photographs: Tensor, imagine: bool, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """Codes of photographs, then imagined ones; how far images of weak details are from the photographs."""
+        codes = self.encode(photographs)
+        half = photographs[: len(photographs) // 2]
+        with torch.no_grad():
+            expected = self.details.expected(self.encode(shrink(half)))
+        share = self.settings.weak_details * torch.rand(len(half), 1, 1, 1, generator=generator).to(self.device)
+        weak = expected + share * (codes[: len(half)] - expected)
+        blurry = F.l1_loss(self.networks["decoder"](weak).float(), half)
+        if imagine:
+            codes = torch.cat([codes, self.imagine(round(len(photographs) * self.settings.imagined), generator)])
+        return codes, {"weak": (self.settings.weak_weight, blurry)}
+
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """What the decoder makes of them."""
+        return self.networks["decoder"](codes).float(), {}
+
+    def average_decoder(self) -> Decoder:
+        """The decoder as it is exported."""
+        return cast(Decoder, self.averages["decoder"])
+
+
+def fit(details: Details, coarse: Tensor, fine: Tensor, settings: DetailSettings, device: torch.device) -> None:
+    """Fit `details.expected` by least squares."""
+    source = torch.Generator().manual_seed(settings.seed)
+    parameters = [parameter.requires_grad_(True) for parameter in details.parameters()]
+    optimiser = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.05)
+    for step in range(settings.fit_steps):
+        fall = min(1.0, 2 * (settings.fit_steps - step) / settings.fit_steps)
+        optimiser.param_groups[0]["lr"] = 1e-3 * min(1.0, (step + 1) / 100) * max(0.02, fall)
+        chosen = torch.randint(len(coarse), (settings.fit_batch,), generator=source)
+        loss = F.mse_loss(details.expected(coarse[chosen].to(device)), fine[chosen].to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+
+
+def rest_directions(details: Details, coarse: Tensor, fine: Tensor, count: int, device: torch.device) -> Tensor:
+    """Principal directions of what does not follow at a place, scaled by their deviations: `[C, count]`."""
+    total = torch.zeros(fine.shape[1], fine.shape[1], dtype=torch.float64)
+    with torch.no_grad():
+        for low, high in zip(coarse.split(256), fine.split(256), strict=True):
+            rest = (high - details.expected(low.to(device)).cpu()).transpose(0, 1).flatten(1).double()
+            total += rest @ rest.T
+    values, vectors = torch.linalg.eigh(total / (len(fine) * SIDE**2))
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    return (vectors[:, :count] * values[:count].sqrt()).float()

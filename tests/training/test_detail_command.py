@@ -1,0 +1,155 @@
+"""detail-prior on thirty steps: finer codes, twice the side, the same bits when resumed, early refusals."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import gen_prior as gp
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators.details import Details
+from gen_prior.training.calming import calm_prior
+from gen_prior.training.command import train_prior
+from gen_prior.training.conduct import Progress
+from gen_prior.training.detail_command import detail_prior
+from gen_prior.training.detailing import DetailSettings, fit, rest_directions
+from gen_prior.training.flow import FlowSettings
+from gen_prior.training.flow_command import flow_prior
+from gen_prior.training.refine_command import refine_prior
+from gen_prior.training.refining import RefinerSettings
+from gen_prior.training.trainer import Settings
+
+SMALL = DetailSettings(
+    steps=30,
+    batch=4,
+    crops=3,
+    adversarial_from=10,
+    held_out=6,
+    details=3,
+    detail_width=8,
+    fit_steps=20,
+    fit_batch=8,
+    rehearsed=0.5,
+)
+
+
+@pytest.fixture
+def prior(small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path) -> Path:
+    """The folder of a prior of 64 pixels, a flow before it."""
+    train_prior(small_classifier, photographs, tmp_path / "plain", settings, checkpoint_seconds=1e9, sheet_steps=1)
+    flow = FlowSettings(steps=5, batch=8, features=4, width=16, depth=2, held_out=4, view=64)
+    flow_prior(small_classifier, tmp_path / "plain", photographs, tmp_path / "prior", flow)
+    return tmp_path / "prior"
+
+
+def detail(classifier: gp.Classifier, prior: Path, images: Path, out: Path, **options: Any) -> Path:
+    return detail_prior(
+        classifier, prior, images, out, SMALL, **{"log_every": 10, "checkpoint_seconds": 0.0, **options}
+    )
+
+
+def test_doubles_the_side_and_resumes_to_the_same_bits(
+    small_classifier: gp.Classifier,
+    photographs: Path,
+    prior: Path,
+    interruption: AbstractContextManager[Progress],
+    tmp_path: Path,
+) -> None:
+    records: list[dict[str, Any]] = []
+    file = detail(small_classifier, prior, photographs, tmp_path / "whole", progress=records.append)
+    assert [record["step"] for record in records] == [10, 20, 30]
+    assert {"pixel", "feature", "weak", "fool", "climb", "critic"} <= set(records[-1])
+    with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
+        assert sheet.height == 4 * 130 + 2
+
+    generator = gp.load_generator(f"local-dir:{tmp_path / 'whole'}", device="cpu")
+    plain = gp.load_generator(f"local-dir:{prior}", device="cpu")
+    coarse = plain.code_shape[0]
+    assert generator.image_shape() == (128, 128)
+    assert generator.code_shape == (coarse + 3 * 64,)
+    assert generator.recipe.edits == (
+        ("shell", {"radius": 1.5, "units": (0, coarse)}),
+        ("shell", {"radius": 1.0, "inside": True, "units": (coarse, coarse + 3 * 64)}),
+    )
+    result = gp.synthesize(small_classifier, "logits:2", generator, steps=3)
+    assert result.images.isfinite().all()
+    sizes = [part.square().mean().sqrt() for part in result.codes[0, 0].split([coarse, 3 * 64])]
+    assert float(sizes[0]) == pytest.approx(1.5, rel=1e-3)
+    assert 0 < float(sizes[1]) < 4.01, "details are counted four times as large as their deviation"
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["detailing"])["steps_done"] == 30
+    assert json.loads(metadata["training"])["steps_done"] == 30
+    assert json.loads(metadata["detailing_data"])["crops"] == 3
+
+    with interruption as stop:
+        detail(small_classifier, prior, photographs, tmp_path / "again", progress=stop)
+    again = detail(small_classifier, prior, photographs, tmp_path / "again", resume=True)
+    ours, theirs = load_file(again), load_file(file)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    before = load_file(prior / file.name)
+    kept = {name for name in before if not name.startswith("decoder.")}
+    assert all(torch.equal(before[name], theirs[name]) for name in kept), "the coarse code keeps its meaning"
+
+
+def test_what_follows_is_fitted_and_the_rest_gets_its_directions() -> None:
+    torch.manual_seed(0)
+    coarse = torch.randn(400, 4, 4, 4)
+    rest = torch.randn(400, 1, 8, 8)
+    fine = torch.nn.functional.interpolate(coarse, scale_factor=2.0) + torch.cat(
+        [3 * rest, torch.zeros(400, 3, 8, 8)], 1
+    )
+    details = Details(4, 2, 16)
+    settings = replace(SMALL, fit_steps=600, fit_batch=64)
+    fit(details, coarse, fine, settings, torch.device("cpu"))
+    with torch.no_grad():
+        missing = (details.expected(coarse) - torch.nn.functional.interpolate(coarse, scale_factor=2.0)).square().mean()
+    assert missing < 0.3, "of 1, where nothing is known"
+    basis = rest_directions(details, coarse, fine, 2, torch.device("cpu"))
+    assert basis.shape == (4, 2)
+    assert float(basis[0, 0].abs()) == pytest.approx(3.0, rel=0.1)
+    assert basis[1:].abs().max() < 0.7
+
+
+def test_a_refiner_is_left_out_and_no_training_goes_on(
+    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+) -> None:
+    refining = RefinerSettings(steps=2, batch=4, refiner=8, crops=3, held_out=6)
+    refine_prior(small_classifier, prior, photographs, tmp_path / "refined", refining)
+    quick = replace(SMALL, steps=2, coring=0.4)
+    file = detail_prior(small_classifier, tmp_path / "refined", photographs, tmp_path / "out", quick)
+    assert not any(name.startswith("refiner.") for name in load_file(file))
+    generator = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
+    assert generator.image_shape() == (128, 128)
+    assert generator.module.coring.limit == 0.4  # type: ignore[union-attr]
+    for again in (
+        lambda: detail_prior(small_classifier, file.parent, photographs, tmp_path / "more", quick),
+        lambda: refine_prior(small_classifier, file.parent, photographs, tmp_path / "more", refining),
+        lambda: calm_prior(file.parent, tmp_path / "more"),
+    ):
+        with pytest.raises(OptionError, match="has details already"):
+            again()
+
+
+def test_refusals(small_classifier: gp.Classifier, photographs: Path, prior: Path) -> None:
+    out = prior.parent / "out"
+    with pytest.raises(WeightsError, match=r"no generator\.safetensors"):
+        detail(small_classifier, prior / "nowhere", photographs, out)
+    for wrong, message in (
+        ({"coring": -1.0}, "coring must be"),
+        ({"details": 5}, "details must lie in 1 to 4, got 5"),
+        ({"fit_steps": 0}, "fit_steps"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            detail_prior(small_classifier, prior, photographs, out, replace(SMALL, **wrong))
+    assert not out.exists()
