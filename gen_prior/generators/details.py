@@ -2,8 +2,8 @@
 
 A decoder is made of convolutions alone, so a spatial code of 8x8 instead of 4x4 gives an image of twice the side. What
 of the finer code follows from the coarse one, a small network says; what does not is left to the details, a standard
-normal over photographs. So the coarse code goes on to lay the picture out, and the details fill it in (a pyramid as
-that of Denton et al. 2015, arXiv 1506.05751, of codes instead of images).
+normal over photographs along the principal directions of that rest. So the coarse code goes on to lay the picture out,
+and the details fill it in (a pyramid as that of Denton et al. 2015, arXiv 1506.05751, of codes instead of images).
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ SIDE = 2 * CODE_SIDE
 
 
 class Details(nn.Module):
-    """Coarse spatial codes `[B, C, 4, 4]` and details `[B, K * 64]` -> spatial codes `[B, C, 8, 8]`."""
+    """Coarse spatial codes `[B, C, 4, 4]` and details `[B, D]` -> spatial codes `[B, C, 8, 8]`."""
 
     basis: Tensor
 
     def __init__(self, channels: int, count: int, width: int) -> None:
-        """`count`: details of each of the 64 places, K; `width`: channels of the network that says what follows."""
+        """`count`: how many details, D; `width`: channels of the network that says what follows."""
         super().__init__()
         self.entry = nn.Conv2d(channels, width, 3, padding=1)
         self.low = ResidualBlock(width, width)
         self.high = ResidualBlock(width, width)
         self.exit = nn.Conv2d(width, channels, 3, padding=1)
-        self.register_buffer("basis", torch.zeros(channels, count))
+        self.register_buffer("basis", torch.zeros(channels * SIDE**2, count))
         with torch.no_grad():
             self.exit.weight *= 0.3
 
     @property
     def numbers(self) -> int:
-        """Numbers of all the details of a code."""
-        return self.basis.shape[1] * SIDE**2
+        """How many details a code has."""
+        return self.basis.shape[1]
 
     def expected(self, coarse: Tensor) -> Tensor:
         """The finer code that follows from the coarse one: the mean over photographs with it, `[B, C, 8, 8]`."""
@@ -45,5 +45,5 @@ class Details(nn.Module):
         return out
 
     def forward(self, coarse: Tensor, details: Tensor) -> Tensor:
-        places = details.view(len(details), self.basis.shape[1], SIDE, SIDE)
-        return self.expected(coarse) + torch.einsum("ck,bkhw->bchw", self.basis.to(places), places)
+        expected = self.expected(coarse)
+        return expected + (details @ self.basis.T.to(details)).view_as(expected)

@@ -21,7 +21,7 @@ from torch import Tensor
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import Aim, Generator, Provenance
 from gen_prior.generators.code_flow import CodeFlow, FlowConfig
-from gen_prior.generators.details import Details
+from gen_prior.generators.details import SIDE, Details
 from gen_prior.generators.dgn_network import SIZES, Decoder, Refiner, WhiteCodes, WhitenedDecoder, widths
 from gen_prior.generators.proof import proven
 from gen_prior.generators.residual import CODE_SIDE
@@ -156,7 +156,7 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
 class Config(NamedTuple):
     """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it.
 
-    `coring` limits the fine contrast; 0 leaves it as it is. `details` of each of 64 places (0: none) double it too.
+    `coring` limits the fine contrast; 0 leaves it as it is. `details` (0: none) double it too.
     """
 
     size: int
@@ -212,11 +212,12 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
         raise WeightsError(f"{origin} asks for an impossible network: {found}")
     if not 0 <= coring < math.inf:
         raise WeightsError(f"{origin} asks for an impossible coring: {coring}")
-    if not 0 <= details <= channels or (detail_width < 1) != (details == 0):
+    if not 0 <= details <= channels * SIDE**2 or (detail_width < 1) != (details == 0):
         raise WeightsError(f"{origin} asks for impossible details: {found}")
     if flow is not None and (min(flow[:-1]) < 1 or not math.isfinite(flow.guidance)):
         raise WeightsError(f"{origin} asks for an impossible flow: {found}")
-    numbers = max(channels * CODE_SIDE**2 * config.directions, flow.classes * flow.features if flow else 0)
+    directions = max(CODE_SIDE**2 * config.directions, SIDE**2 * details)
+    numbers = max(channels * directions, flow.classes * flow.features if flow else 0)
     several = (*widths(size, width), *(flow._replace(classes=1) if flow else ()))
     if numbers > MAX_NUMBERS or max(channels, config.refiner, detail_width, *several) > MAX_CHANNELS:
         raise WeightsError(f"{origin} asks for too large a network: {found}")

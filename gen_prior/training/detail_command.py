@@ -16,7 +16,7 @@ from torchvision.utils import make_grid
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.files import write_bytes
-from gen_prior.generators.details import Details
+from gen_prior.generators.details import SIDE, Details
 from gen_prior.strict_loading import load_strictly
 from gen_prior.tensor_files import read_tensors
 from gen_prior.training.checkpoints import checkpoints
@@ -68,8 +68,9 @@ def detail_prior(
         raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
     check_run(images, out, settings, resume)
     network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
-    if not 1 <= settings.details <= config.code_channels:
-        raise OptionError(f"details must lie in 1 to {config.code_channels}, got {settings.details}")
+    most = config.code_channels * SIDE**2
+    if not 1 <= settings.details <= most:
+        raise OptionError(f"details must lie in 1 to {most}, got {settings.details}")
     if min(settings.detail_width, settings.fit_steps, settings.fit_batch) < 1:
         raise OptionError("detail_width, fit_steps and fit_batch must be at least 1")
     settings = replace(settings, size=2 * config.size, extends=digest)

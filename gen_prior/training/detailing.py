@@ -1,8 +1,8 @@
 """The training of a second level of the code (see `gen_prior.generators.details`), from few but large photographs.
 
 Photographs are encoded twice: shrunk to the prior's size, and at twice that side, where the encoder gives four times as
-many places. First the network is fitted that says what of the finer code follows from the coarse one; what is left of
-it, place by place, gives the details their basis. Then the decoder learns to draw finer codes: those of photographs,
+many places. First the network is fitted that says what of the finer code follows from the coarse one; the principal
+directions of what is left are the details. Then the decoder learns to draw finer codes: those of photographs,
 imagined ones whose details are a standard normal's, and climbing ones. Where details are weaker than photographs' it
 learns to be blurry: critics see no such images, since they would have it draw texture where the code says nothing.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.generators.details import SIDE, Details
+from gen_prior.generators.details import Details
 from gen_prior.generators.dgn_network import Decoder, WhiteCodes, WhitenedDecoder
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
@@ -52,8 +52,8 @@ class DetailSettings(RunSettings):
     held_out: int = 96
     crops: int = 12
     """Random squares of each photograph."""
-    details: int = 64
-    """Of each place; at most as many as a spatial code has channels."""
+    details: int = 1024
+    """Principal directions of what does not follow from the coarse code; at most as many as it has numbers."""
     detail_width: int = 128
     fit_steps: int = 3_000
     """Of fitting what follows from the coarse code, by batches of `fit_batch`."""
@@ -173,12 +173,13 @@ def fit(details: Details, coarse: Tensor, fine: Tensor, settings: DetailSettings
 
 
 def rest_directions(details: Details, coarse: Tensor, fine: Tensor, count: int, device: torch.device) -> Tensor:
-    """Principal directions of what does not follow at a place, scaled by their deviations: `[C, count]`."""
-    total = torch.zeros(fine.shape[1], fine.shape[1], dtype=torch.float64)
+    """Principal directions of what does not follow, scaled by their deviations: `[C * 64, count]`."""
+    size = fine[0].numel()
+    total = torch.zeros(size, size, device=device)
     with torch.no_grad():
         for low, high in zip(coarse.split(256), fine.split(256), strict=True):
-            rest = (high - details.expected(low.to(device)).cpu()).transpose(0, 1).flatten(1).double()
-            total += rest @ rest.T
-    values, vectors = torch.linalg.eigh(total / (len(fine) * SIDE**2))
+            rest = (high.to(device) - details.expected(low.to(device))).flatten(1)
+            total += rest.T @ rest
+    values, vectors = torch.linalg.eigh(total / len(fine))
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     return (vectors[:, :count] * values[:count].sqrt()).float()
