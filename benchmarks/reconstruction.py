@@ -3,7 +3,8 @@
     python benchmarks/reconstruction.py --tiny DIR
 
 The held-out photographs of the training (1000 of Tiny ImageNet's 100,000) are encoded by the networks in
-`weights/make` and decoded by the embedded generator. PSNR is taken at 64 pixels, the distance (1 - cosine) between
+`weights/make`, as they are and enlarged to 128 pixels; the embedded generator decodes the finer code, as far as its
+coarse code and its details can say it. PSNR is taken at 64 pixels, the distance (1 - cosine) between
 penultimate features of the judge, lite2, for original and reconstruction, both enlarged to its input. The picture
 shows squares of scikit-image's test pictures.
 """
@@ -34,7 +35,7 @@ SIDE, BATCH = 64, 100
 
 
 def test_squares() -> Tensor:
-    """Twelve photographs `[12, 3, 64, 64]`: three squares of each of four test pictures of scikit-image."""
+    """Twelve photographs `[12, 3, 128, 128]`: three squares of each of four test pictures of scikit-image."""
     from skimage import data
 
     squares = []
@@ -45,7 +46,7 @@ def test_squares() -> Tensor:
             edge = round(side * share)
             left = 0 if len(squares) % 3 == 1 else picture.shape[2] - edge
             cut = picture[None, :, side - edge : side, left : left + edge]
-            squares.append(F.interpolate(cut, (SIDE, SIDE), mode="bicubic", antialias=True).clamp(0, 1)[0])
+            squares.append(F.interpolate(cut, (2 * SIDE, 2 * SIDE), mode="bicubic", antialias=True).clamp(0, 1)[0])
     return torch.stack(squares)
 
 
@@ -67,13 +68,20 @@ def main() -> None:
         networks, digest = load_networks(NETWORKS)
         trainer.start_from(networks, str(NETWORKS))
         originals = photographs.batch(trainer.held_out)
-        codes = torch.cat([trainer.encode(part) for part in originals.split(BATCH)])
 
-    def remade(code: Tensor) -> Tensor:
+    assert network.details is not None
+    basis = network.details.basis.float()
+    details = basis / basis.square().sum(0)  # its columns are orthogonal
+
+    def remade(images: Tensor) -> Tensor:
+        """What the codes of images of twice the side of the coarse decoding give back, of their size."""
         with torch.no_grad():
-            return network.refiner(network.decoder(code)).clamp(0, 1)
+            expected = network.details.expected(trainer.encode(F.avg_pool2d(images, 2)))
+            rest = (trainer.encode(images) - expected).flatten(1) @ details @ basis.T
+            return network.draw(expected + rest.view_as(expected)).clamp(0, 1)
 
-    copies = torch.cat([remade(code) for code in codes.split(BATCH)])
+    enlarged = F.interpolate(originals, scale_factor=2.0, mode="bicubic").clamp(0, 1)
+    copies = torch.cat([remade(part) for part in enlarged.split(BATCH)])
     errors = (F.adaptive_avg_pool2d(copies, SIDE) - originals).square().flatten(1).mean(1)
     features = [
         torch.cat([logits_and_features(judge, part)[1] for part in images.split(BATCH)])
@@ -89,7 +97,7 @@ def main() -> None:
     }
     write_json(options.out, report)
     shown = test_squares()
-    rows = [list(images) for images in (shown, remade(trainer.encode(shown)))]
+    rows = [list(images) for images in (shown, remade(shown))]
     write_png(options.picture, mosaic(rows, row_names=["photograph", "its code"], side=96))
     print(json.dumps({key: report[key] for key in ("photographs", "psnr", "feature_distance")}))
 

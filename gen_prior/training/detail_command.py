@@ -42,12 +42,13 @@ def detail_prior(
     reading: Callable[[int, int], None] | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Give a prior's code a second level, for images of twice the side of its decoder's, and export it.
+    """Give a prior's code a second level, for images of twice the side, and export it.
 
     Args:
         classifier: the one that the prior was trained on.
         prior: the folder of `train_prior`, `refine_prior`, `flow_prior` or `calm_prior`, with its
-            `generator.safetensors` and `networks.safetensors`. A last stage of `refine_prior` is left out.
+            `generator.safetensors` and `networks.safetensors`. A last stage of `refine_prior` is left out. Or that of
+            `detail_prior`: its details stay, and its decoder learns on.
         images: photographs larger than the decoder's images: a folder, nested or flat, or `.tar` shards. A few hundred
             do, since `settings.crops` random squares are cut out of each.
         out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
@@ -58,7 +59,7 @@ def detail_prior(
         The exported file; `load_generator("local-dir:OUT")` loads it.
 
     Raises:
-        OptionError: settings that make no sense, another classifier, a prior with details, a folder with another run.
+        OptionError: settings that make no sense, another classifier, a folder with another run.
         WeightsError: a folder without a prior.
         ImageError: no images, too few, or most of them unreadable.
         OutputError: a folder that cannot be written to.
@@ -67,7 +68,10 @@ def detail_prior(
     if not 0 <= settings.coring < math.inf:
         raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
     check_run(images, out, settings, resume)
-    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
+    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier, detailed=True)
+    fitted = network.details
+    if fitted is not None:
+        settings = replace(settings, details=config.details, detail_width=config.detail_width)
     most = config.code_channels * SIDE**2
     if not 1 <= settings.details <= most:
         raise OptionError(f"details must lie in 1 to {most}, got {settings.details}")
@@ -75,13 +79,12 @@ def detail_prior(
         raise OptionError("detail_width, fit_steps and fit_batch must be at least 1")
     settings = replace(settings, size=2 * config.size, extends=digest)
     photographs = read_photographs(images, out, settings.batch, settings.size, reading, settings.crops)
-    fitted = None
-    if resume and checkpoints(out) and (out / FITTED).is_file():
+    if fitted is None and resume and checkpoints(out) and (out / FITTED).is_file():
         fitted = Details(config.code_channels, settings.details, settings.detail_width)
         load_strictly(fitted, read_tensors(out / FITTED), str(out / FITTED))
     device = classifier.device
     trainer = DetailTrainer(trunk, classifier.normalise, photographs, settings, device, encoder, network, fitted)
-    if fitted is None:
+    if network.details is None and fitted is None:
         found = {key: value.detach().cpu().contiguous() for key, value in trainer.details.state_dict().items()}
         write_bytes(out / FITTED, save(found))
     trainer.rehearse(classifier, trainer.space)

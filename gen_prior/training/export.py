@@ -113,9 +113,7 @@ def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict
     refiner, before = cast(Refiner, trainer.averages["refiner"]), trainer.prior
     whole = WhitenedDecoder(trainer.average_decoder(), before.mean, before.basis, refiner, before.flow)
     added = {"refiner": trainer.settings.refiner, "coring": trainer.settings.coring}
-    earlier = sum(key.startswith("refining_data") for key in prior)
-    number = f"_{earlier + 1}" if earlier else ""  # the records of earlier runs stay
-    return save_generator(whole, went_on(trainer, prior, name, added, "refining", number), out)
+    return save_generator(whole, went_on(trainer, prior, name, added, "refining"), out)
 
 
 def export_detailed(trainer: DetailTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
@@ -139,9 +137,10 @@ def went_on(
     name: str,
     config: dict[str, Any],
     run: str,
-    number: str = "",
 ) -> dict[str, str]:
     """The metadata of a prior that `trainer` went on with, whose configuration changed by `config`."""
+    earlier = sum(key.startswith(f"{run}_data") for key in prior)
+    number = f"_{earlier + 1}" if earlier else ""  # the records of earlier runs stay
     return prior | {
         "name": name,
         "config": json.dumps(json.loads(prior["config"]) | config),

@@ -28,8 +28,8 @@ class Prior(NamedTuple):
     encoder: Encoder
 
 
-def open_prior(folder: Path, classifier: Classifier) -> Prior:
-    """The prior in `folder`, which was trained on `classifier`.
+def open_prior(folder: Path, classifier: Classifier, *, detailed: bool = False) -> Prior:
+    """The prior in `folder`, which was trained on `classifier`; with details only where `detailed` allows them.
 
     Raises `WeightsError` where there is none or it is damaged, `OptionError` where it is another classifier's.
     """
@@ -39,15 +39,19 @@ def open_prior(folder: Path, classifier: Classifier) -> Prior:
     except OSError as error:
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
     network, config, metadata = read_network(path, str(path))
-    refuse_details(config, folder)
+    if not detailed:
+        refuse_details(config, folder)
     trunk = Trunk(classifier.network, choose_taps(classifier.network, config.size, len(classifier.mean)))
     return Prior(network, config, metadata, digest, trunk, _encoder(folder / NETWORKS_FILE, classifier, trunk, config))
 
 
 def refuse_details(config: Config, folder: Path) -> None:
-    """Raises `OptionError` where a prior has details: no training goes on from them."""
+    """Raises `OptionError` where a prior has details: only their own training goes on from them."""
     if config.details:
-        raise OptionError(f"the prior in {folder} has details already", fix="pass the prior that they were added to")
+        raise OptionError(
+            f"the prior in {folder} has details already",
+            fix="pass the prior that they were added to, or go on with detail-prior",
+        )
 
 
 def _encoder(path: Path, classifier: Classifier, trunk: Trunk, config: Config) -> Encoder:

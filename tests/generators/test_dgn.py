@@ -44,10 +44,10 @@ def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[
     generator = gp.load_generator("dgn-lite0", device="cpu")
     config = json.loads(parts[1]["config"])
     assert len(data) < 32_000_000
-    assert generator.code_shape == (config["flow"]["features"] + config["directions"],)
-    assert generator.image_shape() == (2 * config["size"],) * 2, "its last stage doubles the side"
-    assert config["refiner"] > 0
-    records = {"training", "refining", "flow", "data", "refining_data", "flow_data"}
+    assert generator.code_shape == (config["flow"]["features"] + config["directions"] + config["details"],)
+    assert generator.image_shape() == (2 * config["size"],) * 2, "details double the side"
+    assert config["details"] > 0
+    records = {"training", "refining", "flow", "detailing", "data", "refining_data", "flow_data", "detailing_data"}
     assert records | {"classifier", "classes", "history"} <= set(parts[1])
     assert generator.provenance.licence == "Apache-2.0"
     images = generator(torch.stack([generator.initial_code(seed) for seed in range(4)]))
@@ -238,12 +238,14 @@ def test_a_flow_may_know_more_classes_than_imagenet(
 def test_the_prior_without_its_flow_has_the_decoders_own_code(tmp_path: Path):
     behind_flow = gp.load_generator("dgn-lite0", device="cpu")
     plain = gp.load_generator("dgn-lite0-gaussian", device="cpu")
-    directions = behind_flow.module.basis.shape[1]
-    assert plain.code_shape == (directions,)
-    assert behind_flow.code_shape[0] > directions
+    directions, coarse = behind_flow.module.basis.shape[1], behind_flow.module.coarse_numbers
+    details = behind_flow.module.details.numbers
+    assert plain.code_shape == (directions + details,)
+    assert behind_flow.code_shape[0] == coarse + details > directions + details
     assert plain.recipe.edits != behind_flow.recipe.edits
     code = behind_flow.initial_code(0, "n01443537")[None]
-    assert torch.equal(plain(behind_flow.module.flow(code)), behind_flow(code)), "one decoder"
+    white = torch.cat([behind_flow.module.flow(code[:, :coarse]), code[:, coarse:]], 1)
+    assert torch.equal(plain(white), behind_flow(code)), "one decoder"
     assert torch.equal(plain.initial_code(0, "n01443537"), plain.initial_code(0)), "it begins nearer to no class"
 
     export("dgn-lite0-gaussian", tmp_path / "out", samples=1)

@@ -121,7 +121,25 @@ def test_what_follows_is_fitted_and_the_rest_gets_its_directions() -> None:
     assert basis[64:, 0].abs().max() < 0.3
 
 
-def test_a_refiner_is_left_out_and_no_training_goes_on(
+def test_a_detailed_prior_learns_on(
+    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+) -> None:
+    quick = replace(SMALL, steps=2)
+    first = detail_prior(small_classifier, prior, photographs, tmp_path / "first", quick)
+    others = replace(quick, details=7, detail_width=16)
+    second = detail_prior(small_classifier, first.parent, photographs, tmp_path / "second", others)
+    before, after = load_file(first), load_file(second)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("decoder.") for name in changed), "its details stay, whatever was set"
+    with safe_open(second, "pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["detailing_2"])["details"] == 12
+    assert json.loads(metadata["detailing"])["steps_done"] == 2
+
+
+def test_a_refiner_is_left_out_and_no_other_training_goes_on(
     small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
     refining = RefinerSettings(steps=2, batch=4, refiner=8, crops=3, held_out=6)
@@ -133,7 +151,6 @@ def test_a_refiner_is_left_out_and_no_training_goes_on(
     assert generator.image_shape() == (128, 128)
     assert generator.module.coring.limit == 0.4  # type: ignore[union-attr]
     for again in (
-        lambda: detail_prior(small_classifier, file.parent, photographs, tmp_path / "more", quick),
         lambda: refine_prior(small_classifier, file.parent, photographs, tmp_path / "more", refining),
         lambda: calm_prior(file.parent, tmp_path / "more"),
     ):
