@@ -157,7 +157,7 @@ def test_seeds_kept_apart_report_the_targets_own_activation(
 def test_one_chain_gives_several_goldfish(lite0: Classifier) -> None:
     """The embedded prior and classifier: distinct samples of one class, each believed by the classifier."""
     generator = load_generator("dgn-lite0", device="cpu")
-    chain = sample_chain(lite0, "goldfish", generator, iterations=60, reset=30, every=10, threshold=0.5, apart=0.3)
+    chain = sample_chain(lite0, "goldfish", generator, iterations=120, reset=40, every=10, threshold=0.5, apart=0.3)
     assert len(chain.codes) >= 2
     assert (torch.softmax(lite0(chain.images), 1)[:, 1] > 0.49).all()
     assert (torch.pdist(chain.images.flatten(1)) > 5).all()
