@@ -111,9 +111,18 @@ class WhiteCodes(nn.Module):
         details = [] if self.details is None else [torch.full((self.details.numbers,), DETAIL_DEVIATION)]
         return torch.cat([torch.ones(self.coarse_numbers), *details])
 
+    def parts(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes `[..., numbers]` without their details, and the details: of no number where there are none."""
+        coarse, details = codes.split([self.coarse_numbers, self.numbers - self.coarse_numbers], -1)
+        return coarse, details
+
+    def natural(self, classes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Both parts of codes for class numbers `[B]`: begun as by `start`, their details as large as photographs'."""
+        return self.parts(self.start(classes, noise))[0], self.parts(noise * self.deviations.to(noise))[1]
+
     def begun(self, direction: Tensor, noise: Tensor) -> Tensor:
         """Codes to begin with, whose features lie near `direction` `[..., K]`, from standard normal noise."""
-        coarse, rest = noise.split([self.coarse_numbers, self.numbers - self.coarse_numbers], -1)
+        coarse, rest = self.parts(noise)
         return torch.cat([aimed(direction, coarse), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1)
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
@@ -124,7 +133,7 @@ class WhiteCodes(nn.Module):
 
     def spatial(self, code: Tensor) -> Tensor:
         """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""
-        coarse, details = code.split([self.coarse_numbers, self.numbers - self.coarse_numbers], 1)
+        coarse, details = self.parts(code)
         white = coarse if self.flow is None else self.flow(coarse)
         spatial: Tensor = self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
         return spatial if self.details is None else self.details(spatial, details / DETAIL_DEVIATION)

@@ -47,13 +47,19 @@ def wanted_features(head: nn.Linear, deviations: Tensor) -> Tensor:
     return F.normalize((rows - rows.mean(0)) @ deviations, dim=1)
 
 
+def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances `[D]`, largest first and never negative, and the directions (columns, `[D, D]`) that have them."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return values.flip(0).clamp_min(0), vectors.flip(1)
+
+
 def white_features(features: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """The `kept` principal components of `[N, F]` at unit deviation, `[N, kept]`, and what each moves, `[F, kept]`."""
     values = features.float()
     centred = values - values.mean(0)
-    variances, vectors = torch.linalg.eigh((centred.T @ centred / len(centred)).double())
-    scale = variances.flip(0)[:kept].clamp_min(1e-12).sqrt().float()
-    basis = vectors.flip(1)[:, :kept].float()
+    variances, vectors = principal_axes((centred.T @ centred / len(centred)).double())
+    scale = variances[:kept].clamp_min(1e-12).sqrt().float()
+    basis = vectors[:, :kept].float()
     return centred @ (basis / scale), basis * scale
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from gen_prior.errors import ImageError, OptionError
 from gen_prior.files import write_bytes, write_png
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
 from gen_prior.training.images import Photographs, check_source, open_photographs
-from gen_prior.training.settings import RunSettings, TrainingSettings
+from gen_prior.training.settings import EnlargingSettings, RunSettings, TrainingSettings
 from gen_prior.training.training import Training
 
 LOG = "log.jsonl"
@@ -31,6 +32,8 @@ def check_run(images: str | Path, out: Path, settings: TrainingSettings, resume:
         raise OptionError(f"batch must be at least 2, got {settings.batch}")
     if isinstance(settings, RunSettings) and not 0 <= settings.rehearsed <= 4:
         raise OptionError(f"rehearsed must lie in 0 to 4, got {settings.rehearsed}")
+    if isinstance(settings, EnlargingSettings) and not 0 <= settings.coring < math.inf:
+        raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
     check_source(images)
     if checkpoints(out) and not resume:
         raise OptionError(f"{out} holds a training run", fix="go on with --resume, or pass another --out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +64,6 @@ def detail_prior(
         OutputError: a folder that cannot be written to.
     """
     settings, out = settings if settings is not None else DetailSettings(), Path(out)
-    if not 0 <= settings.coring < math.inf:
-        raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
     check_run(images, out, settings, resume)
     network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier, detailed=True)
     fitted = network.details
@@ -84,7 +81,7 @@ def detail_prior(
         load_strictly(fitted, read_tensors(out / FITTED), str(out / FITTED))
     device = classifier.device
     trainer = DetailTrainer(trunk, classifier.normalise, photographs, settings, device, encoder, network, fitted)
-    if network.details is None and fitted is None:
+    if fitted is None:
         found = {key: value.detach().cpu().contiguous() for key, value in trainer.details.state_dict().items()}
         write_bytes(out / FITTED, save(found))
     trainer.rehearse(classifier, trainer.space)
@@ -100,17 +97,14 @@ def detail_prior(
 
 def sample_sheet(trainer: DetailTrainer) -> Tensor:
     """`[3, H, W]`: photographs, their finer codes' images; images begun at classes, their details small and whole."""
-    columns = min(SHEET_COLUMNS, len(trainer.held_out))
-    apart = trainer.held_out[torch.linspace(0, len(trainer.held_out) - 1, columns).long()]
-    photographs = trainer.photographs.batch(apart, device=trainer.device)
+    photographs = trainer.shown(SHEET_COLUMNS)
+    columns = len(photographs)
     space, decoder = trainer.space, trainer.average_decoder()
     noise = torch.randn(columns, space.numbers, generator=torch.Generator().manual_seed(0)).to(trainer.device)
     classes = 1 if space.flow is None else len(space.flow.classes)
     known = torch.linspace(0, classes - 1, columns).long().to(trainer.device)
-    end = space.coarse_numbers
-    details = noise[:, end:] * space.deviations[end:].to(noise)
     with torch.no_grad():
-        started = space.start(known, noise)[:, :end]
+        started, details = space.natural(known, noise)
         rows = [photographs, decoder(trainer.encode(photographs))]
         rows += [decoder(space.spatial(torch.cat([started, size * details], 1))) for size in SHEET_SIZES]
     grid: Tensor = make_grid(torch.cat([row.clamp(0, 1) for row in rows]).float().cpu(), nrow=columns)

@@ -11,36 +11,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.generators.details import Details
-from gen_prior.generators.dgn_network import Decoder, WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn_network import WhiteCodes, WhitenedDecoder
+from gen_prior.training.codes import principal_axes
+from gen_prior.training.enlarging import EnlargingRun, shrink
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
-from gen_prior.training.refining import shrink
-from gen_prior.training.run import Run, placed
-from gen_prior.training.settings import RunSettings
+from gen_prior.training.run import placed
+from gen_prior.training.settings import EnlargingSettings
 
 ENCODED_AT_A_TIME = 50
 
 
 @dataclass(frozen=True)
-class DetailSettings(RunSettings):
+class DetailSettings(EnlargingSettings):
     """Everything but the data, the classifier and the prior that details are a function of."""
 
-    size: int = 128
     steps: int = 2_200
     batch: int = 16
     rate: float = 4e-4
     critic_rate: float = 4e-4
-    cooldown: float = 0.4
     adversarial_from: int = 200
-    adversarial_weight: float = 0.15
-    imagined: float = 0.5
     imagined_scale: tuple[float, float] = (0.8, 1.3)
     imagined_details: tuple[float, float] = (0.7, 1.2)
     """As many times as large as photographs' are the details of imagined codes."""
@@ -48,23 +44,17 @@ class DetailSettings(RunSettings):
     """Up to so many times as large are those of the codes that the decoder learns to be blurry at."""
     weak_weight: float = 2.0
     rehearsed: float = 0.25
-    ema: float = 0.995
-    held_out: int = 96
-    crops: int = 12
-    """Random squares of each photograph."""
     details: int = 1024
     """Principal directions of what does not follow from the coarse code; at most as many as it has numbers."""
     detail_width: int = 128
     fit_steps: int = 3_000
     """Of fitting what follows from the coarse code, by batches of `fit_batch`."""
     fit_batch: int = 128
-    coring: float = 0.0
-    """Most of the fine contrast, in parts of the coarser, that the exported generator shows; 0: all of it."""
     extends: str = ""
     """SHA-256 of the prior's file."""
 
 
-class DetailTrainer(Run):
+class DetailTrainer(EnlargingRun):
     """Fits `Details` and trains the decoder for codes that hold them."""
 
     settings: DetailSettings
@@ -81,10 +71,7 @@ class DetailTrainer(Run):
         details: Details | None = None,
     ) -> None:
         """`encoder` and `prior`: of a run at half of `settings.size`; `details`: where they have been fitted before."""
-        super().__init__(trunk, normalise, photographs, settings, device)
-        self.encoder = placed(encoder.requires_grad_(False).eval(), device)
-        sample = photographs.batch(self.training[:256], device=device)
-        self.small_deviations = self.feature_deviations(shrink(sample))
+        super().__init__(trunk, normalise, photographs, settings, device, encoder)
         details = details if details is not None else self.fitted(prior)
         self.details = details.requires_grad_(False).eval().to(device)
         self.space = WhiteCodes(prior.mean, prior.basis, prior.flow, self.details).float().requires_grad_(False)
@@ -111,12 +98,6 @@ class DetailTrainer(Run):
                 fine.append(self.encode(seen).cpu())
         return torch.cat(coarse), torch.cat(fine)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Spatial codes of images `[B, 3, S, S]`, one place for each 16 pixels; scaled alike at every side."""
-        with torch.no_grad(), self.precision():
-            code: Tensor = self.encoder(self.features(images, self.small_deviations))[0]
-        return code.float()
-
     def imagine(self, count: int, generator: torch.Generator) -> Tensor:
         """Random spatial codes `[count, C, 8, 8]`: coarse ones as of classes, with details as of photographs."""
         noise = torch.randn(count, self.space.numbers, generator=generator)
@@ -126,11 +107,9 @@ class DetailTrainer(Run):
         )
         classes = 1 if self.space.flow is None else len(self.space.flow.classes)
         known = torch.randint(classes, (count,), generator=generator).to(self.device)
-        end = self.space.coarse_numbers
         with torch.no_grad():
-            started = self.space.start(known, noise.to(self.device))[:, :end] * scale.to(self.device)
-            details = noise[:, end:] * size * self.space.deviations[end:]
-            return self.space.spatial(torch.cat([started, details.to(self.device)], 1))
+            coarse, details = self.space.natural(known, noise.to(self.device))
+            return self.space.spatial(torch.cat([coarse * scale.to(self.device), details * size.to(self.device)], 1))
 
     def codes(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
@@ -146,14 +125,6 @@ class DetailTrainer(Run):
         if imagine:
             codes = torch.cat([codes, self.imagine(round(len(photographs) * self.settings.imagined), generator)])
         return codes, {"weak": (self.settings.weak_weight, blurry)}
-
-    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """What the decoder makes of them."""
-        return self.networks["decoder"](codes).float(), {}
-
-    def average_decoder(self) -> Decoder:
-        """The decoder as it is exported."""
-        return cast(Decoder, self.averages["decoder"])
 
 
 def fit(details: Details, coarse: Tensor, fine: Tensor, settings: DetailSettings, device: torch.device) -> None:
@@ -180,6 +151,5 @@ def rest_directions(details: Details, coarse: Tensor, fine: Tensor, count: int, 
         for low, high in zip(coarse.split(256), fine.split(256), strict=True):
             rest = (high.to(device) - details.expected(low.to(device))).flatten(1)
             total += rest.T @ rest
-    values, vectors = torch.linalg.eigh(total / len(fine))
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    values, vectors = principal_axes(total / len(fine))
     return (vectors[:, :count] * values[:count].sqrt()).float()

@@ -19,6 +19,7 @@ from gen_prior.files import write_bytes
 from gen_prior.generators.dgn import FILE, FORMAT
 from gen_prior.generators.dgn_network import Refiner, WhitenedDecoder
 from gen_prior.generators.residual import CODE_SIDE
+from gen_prior.training.codes import principal_axes
 from gen_prior.training.detailing import DetailTrainer
 from gen_prior.training.networks import Encoder
 from gen_prior.training.refining import RefinerTrainer
@@ -53,8 +54,7 @@ def code_statistics(trainer: Trainer, photographs: int = 20_000, batch: int = 25
 
 def principal_directions(covariance: Tensor, kept: float = VARIANCE_KEPT) -> Tensor:
     """Columns: the directions that hold `kept` of the variance, largest first, scaled by their deviations."""
-    values, vectors = torch.linalg.eigh(covariance.double())
-    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    values, vectors = principal_axes(covariance.double())
     count = int((values.cumsum(0) / values.sum() < kept).sum()) + 1
     return (vectors[:, :count] * values[:count].sqrt()).float()
 

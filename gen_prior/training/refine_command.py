@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import OptionError
 from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
+from gen_prior.training.enlarging import shrink
 from gen_prior.training.export import export_refined, save_encoder
 from gen_prior.training.priors import open_prior
 from gen_prior.training.refining import RefinerSettings, RefinerTrainer
@@ -61,8 +60,6 @@ def refine_prior(
         OutputError: a folder that cannot be written to.
     """
     settings, out = settings if settings is not None else RefinerSettings(), Path(out)
-    if not 0 <= settings.coring < math.inf:
-        raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
     check_run(images, out, settings, resume)
     network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
     width = settings.refiner or config.refiner or WIDTH
@@ -82,10 +79,9 @@ def refine_prior(
 
 def sample_sheet(trainer: RefinerTrainer) -> Tensor:
     """`[3, H, W]`: photographs, what the prior makes of them, the same refined; imagined images, the same refined."""
-    columns = min(SHEET_COLUMNS, len(trainer.held_out))
-    apart = trainer.held_out[torch.linspace(0, len(trainer.held_out) - 1, columns).long()]
-    photographs = trainer.photographs.batch(apart, device=trainer.device)
-    codes = torch.cat([trainer.encode(photographs), trainer.imagine(columns, torch.Generator().manual_seed(0))])
+    photographs = trainer.shown(SHEET_COLUMNS)
+    columns = len(photographs)
+    codes = torch.cat([trainer.encode(shrink(photographs)), trainer.imagine(columns, torch.Generator().manual_seed(0))])
     with torch.no_grad():
         small = trainer.average_decoder()(codes)
         refined = trainer.averages["refiner"](small).clamp(0, 1)

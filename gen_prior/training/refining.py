@@ -16,28 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.generators.dgn_network import Decoder, Refiner, WhitenedDecoder
+from gen_prior.training.enlarging import EnlargingRun, shrink
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
-from gen_prior.training.run import Run, placed
-from gen_prior.training.settings import RunSettings
+from gen_prior.training.run import placed
+from gen_prior.training.settings import EnlargingSettings
 
 
 @dataclass(frozen=True)
-class RefinerSettings(RunSettings):
+class RefinerSettings(EnlargingSettings):
     """Everything but the data, the classifier and the prior that a refiner is a function of."""
 
-    size: int = 128
     steps: int = 3_000
     batch: int = 16
-    cooldown: float = 0.4
     adversarial_from: int = 400
-    adversarial_weight: float = 0.15
-    imagined: float = 0.5
     imagined_scale: tuple[float, float] = (0.6, 1.6)
-    ema: float = 0.995
-    held_out: int = 96
-    crops: int = 12
-    """Random squares of each photograph."""
     refiner: int = 0
     """Its channels; 0: as many as the prior's has, 48 where it has none. With another number it begins anew."""
     faithful_weight: float = 4.0
@@ -45,12 +38,11 @@ class RefinerSettings(RunSettings):
     decoder_rate: float = 0.3
     """The decoder's rate, as a part of the refiner's; at 0 the prior stays as it is."""
     coring: float = 0.3
-    """Most of the fine contrast, in parts of the coarser, that the exported generator shows; 0: all of it."""
     refines: str = ""
     """SHA-256 of the prior's file."""
 
 
-class RefinerTrainer(Run):
+class RefinerTrainer(EnlargingRun):
     """Trains a `Refiner` behind a frozen prior."""
 
     settings: RefinerSettings
@@ -66,11 +58,8 @@ class RefinerTrainer(Run):
         prior: WhitenedDecoder,
     ) -> None:
         """`encoder` and `prior`: of a run at half of `settings.size`; a refiner of that width that it has learns on."""
-        super().__init__(trunk, normalise, photographs, settings, device)
-        self.encoder = placed(encoder.requires_grad_(False).eval(), device)
+        super().__init__(trunk, normalise, photographs, settings, device, encoder)
         self.prior = placed(prior.requires_grad_(False).eval(), device)
-        sample = photographs.batch(self.training[:256], device=device)
-        self.small_deviations = self.feature_deviations(shrink(sample))
         kept = isinstance(prior.refiner, Refiner) and prior.refiner.entry.out_channels == settings.refiner
         refiner = cast(Refiner, prior.refiner) if kept else Refiner(settings.refiner)
         networks: dict[str, nn.Module] = {"refiner": placed(refiner.requires_grad_(True), device)}
@@ -81,12 +70,6 @@ class RefinerTrainer(Run):
     def rate_factor(self, network: str) -> float:
         """The decoder's is the setting's."""
         return self.settings.decoder_rate if network == "decoder" else 1.0
-
-    def encode(self, photographs: Tensor) -> Tensor:
-        """Spatial codes `[B, C, 4, 4]` of photographs `[B, 3, S, S]`, at half their side."""
-        with torch.no_grad(), self.precision():
-            code: Tensor = self.encoder(self.features(shrink(photographs), self.small_deviations))[0]
-        return code.float()
 
     def imagine(self, count: int, generator: torch.Generator) -> Tensor:
         """Random spatial codes `[count, C, 4, 4]`, nearer to and farther from the mean than typical ones.
@@ -106,7 +89,7 @@ class RefinerTrainer(Run):
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """Codes of photographs, then imagined ones."""
-        codes = self.encode(photographs)
+        codes = self.encode(shrink(photographs))
         if imagine:
             codes = torch.cat([codes, self.imagine(round(len(photographs) * self.settings.imagined), generator)])
         return codes, {}
@@ -123,8 +106,3 @@ class RefinerTrainer(Run):
     def average_decoder(self) -> Decoder:
         """The decoder as it is exported."""
         return cast(Decoder, self.averages.get("decoder", self.prior.decoder))
-
-
-def shrink(images: Tensor) -> Tensor:
-    """`[B, 3, S, S]` -> `[B, 3, S / 2, S / 2]`, each pixel the mean of four."""
-    return F.avg_pool2d(images, 2)

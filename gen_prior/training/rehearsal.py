@@ -59,15 +59,9 @@ class Rehearsal(nn.Module):
         radius, size = (low + (high - low) * torch.rand(count, 1, generator=source) for low, high in RADII)
         units = torch.randint(self.classes, (count,), generator=source)
         device = self.space.mean.device
-        coarse, _ = self._parts(self.space.start(units.to(device), noise.to(device)))
-        _, details = self._parts(noise.to(device) * self.space.deviations.to(device))
+        coarse, details = self.space.natural(units.to(device), noise.to(device))
         coarse = coarse / length(coarse) * radius.to(device)
         return torch.cat([coarse, details * size.to(device)], 1), units
-
-    def _parts(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes without their details, and the details; these are of no number where the space has none."""
-        end = self.space.coarse_numbers
-        return codes[:, :end], codes[:, end:]
 
     def draw(self, step: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """The codes whose turn it is, `[count, D]`, to be differentiated in; the same as spatial codes."""
@@ -97,7 +91,7 @@ class Rehearsal(nn.Module):
         missing = 1 - logits.detach().softmax(1).gather(1, units)[:, 0]
         direction = torch.autograd.grad(shown, white, rise, retain_graph=True)[0]
         with torch.no_grad():
-            (coarse, details), (upward, detail_upward) = self._parts(white), self._parts(direction)
+            (coarse, details), (upward, detail_upward) = self.space.parts(white), self.space.parts(direction)
             moved = coarse + RATE * upward / length(upward)
             moved = moved * (coarse.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
             details = details + DETAIL_RATE * DETAIL_DEVIATION * detail_upward / length(detail_upward)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.classifiers import Classifier
-from gen_prior.generators.dgn_network import WhiteCodes
+from gen_prior.generators.dgn_network import Decoder, WhiteCodes
 from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Critic, Trunk
 from gen_prior.training.rehearsal import Rehearsal
@@ -24,8 +24,8 @@ Network = TypeVar("Network", bound=nn.Module)
 class Run(Training):
     """Holds the critics beside the trained networks.
 
-    A subclass calls `train_networks` when its networks are there, and says in `codes` and `images` how images come of
-    photographs.
+    A subclass calls `train_networks` when its networks are there, a decoder among them, and says in `codes` how codes
+    come of photographs; where more than the decoder makes images of them, in `images`.
     """
 
     settings: RunSettings
@@ -75,9 +75,13 @@ class Run(Training):
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """A spatial code for each photograph `[B, 3, S, S]`, then imagined ones if wanted; losses with weights."""
 
-    @abstractmethod
     def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
         """Images of spatial codes, of which the first `count` are photographs'; losses with weights."""
+        return self.networks["decoder"](codes).float(), {}
+
+    def average_decoder(self) -> Decoder:
+        """The decoder as it is exported."""
+        return cast(Decoder, self.averages["decoder"])
 
     def make(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator

@@ -46,3 +46,18 @@ class RunSettings(TrainingSettings):
     """Features are compared after a random shift of up to this many pixels: strides leave no fixed pattern."""
     started_from: str = ""
     """SHA-256 of the networks that the run began with; empty where it began with random ones."""
+
+
+@dataclass(frozen=True)
+class EnlargingSettings(RunSettings):
+    """Of a training that goes on from a prior to images of twice the side, by large photographs."""
+
+    size: int = 128
+    cooldown: float = 0.4
+    adversarial_weight: float = 0.15
+    ema: float = 0.995
+    held_out: int = 96
+    crops: int = 12
+    """Random squares of each photograph."""
+    coring: float = 0.0
+    """Most of the fine contrast, in parts of the coarser, that the exported generator shows; 0: all of it."""

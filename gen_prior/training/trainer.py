@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -73,14 +72,6 @@ class Trainer(Run):
             code = torch.cat([code, self._imagined_codes(mean.detach(), generator)])
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2, 3)).mean()
         return code, {"kl": (self.settings.kl_weight, divergence)}
-
-    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """What the decoder makes of them."""
-        return self.networks["decoder"](codes).float(), {}
-
-    def average_decoder(self) -> Decoder:
-        """The decoder as it is exported."""
-        return cast(Decoder, self.averages["decoder"])
 
     def network_tensors(self) -> dict[str, Tensor]:
         """Averaged encoder and decoder, and the critics: what another run can start from."""

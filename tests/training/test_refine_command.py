@@ -20,9 +20,10 @@ from gen_prior.generators.dgn import read_network
 from gen_prior.generators.dgn_network import Refiner
 from gen_prior.training.command import train_prior
 from gen_prior.training.conduct import Progress
+from gen_prior.training.enlarging import shrink
 from gen_prior.training.images import open_photographs
 from gen_prior.training.refine_command import refine_prior
-from gen_prior.training.refining import RefinerSettings, shrink
+from gen_prior.training.refining import RefinerSettings
 from gen_prior.training.trainer import Settings
 
 SMALL = RefinerSettings(steps=30, batch=4, refiner=8, crops=3, adversarial_from=10, held_out=6)
