@@ -42,6 +42,7 @@ def run(
 
     settings = training.changed(DetailSettings(**options.given(steps=steps, batch=batch)), others or ())
     network = load_classifier(classifier, device=device)
-    with training.reporting(out, settings.batch, quiet) as callbacks:
+    stages = {"encoding": "encoding photographs", "fitting": "fitting what follows from the coarse code, step"}
+    with training.reporting(out, settings.batch, quiet, **stages) as callbacks:
         file = detail_prior(network, prior, images, out, settings, resume=resume, **callbacks)
     training.announce(file, out, as_json, quiet)

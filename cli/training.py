@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -65,16 +65,19 @@ def _fits(value: Any, like: Any) -> bool:
 
 
 @contextmanager
-def reporting(out: Path, batch: int, quiet: bool) -> Iterator[dict[str, Any]]:
-    """The callbacks `reading` and `progress` for a training; Ctrl-C is answered with what is kept in `out`."""
+def reporting(out: Path, batch: int, quiet: bool, **stages: str) -> Iterator[dict[str, Any]]:
+    """The callbacks of a training: `reading`, `progress`, and by name one that counts for each of `stages`.
+
+    `stages` says what is done in each. Ctrl-C is answered with what is kept in `out`.
+    """
     from gen_prior.training.checkpoints import checkpoints
 
     with errors.status("starting", spinner="line") as status:
         if quiet:
             status.stop()
 
-        def reading(done: int, total: int) -> None:
-            status.update(f"reading photographs: {done} of {total}")
+        def counting(what: str) -> Callable[[int, int], None]:
+            return lambda done, total: status.update(f"{what}: {done} of {total}")
 
         def progress(record: dict[str, Any]) -> None:
             left = (record["steps"] - record["step"]) * batch / max(record["images_per_second"], 1e-9)
@@ -89,7 +92,8 @@ def reporting(out: Path, batch: int, quiet: bool) -> Iterator[dict[str, Any]]:
             )
 
         try:
-            yield {"reading": reading, "progress": progress}
+            named = {"reading": "reading photographs", **stages}
+            yield {"progress": progress, **{name: counting(what) for name, what in named.items()}}
         except KeyboardInterrupt:
             saved = checkpoints(out)
             kept = f"{saved[0].name} is in {out}; go on with --resume" if saved else "no checkpoint was written yet"

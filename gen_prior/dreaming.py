@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.edits import Context, Edit
+from gen_prior.edit_context import Context, Edit
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import layer_l2

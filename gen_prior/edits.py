@@ -1,4 +1,4 @@
-"""Edits: (code, context) -> code, beside the update rule; and the same for gradients, before the update.
+"""Edits of the code, after the update: (code, context) -> code.
 
 Published methods alter the image itself between steps (blur, clipping) or sample instead of climbing (noise and
 a pull back to natural codes). Every edit treats each item by itself; noise comes from the item's own stream.
@@ -8,45 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.transforms.functional import gaussian_blur
 
 from gen_prior.devices import as_like
+from gen_prior.edit_context import Context, Edit, blurred, denoiser_of, need_image, prior_mean
 from gen_prior.errors import OptionError
-from gen_prior.generators.base import CodePrior, Generator
-from gen_prior.randomness import Streams
 from gen_prior.registries import build
-
-
-@dataclass(frozen=True)
-class Context:
-    """What an edit may look at: the state that this step's gradient was taken in."""
-
-    step: int
-    steps: int
-    rate: float
-    gradient: Tensor
-    """Gradient of the loss (a step goes against it), `[B, *code_shape]`, before any gradient edit."""
-    code: Tensor
-    """`[B, *code_shape]`, before the update."""
-    image: Tensor
-    """Of that code, `[B, 3, H, W]`, RGB in [0, 1]."""
-    generator: Generator
-    streams: Streams
-
-    @property
-    def prior(self) -> CodePrior:
-        """What is known of natural codes."""
-        return self.generator.prior
-
-
-Edit = Callable[[Tensor, Context], Tensor]
-"""(code or gradient `[B, *code_shape]`, context) -> a new one of the same shape."""
 
 
 def blur(every: int = 4, deviation: float = 1.0) -> Edit:
@@ -55,8 +25,8 @@ def blur(every: int = 4, deviation: float = 1.0) -> Edit:
         raise OptionError(f"blur needs every >= 1 and deviation > 0, got {every} and {deviation}")
 
     def edit(code: Tensor, context: Context) -> Tensor:
-        _need_image("blur", context)
-        return _blurred(code, deviation) if (context.step + 1) % every == 0 else code
+        need_image("blur", context)
+        return blurred(code, deviation) if (context.step + 1) % every == 0 else code
 
     return edit
 
@@ -66,8 +36,8 @@ def clip_small_norm(percent: float = 50.0) -> Edit:
     _check_percent("clip_small_norm", percent)
 
     def edit(code: Tensor, context: Context) -> Tensor:
-        _need_image("clip_small_norm", context)
-        mean = _mean(context, code)
+        need_image("clip_small_norm", context)
+        mean = prior_mean(context, code)
         return torch.where(_is_small((code - mean).norm(dim=1), percent), mean, code)
 
     return edit
@@ -81,8 +51,8 @@ def clip_small_contribution(percent: float = 90.0) -> Edit:
     _check_percent("clip_small_contribution", percent)
 
     def edit(code: Tensor, context: Context) -> Tensor:
-        _need_image("clip_small_contribution", context)
-        mean = _mean(context, code)
+        need_image("clip_small_contribution", context)
+        mean = prior_mean(context, code)
         contribution = ((code - mean) * context.gradient).sum(1).abs()
         return torch.where(_is_small(contribution, percent), mean, code)
 
@@ -93,7 +63,7 @@ def l2_decay(decay: float = 1e-4) -> Edit:
     """Move the code by the fraction `decay` towards its prior's mean: mid-grey for pixels (Yosinski et al. 2015)."""
     if not 0 <= decay <= 1:
         raise OptionError(f"decay must lie in 0 to 1, got {decay}")
-    return lambda code, context: torch.lerp(code, _mean(context, code).expand_as(code), decay)
+    return lambda code, context: torch.lerp(code, prior_mean(context, code).expand_as(code), decay)
 
 
 def natural_range(low: float = 0.0, high: float = 1.0) -> Edit:
@@ -102,7 +72,7 @@ def natural_range(low: float = 0.0, high: float = 1.0) -> Edit:
         raise OptionError(f"natural_range needs low < high, got {low} and {high}")
 
     def edit(code: Tensor, context: Context) -> Tensor:
-        _need_image("natural_range", context)
+        need_image("natural_range", context)
         return code.clamp(low, high)
 
     return edit
@@ -121,7 +91,7 @@ def langevin(pull: float = 0.01, noise: float | None = None, denoiser: str = "au
     if not 0 <= pull <= 1:
         raise OptionError(f"pull must lie in 0 to 1, got {pull}")
     size = math.sqrt(2 * pull - pull * pull) if noise is None else noise
-    denoised = _denoiser(denoiser)
+    denoised = denoiser_of(denoiser)
 
     def edit(code: Tensor, context: Context) -> Tensor:
         code = torch.lerp(code, denoised(context, code), pull)
@@ -158,56 +128,6 @@ def shell(radius: float = 1.0, units: Sequence[int] | None = None, inside: bool 
         factor = radius / size
         moved = z[:, first:end] * (factor.clamp(max=1) if inside else factor)
         return (mean + std * torch.cat([z[:, :first], moved, z[:, end:]], 1)).view_as(code)
-
-    return edit
-
-
-def smooth(deviation: float = 1.0) -> Edit:
-    """Gradient edit: Gaussian blur of the image's gradient, `deviation` in pixels (Oygard 2015, deepdraw)."""
-    if not deviation > 0:
-        raise OptionError(f"deviation must be positive, got {deviation}")
-
-    def edit(gradient: Tensor, context: Context) -> Tensor:
-        _need_image("smooth", context)
-        return _blurred(gradient, deviation)
-
-    return edit
-
-
-def laplacian(levels: int = 4) -> Edit:
-    """Gradient edit: split into octaves, each brought to the same strength (Laplacian pyramid, Mordvintsev 2015)."""
-    if levels < 1:
-        raise OptionError(f"levels must be at least 1, got {levels}")
-
-    def edit(gradient: Tensor, context: Context) -> Tensor:
-        _need_image("laplacian", context)
-        bands, rest = [], gradient
-        for _ in range(levels):
-            if min(rest.shape[-2:]) < 4:
-                break
-            half = F.interpolate(rest, scale_factor=0.5, mode="bilinear", antialias=True)
-            bands.append(rest - F.interpolate(half, rest.shape[-2:], mode="bilinear"))
-            rest = half
-        whole = _to_unit_strength(rest)
-        for band in reversed(bands):
-            whole = F.interpolate(whole, band.shape[-2:], mode="bilinear") + _to_unit_strength(band)
-        return whole
-
-    return edit
-
-
-def ppgn(prior_step: float = 1e-5, gradient_step: float = 1.0, noise: float = 1e-17, denoiser: str = "auto") -> Edit:
-    """Gradient edit: e2 * gradient + e1 * (denoised code - code) + N(0, e3), as PPGN steps (Nguyen et al. 2017).
-
-    With the "normalised" optimiser this is the published update, whose sum is divided by its own mean size.
-    `denoiser` as in `langevin`.
-    """
-    denoised = _denoiser(denoiser)
-
-    def edit(gradient: Tensor, context: Context) -> Tensor:
-        pull = denoised(context, context.code) - context.code
-        drawn = context.streams.normal(gradient.shape[1:])
-        return gradient_step * gradient - prior_step * pull - noise * drawn  # the update goes against it
 
     return edit
 
@@ -253,39 +173,10 @@ EDITS: dict[str, Callable[..., Edit]] = {
 }
 """Of the code, after the update."""
 
-GRADIENT_EDITS: dict[str, Callable[..., Edit]] = {"smooth": smooth, "laplacian": laplacian, "ppgn": ppgn}
-"""Of the gradient, before the update."""
-
 
 def build_edit(name: str, options: Mapping[str, Any]) -> Edit:
     """The named edit of the code. Raises `UnknownNameError`; `OptionError` for options that it does not take."""
     return build("edit", EDITS, name, options)
-
-
-def build_gradient_edit(name: str, options: Mapping[str, Any]) -> Edit:
-    """The named edit of the gradient. Raises as `build_edit`."""
-    return build("gradient edit", GRADIENT_EDITS, name, options)
-
-
-def _denoiser(name: str) -> Callable[[Context, Tensor], Tensor]:
-    """(context, code) -> denoised code `[B, *code_shape]`."""
-    if name not in ("auto", "encoder", "gaussian"):
-        raise OptionError(f"denoiser must be auto, encoder or gaussian, got {name!r}")
-
-    def denoised(context: Context, code: Tensor) -> Tensor:
-        if name == "encoder" or (name == "auto" and context.generator.can_encode):
-            return context.generator.encode(context.image).to(code.dtype)
-        return _mean(context, code).expand_as(code)
-
-    return denoised
-
-
-def _need_image(name: str, context: Context) -> None:
-    generator = context.generator
-    if generator.domain != "image" or context.code.shape != context.image.shape:
-        raise OptionError(
-            f"{name!r} edits images, but the code of {generator.name} is not its image", fix="use the generator pixel"
-        )
 
 
 def _check_percent(name: str, percent: float) -> None:
@@ -293,22 +184,8 @@ def _check_percent(name: str, percent: float) -> None:
         raise OptionError(f"{name}: percent must be at least 0 and below 100, got {percent}")
 
 
-def _mean(context: Context, code: Tensor) -> Tensor:
-    return as_like(context.prior.mean, code)
-
-
 def _is_small(values: Tensor, percent: float) -> Tensor:
     """`[B, H, W]` -> `[B, 1, H, W]`: whether fewer than `percent` of the item's pixels are smaller."""
     flat = values.flatten(1)
     threshold = flat.kthvalue(int(percent / 100 * flat.shape[1]) + 1, dim=1).values
     return (values < threshold[:, None, None])[:, None]
-
-
-def _blurred(images: Tensor, deviation: float) -> Tensor:
-    reach = max(1, min(math.ceil(3 * deviation), min(images.shape[-2:]) - 1))
-    return gaussian_blur(images, [2 * reach + 1] * 2, [deviation] * 2)
-
-
-def _to_unit_strength(band: Tensor) -> Tensor:
-    size = band.square().flatten(1).mean(1).sqrt().clamp_min(1e-12)
-    return band / size[:, None, None, None]

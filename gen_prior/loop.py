@@ -17,9 +17,11 @@ from gen_prior.batches import Batch, Item
 from gen_prior.capture import WORTHWHILE, CapturedStep, Step
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import as_like, autocast
-from gen_prior.edits import Context, Edit, build_edit, build_gradient_edit
+from gen_prior.edit_context import Context, Edit
+from gen_prior.edits import build_edit
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
+from gen_prior.gradient_edits import build_gradient_edit
 from gen_prior.optimisers import OPTIMISERS, State
 from gen_prior.randomness import Streams
 from gen_prior.recipes import Recipe, schedule

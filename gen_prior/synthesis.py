@@ -16,7 +16,7 @@ from torch import Tensor
 from gen_prior.batches import Item
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import free_memory
-from gen_prior.edits import Edit
+from gen_prior.edit_context import Edit
 from gen_prior.errors import DeviceError, OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.goals import Goal, item_names, unique_slugs

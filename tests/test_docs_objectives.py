@@ -31,7 +31,8 @@ def test_every_example_runs() -> None:
 
 def test_the_tables_name_what_exists() -> None:
     from gen_prior import objectives
-    from gen_prior.edits import EDITS, GRADIENT_EDITS
+    from gen_prior.edits import EDITS
+    from gen_prior.gradient_edits import GRADIENT_EDITS
     from gen_prior.regularisers import REGULARISERS
     from gen_prior.transforms import TRANSFORMS
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.edits import EDITS, GRADIENT_EDITS, Context, Edit, build_edit, build_gradient_edit
+from gen_prior.edit_context import Context, Edit
+from gen_prior.edits import EDITS, build_edit
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators import load_generator
 from gen_prior.generators.base import CodePrior, Generator
+from gen_prior.gradient_edits import GRADIENT_EDITS, build_gradient_edit
 from gen_prior.randomness import Streams
 from gen_prior.recipes import Recipe
 from gen_prior.synthesis import synthesize

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from gen_prior.training.conduct import Progress, check_run, conduct, read_photog
 from gen_prior.training.detailing import DetailSettings, DetailTrainer
 from gen_prior.training.export import export_detailed, save_encoder
 from gen_prior.training.priors import open_prior
+from gen_prior.training.training import Count
 
 SHEET_COLUMNS, SHEET_SIZES = 8, (0.3, 1.0)
 FITTED = "details.safetensors"
@@ -38,7 +38,9 @@ def detail_prior(
     resume: bool = False,
     log_every: int = 50,
     checkpoint_seconds: float = 240.0,
-    reading: Callable[[int, int], None] | None = None,
+    reading: Count | None = None,
+    encoding: Count | None = None,
+    fitting: Count | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Give a prior's code a second level, for images of twice the side, and export it.
@@ -52,6 +54,8 @@ def detail_prior(
             do, since `settings.crops` random squares are cut out of each.
         out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
         settings: all that the result is a function of, beside the data and the prior; its size is the prior's doubled.
+        encoding, fitting: called with how many photographs are encoded, and how many steps of the fit are done, and
+            of how many, before training begins.
         resume, log_every, checkpoint_seconds, reading, progress: as of `train_prior`.
 
     Returns:
@@ -79,8 +83,8 @@ def detail_prior(
     if fitted is None and resume and checkpoints(out) and (out / FITTED).is_file():
         fitted = Details(config.code_channels, settings.details, settings.detail_width)
         load_strictly(fitted, read_tensors(out / FITTED), str(out / FITTED))
-    device = classifier.device
-    trainer = DetailTrainer(trunk, classifier.normalise, photographs, settings, device, encoder, network, fitted)
+    data = (trunk, classifier.normalise, photographs, settings, classifier.device)
+    trainer = DetailTrainer(*data, encoder, network, fitted, encoding=encoding, fitting=fitting)
     if fitted is None:
         found = {key: value.detach().cpu().contiguous() for key, value in trainer.details.state_dict().items()}
         write_bytes(out / FITTED, save(found))
@@ -105,7 +109,8 @@ def sample_sheet(trainer: DetailTrainer) -> Tensor:
     known = torch.linspace(0, classes - 1, columns).long().to(trainer.device)
     with torch.no_grad():
         started, details = space.natural(known, noise)
-        rows = [photographs, decoder(trainer.encode(photographs))]
-        rows += [decoder(space.spatial(torch.cat([started, size * details], 1))) for size in SHEET_SIZES]
+        codes = [trainer.encode(photographs)]
+        codes += [space.spatial(torch.cat([started, size * details], 1)) for size in SHEET_SIZES]
+        rows = [photographs, *(trainer.coring(decoder(spatial)) for spatial in codes)]
     grid: Tensor = make_grid(torch.cat([row.clamp(0, 1) for row in rows]).float().cpu(), nrow=columns)
     return grid

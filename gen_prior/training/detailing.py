@@ -3,8 +3,9 @@
 Photographs are encoded twice: shrunk to the prior's size, and at twice that side, where the encoder gives four times as
 many places. First the network is fitted that says what of the finer code follows from the coarse one; the principal
 directions of what is left are the details. Then the decoder learns to draw finer codes: those of photographs,
-imagined ones whose details are a standard normal's, and climbing ones. Where details are weaker than photographs' it
-learns to be blurry: critics see no such images, since they would have it draw texture where the code says nothing.
+imagined ones whose details are a standard normal's, and climbing ones; all cored, if the generator is to be. Where
+details are weaker than photographs' it learns to be blurry: critics see no such images, since they would have it draw
+texture where the code says nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gen_prior.generators.coring import Coring
 from gen_prior.generators.details import Details
 from gen_prior.generators.dgn_network import WhiteCodes, WhitenedDecoder
 from gen_prior.training.codes import principal_axes
@@ -24,8 +26,11 @@ from gen_prior.training.images import Photographs
 from gen_prior.training.networks import Encoder, Trunk
 from gen_prior.training.run import placed
 from gen_prior.training.settings import EnlargingSettings
+from gen_prior.training.training import Count
 
 ENCODED_AT_A_TIME = 50
+FIT_COUNTED = 10
+"""Steps of the fit after which it says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class DetailSettings(EnlargingSettings):
     """Up to so many times as large are those of the codes that the decoder learns to be blurry at."""
     weak_weight: float = 2.0
     rehearsed: float = 0.25
+    cored_weight: float = 4.0
+    """Of what coring takes away, where there is any."""
     details: int = 1024
     """Principal directions of what does not follow from the coarse code; at most as many as it has numbers."""
     detail_width: int = 128
@@ -69,26 +76,33 @@ class DetailTrainer(EnlargingRun):
         encoder: Encoder,
         prior: WhitenedDecoder,
         details: Details | None = None,
+        *,
+        encoding: Count | None = None,
+        fitting: Count | None = None,
     ) -> None:
-        """`encoder` and `prior`: of a run at half of `settings.size`; `details`: where they have been fitted before."""
+        """`encoder` and `prior`: of a run at half of `settings.size`; `details`: where they have been fitted before.
+
+        Where not, `encoding` hears of the photographs and `fitting` of the steps.
+        """
         super().__init__(trunk, normalise, photographs, settings, device, encoder)
-        details = details if details is not None else self.fitted(prior)
+        details = details if details is not None else self.fitted(prior, encoding, fitting)
         self.details = details.requires_grad_(False).eval().to(device)
         self.space = WhiteCodes(prior.mean, prior.basis, prior.flow, self.details).float().requires_grad_(False)
         self.space.eval().to(device)
         self.train_networks(decoder=placed(prior.decoder.float().requires_grad_(True), device))
+        self.coring = Coring(settings.coring) if settings.coring else nn.Identity()
 
-    def fitted(self, prior: WhitenedDecoder) -> Details:
+    def fitted(self, prior: WhitenedDecoder, encoding: Count | None = None, fitting: Count | None = None) -> Details:
         """What follows from the coarse code, fitted on the training photographs' codes, and the rest's basis."""
-        coarse, fine = self.code_pairs(self.training)
+        coarse, fine = self.code_pairs(self.training, encoding)
         settings, channels = self.settings, len(prior.mean)
         torch.manual_seed(settings.seed)
         details = Details(channels, settings.details, settings.detail_width).to(self.device)
-        fit(details, coarse, fine, settings, self.device)
+        fit(details, coarse, fine, settings, self.device, fitting)
         details.basis.copy_(rest_directions(details, coarse, fine, settings.details, self.device))
         return details
 
-    def code_pairs(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    def code_pairs(self, chosen: Tensor, encoding: Count | None = None) -> tuple[Tensor, Tensor]:
         """Coarse `[2N, C, 4, 4]` and finer codes `[2N, C, 8, 8]` of photographs and their mirror images."""
         coarse, fine = [], []
         for part in chosen.split(ENCODED_AT_A_TIME):
@@ -96,6 +110,8 @@ class DetailTrainer(EnlargingRun):
             for seen in (images, images.flip(-1)):
                 coarse.append(self.encode(shrink(seen)).cpu())
                 fine.append(self.encode(seen).cpu())
+            if encoding is not None:
+                encoding(sum(map(len, fine)) // 2, len(chosen))
         return torch.cat(coarse), torch.cat(fine)
 
     def imagine(self, count: int, generator: torch.Generator) -> Tensor:
@@ -126,8 +142,24 @@ class DetailTrainer(EnlargingRun):
             codes = torch.cat([codes, self.imagine(round(len(photographs) * self.settings.imagined), generator)])
         return codes, {"weak": (self.settings.weak_weight, blurry)}
 
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
+        """As the exported generator shows them, cored; how much of them that takes away.
 
-def fit(details: Details, coarse: Tensor, fine: Tensor, settings: DetailSettings, device: torch.device) -> None:
+        Without that loss the decoder would draw ever more of what coring hides, where no gradient tells it to stop.
+        """
+        made, extra = super().images(codes, count)
+        shown = self.coring(made)
+        return shown, extra | {"cored": (self.settings.cored_weight, F.l1_loss(made, shown))}
+
+
+def fit(
+    details: Details,
+    coarse: Tensor,
+    fine: Tensor,
+    settings: DetailSettings,
+    device: torch.device,
+    fitting: Count | None = None,
+) -> None:
     """Fit `details.expected` by least squares."""
     source = torch.Generator().manual_seed(settings.seed)
     parameters = [parameter.requires_grad_(True) for parameter in details.parameters()]
@@ -141,6 +173,8 @@ def fit(details: Details, coarse: Tensor, fine: Tensor, settings: DetailSettings
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
+        if fitting is not None and (step + 1) % FIT_COUNTED == 0:
+            fitting(step + 1, settings.fit_steps)
 
 
 def rest_directions(details: Details, coarse: Tensor, fine: Tensor, count: int, device: torch.device) -> Tensor:

@@ -14,6 +14,8 @@ import gen_prior as gp
 from gen_prior.training.calming import CalmSettings, calm_prior
 from gen_prior.training.command import train_prior
 from gen_prior.training.conduct import Progress
+from gen_prior.training.detail_command import detail_prior
+from gen_prior.training.detailing import DetailSettings
 from gen_prior.training.export import NETWORKS_FILE
 from gen_prior.training.flow_command import FlowSettings, flow_prior
 from gen_prior.training.refine_command import refine_prior
@@ -44,12 +46,17 @@ def test_a_prior_of_every_stage(
         FlowSettings(steps=12, batch=4, features=4, width=32),
     )
     calm_prior(tmp_path / "third", tmp_path / "fourth", CalmSettings(steps=4, batch=2), device="cuda")
-    generator = gp.load_generator(f"local-dir:{tmp_path / 'fourth'}", device="cuda")
-    image = generator(generator.initial_code(0)[None].cuda())
-    assert image.shape == (1, 3, 128, 128)
-    assert torch.isfinite(image).all()
-    result = gp.synthesize(classifier, "logits:1", generator, steps=8)
-    assert torch.isfinite(result.activations).all()
+    detailed = DetailSettings(
+        steps=12, batch=4, crops=2, adversarial_from=2, rehearsed=0.5, held_out=4, details=12, fit_steps=20, coring=0.4
+    )
+    detail_prior(classifier, tmp_path / "fourth", photographs, tmp_path / "fifth", detailed)
+    for stage in ("fourth", "fifth"):
+        generator = gp.load_generator(f"local-dir:{tmp_path / stage}", device="cuda")
+        image = generator(generator.initial_code(0)[None].cuda())
+        assert image.shape == (1, 3, 128, 128)
+        assert torch.isfinite(image).all()
+        result = gp.synthesize(classifier, "logits:1", generator, steps=8)
+        assert torch.isfinite(result.activations).all()
 
 
 def test_a_resumed_run_goes_the_same_way(

@@ -65,8 +65,13 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     tmp_path: Path,
 ) -> None:
     records: list[dict[str, Any]] = []
-    file = detail(small_classifier, prior, photographs, tmp_path / "whole", progress=records.append)
+    counted: dict[str, list[tuple[int, int]]] = {"encoding": [], "fitting": []}
+    counts = {name: lambda done, total, into=into: into.append((done, total)) for name, into in counted.items()}
+    file = detail(small_classifier, prior, photographs, tmp_path / "whole", progress=records.append, **counts)
     assert [record["step"] for record in records] == [10, 20, 30]
+    assert counted["fitting"] == [(10, 20), (20, 20)]
+    done, total = counted["encoding"][-1]
+    assert done == total > 0
     assert {"pixel", "feature", "weak", "fool", "climb", "critic"} <= set(records[-1])
     with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
         assert sheet.height == 4 * 130 + 2
@@ -150,6 +155,8 @@ def test_a_refiner_is_left_out_and_no_other_training_goes_on(
     generator = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
     assert generator.image_shape() == (128, 128)
     assert generator.module.coring.limit == 0.4  # type: ignore[union-attr]
+    plain = detail_prior(small_classifier, prior, photographs, tmp_path / "plain-out", replace(SMALL, steps=2))
+    assert not torch.equal(load_file(file)["decoder.exit.bias"], load_file(plain)["decoder.exit.bias"])
     for again in (
         lambda: refine_prior(small_classifier, file.parent, photographs, tmp_path / "more", refining),
         lambda: calm_prior(file.parent, tmp_path / "more"),
