@@ -10,7 +10,7 @@ import torch
 import gen_prior as gp
 from gen_prior.metrics import logits_of
 
-MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "prior_quality_48.json"
+MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "prior_quality.json"
 TARGETS = 20
 FLOOR = 0.8
 

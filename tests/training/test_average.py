@@ -1,0 +1,46 @@
+"""weights/make/average.py: between two priors, by the share that is asked for; refused where they do not fit."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gen_prior.generators.dgn import FILE
+from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors, save_safetensors
+
+SCRIPT = Path(__file__).parents[2] / "weights" / "make" / "average.py"
+
+
+def average(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_weights_between_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, out = (tmp_path / name for name in ("first", "second", "out"))
+    save_safetensors(first / FILE, {"weight": torch.zeros(3).half(), "kept": torch.ones(2)}, {"name": "first"})
+    save_safetensors(second / FILE, {"weight": torch.ones(3).half(), "kept": torch.ones(2)}, {"name": "second"})
+    average(monkeypatch, first, second, "--share", 0.25, "--metadata", "version=2", "--out", out)
+    averaged, metadata = read_tensors(out / FILE), read_file_metadata(out / FILE)
+    assert torch.equal(averaged["weight"], torch.full((3,), 0.25).half())
+    assert torch.equal(averaged["kept"], torch.ones(2))
+    assert (metadata["name"], metadata["version"]) == ("second", "2")
+    record = json.loads(metadata["averaging"])
+    assert record == {"share": 0.25, "sha256": [file_sha256(first / FILE), file_sha256(second / FILE)]}
+
+
+def test_other_shapes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    save_safetensors(first / FILE, {"weight": torch.zeros(3)}, {})
+    save_safetensors(second / FILE, {"weight": torch.zeros(4)}, {})
+    with pytest.raises(SystemExit):
+        average(monkeypatch, first, second, "--out", tmp_path / "out")
+    assert "other shapes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
