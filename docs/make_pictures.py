@@ -3,8 +3,8 @@
     python docs/make_pictures.py --photographs FOLDER
     python docs/make_pictures.py chain.png dataset.jpg
 
-Photographs that are not given are test pictures of scikit-image, which must then be installed. `compare-yurt.png`
-is the contact sheet of `gen-prior compare yurt`, `reconstructions.png` is written by
+Photographs that are not given are test pictures of scikit-image, which must then be installed.
+`compare-cheeseburger.png` is the contact sheet of `gen-prior compare cheeseburger`, `reconstructions.png` is written by
 `benchmarks/reconstruction.py`, the sheets of targets by `benchmarks/target_sheet.py`.
 """
 
