@@ -32,7 +32,8 @@ def run(
     """Give a prior's code details: four times as many places, for images of twice the side, drawn by one decoder.
 
     What of the finer code follows from the coarse one is fitted, the rest is left to the details. A few hundred
-    photographs are enough, since many squares are cut out of each. Run it last: a stage of refine-prior is left out.
+    photographs are enough, since many squares are cut out of each. A stage of refine-prior is left out;
+    run that again afterwards.
 
     Example: [bold]gen-prior detail-prior my-prior --images large-photographs --out my-prior-detailed[/bold]
     """

@@ -11,7 +11,8 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import options, training
 
 Prior = Annotated[
-    Path, typer.Argument(metavar="PRIOR", help="The folder that train-prior, refine-prior or flow-prior wrote.")
+    Path,
+    typer.Argument(metavar="PRIOR", help="The folder that train-, refine-, flow-, calm- or detail-prior wrote."),
 ]
 
 
@@ -31,7 +32,8 @@ def run(
     """Train a last stage that doubles the side of a prior's images; both are exported as one generator.
 
     A few hundred photographs are enough, since many squares are cut out of each. A prior that has such a stage already
-    learns on, with a flow (flow-prior) on the codes that come of it.
+    learns on, with a flow (flow-prior) on the codes that come of it. After detail-prior, which leaves such a stage out,
+    a new one doubles the side once more.
 
     Example: [bold]gen-prior refine-prior my-prior --images large-photographs --out my-prior-128[/bold]
     """

@@ -6,35 +6,20 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gen_prior.activations import LOGITS, Reader, as_tensor, layer_shapes, reading
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.folding import fold_batch_norm
 from gen_prior.labels import Labels
 from gen_prior.provenance import Provenance
+from gen_prior.resizing import resize_matrix
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 LUMA = (0.299, 0.587, 0.114)
-
-
-@cache
-def resize_matrix(
-    size: int, wanted: int, mode: str, antialias: bool, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """`[wanted, size]`: what a resize does to each row or column, which is linear.
-
-    As a product the gradient takes a quarter of the time on a CPU, and is the same at every run on a GPU.
-    """
-    with torch.inference_mode(False):  # kept ones must serve gradients later, wherever they were made first
-        impulses = torch.eye(size, device="cpu")[None, None]  # each row is an impulse, resized along its own direction
-        resized = F.interpolate(impulses, (size, wanted), mode=mode, align_corners=False, antialias=antialias)
-        return resized[0, 0].mT.to(device, dtype)
 
 
 class Classifier:

@@ -38,6 +38,11 @@ class Coring(nn.Module):
         return smooth + fine * gain.clamp(max=1.0)
 
 
+def coring(limit: float) -> nn.Module:
+    """`Coring` to that limit; at 0 images pass as they are."""
+    return Coring(limit) if limit else nn.Identity()
+
+
 def contrast(band: Tensor) -> Tensor:
     """Deviation of a band `[B, 3, H, W]` of images in a window about each pixel, `[B, 1, H, W]`."""
     squares = band.square().mean(1, keepdim=True)

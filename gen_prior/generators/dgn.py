@@ -109,7 +109,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
             paper=PAPER,
         ),
     )
-    side = config.size * (2 if config.details else 1) * (2 if config.refiner else 1)
+    side = config.decoded * (2 if config.refiner else 1) * (2 if config.grain else 1)
     return proven(generator, origin, size=(side, side))
 
 
@@ -156,7 +156,8 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
 class Config(NamedTuple):
     """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it.
 
-    `coring` limits the fine contrast; 0 leaves it as it is. `details` (0: none) double it too.
+    `details` (0: none) double it too, and so does `grain` (its strength; 0: none). `coring` limits the fine contrast; 0
+    leaves it as it is.
     """
 
     size: int
@@ -168,6 +169,12 @@ class Config(NamedTuple):
     coring: float = 0.0
     details: int = 0
     detail_width: int = 0
+    grain: float = 0.0
+
+    @property
+    def decoded(self) -> int:
+        """Side of the images that the decoder draws."""
+        return self.size * (2 if self.details else 1)
 
 
 def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict[str, str]]:
@@ -179,7 +186,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     config = _read_config(metadata, origin)
-    size, channels, width, directions, refiner, flow, coring, details, detail_width = config
+    size, channels, width, directions, refiner, flow, coring, details, detail_width, grain = config
 
     def build() -> WhitenedDecoder:
         return WhitenedDecoder(
@@ -190,6 +197,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
             CodeFlow(directions, flow) if flow else None,
             coring,
             Details(channels, details, detail_width) if details else None,
+            grain,
         )
 
     network = on_meta(build, origin)
@@ -205,13 +213,17 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
         flow = FlowConfig._make(kind(found["flow"][name]) for name, kind in FLOW) if found.get("flow") else None
         refiner, coring = int(found.get("refiner", 0)), float(found.get("coring", 0))
         details, detail_width = int(found.get("details", 0)), int(found.get("detail_width", 0))
-        config = Config(size, channels, width, int(found["directions"]), refiner, flow, coring, details, detail_width)
+        grain = float(found.get("grain", 0))
+        config = Config(
+            size, channels, width, int(found["directions"]), refiner, flow, coring, details, detail_width, grain
+        )
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
     if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not 0 < width < math.inf:
         raise WeightsError(f"{origin} asks for an impossible network: {found}")
-    if not 0 <= coring < math.inf:
-        raise WeightsError(f"{origin} asks for an impossible coring: {coring}")
+    for name, value in (("coring", coring), ("grain", grain)):
+        if not 0 <= value < math.inf:
+            raise WeightsError(f"{origin} asks for an impossible {name}: {value}")
     if not 0 <= details <= channels * SIDE**2 or (detail_width < 1) != (details == 0):
         raise WeightsError(f"{origin} asks for impossible details: {found}")
     if flow is not None and (min(flow[:-1]) < 1 or not math.isfinite(flow.guidance)):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.generators.code_flow import CodeFlow, aimed
-from gen_prior.generators.coring import Coring
+from gen_prior.generators.coring import coring as cored_to
 from gen_prior.generators.details import Details
+from gen_prior.generators.grain import grain as grained_by
 from gen_prior.generators.residual import CODE_SIDE, SLOPE, ResidualBlock
 
 SIZES = (64, 128, 256)
@@ -151,16 +152,18 @@ class WhitenedDecoder(WhiteCodes):
         flow: CodeFlow | None = None,
         coring: float = 0.0,
         details: Details | None = None,
+        grain: float = 0.0,
     ) -> None:
-        """`coring`: limit of the fine contrast; at 0 it is left as the decoder draws it."""
+        """`coring`: limit of the fine contrast; at 0 it is left as the decoder draws it. `grain`: its strength."""
         super().__init__(mean, basis, flow, details)
         self.decoder = decoder
         self.refiner = refiner if refiner is not None else nn.Identity()
-        self.coring = Coring(coring) if coring else nn.Identity()
+        self.coring = cored_to(coring)
+        self.grain = grained_by(grain)
 
     def draw(self, spatial: Tensor) -> Tensor:
         """Spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`, -> images."""
-        images: Tensor = self.coring(self.refiner(self.decoder(spatial)))
+        images: Tensor = self.grain(self.coring(self.refiner(self.decoder(spatial))))
         return images
 
     def forward(self, code: Tensor) -> Tensor:

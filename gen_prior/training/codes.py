@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.metrics import last_linear
 from gen_prior.tensor_files import read_file_metadata, read_tensors, save_safetensors
-from gen_prior.training.images import Photographs
+from gen_prior.training.images import Count, Photographs
 from gen_prior.training.networks import Encoder, Trunk
 from gen_prior.training.run import placed
 
@@ -72,7 +71,7 @@ def read_codes(
     view: int,
     cache: Path,
     made_from: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
 ) -> Codes:
     """Codes by `encoder`, and features of the photographs enlarged to `view`, kept in the file `cache`.
 

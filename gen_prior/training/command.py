@@ -5,7 +5,6 @@ Glue over the trainer, the reading of photographs and the export; it reports and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from gen_prior.generators.dgn_network import SIZES, WhiteCodes, WhitenedDecoder
 from gen_prior.synthesis import synthesize
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.export import code_statistics, export, load_networks, principal_directions
+from gen_prior.training.images import Count
 from gen_prior.training.networks import Trunk, choose_taps
 from gen_prior.training.trainer import Settings, Trainer
 
@@ -42,7 +42,7 @@ def train_prior(
     log_every: int = 50,
     checkpoint_seconds: float = 240.0,
     sheet_steps: int = 32,
-    reading: Callable[[int, int], None] | None = None,
+    reading: Count | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a deep generator network that inverts `classifier`, and export it.

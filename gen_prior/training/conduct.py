@@ -14,7 +14,7 @@ from torch import Tensor
 from gen_prior.errors import ImageError, OptionError
 from gen_prior.files import write_bytes, write_png
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
-from gen_prior.training.images import Photographs, check_source, open_photographs
+from gen_prior.training.images import Count, Photographs, check_source, open_photographs
 from gen_prior.training.settings import EnlargingSettings, RunSettings, TrainingSettings
 from gen_prior.training.training import Training
 
@@ -32,8 +32,10 @@ def check_run(images: str | Path, out: Path, settings: TrainingSettings, resume:
         raise OptionError(f"batch must be at least 2, got {settings.batch}")
     if isinstance(settings, RunSettings) and not 0 <= settings.rehearsed <= 4:
         raise OptionError(f"rehearsed must lie in 0 to 4, got {settings.rehearsed}")
-    if isinstance(settings, EnlargingSettings) and not 0 <= settings.coring < math.inf:
-        raise OptionError(f"coring must be a finite number, not negative, got {settings.coring}")
+    if isinstance(settings, EnlargingSettings):
+        for name in ("coring", "grain"):
+            if not 0 <= getattr(settings, name) < math.inf:
+                raise OptionError(f"{name} must be a finite number, not negative, got {getattr(settings, name)}")
     check_source(images)
     if checkpoints(out) and not resume:
         raise OptionError(f"{out} holds a training run", fix="go on with --resume, or pass another --out")
@@ -44,7 +46,7 @@ def read_photographs(
     out: Path,
     batch: int,
     size: int,
-    reading: Callable[[int, int], None] | None,
+    reading: Count | None,
     crops: int = 1,
 ) -> Photographs:
     """The photographs below `images` as a run takes them, cached in `out`. Raises `ImageError`, `OutputError`."""

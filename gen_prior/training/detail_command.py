@@ -21,8 +21,8 @@ from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.detailing import DetailSettings, DetailTrainer
 from gen_prior.training.export import export_detailed, save_encoder
+from gen_prior.training.images import Count
 from gen_prior.training.priors import open_prior
-from gen_prior.training.training import Count
 
 SHEET_COLUMNS, SHEET_SIZES = 8, (0.3, 1.0)
 FITTED = "details.safetensors"

@@ -17,16 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.generators.coring import Coring
 from gen_prior.generators.details import Details
 from gen_prior.generators.dgn_network import WhiteCodes, WhitenedDecoder
 from gen_prior.training.codes import principal_axes
 from gen_prior.training.enlarging import EnlargingRun, shrink
-from gen_prior.training.images import Photographs
+from gen_prior.training.images import Count, Photographs
 from gen_prior.training.networks import Encoder, Trunk
 from gen_prior.training.run import placed
 from gen_prior.training.settings import EnlargingSettings
-from gen_prior.training.training import Count
 
 ENCODED_AT_A_TIME = 50
 FIT_COUNTED = 10
@@ -43,14 +41,10 @@ class DetailSettings(EnlargingSettings):
     critic_rate: float = 4e-4
     adversarial_from: int = 200
     imagined_scale: tuple[float, float] = (0.8, 1.3)
-    imagined_details: tuple[float, float] = (0.7, 1.2)
-    """As many times as large as photographs' are the details of imagined codes."""
     weak_details: float = 0.7
     """Up to so many times as large are those of the codes that the decoder learns to be blurry at."""
     weak_weight: float = 2.0
     rehearsed: float = 0.25
-    cored_weight: float = 4.0
-    """Of what coring takes away, where there is any."""
     details: int = 1024
     """Principal directions of what does not follow from the coarse code; at most as many as it has numbers."""
     detail_width: int = 128
@@ -90,7 +84,6 @@ class DetailTrainer(EnlargingRun):
         self.space = WhiteCodes(prior.mean, prior.basis, prior.flow, self.details).float().requires_grad_(False)
         self.space.eval().to(device)
         self.train_networks(decoder=placed(prior.decoder.float().requires_grad_(True), device))
-        self.coring = Coring(settings.coring) if settings.coring else nn.Identity()
 
     def fitted(self, prior: WhitenedDecoder, encoding: Count | None = None, fitting: Count | None = None) -> Details:
         """What follows from the coarse code, fitted on the training photographs' codes, and the rest's basis."""
@@ -114,19 +107,6 @@ class DetailTrainer(EnlargingRun):
                 encoding(sum(map(len, fine)) // 2, len(chosen))
         return torch.cat(coarse), torch.cat(fine)
 
-    def imagine(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random spatial codes `[count, C, 8, 8]`: coarse ones as of classes, with details as of photographs."""
-        noise = torch.randn(count, self.space.numbers, generator=generator)
-        scale, size = (
-            low + (high - low) * torch.rand(count, 1, generator=generator)
-            for low, high in (self.settings.imagined_scale, self.settings.imagined_details)
-        )
-        classes = 1 if self.space.flow is None else len(self.space.flow.classes)
-        known = torch.randint(classes, (count,), generator=generator).to(self.device)
-        with torch.no_grad():
-            coarse, details = self.space.natural(known, noise.to(self.device))
-            return self.space.spatial(torch.cat([coarse * scale.to(self.device), details * size.to(self.device)], 1))
-
     def codes(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
@@ -143,13 +123,8 @@ class DetailTrainer(EnlargingRun):
         return codes, {"weak": (self.settings.weak_weight, blurry)}
 
     def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """As the exported generator shows them, cored; how much of them that takes away.
-
-        Without that loss the decoder would draw ever more of what coring hides, where no gradient tells it to stop.
-        """
-        made, extra = super().images(codes, count)
-        shown = self.coring(made)
-        return shown, extra | {"cored": (self.settings.cored_weight, F.l1_loss(made, shown))}
+        """The decoder's, cored."""
+        return self.cored(super().images(codes, count)[0])
 
 
 def fit(

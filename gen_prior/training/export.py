@@ -111,8 +111,10 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
 def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
     """The prior (whose metadata is `prior`) with its refiner as one file, `generator.safetensors` in `out`."""
     refiner, before = cast(Refiner, trainer.averages["refiner"]), trainer.prior
-    whole = WhitenedDecoder(trainer.average_decoder(), before.mean, before.basis, refiner, before.flow)
-    added = {"refiner": trainer.settings.refiner, "coring": trainer.settings.coring}
+    whole = WhitenedDecoder(
+        trainer.average_decoder(), before.mean, before.basis, refiner, before.flow, details=before.details
+    )
+    added = {"refiner": trainer.settings.refiner, "coring": trainer.settings.coring, "grain": trainer.settings.grain}
     return save_generator(whole, went_on(trainer, prior, name, added, "refining"), out)
 
 
@@ -125,6 +127,7 @@ def export_detailed(trainer: DetailTrainer, out: Path, *, name: str, prior: dict
     added = {
         "refiner": 0,
         "coring": settings.coring,
+        "grain": settings.grain,
         "details": settings.details,
         "detail_width": settings.detail_width,
     }

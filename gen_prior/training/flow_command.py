@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +20,7 @@ from gen_prior.training.codes import head_of, read_codes, wanted_features, white
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.export import record_of, save_encoder, save_generator
 from gen_prior.training.flow import FlowSettings, FlowTrainer
+from gen_prior.training.images import Count
 from gen_prior.training.priors import open_prior
 
 SHEET_COLUMNS = 8
@@ -37,7 +37,7 @@ def flow_prior(
     resume: bool = False,
     log_every: int = 50,
     checkpoint_seconds: float = 240.0,
-    reading: Callable[[int, int], None] | None = None,
+    reading: Count | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Learn the codes of photographs by the classifier's features, and export the prior with what was learned.

@@ -24,6 +24,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 CHUNK = 512
 SMALLEST_CROP = 0.5
+Count = Callable[[int, int], None]
+"""Called now and then with how much is done, and of how much."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def open_photographs(
     source: str | Path,
     size: int,
     cache: str | Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Count | None = None,
     crops: int = 1,
 ) -> Photographs:
     """Read every image below `source` (a folder, nested or flat, or `.tar` shards in it) into `cache`, once.

@@ -18,7 +18,7 @@ from gen_prior.training.networks import Encoder, Trunk, choose_taps
 
 
 class Prior(NamedTuple):
-    """What a folder of `train_prior`, `refine_prior` or `flow_prior` holds."""
+    """What the folder of a training here holds."""
 
     network: WhitenedDecoder
     config: Config
@@ -46,11 +46,11 @@ def open_prior(folder: Path, classifier: Classifier, *, detailed: bool = False) 
 
 
 def refuse_details(config: Config, folder: Path) -> None:
-    """Raises `OptionError` where a prior has details: only their own training goes on from them."""
+    """Raises `OptionError` where a prior has details: what they were fitted to has to stay as it is."""
     if config.details:
         raise OptionError(
             f"the prior in {folder} has details already",
-            fix="pass the prior that they were added to, or go on with detail-prior",
+            fix="pass the prior that they were added to, or go on with detail-prior or refine-prior",
         )
 
 

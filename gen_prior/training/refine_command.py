@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from gen_prior.generators.dgn_network import WhiteCodes
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
 from gen_prior.training.enlarging import shrink
 from gen_prior.training.export import export_refined, save_encoder
+from gen_prior.training.images import Count
 from gen_prior.training.priors import open_prior
 from gen_prior.training.refining import RefinerSettings, RefinerTrainer
 
@@ -35,15 +35,15 @@ def refine_prior(
     resume: bool = False,
     log_every: int = 50,
     checkpoint_seconds: float = 240.0,
-    reading: Callable[[int, int], None] | None = None,
+    reading: Count | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a last stage that doubles the side of a prior's images, and export both as one generator.
 
     Args:
         classifier: the one that the prior was trained on.
-        prior: the folder of `train_prior`, with its `generator.safetensors` and `networks.safetensors`; or that of
-            `refine_prior` or `flow_prior`, whose last stage then learns on.
+        prior: the folder of `train_prior`, with its `generator.safetensors` and `networks.safetensors`; that of
+            `refine_prior`, `flow_prior` or `calm_prior`, whose last stage then learns on; or that of `detail_prior`.
         images: photographs larger than the prior's images: a folder, nested or flat, or `.tar` shards. A few hundred
             do, since `settings.crops` random squares are cut out of each.
         out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
@@ -61,12 +61,12 @@ def refine_prior(
     """
     settings, out = settings if settings is not None else RefinerSettings(), Path(out)
     check_run(images, out, settings, resume)
-    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
+    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier, detailed=True)
     width = settings.refiner or config.refiner or WIDTH
-    settings = replace(settings, size=2 * config.size, refines=digest, refiner=width)
+    settings = replace(settings, size=2 * config.decoded, refines=digest, refiner=width)
     photographs = read_photographs(images, out, settings.batch, settings.size, reading, settings.crops)
     trainer = RefinerTrainer(trunk, classifier.normalise, photographs, settings, classifier.device, encoder, network)
-    trainer.rehearse(classifier, WhiteCodes(network.mean, network.basis, network.flow))
+    trainer.rehearse(classifier, WhiteCodes(network.mean, network.basis, network.flow, network.details))
 
     def sheet() -> Tensor:
         return sample_sheet(trainer)
@@ -84,7 +84,7 @@ def sample_sheet(trainer: RefinerTrainer) -> Tensor:
     codes = torch.cat([trainer.encode(shrink(photographs)), trainer.imagine(columns, torch.Generator().manual_seed(0))])
     with torch.no_grad():
         small = trainer.average_decoder()(codes)
-        refined = trainer.averages["refiner"](small).clamp(0, 1)
+        refined = trainer.coring(trainer.averages["refiner"](small)).clamp(0, 1)
     enlarged = F.interpolate(small.clamp(0, 1), scale_factor=2.0, mode="bilinear", align_corners=False)
     rows = [photographs, enlarged[:columns], refined[:columns], enlarged[columns:], refined[columns:]]
     grid: Tensor = make_grid(torch.cat(rows).float().cpu(), nrow=columns)

@@ -59,7 +59,7 @@ class RefinerTrainer(EnlargingRun):
     ) -> None:
         """`encoder` and `prior`: of a run at half of `settings.size`; a refiner of that width that it has learns on."""
         super().__init__(trunk, normalise, photographs, settings, device, encoder)
-        self.prior = placed(prior.requires_grad_(False).eval(), device)
+        self.space = self.prior = placed(prior.requires_grad_(False).eval(), device)
         kept = isinstance(prior.refiner, Refiner) and prior.refiner.entry.out_channels == settings.refiner
         refiner = cast(Refiner, prior.refiner) if kept else Refiner(settings.refiner)
         networks: dict[str, nn.Module] = {"refiner": placed(refiner.requires_grad_(True), device)}
@@ -71,20 +71,6 @@ class RefinerTrainer(EnlargingRun):
         """The decoder's is the setting's."""
         return self.settings.decoder_rate if network == "decoder" else 1.0
 
-    def imagine(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random spatial codes `[count, C, 4, 4]`, nearer to and farther from the mean than typical ones.
-
-        Behind a flow, each of those that one class, drawn at random, begins with.
-        """
-        low, high = self.settings.imagined_scale
-        noise = torch.randn(count, self.prior.numbers, generator=generator)
-        scale = low + (high - low) * torch.rand(count, 1, generator=generator)
-        if self.prior.flow is not None:
-            known = torch.randint(len(self.prior.flow.classes), (count,), generator=generator)
-            noise = self.prior.start(known.to(self.device), noise.to(self.device))
-        with torch.no_grad():
-            return self.prior.spatial(noise.to(self.device) * scale.to(self.device))
-
     def codes(
         self, photographs: Tensor, imagine: bool, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
@@ -95,13 +81,14 @@ class RefinerTrainer(EnlargingRun):
         return codes, {}
 
     def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """Refined images; how far those that are no photograph's were repainted."""
+        """Refined images, cored; how far those that are no photograph's were repainted."""
         small: Tensor = self.prior.decoder(codes)
-        images: Tensor = self.networks["refiner"](small.float()).float()
+        made: Tensor = self.networks["refiner"](small.float()).float()
+        images, losses = self.cored(made)
         if len(images) == count:
-            return images, {}
-        repainted = F.l1_loss(shrink(images[count:]), small[count:].float())
-        return images, {"faithful": (self.settings.faithful_weight, repainted)}
+            return images, losses
+        repainted = F.l1_loss(shrink(made[count:]), small[count:].float())
+        return images, losses | {"faithful": (self.settings.faithful_weight, repainted)}
 
     def average_decoder(self) -> Decoder:
         """The decoder as it is exported."""

@@ -61,3 +61,9 @@ class EnlargingSettings(RunSettings):
     """Random squares of each photograph."""
     coring: float = 0.0
     """Most of the fine contrast, in parts of the coarser, that the exported generator shows; 0: all of it."""
+    grain: float = 0.0
+    """Strength of the grain of the exported generator, which doubles the side of its images; 0: none."""
+    cored_weight: float = 4.0
+    """Of what coring takes away."""
+    imagined_details: tuple[float, float] = (0.7, 1.2)
+    """As many times as large as photographs' are the details of imagined codes, where these have any."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict
@@ -20,9 +20,6 @@ from torch import Tensor, nn
 
 from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
 from gen_prior.training.settings import TrainingSettings
-
-Count = Callable[[int, int], None]
-"""Called now and then with how much is done, and of how much."""
 
 
 class Training(ABC):

@@ -14,6 +14,7 @@ from gen_prior.errors import WeightsError
 from gen_prior.generators.details import Details
 from gen_prior.generators.dgn import FILE, FORMAT, RECIPE
 from gen_prior.generators.dgn_network import DETAIL_DEVIATION, Decoder, WhitenedDecoder
+from gen_prior.generators.grain import Grain
 
 CONFIG = {"size": 64, "code_channels": 4, "width": 0.125, "directions": 10, "details": 12, "detail_width": 8}
 
@@ -27,7 +28,7 @@ def detailed() -> WhitenedDecoder:
     return WhitenedDecoder(Decoder(4, 64, 0.125), torch.randn(4, 4, 4), torch.randn(64, 10), details=details)
 
 
-def write(network: WhitenedDecoder, folder: Path, **changed: int) -> None:
+def write(network: WhitenedDecoder, folder: Path, **changed: float) -> None:
     tensors = {key: value.detach().half() for key, value in network.state_dict().items()}
     save_file(tensors, folder / FILE, {"format": FORMAT, "config": json.dumps(CONFIG | changed)})
 
@@ -54,6 +55,17 @@ def test_of_a_file_it_has_twice_the_side_and_a_shell_of_its_own(detailed: Whiten
     assert float(codes[:, 10:].std()) == pytest.approx(DETAIL_DEVIATION, rel=0.2), "random codes are photographs'"
     image = generator(codes[:2])
     torch.testing.assert_close(generator(codes[1:2]), image[1:2], rtol=1e-3, atol=1e-4)
+
+
+def test_grain_of_a_file_doubles_the_side_again(detailed: WhitenedDecoder, tmp_path: Path) -> None:
+    folders = [tmp_path / "plain", tmp_path / "grained"]
+    for folder, grain in zip(folders, (0.0, 0.15), strict=True):
+        folder.mkdir()
+        write(detailed, folder, grain=grain)
+    plain, grained = (gp.load_generator(f"local-dir:{folder}", device="cpu") for folder in folders)
+    assert grained.image_shape() == (256, 256)
+    code = plain.initial_code(0)[None]
+    assert (Grain(0.15)(plain(code)) - grained(code)).abs().mean() < 2e-3, "but for what is clipped, it comes last"
 
 
 @pytest.mark.parametrize("changed", [{"details": 257}, {"details": -1}, {"detail_width": 0}, {"detail_width": 10**6}])

@@ -45,8 +45,8 @@ def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[
     config = json.loads(parts[1]["config"])
     assert len(data) < 32_000_000
     assert generator.code_shape == (config["flow"]["features"] + config["directions"] + config["details"],)
-    assert generator.image_shape() == (2 * config["size"],) * 2, "details double the side"
-    assert config["details"] > 0
+    assert generator.image_shape() == (4 * config["size"],) * 2, "details double the side, and so does grain"
+    assert min(config["details"], config["grain"]) > 0
     records = {"training", "refining", "flow", "detailing", "data", "refining_data", "flow_data", "detailing_data"}
     assert records | {"classifier", "classes", "history"} <= set(parts[1])
     assert generator.provenance.licence == "Apache-2.0"
@@ -111,6 +111,8 @@ def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, 
         {"refiner": 5000},
         {"coring": -1},
         {"coring": float("nan")},
+        {"grain": -1},
+        {"grain": float("inf")},
     ):
         with pytest.raises(WeightsError, match="here"):
             read(path, tensors, {**metadata, "config": json.dumps(config | absurd)})

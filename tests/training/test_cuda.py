@@ -49,11 +49,13 @@ def test_a_prior_of_every_stage(
     detailed = DetailSettings(
         steps=12, batch=4, crops=2, adversarial_from=2, rehearsed=0.5, held_out=4, details=12, fit_steps=20, coring=0.4
     )
+    detailed = replace(detailed, grain=0.15)
     detail_prior(classifier, tmp_path / "fourth", photographs, tmp_path / "fifth", detailed)
-    for stage in ("fourth", "fifth"):
+    refine_prior(classifier, tmp_path / "fifth", photographs, tmp_path / "sixth", refined)
+    for stage, side in (("fourth", 128), ("fifth", 256), ("sixth", 256)):
         generator = gp.load_generator(f"local-dir:{tmp_path / stage}", device="cuda")
         image = generator(generator.initial_code(0)[None].cuda())
-        assert image.shape == (1, 3, 128, 128)
+        assert image.shape == (1, 3, side, side)
         assert torch.isfinite(image).all()
         result = gp.synthesize(classifier, "logits:1", generator, steps=8)
         assert torch.isfinite(result.activations).all()

@@ -90,7 +90,7 @@ def test_the_decoder_learns_along_or_not_at_all(
     assert set(refined) - set(before) == {name for name in refined if name.startswith("refiner.")} != set()
     assert records[-1]["pixel"] < 0.9 * records[0]["pixel"]
 
-    learning = replace(pixels_only, steps=3, decoder_rate=0.3)
+    learning = replace(pixels_only, steps=3, decoder_rate=0.3, adversarial_from=0, rehearsed=0.5)
     along = load_file(refine_prior(small_classifier, prior, photographs, tmp_path / "along", learning))
     changed = {name for name in before if not torch.equal(along[name], before[name])}
     assert changed
