@@ -56,7 +56,7 @@ DETAIL_SHELL = {"radius": 1.0, "inside": True}
 
 
 def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
-    """The prior that ships with the package: 128 px RGB from wanted features and noise."""
+    """The prior that ships with the package: 256 px RGB from wanted features and noise."""
     path = resources.files("gen_prior.weights").joinpath(EMBEDDED[name])
     if not path.is_file():
         raise WeightsError(
