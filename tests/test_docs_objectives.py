@@ -25,7 +25,7 @@ def test_every_example_runs() -> None:
     assert names["result"].activations.shape == (1, 2)
     assert names["undecided"].targets[0]["objective"] == "entropy"
     assert names["undecided"].activations > math.log(1000) / 2
-    assert [tuple(result.images.shape) for result in names["results"]] == [(1, 1, 3, 128, 128)] * 2
+    assert [tuple(result.images.shape) for result in names["results"]] == [(1, 1, 3, 256, 256)] * 2
     assert torch.isfinite(names["chain"].visited).all()
 
 

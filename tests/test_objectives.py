@@ -189,6 +189,6 @@ def test_real_ones_rise_in_every_mode(generator: str, lite0: Classifier) -> None
         objectives.layer_l2("blocks.6"),
         objectives.match("blocks.5", torch.ones(lite0.layer_shape("blocks.5")[0]), "cosine"),
     ]
-    result = synthesize(lite0, wishes, load_generator(generator, device="cpu"), steps=8)
+    result = synthesize(lite0, wishes, load_generator(generator, device="cpu"), steps=32)
     assert (result.activations > result.start_activations).all()
     assert result.images.shape[2] == 3
