@@ -12,6 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def resized(images: Tensor, size: tuple[int, int], mode: str, antialias: bool) -> Tensor:
+    """Images `[B, C, H, W]` at `size` (height, width); not clamped."""
+    rows, columns = (
+        resize_matrix(*sides, mode, antialias, images.device, images.dtype)
+        for sides in zip(images.shape[-2:], size, strict=True)
+    )
+    with torch.autocast(images.device.type, enabled=False):
+        return rows @ images @ columns.mT
+
+
 @cache
 def resize_matrix(
     size: int, wanted: int, mode: str, antialias: bool, device: torch.device, dtype: torch.dtype

@@ -16,7 +16,7 @@ from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.folding import fold_batch_norm
 from gen_prior.labels import Labels
 from gen_prior.provenance import Provenance
-from gen_prior.resizing import resize_matrix
+from gen_prior.resizing import resized
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 LUMA = (0.299, 0.587, 0.114)
@@ -84,14 +84,9 @@ class Classifier:
         if tuple(images.shape[-2:]) == self.input_size:
             return images
         shrinking = images.shape[-1] > self.input_size[1] or images.shape[-2] > self.input_size[0]
-        rows, columns = (
-            resize_matrix(*sizes, self.interpolation, shrinking, images.device, images.dtype)
-            for sizes in zip(images.shape[-2:], self.input_size, strict=True)
-        )
-        with torch.autocast(images.device.type, enabled=False):
-            resized = rows @ images @ columns.mT
+        fitted = resized(images, self.input_size, self.interpolation, shrinking)
         # Bicubic overshoots at edges. The gradient passes as if unclamped, or saturated areas would be stuck.
-        return resized + (resized.detach().clamp(0, 1) - resized.detach())
+        return fitted + (fitted.detach().clamp(0, 1) - fitted.detach())
 
     def normalise(self, images: Tensor) -> Tensor:
         """RGB `[B, 3, H, W]` in [0, 1] -> the network's own channels and range, without resizing."""

@@ -169,7 +169,7 @@ class CalmTrainer(Training):
         before = self.prior
         decoder = cast(Decoder, self.averages["decoder"])
         whole = WhitenedDecoder(decoder, before.mean, before.basis, None, before.flow)
-        whole.coring = before.coring
+        whole.coring, whole.grain = before.coring, before.grain
         whole.refiner = cast(Refiner, self.averages["refiner"]) if "refiner" in self.averages else before.refiner
         return whole
 

@@ -114,7 +114,7 @@ def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict
     whole = WhitenedDecoder(
         trainer.average_decoder(), before.mean, before.basis, refiner, before.flow, details=before.details
     )
-    added = {"refiner": trainer.settings.refiner, "coring": trainer.settings.coring, "grain": trainer.settings.grain}
+    added = {"refiner": trainer.settings.refiner}
     return save_generator(whole, went_on(trainer, prior, name, added, "refining"), out)
 
 
@@ -124,13 +124,7 @@ def export_detailed(trainer: DetailTrainer, out: Path, *, name: str, prior: dict
     whole = WhitenedDecoder(
         trainer.average_decoder(), space.mean, space.basis, flow=space.flow, details=trainer.details
     )
-    added = {
-        "refiner": 0,
-        "coring": settings.coring,
-        "grain": settings.grain,
-        "details": settings.details,
-        "detail_width": settings.detail_width,
-    }
+    added = {"refiner": 0, "details": settings.details, "detail_width": settings.detail_width}
     return save_generator(whole, went_on(trainer, prior, name, added, "detailing"), out)
 
 
@@ -141,7 +135,11 @@ def went_on(
     config: dict[str, Any],
     run: str,
 ) -> dict[str, str]:
-    """The metadata of a prior that `trainer` went on with, whose configuration changed by `config`."""
+    """The metadata of a prior that `trainer` went on with, whose configuration changed by `config`.
+
+    Coring and grain are the trainer's settings.
+    """
+    config = config | {"coring": trainer.settings.coring, "grain": trainer.settings.grain}
     earlier = sum(key.startswith(f"{run}_data") for key in prior)
     number = f"_{earlier + 1}" if earlier else ""  # the records of earlier runs stay
     return prior | {

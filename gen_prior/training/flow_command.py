@@ -81,7 +81,9 @@ def flow_prior(
     def whole() -> WhitenedDecoder:
         refiner = cast(Refiner, network.refiner) if config.refiner else None
         flow = cast(CodeFlow, trainer.averages["flow"])
-        return WhitenedDecoder(network.decoder, network.mean, network.basis, refiner, flow, config.coring)
+        return WhitenedDecoder(
+            network.decoder, network.mean, network.basis, refiner, flow, config.coring, grain=config.grain
+        )
 
     def sheet() -> Tensor:
         return sample_sheet(whole().to(classifier.device), trainer)
