@@ -2,9 +2,8 @@
 
     python benchmarks/hidden_units.py --out benchmarks/results/hidden_units.json
 
-Sixteen units, four evenly spread at each of four depths, at their centre position; one seed, 128 steps. Each activation
-is divided by the largest that any of the methods reached, so that units of different scale count alike. The search's
-forward passes come on top of the 128 evaluations.
+Sixteen units, four evenly spread at each of four depths, at their centre position; one seed, 128 evaluations. Each
+activation is divided by the largest that any of the methods reached, so that units of different scale count alike.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ import gen_prior as gp
 from gen_prior.files import write_json
 
 LAYERS, UNITS = ("blocks.3", "blocks.6", "blocks.9", "blocks.12"), 4
+EVALUATIONS = 128
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dgn-lite0, best of 32 starts": ("dgn-lite0", {"candidates": 32}),
+    "dgn-lite0": ("dgn-lite0", {}),
+    "dgn-lite0, best of 32 starts": ("dgn-lite0", {"candidates": 32, "trials": 1}),
     "dgn-lite0, one start": ("dgn-lite0", {"candidates": 1}),
     "dgn-lite0-gaussian": ("dgn-lite0-gaussian", {}),
     "fourier": ("fourier", {}),
@@ -42,7 +43,7 @@ def main() -> None:
     reached = {}
     for name, (method, settings) in METHODS.items():
         generator = gp.load_generator(method)
-        recipe = generator.recipe.with_options(steps=128, **settings)
+        recipe = generator.recipe.with_options(**settings).within(EVALUATIONS)
         result = gp.synthesize(source, targets, generator, recipe=recipe, precision=options.precision)
         reached[name] = result.activations[:, 0]
     best = torch.stack(list(reached.values())).max(0).values

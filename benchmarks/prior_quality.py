@@ -36,6 +36,7 @@ from gen_prior.metrics import bootstrap_interval, diversity, frechet_distance, k
 
 METHODS = ("dgn-lite0", "fourier", "maco", "pixel", "pixel-raw")
 EVALUATIONS = 128
+"""Of the classifier for an image: at the starts that are tried, if any, and each step."""
 CHUNK = 8
 SELECTION_SEED = 1
 GROUP, REFERENCE = 200, 500
@@ -76,7 +77,8 @@ def verdicts(
 ) -> dict[str, Tensor]:
     """Judge's logits `[N, K]` and features `[N, D]`, source activations `[N]`; items are classes x seeds."""
     generator = gp.load_generator(method, device=source.device)
-    run = [generator.describe(), generator.recipe.to_dict(), precision, EVALUATIONS]
+    recipe = generator.recipe.within(EVALUATIONS)
+    run = [generator.describe(), recipe.to_dict(), precision]
     run_hash = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
 
     def kept(index: int) -> Path:
@@ -87,7 +89,7 @@ def verdicts(
         chunk = missing[start : start + CHUNK]
         began = time.perf_counter()
         result = gp.synthesize(
-            source, [str(index) for index in chunk], generator, seeds=seeds, steps=EVALUATIONS, precision=precision
+            source, [str(index) for index in chunk], generator, seeds=seeds, recipe=recipe, precision=precision
         )
         logits, features = logits_and_features(judge, result.images.flatten(0, 1))
         seconds = torch.tensor([(time.perf_counter() - began) / len(chunk)])
@@ -207,8 +209,9 @@ def main() -> None:
             row[group] = summary(found, classes, options.seeds)
             features.append(found["features"])
         row |= distances(torch.cat(features), natural)
-        row["generator"] = gp.load_generator(method).describe()
-        row["recipe"] = gp.load_generator(method).recipe.to_dict()
+        generator = gp.load_generator(method)
+        row["generator"] = generator.describe()
+        row["recipe"] = generator.recipe.within(EVALUATIONS).to_dict()
         report["methods"][method] = row
         write_json(options.out, report)
         print(json.dumps({method: row}, indent=1))

@@ -69,9 +69,10 @@ def main() -> None:
     rows = []
     for values in itertools.product(*(choices for _, choices in varied)):
         settings = dict(zip((name for name, _ in varied), values, strict=True))
-        tried = generator.recipe.with_options(steps=EVALUATIONS)
+        tried = generator.recipe
         for name, value in settings.items():
             tried = replaced(tried, name, value)
+        tried = tried.within(EVALUATIONS)
         result = gp.synthesize(source, drawn.tolist(), generator, recipe=tried, precision=options.precision)
         logits = logits_of(judge, result.images.flatten(0, 1))
         top = logits.topk(5, 1).indices

@@ -64,7 +64,8 @@ def main() -> None:
     names = [imagenet().entries[index].name for index in targets]
     for method in options.methods:
         generator = gp.load_generator(method)
-        result = gp.synthesize(source, targets, generator, steps=EVALUATIONS, precision=options.precision)
+        recipe = generator.recipe.within(EVALUATIONS)
+        result = gp.synthesize(source, targets, generator, recipe=recipe, precision=options.precision)
         images = source.resize(result.images[:, 0])
         name = method.replace(":", "-").replace("/", "-")
         sheet(images, names, COLUMNS, SIDE).save(options.out / f"targets-{name}.jpg", quality=88)

@@ -45,7 +45,14 @@ Candidates = Annotated[
     int | None,
     typer.Option(
         "--candidates",
-        help="Starts to look at for what the generator cannot aim at, a hidden unit say; the recipe's if not given.",
+        help="Starts to look at first, to begin at the best; the recipe's if not given.",
+    ),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--trials",
+        help="So many of the best starts are tried for an eighth of the steps each; the recipe's if not given.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]

@@ -32,6 +32,7 @@ def run(
     steps: options.Steps = None,
     rate: options.Rate = None,
     candidates: options.Candidates = None,
+    trials: options.Trials = None,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -90,7 +91,7 @@ def run(
                 out=out,
                 progress=bar.steps,
                 record=more.record,
-                **options.given(steps=steps, rate=rate, candidates=candidates),
+                **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
             )
         more.write(result, network, crop=crop, quiet=quiet)
         if result.activations.numel() > 1:

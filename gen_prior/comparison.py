@@ -98,11 +98,10 @@ def compare(
         classifier: whose units are maximised; its device is used for everything.
         targets: as `synthesize` takes them.
         methods: names of generators, `Generator`s, presets on the generator they are meant for (`preset:NAME`) or
-            on another (`GENERATOR+PRESET`). Each follows its own recipe, but all take `evaluations` steps, and none
-            looks at several starts first (`Recipe.candidates`).
+            on another (`GENERATOR+PRESET`). Each follows its own recipe, within `evaluations` (`Recipe.within`).
         judge: a classifier that no method has seen, by name or loaded; None for no judge.
         seeds: a number of seeds, or the seeds themselves.
-        evaluations: classifier evaluations (forward and backward) for each image.
+        evaluations: classifier evaluations for each image: steps, and starts that are tried first.
         precision, batch: as `synthesize` takes them.
         out: a folder; each method's images are on disk before the next method begins.
         progress: called as (what is being done, evaluations done, evaluations in all, activations or None).
@@ -150,7 +149,7 @@ def compare(
             listed,
             method.generator,
             seeds=numbers,
-            recipe=method.recipe.with_options(steps=evaluations, candidates=1),
+            recipe=method.recipe.within(evaluations),
             precision=precision,
             batch=batch,
             out=folder / method.folder if folder is not None else None,

@@ -174,7 +174,7 @@ def dream_through(
         raise OptionError(f"strength must be positive, got {strength}")
     goal = objective_of(classifier, layer, target)
     # Staying near the start keeps codes plausible here; the recipe's own ways would pull away from it.
-    recipe = generator.recipe.with_options(prior_weight=0.0, edits=(), shrink=1.0)
+    recipe = generator.recipe.from_given_start().with_options(prior_weight=0.0, edits=(), shrink=1.0)
     edits = [stay_near(code, strength)]
     return synthesize(classifier, goal, generator, recipe=recipe, start=code, edits=edits, **options)  # type: ignore[arg-type]
 

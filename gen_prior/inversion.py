@@ -177,7 +177,8 @@ def inversion_recipe(generator: Generator) -> Recipe:
     For pixels, alpha-norm and total variation after Mahendran & Vedaldi 2015, by Adam; for a prior its own
     recipe, with a weak penalty on the code.
     """
-    own = generator.recipe.with_options(transforms=(), steps=max(generator.recipe.steps, 200), score="activation")
+    steps = max(generator.recipe.evaluations, 200)
+    own = generator.recipe.with_options(transforms=(), trials=1, steps=steps, score="activation")
     if generator.name.startswith("pixel"):
         penalties = (
             ("alpha_norm", {"weight": 2.0, "alpha": 6.0}),

@@ -38,6 +38,7 @@ class Outcome:
 
     codes: Tensor
     images: Tensor
+    scores: Tensor
     activations: Tensor
     start_activations: Tensor
     history: Tensor
@@ -167,12 +168,13 @@ def optimise(
             code = torch.where(_like(torch.isfinite(best), code), best_code, code)
         code = code.detach()
         with torch.no_grad():
-            images, _, activations = look(code)
+            images, scores, activations = look(code)
         if record is not None:
             record(recipe.steps + 1, images)
     return Outcome(
         codes=code.cpu(),
         images=images.float().cpu(),
+        scores=scores.cpu(),
         activations=activations.cpu(),
         start_activations=start_activations.cpu(),
         history=history.T.contiguous().cpu(),

@@ -12,6 +12,9 @@ from gen_prior.errors import OptionError, UnknownNameError
 Specs = tuple[tuple[str, Mapping[str, Any]], ...]
 """Transforms or regularisers by name with their arguments: `(("jitter", {"pixels": 8}),)`."""
 
+TRIAL_SHARE = 8
+"""A trial takes one step for so many of the optimisation after it."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -34,8 +37,11 @@ class Recipe:
         edits: changes made to the code after every step (blur, clipping of small norms, noise).
         gradient_edits: changes made to the gradient before the update (smoothing, noise).
         keep: "last" iterate, or the "best" seen.
-        candidates: starts that are tried, one forward pass each, for a target that the generator cannot aim at (a
-            hidden unit, say); the optimisation begins at the best of them. 1 begins at the seed's own code.
+        candidates: starts that are looked at first, one forward pass each; the best are gone on with. 1 begins at the
+            seed's own code.
+        trials: so many of the best starts are optimised for an eighth of `steps` each, and the optimisation begins at
+            what the best of them became. 1 begins at the best start itself. Where as many as `candidates`, nothing is
+            looked at before.
         domain: "image", "code" or "any": what kind of generator the recipe is meant for.
         source: the paper or measurement the settings come from.
     """
@@ -58,6 +64,7 @@ class Recipe:
     gradient_edits: Specs = ()
     keep: str = "last"
     candidates: int = 1
+    trials: int = 1
     domain: str = "any"
     source: str = ""
 
@@ -71,7 +78,7 @@ class Recipe:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("steps", "candidates"):
+        for name in ("steps", "candidates", "trials"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(f"{name} must be a whole number, at least 1, got {value!r}")
@@ -93,6 +100,43 @@ class Recipe:
             if name not in known:
                 raise UnknownNameError("recipe setting", name, sorted(known))
         return replace(self, **options)
+
+    @property
+    def looks(self) -> bool:
+        """Whether starts are looked at: where there are several, and not all of them are tried."""
+        return self.candidates > (self.trials if self.trial_steps else 1)
+
+    @property
+    def trial_steps(self) -> int:
+        """Of each trial; 0 where there are none, or too few steps."""
+        return self.steps // TRIAL_SHARE if min(self.trials, self.candidates) > 1 else 0
+
+    @property
+    def tried_steps(self) -> int:
+        """Of all trials together."""
+        return min(self.trials, self.candidates) * self.trial_steps
+
+    @property
+    def evaluations(self) -> int:
+        """Of the classifier for an image: at each start that is looked at, each step of a trial, and each step."""
+        return (self.candidates if self.looks else 0) + self.tried_steps + self.steps
+
+    def within(self, evaluations: int) -> Recipe:
+        """A copy with as many steps as that number of evaluations allows.
+
+        At most a quarter goes to looking at starts.
+        """
+        candidates = max(1, min(self.candidates, evaluations // 4))
+        steps = next(
+            steps
+            for steps in range(evaluations, 0, -1)
+            if replace(self, candidates=candidates, steps=steps).evaluations <= evaluations
+        )
+        return replace(self, candidates=candidates, steps=steps)
+
+    def from_given_start(self) -> Recipe:
+        """A copy of as many evaluations that looks at no starts."""
+        return replace(self, candidates=1, trials=1, steps=self.evaluations)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `from_dict` reads back, for JSON."""

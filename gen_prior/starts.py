@@ -1,12 +1,13 @@
-"""Where an optimisation begins: at its seed's own code, or at the best of several for what no generator can aim at.
+"""Where an optimisation begins: at its seed's own code, or at the best of several.
 
-A hidden unit is often silent at a random code (no gradient leads anywhere from there), and the code reaches only what
-lies near. Looking at a few dozen images first costs one forward pass each, no gradient.
+A code reaches only what lies near: how an image is composed it keeps from its start, and at a random code a hidden unit
+is often silent, so that no gradient leads anywhere. Looking at a few images first costs one forward pass each, no
+gradient; what a start leads to is known better after a few steps from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,10 +17,15 @@ from gen_prior.batches import Item
 from gen_prior.classifiers.base import Classifier
 from gen_prior.devices import autocast
 from gen_prior.generators.base import Generator
+from gen_prior.loop import Outcome
 from gen_prior.randomness import derived_seed
+from gen_prior.recipes import Recipe
 from gen_prior.targets import Target
 
 MOST_AT_A_TIME = 8
+
+Climb = Callable[[Sequence[Item], Recipe, int], Outcome]
+"""Optimises items by a recipe, as the trial of that number."""
 
 
 def wanted_class(target: Target | None, classifier: Classifier) -> str | None:
@@ -28,26 +34,44 @@ def wanted_class(target: Target | None, classifier: Classifier) -> str | None:
 
 
 def begun_best(
-    classifier: Classifier, generator: Generator, items: Sequence[Item], candidates: int, precision: str
+    classifier: Classifier, generator: Generator, items: Sequence[Item], recipe: Recipe, precision: str, climb: Climb
 ) -> list[Item]:
-    """Each item at the best of `candidates` starts by its own objective, its seed's own code the first of them.
+    """Each item at the best of its recipe's candidates by its own objective, or at what the best trial made of one.
 
-    Items of classes that the generator aims at stay as they are. What is chosen depends on the item alone.
+    The seed's own code is the first candidate; those of a class that the generator aims at are all aimed at it. What is
+    chosen depends on the item alone. `climb` optimises the items of one trial.
     """
-    return [
-        item
-        if candidates == 1 or generator.aims_at(wanted_class(item.target, classifier))
-        else replace(item, start=_best(classifier, generator, item, candidates, precision, len(items)))
-        for item in items
-    ]
+    if recipe.candidates == 1:
+        return list(items)
+    starts = [_starts(classifier, generator, item, recipe.candidates) for item in items]
+    if recipe.looks:
+        seen = zip(items, starts, strict=True)
+        starts = [_ranked(classifier, generator, item, codes, precision, len(items)) for item, codes in seen]
+    if recipe.trial_steps == 0:
+        return [replace(item, start=codes[0]) for item, codes in zip(items, starts, strict=True)]
+    short = replace(recipe, steps=recipe.trial_steps, final_rate=recipe.rate, keep="last")
+    tried = []
+    for place in range(min(recipe.trials, recipe.candidates)):
+        begun = [
+            replace(item, seed=derived_seed(item.seed, place), start=codes[place])
+            for item, codes in zip(items, starts, strict=True)
+        ]
+        tried.append(climb(begun, short, place))
+    best = torch.stack([trial.scores for trial in tried]).nan_to_num(nan=-torch.inf).argmax(0).tolist()
+    return [replace(item, start=tried[best[index]].codes[index]) for index, item in enumerate(items)]
 
 
-def _best(
-    classifier: Classifier, generator: Generator, item: Item, candidates: int, precision: str, batch: int
+def _starts(classifier: Classifier, generator: Generator, item: Item, count: int) -> Tensor:
+    """`[count, *code_shape]`, the item's own first."""
+    wanted = wanted_class(item.target, classifier)
+    others = [generator.initial_code(derived_seed(item.seed, place), wanted) for place in range(1, count)]
+    return torch.stack([item.start, *others])
+
+
+def _ranked(
+    classifier: Classifier, generator: Generator, item: Item, codes: Tensor, precision: str, batch: int
 ) -> Tensor:
-    """The start with the highest score; the first of equal ones, so the seed's own where the unit is silent."""
-    others = [generator.initial_code(derived_seed(item.seed, place)) for place in range(1, candidates)]
-    codes = torch.stack([item.start, *others])
+    """Starts from the highest score to the lowest; equal ones in their order: where all are silent, the seed's own."""
     scores = []
     for part in codes.split(min(batch, MOST_AT_A_TIME)):
         there = part.to(classifier.device)
@@ -55,5 +79,5 @@ def _best(
             images = generator(there).float()
             seen = classifier.activations(images, item.objective.layers)
             scores.append(item.objective(seen, images, there).float())
-    found = torch.cat(scores).nan_to_num(nan=-torch.inf)
-    return codes[int(found.argmax())]
+    found = torch.cat(scores).nan_to_num(nan=-torch.inf).cpu()
+    return codes[found.argsort(descending=True, stable=True)]

@@ -72,7 +72,7 @@ def synthesize(
             memory where None. Halved whenever memory runs out.
         precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
         out: a folder to write each finished item to at once.
-        progress: called as (item, items, step, steps, activations on the device) after every step.
+        progress: called as (item, items, step, steps, activations on the device) after every step, those of trials too.
         record: called as (first item, step, images on the device) after every step with what it started from,
             and with the final images as step `steps + 1`.
 
@@ -82,7 +82,9 @@ def synthesize(
     Raises:
         GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
     """
-    recipe = (recipe if recipe is not None else generator.recipe).with_options(**options)
+    if recipe is None:
+        recipe = generator.recipe if start is None else generator.recipe.from_given_start()
+    recipe = recipe.with_options(**options)
     check_domain(recipe, generator)
     listed = [targets] if isinstance(targets, str | int | Target | Objective) else list(targets)
     if not listed:
@@ -118,9 +120,10 @@ def synthesize(
     }
     folder = ResultFolder(out, goals, numbers, settings) if out is not None else None
 
-    def run(chunk: Sequence[Item], first: int) -> Outcome:
-        if start is None:
-            chunk = begun_best(classifier, generator, chunk, recipe.candidates, precision)
+    tried = recipe.tried_steps if start is None else 0
+    steps = tried + recipe.steps
+
+    def climb(chunk: Sequence[Item], recipe: Recipe, first: int, before: int, record: Record | None = None) -> Outcome:
         return optimise(
             classifier,
             generator,
@@ -131,9 +134,17 @@ def synthesize(
             edits=edits,
             precision=precision,
             compile=compile,
-            progress=_shifted(progress, first, len(items)),
-            record=_shifted_record(record, first),
+            progress=_shifted(progress, first, len(items), before, steps),
+            record=record,
         )
+
+    def run(chunk: Sequence[Item], first: int) -> Outcome:
+        def trial(begun: Sequence[Item], short: Recipe, number: int) -> Outcome:
+            return climb(begun, short, first, number * short.steps)
+
+        if start is None:
+            chunk = begun_best(classifier, generator, chunk, recipe, precision, trial)
+        return climb(chunk, recipe, first, tried, _shifted_record(record, first))
 
     began = time.perf_counter()
     outcomes: list[Outcome] = []
@@ -249,10 +260,13 @@ def _attempt(run: Callable[[Sequence[Item], int], Outcome], chunk: Sequence[Item
     return None
 
 
-def _shifted(progress: Callable[[int, int, int, int, Tensor], None] | None, first: int, total: int) -> Progress | None:
+def _shifted(
+    progress: Callable[[int, int, int, int, Tensor], None] | None, first: int, total: int, before: int, steps: int
+) -> Progress | None:
+    """Tells `progress` of steps that follow `before` others, of `steps` in all."""
     if progress is None:
         return None
-    return lambda step, steps, activations: progress(first, total, step, steps, activations)
+    return lambda step, _, activations: progress(first, total, before + step, steps, activations)
 
 
 def _shifted_record(record: Callable[[int, int, Tensor], None] | None, first: int) -> Record | None:

@@ -186,12 +186,6 @@ class Generator:
             return prior.project(aimed[None])[0].float()
         return prior.project((prior.mean + prior.std * noise)[None])[0].float()
 
-    def aims_at(self, wanted: str | None) -> bool:
-        """Whether `initial_code` begins nearer to the class of this key than to others."""
-        if self._aim is None or wanted is None:
-            return False
-        return self._aim(wanted, torch.zeros(self.code_shape)) is not None
-
     @property
     def can_encode(self) -> bool:
         """Whether `encode` works."""

@@ -49,7 +49,9 @@ FLOW_RECIPE = replace(
     rate=0.4,
     edits=(("shell", {"radius": 1.5}),),
     transforms=(*RECIPE.transforms, ("blur", {"deviation": 5.0})),
-    candidates=32,
+    steps=64,
+    candidates=8,
+    trials=8,
 )
 DETAIL_SHELL = {"radius": 1.0, "inside": True}
 """What details may be, beside what the recipe says of the coarse code."""
