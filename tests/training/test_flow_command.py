@@ -101,7 +101,7 @@ def test_aims_at_classes_and_resumes_to_the_same_bits(
     assert torch.equal(bee[4:], noise[4:])
     assert torch.equal(generator.initial_code(0, "crane"), noise), "a name of two classes says neither"
     assert gp.synthesize(named, ["bee", "dog"], generator, steps=3).images.isfinite().all()
-    still = generator.recipe.with_options(steps=1, rate=1e-6, edits=(), transforms=())
+    still = generator.recipe.with_options(steps=1, candidates=1, rate=1e-6, edits=(), transforms=())
     torch.testing.assert_close(gp.synthesize(named, "bee", generator, recipe=still).codes[0, 0], bee)
 
     with interruption as stop:
