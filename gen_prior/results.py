@@ -35,7 +35,7 @@ class Result:
         images: `[T, S, 3, H, W]`, RGB, in [0, 1].
         codes: `[T, S, *code_shape]`.
         activations: `[T, S]`, of the final images as they are.
-        start_activations: `[T, S]`, of the images that the optimisation started from.
+        start_activations: `[T, S]`, of the images that the optimisation started from, after its trials if any.
         history: `[T, S, steps]`, the activation seen at each step, under that step's transforms.
         status: `status[t][s]`: "ok", or what went wrong with that item.
         targets: one dict per target: name, layer, unit, objective.
