@@ -1,17 +1,19 @@
-"""The first image that each method makes of 48 fixed, randomly drawn targets; nothing is selected.
+"""What each method makes of 48 fixed, randomly drawn targets; nothing is selected.
 
     python benchmarks/target_sheet.py --tiny DIR --methods dgn-lite0 fourier --out docs/images
 
-Half of the targets are classes that the prior's training photographs show, half are not. One sheet a method, one seed,
-128 classifier evaluations an image. With `--blind KEY` a second sheet, `KEY/METHOD.png`, shows the same images larger,
-numbered in a fresh random order, for somebody who is to say what each shows; the names in that order are in
-`KEY/METHOD.json`, which is to be kept from the viewer.
+Half of the targets are classes that the prior's training photographs show, half are not. One sheet a method: two images
+of each target side by side, of the protocol's two seeds (`--seeds 1`: one), 128 classifier evaluations an image. With
+`--blind KEY` pages beside it, `KEY/METHOD-1.png` and so on, show the same images at 256 pixels, numbered in a fresh
+random order, for somebody who is to say what each shows; the names in that order are in `KEY/METHOD.json`, which is to
+be kept from the viewer.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +27,7 @@ from gen_prior.labels import imagenet
 from gen_prior.mosaic import mosaic
 
 TARGETS, COLUMNS, SIDE = 48, 8, 128
-BLIND_COLUMNS, BLIND_SIDE = 6, 192
+BLIND_COLUMNS, BLIND_ROWS, BLIND_SIDE = 4, 4, 256
 SELECTION_SEED = 3
 
 
@@ -38,16 +40,26 @@ def drawn_targets(tiny: Path) -> list[int]:
     return sorted(drawn)
 
 
-def sheet(images: Tensor, captions: list[str], columns: int, side: int) -> Image:
-    """Images `[N, 3, H, W]` with their captions, in rows of `columns`, each `side` pixels wide."""
-    rows = range(0, len(images), columns)
+def sheet(images: Tensor, captions: Sequence[str], columns: int, side: int) -> Image:
+    """Images `[T, S, 3, H, W]`, a target's beside each other with its caption below; `side` pixels wide each."""
+    cells = images.flatten(0, 1)
+    words = [caption for caption in captions for _ in range(images.shape[1])]
+    rows = range(0, len(cells), columns)
     return to_pil(
         mosaic(
-            [list(images[start : start + columns]) for start in rows],
-            captions=[captions[start : start + columns] for start in rows],
+            [list(cells[start : start + columns]) for start in rows],
+            captions=[words[start : start + columns] for start in rows],
             side=side,
         )
     )
+
+
+def blind_pages(images: Tensor) -> Iterator[Image]:
+    """Images `[T, S, 3, H, W]` with their target's number below, some targets a page."""
+    numbers = [f"{place + 1}" for place in range(len(images))]
+    page = BLIND_COLUMNS * BLIND_ROWS // images.shape[1]
+    for start in range(0, len(images), page):
+        yield sheet(images[start : start + page], numbers[start : start + page], BLIND_COLUMNS, BLIND_SIDE)
 
 
 def main() -> None:
@@ -57,6 +69,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["dgn-lite0", "fourier"])
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--blind", type=Path, metavar="KEY")
+    parser.add_argument("--seeds", type=int, choices=(1, 2, 4), default=2, help="images of each target")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -65,15 +78,16 @@ def main() -> None:
     for method in options.methods:
         generator = gp.load_generator(method)
         recipe = generator.recipe.within(EVALUATIONS)
-        result = gp.synthesize(source, targets, generator, recipe=recipe, precision=options.precision)
-        images = source.resize(result.images[:, 0])
+        images = gp.synthesize(
+            source, targets, generator, recipe=recipe, seeds=options.seeds, precision=options.precision
+        ).images
         name = method.replace(":", "-").replace("/", "-")
         sheet(images, names, COLUMNS, SIDE).save(options.out / f"targets-{name}.jpg", quality=88)
         if options.blind is not None:
             options.blind.mkdir(parents=True, exist_ok=True)
             order = random.SystemRandom().sample(range(TARGETS), TARGETS)
-            numbers = [str(place + 1) for place in range(TARGETS)]
-            sheet(images[order], numbers, BLIND_COLUMNS, BLIND_SIDE).save(options.blind / f"{name}.png")
+            for number, page in enumerate(blind_pages(images[order]), start=1):
+                page.save(options.blind / f"{name}-{number}.png")
             write_json(options.blind / f"{name}.json", [names[place] for place in order])
 
 

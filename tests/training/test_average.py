@@ -32,6 +32,10 @@ def test_weights_between_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (metadata["name"], metadata["version"]) == ("second", "2")
     record = json.loads(metadata["averaging"])
     assert record == {"share": 0.25, "sha256": [file_sha256(first / FILE), file_sha256(second / FILE)]}
+    average(monkeypatch, first, out, "--share", 0.5, "--out", tmp_path / "again")
+    again = read_file_metadata(tmp_path / "again" / FILE)
+    assert again["averaging"] == metadata["averaging"]
+    assert json.loads(again["averaging_2"])["share"] == 0.5
 
 
 def test_other_shapes_are_refused(

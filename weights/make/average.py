@@ -34,7 +34,9 @@ def main() -> None:
         key: first[key].float().lerp(second[key].float(), options.share).to(second[key].dtype) for key in second
     }
     of = {"share": options.share, "sha256": [file_sha256(file) for file in files]}
-    metadata = read_file_metadata(files[1]) | {"averaging": json.dumps(of)}
+    metadata = read_file_metadata(files[1])
+    earlier = sum(key.startswith("averaging") for key in metadata)
+    metadata[f"averaging_{earlier + 1}" if earlier else "averaging"] = json.dumps(of)  # earlier records stay
     metadata |= dict(text.split("=", 1) for text in options.metadata)
     options.out.mkdir(parents=True, exist_ok=True)
     save_safetensors(options.out / FILE, averaged, metadata)
