@@ -140,14 +140,19 @@ def went_on(
     Coring and grain are the trainer's settings.
     """
     config = config | {"coring": trainer.settings.coring, "grain": trainer.settings.grain}
-    earlier = sum(key.startswith(f"{run}_data") for key in prior)
-    number = f"_{earlier + 1}" if earlier else ""  # the records of earlier runs stay
+    number = next_number(prior, f"{run}_data")
     return prior | {
         "name": name,
         "config": json.dumps(json.loads(prior["config"]) | config),
         f"{run}{number}": json.dumps(record_of(trainer)),
         f"{run}_data{number}": json.dumps(asdict(trainer.photographs.description)),
     }
+
+
+def next_number(metadata: Mapping[str, str], record: str) -> str:
+    """What to append to a record's name so that earlier ones stay: nothing to the first, "_2" to the second."""
+    earlier = sum(key.startswith(record) for key in metadata)
+    return f"_{earlier + 1}" if earlier else ""
 
 
 def record_of(trainer: Training) -> dict[str, Any]:

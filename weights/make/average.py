@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gen_prior.generators.dgn import FILE
 from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors, save_safetensors
+from gen_prior.training.export import next_number
 
 
 def main() -> None:
@@ -35,8 +36,7 @@ def main() -> None:
     }
     of = {"share": options.share, "sha256": [file_sha256(file) for file in files]}
     metadata = read_file_metadata(files[1])
-    earlier = sum(key.startswith("averaging") for key in metadata)
-    metadata[f"averaging_{earlier + 1}" if earlier else "averaging"] = json.dumps(of)  # earlier records stay
+    metadata[f"averaging{next_number(metadata, 'averaging')}"] = json.dumps(of)
     metadata |= dict(text.split("=", 1) for text in options.metadata)
     options.out.mkdir(parents=True, exist_ok=True)
     save_safetensors(options.out / FILE, averaged, metadata)
