@@ -165,14 +165,15 @@ def transparency(given: Inputs) -> Tensor:
 
 def trajectory(given: Inputs) -> Tensor:
     """Eight steps of one synthesis and its result, through the prior and in Fourier space."""
-    rows, names = [], []
+    rows, names, frames = [], [], 8
     for generator in (given.prior, gp.load_generator("fourier")):
-        recorder = gp.Recorder(every=18)
+        steps = generator.recipe.steps
+        recorder = gp.Recorder(every=(every := steps // (frames - 1)))
         gp.synthesize(given.eyes, "monarch", generator, record=recorder)
         rows.append([frame.float() / 255 for frame in recorder.frames[0]])
         names.append(generator.name)
-    steps = [*(f"step {1 + 18 * place}" for place in range(len(rows[0]) - 1)), "result"]
-    return mosaic(rows, row_names=names, column_names=steps, side=112)
+    shares = [*(f"after {100 * place * every // steps} %" for place in range(frames)), "result"]
+    return mosaic(rows, row_names=names, column_names=shares, side=112)
 
 
 def evolution(given: Inputs) -> Tensor:
