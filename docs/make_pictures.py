@@ -165,15 +165,15 @@ def transparency(given: Inputs) -> Tensor:
 
 def trajectory(given: Inputs) -> Tensor:
     """Eight steps of one synthesis and its result, through the prior and in Fourier space."""
-    rows, names, frames = [], [], 8
+    rows, names, shares = [], [], []
     for generator in (given.prior, gp.load_generator("fourier")):
         steps = generator.recipe.steps
-        recorder = gp.Recorder(every=(every := steps // (frames - 1)))
+        recorder = gp.Recorder(every=steps // 7)
         gp.synthesize(given.eyes, "monarch", generator, record=recorder)
         rows.append([frame.float() / 255 for frame in recorder.frames[0]])
         names.append(generator.name)
-    shares = [*(f"after {100 * place * every // steps} %" for place in range(frames)), "result"]
-    return mosaic(rows, row_names=names, column_names=shares, side=112)
+        shares = [f"after {100 * step // steps} %" for step in range(0, steps, recorder.every)]  # the same of both
+    return mosaic(rows, row_names=names, column_names=[*shares, "result"], side=112)
 
 
 def evolution(given: Inputs) -> Tensor:
