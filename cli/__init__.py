@@ -24,6 +24,7 @@ from gen_prior.cli import (
     invert,
     labels,
     layers,
+    layout_prior,
     models,
     pull,
     refine_prior,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "refine-prior": refine_prior.run,
     "detail-prior": detail_prior.run,
     "flow-prior": flow_prior.run,
+    "layout-prior": layout_prior.run,
     "calm-prior": calm_prior.run,
 }
 """Name -> function with typer annotations. A command's file imports torch inside the function only."""

@@ -68,7 +68,7 @@ def test_what_is_chosen_depends_on_the_item_alone(tiny_classifier: Classifier, t
 def test_the_starts_of_a_class_that_the_generator_aims_at_are_all_aimed(
     tiny_classifier: Classifier, tiny_generator: Generator
 ) -> None:
-    def aim(wanted: str, noise: Tensor) -> Tensor | None:
+    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         return noise + 0.5 if wanted == "bee" else None
 
     generator = Generator(tiny_generator.module, (8,), name="aiming", aim=aim)

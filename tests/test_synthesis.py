@@ -219,7 +219,7 @@ def with_ids(make_tiny_network: Callable[..., nn.Module]) -> gp.Classifier:
 def aiming(asked: list[str]) -> gp.Generator:
     """A generator that records which class it is asked for, and begins brighter for each but `n00000002`."""
 
-    def aim(wanted: str, noise: Tensor) -> Tensor | None:
+    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         asked.append(wanted)
         return None if wanted == "n00000002" else noise + float(wanted[-1])
 

@@ -21,7 +21,7 @@ from gen_prior.recipes import Recipe
 
 Decode = Callable[[Tensor], Tensor]
 Start = Callable[[torch.Generator], Tensor]
-Aim = Callable[[str, Tensor], Tensor | None]
+Aim = Callable[[str, Tensor, int], Tensor | None]
 Domain = Literal["image", "code"]
 CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0, 0, 0)}
 
@@ -82,8 +82,8 @@ class Generator:
         name: how results name this generator.
         recipe: default optimisation settings; those of a Gaussian code where None.
         start: draws one initial code from a `torch.Generator`; mean + std * N(0, 1), projected, where None.
-        aim: from a class's key (its WordNet id or name) and standard normal noise `[*code_shape]`, a code to begin with
-            for that class; None for a class that it does not know.
+        aim: from a class's key (its WordNet id or name), standard normal noise `[*code_shape]` and the seed that this
+            came of, a code to begin with for that class; None for a class that it does not know.
         encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
         fit: (height, width) of a classifier's input -> the generator that draws for it; where the family has such.
         options: what `load_generator(name, **options)` has to be given to make the same generator again.
@@ -182,7 +182,7 @@ class Generator:
             return self._start(source).reshape(self.code_shape).float()
         noise = torch.randn(self.code_shape, generator=source)
         prior = self.prior.to("cpu")
-        if self._aim is not None and wanted is not None and (aimed := self._aim(wanted, noise)) is not None:
+        if self._aim is not None and wanted is not None and (aimed := self._aim(wanted, noise, seed)) is not None:
             return prior.project(aimed[None])[0].float()
         return prior.project((prior.mean + prior.std * noise)[None])[0].float()
 

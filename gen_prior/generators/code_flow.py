@@ -5,7 +5,10 @@ flow from noise to the codes of photographs (Lipman et al. 2023, arXiv 2210.0274
 Ho 2022, arXiv 2202.00512), given the classifier's penultimate features of the photograph; features are withheld now and
 then, so that their influence can be amplified (Ho & Salimans 2022, arXiv 2207.12598). Codes are optimised through the
 whole flow (Ben-Hamu et al. 2024, arXiv 2402.14017), features and noise together. The class that is wanted gives the
-features to begin with: those that its row of the classifier's last layer asks for.
+features to begin with: those that its row of the classifier's last layer asks for. It may also give the noise: the
+codes of a few photographs in which the classifier saw most of it, so that the image begins with a form (Nguyen et al.
+2016, arXiv 1602.03616, begin at means of such photographs). The flow leaves of a photograph's form most, and gives it
+the colours that the features ask for.
 """
 
 from __future__ import annotations
@@ -23,6 +26,10 @@ AIM = 10.0
 """How far the first features lie along what a class asks for; photographs that are named rightly lie at 6."""
 SPREAD = 0.5
 """Deviation of the first features around that: seeds differ in them, not only in the noise."""
+LAYOUT_STEPS = 24
+"""Whole numbers that a layout holds for each deviation of a code."""
+LAYOUT_GAIN = 1.3
+"""How much larger than the code of a photograph the noise is that the flow turns into about that code."""
 
 
 class FlowConfig(NamedTuple):
@@ -37,6 +44,8 @@ class FlowConfig(NamedTuple):
     """Of the integration."""
     guidance: float
     """Factor on what the features change in the velocity."""
+    layouts: int = 0
+    """Codes of photographs that each class may begin with."""
 
 
 class _Block(nn.Module):
@@ -63,10 +72,12 @@ class _Block(nn.Module):
 class CodeFlow(nn.Module):
     """Features and noise `[B, K + D]`, standard normal over photographs -> white codes `[B, D]`.
 
-    `classes` (`[N, K]`, rows of length 1) are the features that each class asks for.
+    `classes` (`[N, K]`, rows of length 1) are the features that each class asks for; `layouts` (`[N, layouts, D]`,
+    whole numbers, see `layouts_of`) the codes of photographs that it may begin with.
     """
 
     classes: Tensor
+    layouts: Tensor
 
     def __init__(self, directions: int, config: FlowConfig) -> None:
         super().__init__()
@@ -79,6 +90,8 @@ class CodeFlow(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.exit = nn.Linear(config.width, directions)
         self.register_buffer("classes", torch.zeros(config.classes, config.features))
+        if config.layouts:
+            self.register_buffer("layouts", torch.zeros(config.classes, config.layouts, directions, dtype=torch.int8))
         with torch.no_grad():
             self.exit.weight.zero_()
             self.exit.bias.zero_()
@@ -117,7 +130,33 @@ class CodeFlow(nn.Module):
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Codes `[B, K + D]` to begin with for class numbers `[B]`, from as much standard normal noise."""
-        return aimed(self.classes[classes], noise)
+        return begun(self.classes[classes], noise, self.layout(classes, noise))
+
+    def layout(self, classes: Tensor, noise: Tensor) -> Tensor | None:
+        """Of the layouts of classes `[B]` those that the first number of the noise proper chooses, `[B, D]`."""
+        count = self.config.layouts
+        if not count:
+            return None
+        place = torch.special.ndtr(noise[:, self.config.features].float()) * count
+        return self.layouts[classes, place.long().clamp(max=count - 1)]
+
+
+def begun(direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
+    """Codes `[..., K + D]` to begin with, aimed at `direction` (`[..., K]`), from as much standard normal noise.
+
+    With a `layout` (`[..., D]`) that stands for the noise proper, or for `share` of it, the rest as large as to
+    keep the variance.
+    """
+    code, count = aimed(direction, noise), direction.shape[-1]
+    if layout is None:
+        return code
+    mixed = share * (LAYOUT_GAIN / LAYOUT_STEPS) * layout.to(noise) + (1 - share**2) ** 0.5 * noise[..., count:]
+    return torch.cat([code[..., :count], mixed], -1)
+
+
+def layouts_of(codes: Tensor) -> Tensor:
+    """White codes as layouts hold them: int8."""
+    return (codes.float() * LAYOUT_STEPS).round().clamp(-127, 127).to(torch.int8)
 
 
 def aimed(direction: Tensor, noise: Tensor) -> Tensor:

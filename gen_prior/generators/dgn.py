@@ -32,7 +32,8 @@ from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
 EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors", "dgn-lite0-gaussian": "dgn-lite0.safetensors"}
-FLOW_METADATA = ("flow", "flow_data", "classes")
+LAYOUT_METADATA = ("layouts", "layouts_data")
+FLOW_METADATA = ("flow", "flow_data", "classes", *LAYOUT_METADATA)
 MAX_NUMBERS = 2**28
 MAX_CHANNELS = 4096
 FLOW = tuple((name, float if name == "guidance" else int) for name in FlowConfig._fields)
@@ -53,6 +54,10 @@ FLOW_RECIPE = replace(
     candidates=8,
     trials=8,
 )
+LAYOUT_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1)
+"""A start with a form needs no trials, and large steps would lose it."""
+LAYOUT_SHARE = 0.7
+"""Of a layout in starts of the seeds after those that took it as it is: the rest is noise, so no two are alike."""
 DETAIL_SHELL = {"radius": 1.0, "inside": True}
 """What details may be, beside what the recipe says of the coarse code."""
 
@@ -125,7 +130,9 @@ def write_without_flow(path: Path, out: Path) -> None:
 
 def recipe_for(network: WhiteCodes) -> Recipe:
     """What suits codes of that kind."""
-    recipe = RECIPE if network.flow is None else FLOW_RECIPE
+    recipe = RECIPE
+    if network.flow is not None:
+        recipe = LAYOUT_RECIPE if network.flow.config.layouts else FLOW_RECIPE
     if network.details is None:
         return recipe
     ((name, options),) = recipe.edits
@@ -143,14 +150,19 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{origin} is damaged: {error}") from error
     classes = network.flow.classes.float().cpu()
+    layouts = network.flow.layouts.cpu() if network.flow.config.layouts else None
     if len(keys) not in (0, len(classes)):
         raise WeightsError(f"{origin} names {len(keys)} classes, but its flow knows {len(classes)}")
-
     times = Counter(keys)
     numbers = {key: number for number, key in enumerate(keys) if times[key] == 1}  # a name of two classes says neither
 
-    def aim(wanted: str, noise: Tensor) -> Tensor | None:
-        return network.begun(classes[numbers[wanted]], noise) if wanted in numbers else None
+    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
+        if (number := numbers.get(wanted)) is None:
+            return None
+        if layouts is None:
+            return network.begun(classes[number], noise)
+        taken, place = divmod(seed, layouts.shape[1])
+        return network.begun(classes[number], noise, layouts[number, place], LAYOUT_SHARE if taken else 1.0)
 
     return aim
 
@@ -212,7 +224,7 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
     try:
         found = json.loads(metadata["config"])
         size, channels, width = int(found["size"]), int(found["code_channels"]), float(found["width"])
-        flow = FlowConfig._make(kind(found["flow"][name]) for name, kind in FLOW) if found.get("flow") else None
+        flow = _flow(found["flow"]) if found.get("flow") else None
         refiner, coring = int(found.get("refiner", 0)), float(found.get("coring", 0))
         details, detail_width = int(found.get("details", 0)), int(found.get("detail_width", 0))
         grain = float(found.get("grain", 0))
@@ -228,14 +240,20 @@ def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
             raise WeightsError(f"{origin} asks for an impossible {name}: {value}")
     if not 0 <= details <= channels * SIDE**2 or (detail_width < 1) != (details == 0):
         raise WeightsError(f"{origin} asks for impossible details: {found}")
-    if flow is not None and (min(flow[:-1]) < 1 or not math.isfinite(flow.guidance)):
+    if flow is not None and (min(flow[:5]) < 1 or flow.layouts < 0 or not math.isfinite(flow.guidance)):
         raise WeightsError(f"{origin} asks for an impossible flow: {found}")
     directions = max(CODE_SIDE**2 * config.directions, SIDE**2 * details)
-    numbers = max(channels * directions, flow.classes * flow.features if flow else 0)
+    tables = flow.classes * max(flow.features, flow.layouts * config.directions) if flow else 0
+    numbers = max(channels * directions, tables)
     several = (*widths(size, width), *(flow._replace(classes=1) if flow else ()))
     if numbers > MAX_NUMBERS or max(channels, config.refiner, detail_width, *several) > MAX_CHANNELS:
         raise WeightsError(f"{origin} asks for too large a network: {found}")
     return config
+
+
+def _flow(found: Mapping[str, Any]) -> FlowConfig:
+    values = {**FlowConfig._field_defaults, **found}
+    return FlowConfig._make(kind(values[name]) for name, kind in FLOW)
 
 
 __all__ = ["FILE", "FORMAT", "from_file", "load_embedded", "load_folder", "read_network"]

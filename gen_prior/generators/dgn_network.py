@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.generators.code_flow import CodeFlow, aimed
+from gen_prior.generators.code_flow import CodeFlow, begun
 from gen_prior.generators.coring import coring as cored_to
 from gen_prior.generators.details import Details
 from gen_prior.generators.grain import grain as grained_by
@@ -121,16 +121,17 @@ class WhiteCodes(nn.Module):
         """Both parts of codes for class numbers `[B]`: begun as by `start`, their details as large as photographs'."""
         return self.parts(self.start(classes, noise))[0], self.parts(noise * self.deviations.to(noise))[1]
 
-    def begun(self, direction: Tensor, noise: Tensor) -> Tensor:
-        """Codes to begin with, whose features lie near `direction` `[..., K]`, from standard normal noise."""
+    def begun(self, direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
+        """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.begun`), from standard normal noise."""
         coarse, rest = self.parts(noise)
-        return torch.cat([aimed(direction, coarse), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1)
+        return torch.cat([begun(direction, coarse, layout, share), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1)
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
-        if self.flow is None:
+        flow = self.flow
+        if flow is None:
             return noise * self.deviations.to(noise)
-        return self.begun(self.flow.classes[classes], noise)
+        return self.begun(flow.classes[classes], noise, flow.layout(classes, noise))
 
     def spatial(self, code: Tensor) -> Tensor:
         """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""

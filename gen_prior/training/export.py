@@ -168,6 +168,9 @@ def save_generator(network: WhitenedDecoder, metadata: dict[str, str], out: Path
 
 
 def write_halved(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors in float16 as a safetensors file."""
-    halved = {key: value.detach().half().cpu().contiguous() for key, value in tensors.items()}
+    """Write tensors in float16, whole numbers as they are, as a safetensors file."""
+    halved = {
+        key: (value.detach().half() if value.is_floating_point() else value).cpu().contiguous()
+        for key, value in tensors.items()
+    }
     write_bytes(path, save(halved, metadata))

@@ -14,7 +14,7 @@ from torchvision.utils import make_grid
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.code_flow import CodeFlow
-from gen_prior.generators.dgn import MAX_CHANNELS
+from gen_prior.generators.dgn import LAYOUT_METADATA, MAX_CHANNELS
 from gen_prior.generators.dgn_network import Refiner, WhiteCodes, WhitenedDecoder
 from gen_prior.training.codes import head_of, read_codes, wanted_features, white_features
 from gen_prior.training.conduct import Progress, check_run, conduct, read_photographs
@@ -46,7 +46,8 @@ def flow_prior(
 
     Args:
         classifier: the one that the prior was trained on; its last linear layer says what each class asks for.
-        prior: the folder of `train_prior` or `refine_prior`, with `generator.safetensors` and `networks.safetensors`.
+        prior: the folder of `train_prior` or `refine_prior`, with `generator.safetensors` and `networks.safetensors`;
+            or a later one, whose flow is learned anew.
         images: the photographs that the prior was trained on, or others: a folder, nested or flat, or `.tar` shards.
         out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
         settings: all that the flow is a function of, beside the data and the prior.
@@ -66,7 +67,7 @@ def flow_prior(
     check_run(images, out, settings, resume)
     head = head_of(classifier)
     check_settings(settings, head.in_features)
-    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier)
+    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier, detailed=True)
     settings = replace(settings, extends=digest)
     photographs = read_photographs(images, out, settings.batch, config.size, reading)
     space = WhiteCodes(network.mean, network.basis)
@@ -82,7 +83,7 @@ def flow_prior(
         refiner = cast(Refiner, network.refiner) if config.refiner else None
         flow = cast(CodeFlow, trainer.averages["flow"])
         return WhitenedDecoder(
-            network.decoder, network.mean, network.basis, refiner, flow, config.coring, grain=config.grain
+            network.decoder, network.mean, network.basis, refiner, flow, config.coring, network.details, config.grain
         )
 
     def sheet() -> Tensor:
@@ -101,7 +102,8 @@ def flow_prior(
         "flow": json.dumps(record_of(trainer)),
         "flow_data": json.dumps(asdict(photographs.description)),
     }
-    return save_generator(whole(), metadata | added, out)
+    kept = {key: value for key, value in metadata.items() if key not in LAYOUT_METADATA}
+    return save_generator(whole(), kept | added, out)
 
 
 def check_settings(settings: FlowSettings, features: int) -> None:
@@ -128,8 +130,9 @@ def sample_sheet(network: WhitenedDecoder, trainer: FlowTrainer) -> Tensor:
     classes = torch.linspace(0, len(cast(CodeFlow, trainer.networks["flow"]).classes) - 1, columns).long()
     with torch.no_grad():
         code = trainer.codes[chosen, 0].float().to(trainer.device)
-        spatial = WhiteCodes(network.mean, network.basis).spatial(code)
-        rows = [network.draw(spatial), network(alike)]
+        space = WhiteCodes(network.mean, network.basis, details=network.details)
+        white = torch.cat([code, code.new_zeros(columns, space.numbers - space.coarse_numbers)], 1)
+        rows = [network.draw(space.spatial(white)), network(alike)]
         rows.append(network(network.start(classes.to(trainer.device), noise.to(trainer.device))))
     grid: Tensor = make_grid(torch.cat(rows).clamp(0, 1).float().cpu(), nrow=columns)
     return grid

@@ -12,10 +12,12 @@ import gen_prior.training.calming as calming
 import gen_prior.training.command as command
 import gen_prior.training.detail_command as detail_command
 import gen_prior.training.flow_command as flow_command
+import gen_prior.training.layout_command as layout_command
 import gen_prior.training.refine_command as refine_command
 from gen_prior.training.calming import CalmSettings
 from gen_prior.training.detailing import DetailSettings
 from gen_prior.training.flow import FlowSettings
+from gen_prior.training.layout_command import LayoutSettings
 from gen_prior.training.refining import RefinerSettings
 from gen_prior.training.trainer import Settings
 
@@ -165,6 +167,35 @@ def test_flow_prior_needs_a_prior_and_settings_that_fit(run, tiny, tmp_path):
     done = run(*asked, "--set", "sampling_stops=5")
     assert done.code == 2
     assert "sampling_steps" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_layout_prior_passes_on_what_it_was_given(run, tiny, monkeypatch, tmp_path):
+    calls: list[tuple[Any, ...]] = []
+
+    def layout(classifier, prior, images, out, settings, *, reading, encoding):
+        calls.append((classifier.name, prior, images, settings))
+        reading(1, 2)
+        encoding(1, 2)
+        return out / "generator.safetensors"
+
+    monkeypatch.setattr(layout_command, "layout_prior", layout)
+    where = ("--images", tmp_path, "--out", tmp_path / "out")
+    done = run("layout-prior", tmp_path / "prior", "-c", "tiny", *where, "--layouts", "3")
+    assert done.code == 0
+    assert f"local-dir:{tmp_path / 'out'}" in done.out
+    assert run("layout-prior", tmp_path / "prior", "-c", "tiny", *where, "--json").code == 0
+    assert calls == [("tiny", tmp_path / "prior", tmp_path, LayoutSettings(layouts=n)) for n in (3, 8)]
+
+
+def test_layout_prior_needs_a_prior_and_a_number_that_fits(run, tiny, tmp_path):
+    asked = ("layout-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
+    done = run(*asked)
+    assert done.code == 1
+    assert "train-prior" in done.complaint
+    done = run(*asked, "--layouts", "0")
+    assert done.code == 2
+    assert "layouts must lie in 1 to 256, got 0" in done.complaint
     assert not (tmp_path / "out").exists()
 
 

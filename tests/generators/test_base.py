@@ -95,7 +95,7 @@ def test_initial_codes_follow_the_prior_and_the_seed() -> None:
 def test_codes_begin_nearer_to_a_class_that_is_known() -> None:
     asked: list[tuple[str, Tensor]] = []
 
-    def aim(wanted: str, noise: Tensor) -> Tensor | None:
+    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         asked.append((wanted, noise))
         return noise.double() + 5 if wanted == "bee" else None
 

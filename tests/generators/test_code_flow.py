@@ -126,7 +126,7 @@ def test_a_result_does_not_depend_on_its_neighbours(tiny_classifier: gp.Classifi
     network = WhitenedDecoder(Decoder(2, 64, 0.125), torch.zeros(2, 4, 4), torch.randn(32, DIRECTIONS), flow=flow)
     keys = ["ant", "bee", "crane bird", "golden retriever", "cup"]
 
-    def aim(wanted: str, noise: Tensor) -> Tensor:
+    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor:
         return aimed(flow.classes[keys.index(wanted)], noise)
 
     generator = gp.Generator(network, (network.numbers,), output_range=(0, 1), name="flowing", aim=aim)

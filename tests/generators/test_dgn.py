@@ -15,8 +15,8 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.errors import WeightsError
-from gen_prior.generators.code_flow import AIM, SPREAD, CodeFlow, FlowConfig
-from gen_prior.generators.dgn import FILE, FORMAT, from_file, load_folder
+from gen_prior.generators.code_flow import AIM, LAYOUT_GAIN, LAYOUT_STEPS, SPREAD, CodeFlow, FlowConfig
+from gen_prior.generators.dgn import FILE, FLOW_RECIPE, FORMAT, LAYOUT_SHARE, from_file, load_folder
 from gen_prior.generators.dgn_network import Decoder, WhitenedDecoder
 from gen_prior.publishing import export
 from gen_prior.tensor_files import read_file_metadata, read_tensors
@@ -163,6 +163,27 @@ def test_behind_a_flow_codes_are_features_and_noise(
     assert torch.equal(generator.initial_code(5, "crane"), noise), "a name of two classes says neither"
 
 
+def test_seeds_of_a_class_take_its_layouts_in_turn(
+    flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
+) -> None:
+    tensors, metadata = flowing
+    layouts = torch.randint(-127, 128, (4, 2, 10), dtype=torch.int8)
+    config = json.loads(metadata["config"])
+    config["flow"]["layouts"] = 2
+    described = {**metadata, "config": json.dumps(config)}
+    save_file({**tensors, "flow.layouts": layouts}, tmp_path / FILE, described)
+    generator = gp.load_generator(f"local-dir:{tmp_path}", device="cpu")
+    for seed in (0, 1, 2, 5):
+        code, noise = generator.initial_code(seed, "bee"), generator.initial_code(seed)
+        form = layouts[1, seed % 2].float() * LAYOUT_GAIN / LAYOUT_STEPS
+        mixed = LAYOUT_SHARE * form + (1 - LAYOUT_SHARE**2) ** 0.5 * noise[3:]
+        torch.testing.assert_close(code[3:], form if seed < 2 else mixed)
+        torch.testing.assert_close(code[:3], AIM * torch.tensor([0.0, 1, 0]) + SPREAD * noise[:3])
+    assert generator.recipe.rate < FLOW_RECIPE.rate, "large steps lose the form"
+    with pytest.raises(WeightsError, match=r"layouts \[4, 2, 9\] where"):
+        read(tmp_path / FILE, {**tensors, "flow.layouts": layouts[..., :9].contiguous()}, described)
+
+
 def test_a_flow_whose_classes_have_no_names_aims_at_none(
     flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
 ) -> None:
@@ -190,6 +211,9 @@ def test_class_keys_that_do_not_fit_the_flow_are_refused(
         {"width": 5000},
         {"depth": 0},
         {"depth": 10**6},
+        {"layouts": -1},
+        {"layouts": 2},
+        {"layouts": 10**9},
         {"classes": 0},
         {"classes": 2**28, "features": 2},
         {"classes": 5},
@@ -216,7 +240,7 @@ def test_absurd_flows_are_refused(
         )
 
 
-@pytest.mark.parametrize("name", FlowConfig._fields)
+@pytest.mark.parametrize("name", [name for name in FlowConfig._fields if name not in FlowConfig._field_defaults])
 def test_a_flow_that_is_described_in_part_is_refused(
     flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, name: str
 ) -> None:

@@ -24,6 +24,7 @@ from gen_prior.training.detail_command import detail_prior
 from gen_prior.training.detailing import DetailSettings, fit, rest_directions
 from gen_prior.training.flow import FlowSettings
 from gen_prior.training.flow_command import flow_prior
+from gen_prior.training.layout_command import LayoutSettings, layout_prior
 from gen_prior.training.refine_command import refine_prior
 from gen_prior.training.refining import RefinerSettings
 from gen_prior.training.trainer import Settings
@@ -172,6 +173,27 @@ def test_a_refiner_is_left_out_and_may_come_after(
     code = generator.initial_code(0)[None]
     detailed = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
     assert (generator(code) - detailed(code)).abs().mean() < 0.1, "the same picture, a refiner in place of the grain"
+
+
+def test_its_flow_is_learned_anew_and_gets_layouts(
+    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+) -> None:
+    quick = replace(SMALL, steps=2, coring=0.4, grain=0.1)
+    detailed = detail_prior(small_classifier, prior, photographs, tmp_path / "out", quick)
+    flow = FlowSettings(steps=5, batch=8, features=5, width=16, depth=2, held_out=4, view=64)
+    anew = flow_prior(small_classifier, detailed.parent, photographs, tmp_path / "anew", flow)
+    layouts = LayoutSettings(layouts=2, view=64)
+    last = layout_prior(small_classifier, anew.parent, photographs, tmp_path / "layouts", layouts)
+    before, after = load_file(detailed), load_file(last)
+    kept = [name for name in before if not name.startswith("flow.")]
+    assert any(name.startswith("details.") for name in kept)
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    first, second = (gp.load_generator(f"local-dir:{file.parent}", device="cpu") for file in (detailed, last))
+    assert second.code_shape == (first.code_shape[0] + 1,), "one feature more"
+    assert second.image_shape() == (256, 256)
+    assert second.module.coring.limit == 0.4  # type: ignore[union-attr]
+    assert second.module.grain.strength == 0.1  # type: ignore[union-attr]
+    assert second(second.initial_code(0)[None]).isfinite().all()
 
 
 def test_refusals(small_classifier: gp.Classifier, photographs: Path, prior: Path) -> None:

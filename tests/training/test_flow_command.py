@@ -81,7 +81,7 @@ def test_aims_at_classes_and_resumes_to_the_same_bits(
     directions = before["basis"].shape[1]
     metadata = metadata_of(file)
     assert metadata["name"] == "whole"
-    wanted = {"features": 4, "width": 32, "depth": 2, "classes": 6, "steps": 4, "guidance": 3.0}
+    wanted = {"features": 4, "width": 32, "depth": 2, "classes": 6, "steps": 4, "guidance": 3.0, "layouts": 0}
     assert json.loads(metadata["config"]) == json.loads(metadata_of(prior / file.name)["config"]) | {"flow": wanted}
     assert json.loads(metadata["classes"]) == list(LABELS)
     assert json.loads(metadata["flow"])["steps_done"] == 30

@@ -1,0 +1,139 @@
+"""layout-prior: seeds of a class begin at codes of the photographs in which the classifier is surest of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+import gen_prior as gp
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators.code_flow import LAYOUT_GAIN, LAYOUT_STEPS, layouts_of
+from gen_prior.generators.dgn import LAYOUT_RECIPE
+from gen_prior.tensor_files import file_sha256, read_tensors
+from gen_prior.training.flow import FlowSettings
+from gen_prior.training.flow_command import flow_prior
+from gen_prior.training.layout_command import LayoutSettings, chosen_photographs, layout_prior
+
+SMALL = FlowSettings(steps=4, batch=8, features=4, width=32, depth=2, view=64, held_out=4)
+LABELS = ("ant", "bee", "crane", "cup", "crane", "dog")
+SETTINGS = LayoutSettings(layouts=3, alike=0.0, view=64)
+
+
+@pytest.fixture
+def named(make_convolutional: Callable[..., nn.Module]) -> gp.Classifier:
+    """The small classifier, its classes named; two of them the same."""
+    return gp.Classifier(make_convolutional(), input_size=64, labels=LABELS, name="named")
+
+
+@pytest.fixture
+def flowing(named: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path) -> Path:
+    """The folder of a prior with a flow."""
+    return flow_prior(named, prior, photographs, tmp_path / "flow", SMALL).parent
+
+
+def test_each_seed_begins_at_another_photograph(
+    named: gp.Classifier, flowing: Path, photographs: Path, tmp_path: Path
+) -> None:
+    counts: dict[str, list[tuple[int, int]]] = {"reading": [], "encoding": []}
+    told: dict[str, Any] = {name: lambda *done, name=name: counts[name].append(done) for name in counts}
+    file = layout_prior(named, flowing, photographs, tmp_path / "out", SETTINGS, **told)
+    assert counts["reading"][-1] == counts["encoding"][-1] == (40, 40)
+
+    # The file is the prior with layouts, and says how they were made.
+    before, after = load_file(flowing / file.name), load_file(file)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert set(after) - set(before) == {"flow.layouts"}
+    layouts = after["flow.layouts"]
+    directions = before["basis"].shape[1]
+    assert (layouts.dtype, layouts.shape) == (torch.int8, (6, 3, directions))
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["config"])["flow"]["layouts"] == 3
+    assert json.loads(metadata["layouts"])["extends"] == file_sha256(flowing / file.name)
+    assert json.loads(metadata["layouts_data"])["images"] == 40
+    assert json.loads(metadata["flow"])["steps_done"] == 4
+
+    # They are the codes of the photographs that the classifier is surest of, every second mirrored.
+    codes = read_tensors(tmp_path / "out" / "cache" / "codes.safetensors")
+    sure = named.network[-1](codes["features"].float()).log_softmax(1)
+    best = sure[:, 1].topk(3).indices
+    expected = codes["white"][best, torch.tensor([0, 1, 0])]
+    assert torch.equal(layouts[1], layouts_of(expected))
+    assert (layouts[1].float() / LAYOUT_STEPS - expected.float()).abs().max() < 0.6 / LAYOUT_STEPS
+
+    # Seeds take them in turn, with features of their own; a class of no name of its own begins at noise.
+    generator = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
+    begun = [generator.initial_code(seed, "bee") for seed in range(3)]
+    for seed, code in enumerate(begun):
+        torch.testing.assert_close(code[4:], layouts[1, seed].float() * LAYOUT_GAIN / LAYOUT_STEPS)
+    assert not torch.equal(begun[0][:4], begun[1][:4])
+    assert torch.equal(generator.initial_code(0, "crane"), generator.initial_code(0))
+    assert generator.recipe == LAYOUT_RECIPE
+    assert gp.synthesize(named, ["bee", "dog"], generator, steps=3).images.isfinite().all()
+
+    # Noise alone chooses one too, as trainings that go on from here draw codes.
+    network: Any = generator.module
+    noise = torch.randn(64, network.numbers)
+    starts = network.start(torch.full((64,), 1), noise)[:, 4:]
+    places = [(starts[:, None] - layouts[1].float() * LAYOUT_GAIN / LAYOUT_STEPS).abs().sum(-1).argmin(1).tolist()]
+    assert set(places[0]) == {0, 1, 2}
+
+    # Learning a flow anew lets go of them.
+    again = flow_prior(named, tmp_path / "out", photographs, tmp_path / "again", SMALL)
+    assert "flow.layouts" not in load_file(again)
+    assert json.loads(metadata_of(again)["config"])["flow"]["layouts"] == 0
+    assert not {"layouts", "layouts_data"} & metadata_of(again).keys()
+
+
+def metadata_of(file: Path) -> dict[str, str]:
+    with safe_open(file, "pt") as opened:
+        return dict(opened.metadata())
+
+
+def test_photographs_that_are_too_alike_are_left_out() -> None:
+    torch.manual_seed(0)
+    white = torch.randn(60, 2, 5)
+    white[1] = white[0] + 0.01  # the second surest is nearly the surest
+    white[3] = white[2].flip(0)  # and the fourth the third, mirrored
+    sure = -torch.arange(60.0)[:, None].expand(60, 2)
+    variances = torch.ones(5)
+
+    def chosen(alike: float, layouts: int = 3) -> list[int]:
+        codes = chosen_photographs(white, sure, variances, LayoutSettings(layouts=layouts, alike=alike))
+        assert codes.shape == (2, layouts, 5)
+        assert torch.equal(codes[0], codes[1])
+        return [int((white[:, place % 2] - code).abs().sum(1).argmin()) for place, code in enumerate(codes[0])]
+
+    assert chosen(0.0) == [0, 1, 2]
+    taken = chosen(0.4)
+    assert taken[0] == 0
+    assert 1 not in taken
+    assert len({2, 3} & set(taken)) < 2
+    assert len(set(chosen(1.0, layouts=40))) == 40, "where too few differ, alike ones fill the places"
+    few = chosen_photographs(white[:2], sure[:2], variances, LayoutSettings(layouts=3, alike=0.0))
+    assert torch.equal(few[0, 2], white[0, 0]), "where there are too few photographs, the surest fills the places"
+
+
+def test_early_refusals(named: gp.Classifier, flowing: Path, prior: Path, photographs: Path, tmp_path: Path) -> None:
+    def refused(settings: LayoutSettings = SETTINGS, folder: Path = flowing) -> None:
+        layout_prior(named, folder, photographs, tmp_path / "out", settings)
+
+    with pytest.raises(OptionError, match="layouts must lie in 1 to 256, got 0"):
+        refused(replace(SETTINGS, layouts=0))
+    with pytest.raises(OptionError, match=r"alike must lie in 0 to 1, got 1\.5"):
+        refused(replace(SETTINGS, alike=1.5))
+    with pytest.raises(OptionError, match="no flow") as caught:
+        refused(folder=prior)
+    assert "flow-prior" in str(caught.value)
+    with pytest.raises(WeightsError, match=r"generator\.safetensors"):
+        refused(folder=tmp_path / "none")
+    assert not (tmp_path / "out").exists()
