@@ -23,7 +23,7 @@ EVALUATIONS = 128
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "dgn-lite0": ("dgn-lite0", {}),
     "dgn-lite0, best of 32 starts": ("dgn-lite0", {"candidates": 32, "trials": 1}),
-    "dgn-lite0, one start": ("dgn-lite0", {"candidates": 1}),
+    "dgn-lite0, eight starts tried": ("dgn-lite0", {"candidates": 8, "trials": 8, "rate": 0.4}),
     "dgn-lite0-gaussian": ("dgn-lite0-gaussian", {}),
     "fourier": ("fourier", {}),
 }

@@ -6,7 +6,8 @@ Half of the targets are classes that the prior's training photographs show, half
 of each target side by side, of the protocol's two seeds (`--seeds 1`: one), 128 classifier evaluations an image. With
 `--blind KEY` pages beside it, `KEY/METHOD-1.png` and so on, show the same images at 256 pixels, numbered in a fresh
 random order, for somebody who is to say what each shows; the names in that order are in `KEY/METHOD.json`, which is to
-be kept from the viewer.
+be kept from the viewer. `--starts` draws `starts.jpg` instead: of every third target where seed 0 begins, and what
+becomes of it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,22 @@ def blind_pages(images: Tensor) -> Iterator[Image]:
         yield sheet(images[start : start + page], numbers[start : start + page], BLIND_COLUMNS, BLIND_SIDE)
 
 
+def starts(source: gp.Classifier, method: str, targets: Sequence[int], precision: str) -> Image:
+    """In rows of eight: the images that seed 0 of each target begins with, and what becomes of them."""
+    generator = gp.load_generator(method)
+    codes = torch.stack([generator.initial_code(0, source.class_key(target)) for target in targets])
+    with torch.no_grad():
+        begun = torch.cat([generator(code[None]) for code in codes]).clamp(0, 1)
+    recipe = generator.recipe.within(EVALUATIONS)
+    ended = gp.synthesize(source, targets, generator, recipe=recipe, precision=precision).images[:, 0]
+    rows, words = [], []
+    for first in range(0, len(targets), COLUMNS):
+        places = range(first, min(first + COLUMNS, len(targets)))
+        rows += [[images[place] for place in places] for images in (begun, ended)]
+        words += [[" " for _ in places], [imagenet().entries[targets[place]].name for place in places]]
+    return to_pil(mosaic(rows, captions=words, side=SIDE))
+
+
 def main() -> None:
     """Synthesise and draw the sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,11 +87,15 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--blind", type=Path, metavar="KEY")
     parser.add_argument("--seeds", type=int, choices=(1, 2, 4), default=2, help="images of each target")
+    parser.add_argument("--starts", action="store_true", help="where the first method's images begin")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     source, targets = gp.load_classifier("efficientnet-lite0"), drawn_targets(options.tiny)
     names = [imagenet().entries[index].name for index in targets]
+    if options.starts:
+        starts(source, options.methods[0], targets[::3], options.precision).save(options.out / "starts.jpg", quality=88)
+        return
     for method in options.methods:
         generator = gp.load_generator(method)
         recipe = generator.recipe.within(EVALUATIONS)

@@ -29,7 +29,7 @@ def run(
     """Learn which codes photographs have, by the classifier's features of them, and export the prior with that.
 
     The prior's decoder does not change. A class then begins at the features that it asks for, so that its image has its
-    colours and its form from the start.
+    colours from the start; layout-prior adds the form.
 
     Example: [bold]gen-prior flow-prior my-prior --images photographs --out my-prior-flow[/bold]
     """

@@ -12,12 +12,13 @@ from gen_prior.cli import options, training
 
 Prior = Annotated[Path, typer.Argument(metavar="PRIOR", help="The folder that flow-prior or a later training wrote.")]
 Layouts = Annotated[int | None, typer.Option("--layouts", help="Photographs for each class; 8 if not given.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The result, and a cache to begin again from.")]
 
 
 def run(
     prior: Prior,
     images: training.Images,
-    out: training.Out,
+    out: Out,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     layouts: Layouts = None,
     device: options.Device = "auto",

@@ -5,7 +5,7 @@
 
 Photographs that are not given are test pictures of scikit-image, which must then be installed.
 `compare-cheeseburger.png` is the contact sheet of `gen-prior compare cheeseburger`, `reconstructions.png` is written by
-`benchmarks/reconstruction.py`, the sheets of targets by `benchmarks/target_sheet.py`.
+`benchmarks/reconstruction.py`, the sheets of targets and `starts.jpg` by `benchmarks/target_sheet.py`.
 """
 
 from __future__ import annotations

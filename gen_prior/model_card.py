@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_prior.generators.base import Generator
+from gen_prior.generators.code_flow import CodeFlow
 from gen_prior.tensor_files import read_file_metadata
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,12 @@ def model_card(name: str, generator: Generator, samples: int, numbers: Mapping[s
         "licence": licence,
         "can encode images": "yes" if generator.can_encode else "no",
     }
+    flow = getattr(generator.module, "flow", None)
+    if isinstance(flow, CodeFlow) and flow.config.layouts:
+        facts["classes begin at"] = (
+            f"codes of {flow.config.layouts} photographs for each of {flow.config.classes} classes, which it holds: "
+            "blurred likenesses, to which the photographs' own terms apply"
+        )
     lines = [
         "---",
         f"license: {LICENCES.get(licence, 'other')}",

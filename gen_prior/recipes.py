@@ -94,11 +94,16 @@ class Recipe:
             raise OptionError(f"momentum must be below 1, got {self.momentum}")
 
     def with_options(self, **options: Any) -> Recipe:
-        """A copy with some settings replaced. Raises `UnknownNameError` for a name that is no setting."""
+        """A copy with some settings replaced; more trials alone mean as many candidates.
+
+        Raises `UnknownNameError` for a name that is no setting.
+        """
         known = {field.name for field in fields(self)}
         for name in options:
             if name not in known:
                 raise UnknownNameError("recipe setting", name, sorted(known))
+        if isinstance(trials := options.get("trials"), int) and "candidates" not in options:
+            options["candidates"] = max(self.candidates, trials)
         return replace(self, **options)
 
     @property

@@ -54,6 +54,9 @@ def test_settings_that_make_no_sense(options: dict[str, Any], match: str) -> Non
 
 def test_options_replace_settings_and_unknown_ones_are_named() -> None:
     assert Recipe().with_options(steps=3).steps == 3
+    assert Recipe().with_options(trials=4).candidates == 4, "else there would be nothing to try"
+    assert Recipe(candidates=9).with_options(trials=4).candidates == 9
+    assert Recipe().with_options(trials=4, candidates=2).candidates == 2
     with pytest.raises(UnknownNameError, match="did you mean rate"):
         Recipe().with_options(ratee=1)
 

@@ -137,21 +137,25 @@ class CodeFlow(nn.Module):
         count = self.config.layouts
         if not count:
             return None
-        place = torch.special.ndtr(noise[:, self.config.features].float()) * count
-        return self.layouts[classes, place.long().clamp(max=count - 1)]
+        return self.layouts[classes, layout_place(noise[:, self.config.features], count)]
 
 
 def begun(direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
     """Codes `[..., K + D]` to begin with, aimed at `direction` (`[..., K]`), from as much standard normal noise.
 
-    With a `layout` (`[..., D]`) that stands for the noise proper, or for `share` of it, the rest as large as to
-    keep the variance.
+    With a `layout` (`[..., D]`) that stands for the noise proper, or for `share` of it; the squares of both
+    shares, the layout's and the noise's, add up to 1.
     """
     code, count = aimed(direction, noise), direction.shape[-1]
     if layout is None:
         return code
     mixed = share * (LAYOUT_GAIN / LAYOUT_STEPS) * layout.to(noise) + (1 - share**2) ** 0.5 * noise[..., count:]
     return torch.cat([code[..., :count], mixed], -1)
+
+
+def layout_place(number: Tensor, count: int) -> Tensor:
+    """One of `count` layouts by a standard normal number, each as often."""
+    return (torch.special.ndtr(number.float()) * count).long().clamp(max=count - 1)
 
 
 def layouts_of(codes: Tensor) -> Tensor:

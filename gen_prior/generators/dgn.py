@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import Aim, Generator, Provenance
-from gen_prior.generators.code_flow import CodeFlow, FlowConfig
+from gen_prior.generators.code_flow import CodeFlow, FlowConfig, layout_place
 from gen_prior.generators.details import SIDE, Details
 from gen_prior.generators.dgn_network import SIZES, Decoder, Refiner, WhiteCodes, WhitenedDecoder, widths
 from gen_prior.generators.proof import proven
@@ -161,8 +161,10 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
             return None
         if layouts is None:
             return network.begun(classes[number], noise)
-        taken, place = divmod(seed, layouts.shape[1])
-        return network.begun(classes[number], noise, layouts[number, place], LAYOUT_SHARE if taken else 1.0)
+        if seed < layouts.shape[1]:
+            return network.begun(classes[number], noise, layouts[number, seed])
+        place = layout_place(noise[classes.shape[1]], layouts.shape[1])
+        return network.begun(classes[number], noise, layouts[number, place], LAYOUT_SHARE)
 
     return aim
 
@@ -217,6 +219,8 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
     network = on_meta(build, origin)
     load_strictly(network, read_tensors(path), origin)  # takes them over: beside them, loading needs no memory
     assert isinstance(network, WhitenedDecoder)
+    if flow and flow.layouts and network.flow is not None and network.flow.layouts.dtype != torch.int8:
+        raise WeightsError(f"{origin}: flow.layouts is of type {network.flow.layouts.dtype}, not torch.int8")
     return network, config, metadata
 
 

@@ -87,7 +87,7 @@ class CalmTrainer(Training):
         self.optimisers["networks"] = torch.optim.Adam(parameters, settings.rate, betas=(0.9, 0.99))
 
     def white_codes(self, count: int, source: torch.Generator) -> Tensor:
-        """White codes `[count, D]` such as optimisations begin with."""
+        """White codes `[count, D]` such as optimisations begin with where there are no layouts."""
         noise = torch.randn(count, self.prior.numbers, generator=source)
         flow = self.prior.flow
         if flow is not None:

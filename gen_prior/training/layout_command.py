@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import OptionError
+from gen_prior.errors import ImageError, OptionError
 from gen_prior.generators.code_flow import CodeFlow, layouts_of
+from gen_prior.generators.dgn import FILE, MAX_NUMBERS
 from gen_prior.generators.dgn_network import WhiteCodes
+from gen_prior.tensor_files import read_file_metadata
+from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.codes import head_of, read_codes
 from gen_prior.training.conduct import read_photographs
 from gen_prior.training.export import save_encoder, save_generator
@@ -21,6 +24,9 @@ from gen_prior.training.images import Count, check_source
 from gen_prior.training.priors import open_prior
 
 MOST = 256
+CANDIDATES = 8
+"""Photographs that are looked at for each layout."""
+CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,9 @@ class LayoutSettings:
     layouts: int = 8
     """Photographs for each class."""
     alike: float = 0.7
-    """Least distance of two of them, in parts of the mean distance of photographs of different classes."""
-    view: int = 192
-    """Side at which the classifier sees the photographs."""
+    """Least distance of two of them, in parts of the mean distance of two photographs."""
+    view: int = 0
+    """Side at which the classifier sees the photographs; 0: as for the prior's flow."""
     extends: str = ""
     """SHA-256 of the prior's file."""
 
@@ -67,7 +73,7 @@ def layout_prior(
 
     Raises:
         OptionError: settings that make no sense, another classifier, one without a linear layer, a prior without a
-            flow.
+            flow or names of classes, a folder with another prior.
         WeightsError: a folder without a prior.
         ImageError: no images, too few, or most of them unreadable.
         OutputError: a folder that cannot be written to.
@@ -84,14 +90,27 @@ def layout_prior(
         raise OptionError(
             f"the prior in {prior} has no flow that knows these classes", fix="pass it to flow-prior first"
         )
-    photographs = read_photographs(images, out, settings.layouts, config.size, reading)
+    if not json.loads(metadata.get("classes", "[]")):
+        raise OptionError(
+            f"the classes of the prior in {prior} have no names, and it is by these that seeds find their layouts",
+            fix="run flow-prior with a classifier that has labels",
+        )
+    most = MAX_NUMBERS // network.flow.classes.shape[0] // network.basis.shape[1]
+    if settings.layouts > most:
+        raise OptionError(f"layouts must lie in 1 to {most} for so many classes, got {settings.layouts}")
+    _check_out(out, Path(prior))
+    photographs = read_photographs(images, out, 1, config.size, reading)
+    if len(photographs) < settings.layouts:
+        raise ImageError(
+            f"{len(photographs)} readable images are too few for {settings.layouts} layouts",
+            fix="pass more images, or a smaller --layouts",
+        )
     space = WhiteCodes(network.mean, network.basis)
-    cache = out / "cache" / CODES_FILE
-    codes = read_codes(classifier, trunk, encoder, space, photographs, settings.view, cache, digest, encoding)
-    with torch.no_grad():
-        weight, bias = head.weight.float().cpu(), head.bias.float().cpu() if head.bias is not None else None
-        sure = torch.nn.functional.linear(codes.features.float(), weight, bias).log_softmax(1)
-    chosen = chosen_photographs(codes.white, sure, network.basis.float().square().sum(0).cpu(), settings)
+    cache, view = out / "cache" / CODES_FILE, settings.view or int(json.loads(metadata["flow"])["view"])
+    settings = replace(settings, view=view, extends=digest)
+    codes = read_codes(classifier, trunk, encoder, space, photographs, view, cache, digest, encoding)
+    order = surest(codes.features, head, CANDIDATES * settings.layouts)
+    chosen = chosen_photographs(codes.white, order, network.basis.float().square().sum(0).cpu(), settings)
     flow = CodeFlow(network.basis.shape[1], network.flow.config._replace(layouts=settings.layouts))
     flow.load_state_dict(network.flow.state_dict() | {"layouts": layouts_of(chosen)})
     network.flow = flow
@@ -100,14 +119,38 @@ def layout_prior(
     added = {
         "name": out.resolve().name,
         "config": json.dumps(described),
-        "layouts": json.dumps(asdict(settings) | {"extends": digest}),
+        "layouts": json.dumps(asdict(settings)),
         "layouts_data": json.dumps(asdict(photographs.description)),
     }
     return save_generator(network, metadata | added, out)
 
 
-def chosen_photographs(white: Tensor, sure: Tensor, variances: Tensor, settings: LayoutSettings) -> Tensor:
-    """Codes `[classes, layouts, D]`: of `white` `[N, 2, D]` those with the largest `sure` `[N, classes]`.
+def _check_out(out: Path, prior: Path) -> None:
+    """Raises `OptionError` where `out` holds something else than an earlier result of this command."""
+    file = out / FILE
+    other = file.exists() and "layouts" not in read_file_metadata(file)
+    if other or checkpoints(out) or out.resolve() == prior.resolve():
+        raise OptionError(f"{out} holds another prior", fix="pass another --out")
+
+
+def surest(features: Tensor, head: nn.Linear, count: int) -> Tensor:
+    """Which photographs' `features` `[N, F]` speak most for each class against all others: `[classes, count]`, or N."""
+    classes = head.out_features
+    values, places = torch.empty(0, classes, dtype=torch.double), torch.empty(0, classes, dtype=torch.long)
+    for start in range(0, len(features), CHUNK):
+        with torch.no_grad():
+            logits = head(features[start : start + CHUNK].to(head.weight)).cpu()
+        told = logits.double().log_softmax(1)
+        odds = told - torch.log(-torch.expm1(told))  # in logarithms, which the surest would all have at 0
+        numbers = torch.arange(start, start + len(odds))[:, None].expand(-1, classes)
+        values, places = torch.cat([values, odds]), torch.cat([places, numbers])
+        values, best = values.topk(min(count, len(values)), dim=0)
+        places = places.gather(0, best)
+    return places.T
+
+
+def chosen_photographs(white: Tensor, surest: Tensor, variances: Tensor, settings: LayoutSettings) -> Tensor:
+    """Codes `[classes, layouts, D]`: for each class of `white` `[N, 2, D]` the first of `surest` `[classes, M]`.
 
     A photograph too near to one taken before is left out as long as there are others; every second is mirrored.
     """
@@ -116,8 +159,7 @@ def chosen_photographs(white: Tensor, sure: Tensor, variances: Tensor, settings:
     some = torch.randint(len(white), (2, 1024), generator=source)
     usual = distance(white[some[0], 0].float(), white[some[1], 0].float(), weights).mean()
     classes = []
-    for column in sure.T:
-        order = column.topk(min(len(column), 8 * settings.layouts)).indices
+    for order in surest:
         candidates = white[order].float()
         taken: list[int] = []
         for number in range(len(order)):

@@ -173,13 +173,19 @@ def test_seeds_of_a_class_take_its_layouts_in_turn(
     described = {**metadata, "config": json.dumps(config)}
     save_file({**tensors, "flow.layouts": layouts}, tmp_path / FILE, described)
     generator = gp.load_generator(f"local-dir:{tmp_path}", device="cpu")
-    for seed in (0, 1, 2, 5):
+    chosen = set()
+    for seed in range(10):
         code, noise = generator.initial_code(seed, "bee"), generator.initial_code(seed)
-        form = layouts[1, seed % 2].float() * LAYOUT_GAIN / LAYOUT_STEPS
+        place = seed if seed < 2 else int(noise[3] > 0)
+        chosen.add((seed < 2, place))
+        form = layouts[1, place].float() * LAYOUT_GAIN / LAYOUT_STEPS
         mixed = LAYOUT_SHARE * form + (1 - LAYOUT_SHARE**2) ** 0.5 * noise[3:]
         torch.testing.assert_close(code[3:], form if seed < 2 else mixed)
         torch.testing.assert_close(code[:3], AIM * torch.tensor([0.0, 1, 0]) + SPREAD * noise[:3])
+    assert len(chosen) == 4, "later seeds take either too"
     assert generator.recipe.rate < FLOW_RECIPE.rate, "large steps lose the form"
+    with pytest.raises(WeightsError, match=r"here: flow\.layouts is of type torch\.float32, not torch\.int8"):
+        read(tmp_path / FILE, {**tensors, "flow.layouts": layouts.float()}, described)
     with pytest.raises(WeightsError, match=r"layouts \[4, 2, 9\] where"):
         read(tmp_path / FILE, {**tensors, "flow.layouts": layouts[..., :9].contiguous()}, described)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
@@ -176,14 +178,19 @@ def test_a_refiner_is_left_out_and_may_come_after(
 
 
 def test_its_flow_is_learned_anew_and_gets_layouts(
-    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+    small_classifier: gp.Classifier,
+    make_convolutional: Callable[..., nn.Module],
+    photographs: Path,
+    prior: Path,
+    tmp_path: Path,
 ) -> None:
+    named = gp.Classifier(make_convolutional(), input_size=64, labels=tuple("abcdef"), name="named")
     quick = replace(SMALL, steps=2, coring=0.4, grain=0.1)
     detailed = detail_prior(small_classifier, prior, photographs, tmp_path / "out", quick)
     flow = FlowSettings(steps=5, batch=8, features=5, width=16, depth=2, held_out=4, view=64)
-    anew = flow_prior(small_classifier, detailed.parent, photographs, tmp_path / "anew", flow)
+    anew = flow_prior(named, detailed.parent, photographs, tmp_path / "anew", flow)
     layouts = LayoutSettings(layouts=2, view=64)
-    last = layout_prior(small_classifier, anew.parent, photographs, tmp_path / "layouts", layouts)
+    last = layout_prior(named, anew.parent, photographs, tmp_path / "layouts", layouts)
     before, after = load_file(detailed), load_file(last)
     kept = [name for name in before if not name.startswith("flow.")]
     assert any(name.startswith("details.") for name in kept)

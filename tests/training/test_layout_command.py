@@ -15,17 +15,17 @@ from safetensors.torch import load_file
 from torch import nn
 
 import gen_prior as gp
-from gen_prior.errors import OptionError, WeightsError
+from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.generators.code_flow import LAYOUT_GAIN, LAYOUT_STEPS, layouts_of
 from gen_prior.generators.dgn import LAYOUT_RECIPE
 from gen_prior.tensor_files import file_sha256, read_tensors
 from gen_prior.training.flow import FlowSettings
 from gen_prior.training.flow_command import flow_prior
-from gen_prior.training.layout_command import LayoutSettings, chosen_photographs, layout_prior
+from gen_prior.training.layout_command import LayoutSettings, chosen_photographs, layout_prior, surest
 
 SMALL = FlowSettings(steps=4, batch=8, features=4, width=32, depth=2, view=64, held_out=4)
 LABELS = ("ant", "bee", "crane", "cup", "crane", "dog")
-SETTINGS = LayoutSettings(layouts=3, alike=0.0, view=64)
+SETTINGS = LayoutSettings(layouts=3, alike=0.0)
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def test_each_seed_begins_at_another_photograph(
         metadata = opened.metadata()
     assert json.loads(metadata["config"])["flow"]["layouts"] == 3
     assert json.loads(metadata["layouts"])["extends"] == file_sha256(flowing / file.name)
+    assert json.loads(metadata["layouts"])["view"] == SMALL.view
     assert json.loads(metadata["layouts_data"])["images"] == 40
     assert json.loads(metadata["flow"])["steps_done"] == 4
 
@@ -66,6 +67,7 @@ def test_each_seed_begins_at_another_photograph(
     codes = read_tensors(tmp_path / "out" / "cache" / "codes.safetensors")
     sure = named.network[-1](codes["features"].float()).log_softmax(1)
     best = sure[:, 1].topk(3).indices
+    assert torch.equal(surest(codes["features"], named.network[-1], 3)[1], best)
     expected = codes["white"][best, torch.tensor([0, 1, 0])]
     assert torch.equal(layouts[1], layouts_of(expected))
     assert (layouts[1].float() / LAYOUT_STEPS - expected.float()).abs().max() < 0.6 / LAYOUT_STEPS
@@ -104,11 +106,11 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     white = torch.randn(60, 2, 5)
     white[1] = white[0] + 0.01  # the second surest is nearly the surest
     white[3] = white[2].flip(0)  # and the fourth the third, mirrored
-    sure = -torch.arange(60.0)[:, None].expand(60, 2)
+    order = torch.arange(60).expand(2, 60)
     variances = torch.ones(5)
 
     def chosen(alike: float, layouts: int = 3) -> list[int]:
-        codes = chosen_photographs(white, sure, variances, LayoutSettings(layouts=layouts, alike=alike))
+        codes = chosen_photographs(white, order, variances, LayoutSettings(layouts=layouts, alike=alike))
         assert codes.shape == (2, layouts, 5)
         assert torch.equal(codes[0], codes[1])
         return [int((white[:, place % 2] - code).abs().sum(1).argmin()) for place, code in enumerate(codes[0])]
@@ -119,7 +121,7 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     assert 1 not in taken
     assert len({2, 3} & set(taken)) < 2
     assert len(set(chosen(1.0, layouts=40))) == 40, "where too few differ, alike ones fill the places"
-    few = chosen_photographs(white[:2], sure[:2], variances, LayoutSettings(layouts=3, alike=0.0))
+    few = chosen_photographs(white[:2], order[:, :2], variances, LayoutSettings(layouts=3, alike=0.0))
     assert torch.equal(few[0, 2], white[0, 0]), "where there are too few photographs, the surest fills the places"
 
 
@@ -137,3 +139,27 @@ def test_early_refusals(named: gp.Classifier, flowing: Path, prior: Path, photog
     with pytest.raises(WeightsError, match=r"generator\.safetensors"):
         refused(folder=tmp_path / "none")
     assert not (tmp_path / "out").exists()
+    for other in (flowing, prior):
+        with pytest.raises(OptionError, match="holds another prior"):
+            layout_prior(named, flowing, photographs, other, SETTINGS)
+    with pytest.raises(ImageError, match="40 readable images are too few for 41 layouts"):
+        refused(replace(SETTINGS, layouts=41))
+
+
+def test_classes_without_names_would_never_find_theirs(
+    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+) -> None:
+    flowing = flow_prior(small_classifier, prior, photographs, tmp_path / "flow", SMALL).parent
+    with pytest.raises(OptionError, match="have no names"):
+        layout_prior(small_classifier, flowing, photographs, tmp_path / "out", SETTINGS)
+
+
+def test_the_surest_are_told_apart_where_all_are_sure() -> None:
+    head = nn.Linear(2, 2, bias=False)
+    head.weight.data.copy_(torch.eye(2))
+    features = torch.stack([torch.linspace(0, 30, 50), torch.zeros(50)], 1)[torch.randperm(50)]
+    found = surest(features, head, 5)
+    assert found.shape == (2, 5)
+    assert features[found[0], 0].tolist() == sorted(features[:, 0].tolist(), reverse=True)[:5]
+    assert features[found[1], 0].tolist() == sorted(features[:, 0].tolist())[:5]
+    assert surest(features, head, 99).shape == (2, 50)

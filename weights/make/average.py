@@ -3,8 +3,9 @@
     python weights/make/average.py FIRST SECOND --share 0.3 --out OUT
 
 What differs between the two `generator.safetensors` becomes (1 - share) * FIRST + share * SECOND; the metadata are
-SECOND's, with a record of the averaging. Weights between those of one network and its own further training draw better
-than either (Wortsman et al. 2022, "Model soups", arXiv 2203.05482).
+SECOND's, with a record of the averaging, and so are whole numbers (layouts) and the networks to go on from. Weights
+between those of one network and its own further training draw better than either (Wortsman et al. 2022, "Model soups",
+arXiv 2203.05482).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from gen_prior.generators.dgn import FILE
 from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors, save_safetensors
-from gen_prior.training.export import next_number
+from gen_prior.training.export import NETWORKS_FILE, next_number
 
 
 def main() -> None:
@@ -32,7 +33,10 @@ def main() -> None:
     if {key: value.shape for key, value in first.items()} != {key: value.shape for key, value in second.items()}:
         parser.error(f"{options.first} and {options.second} hold networks of other shapes")
     averaged = {
-        key: first[key].float().lerp(second[key].float(), options.share).to(second[key].dtype) for key in second
+        key: first[key].float().lerp(value.float(), options.share).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for key, value in second.items()
     }
     of = {"share": options.share, "sha256": [file_sha256(file) for file in files]}
     metadata = read_file_metadata(files[1])
@@ -40,6 +44,8 @@ def main() -> None:
     metadata |= dict(text.split("=", 1) for text in options.metadata)
     options.out.mkdir(parents=True, exist_ok=True)
     save_safetensors(options.out / FILE, averaged, metadata)
+    if (networks := options.second / NETWORKS_FILE).exists():
+        (options.out / NETWORKS_FILE).write_bytes(networks.read_bytes())
 
 
 if __name__ == "__main__":
