@@ -51,6 +51,7 @@ def test_the_embedded_prior(tmp_path: Path) -> None:
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: ")
     assert "samples/seed-1.png" in card
+    assert "codes of 8 photographs for each of 1000 classes" in card
     again = export(f"local-dir:{folder}", tmp_path / "again", samples=0)
     assert (again / "generator.safetensors").read_bytes() == (folder / "generator.safetensors").read_bytes()
 

@@ -71,8 +71,8 @@ def _embedded(name: str, kind: str, files: tuple[str, ...], megabytes: float, pa
 
 
 ENTRIES = (
-    _embedded("dgn-lite0", "generator", ("dgn-lite0.safetensors",), 18.7, f"trained here, after {DEEPSIM_PAPER}"),
-    _embedded("dgn-lite0-gaussian", "generator", ("dgn-lite0.safetensors",), 18.7, "dgn-lite0 without its flow"),
+    _embedded("dgn-lite0", "generator", ("dgn-lite0.safetensors",), 32.0, f"trained here, after {DEEPSIM_PAPER}"),
+    _embedded("dgn-lite0-gaussian", "generator", ("dgn-lite0.safetensors",), 32.0, "dgn-lite0 without its flow"),
     _embedded("pixel", "generator", (), 0.0, "Mahendran & Vedaldi 2015, arXiv 1412.0035"),
     _embedded("pixel-raw", "generator", (), 0.0, "Simonyan et al. 2014, arXiv 1312.6034"),
     _embedded("fourier", "generator", (), 0.0, "Olah et al. 2017, Distill, feature visualization"),
