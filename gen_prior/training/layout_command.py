@@ -19,6 +19,7 @@ from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.codes import head_of, read_codes
 from gen_prior.training.conduct import read_photographs
 from gen_prior.training.export import save_encoder, save_generator
+from gen_prior.training.flow import FlowSettings
 from gen_prior.training.flow_command import CODES_FILE
 from gen_prior.training.images import Count, check_source
 from gen_prior.training.priors import open_prior
@@ -106,7 +107,8 @@ def layout_prior(
             fix="pass more images, or a smaller --layouts",
         )
     space = WhiteCodes(network.mean, network.basis)
-    cache, view = out / "cache" / CODES_FILE, settings.view or int(json.loads(metadata["flow"])["view"])
+    cache = out / "cache" / CODES_FILE
+    view = settings.view or json.loads(metadata.get("flow", "{}")).get("view", FlowSettings.view)
     settings = replace(settings, view=view, extends=digest)
     codes = read_codes(classifier, trunk, encoder, space, photographs, view, cache, digest, encoding)
     order = surest(codes.features, head, CANDIDATES * settings.layouts)

@@ -18,7 +18,7 @@ import gen_prior as gp
 from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.generators.code_flow import LAYOUT_GAIN, LAYOUT_STEPS, layouts_of
 from gen_prior.generators.dgn import LAYOUT_RECIPE
-from gen_prior.tensor_files import file_sha256, read_tensors
+from gen_prior.tensor_files import file_sha256, read_tensors, save_safetensors
 from gen_prior.training.flow import FlowSettings
 from gen_prior.training.flow_command import flow_prior
 from gen_prior.training.layout_command import LayoutSettings, chosen_photographs, layout_prior, surest
@@ -152,6 +152,16 @@ def test_classes_without_names_would_never_find_theirs(
     flowing = flow_prior(small_classifier, prior, photographs, tmp_path / "flow", SMALL).parent
     with pytest.raises(OptionError, match="have no names"):
         layout_prior(small_classifier, flowing, photographs, tmp_path / "out", SETTINGS)
+
+
+def test_a_flow_without_a_record_was_seen_at_the_usual_side(
+    named: gp.Classifier, flowing: Path, photographs: Path, tmp_path: Path
+) -> None:
+    file = flowing / "generator.safetensors"
+    metadata = {key: value for key, value in metadata_of(file).items() if key != "flow"}
+    save_safetensors(file, load_file(file), metadata)
+    made = layout_prior(named, flowing, photographs, tmp_path / "out", SETTINGS)
+    assert json.loads(metadata_of(made)["layouts"])["view"] == FlowSettings.view
 
 
 def test_the_surest_are_told_apart_where_all_are_sure() -> None:
