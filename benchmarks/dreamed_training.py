@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gen_prior.applications.dataset import make_dataset
+from gen_prior.applications.exemplars import image_paths
 from gen_prior.classifiers import load_classifier
-from gen_prior.datasets import make_dataset
-from gen_prior.exemplars import image_paths
-from gen_prior.files import read_image, write_json
 from gen_prior.generators import load_generator
+from gen_prior.util.image_io import read_image, write_json
 
 SIDE = 32
 CLASSES = [

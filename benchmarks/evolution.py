@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
+from gen_prior.applications.evolve import Evolution, activation_score, evolve
 from gen_prior.classifiers import load_classifier
-from gen_prior.evolution import Evolution, activation_score, evolve
-from gen_prior.files import write_json
 from gen_prior.generators import load_generator
+from gen_prior.util.image_io import write_json
 
 BASELINE = "genetic"
 SEARCHES = (

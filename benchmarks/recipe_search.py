@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 import gen_prior as gp
-from gen_prior.files import write_json
-from gen_prior.metrics import logits_of
+from gen_prior.report.metrics import logits_of
+from gen_prior.util.image_io import write_json
 
 SELECTION_SEED = 2
 EVALUATIONS = 128

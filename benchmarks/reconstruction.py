@@ -21,14 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import gen_prior as gp
-from gen_prior.files import write_json, write_png
-from gen_prior.generators.dgn_network import WhitenedDecoder
-from gen_prior.metrics import logits_and_features
-from gen_prior.mosaic import mosaic
+from gen_prior.generators.dgn.network import WhitenedDecoder
+from gen_prior.report.grid import mosaic
+from gen_prior.report.metrics import logits_and_features
 from gen_prior.training.export import load_networks
-from gen_prior.training.images import open_photographs
 from gen_prior.training.networks import Trunk, choose_taps
-from gen_prior.training.trainer import Settings, Trainer
+from gen_prior.training.photographs import open_photographs
+from gen_prior.training.stages.decoder_trainer import Settings, Trainer
+from gen_prior.util.image_io import write_json, write_png
 
 NETWORKS = Path(__file__).parent.parent / "weights" / "make" / "dgn-lite0-networks.safetensors"
 SIDE, BATCH = 64, 100

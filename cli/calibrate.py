@@ -29,8 +29,8 @@ def run(
 
     Example: [bold]gen-prior calibrate deepsim-fc6 photographs/[/bold]
     """
-    from gen_prior.calibration import calibrate, save, statistics_path
     from gen_prior.generators import load_generator
+    from gen_prior.generators.code_statistics import calibrate, save, statistics_path
 
     network = load_generator(generator, device=device, **options.parse_settings(settings))
     statistics_path(network.provenance)  # refused before hours of encoding, not after

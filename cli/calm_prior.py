@@ -29,7 +29,7 @@ def run(
 
     Example: [bold]gen-prior calm-prior my-prior-flow --out my-prior-calm[/bold]
     """
-    from gen_prior.training.calming import CalmSettings, calm_prior
+    from gen_prior.training.stages.texture import CalmSettings, calm_prior
 
     settings = training.changed(CalmSettings(**options.given(steps=steps)), others or ())
     with training.reporting(out, settings.batch, quiet) as callbacks:

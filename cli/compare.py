@@ -65,7 +65,7 @@ def run(
     """
     with keeping(out):
         import gen_prior
-        from gen_prior.comparison import preset_remarks
+        from gen_prior.applications.compare import preset_remarks
 
         network = gen_prior.load_classifier(classifier, device=device)
         with StepBar(quiet) as bar:

@@ -44,10 +44,10 @@ def run(
     --judge efficientnet-lite2 --filter top5 --out dreamed[/bold]
     """
     with keeping(out):
+        from gen_prior.applications.dataset import make_dataset
+        from gen_prior.applications.measurement import check_judge
         from gen_prior.classifiers import load_classifier
-        from gen_prior.datasets import make_dataset
         from gen_prior.generators import load_generator
-        from gen_prior.measurement import check_judge
 
         network = load_classifier(classifier, device=device)
         if judge is not None:

@@ -38,8 +38,8 @@ def run(
     Example: [bold]gen-prior detail-prior my-prior --images large-photographs --out my-prior-detailed[/bold]
     """
     from gen_prior import load_classifier
-    from gen_prior.training.detail_command import detail_prior
-    from gen_prior.training.detailing import DetailSettings
+    from gen_prior.training.stages.fine_code import detail_prior
+    from gen_prior.training.stages.fine_code_trainer import DetailSettings
 
     settings = training.changed(DetailSettings(**options.given(steps=steps, batch=batch)), others or ())
     network = load_classifier(classifier, device=device)

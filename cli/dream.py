@@ -65,10 +65,10 @@ def run(
     Example: [bold]gen-prior dream photo.jpg --layer blocks.9 --octaves 4 --frames 20 --zoom 1.05 --film mp4[/bold]
     """
     with keeping(out):
+        from gen_prior.applications.dream import dream_frames
         from gen_prior.classifiers import load_classifier
-        from gen_prior.dreaming import dream_frames
-        from gen_prior.files import read_image, write_png
-        from gen_prior.trajectories import FrameFolder, check_film
+        from gen_prior.report.film import FrameFolder, check_film
+        from gen_prior.util.image_io import read_image, write_png
 
         _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1 or through is not None, zoom=zoom, rotate=rotate)

@@ -31,13 +31,13 @@ def through_generator(
 
     `wanted` are options of `dream_through`, with the seed as `seed`.
     """
-    from gen_prior.dreaming import dream_through, objective_of
+    from gen_prior.applications.dream import dream_through, objective_of
+    from gen_prior.applications.encode import encode, square
     from gen_prior.errors import OptionError
-    from gen_prior.files import write_png
-    from gen_prior.fitting import encode, square
     from gen_prior.generators import load_generator
-    from gen_prior.mosaic import mosaic
-    from gen_prior.trajectories import Recorder, film_and_strip
+    from gen_prior.report.film import Recorder, film_and_strip
+    from gen_prior.report.grid import mosaic
+    from gen_prior.util.image_io import write_png
 
     wanted = {"steps": STEPS, "strength": STRENGTH} | wanted
     seed, steps, strength = wanted.pop("seed"), wanted["steps"], wanted["strength"]

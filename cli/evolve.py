@@ -49,11 +49,11 @@ def run(
     Example: [bold]gen-prior evolve goldfish --evaluations 2000 --out evolved[/bold]
     """
     with keeping(out):
-        from gen_prior.devices import resolve_device
+        from gen_prior.applications.evolve import Evolution, activation_score, evolve
         from gen_prior.errors import OptionError
-        from gen_prior.evolution import Evolution, activation_score, evolve
-        from gen_prior.files import write_png
         from gen_prior.generators import load_generator
+        from gen_prior.util.devices import resolve_device
+        from gen_prior.util.image_io import write_png
 
         if (target is not None) + ask + (tell is not None) != 1:
             raise OptionError("evolve takes one of TARGET, --ask and --tell", fix="gen-prior evolve goldfish")
@@ -102,7 +102,7 @@ def run(
 
 def _same_search(path: Path, begun: Mapping[str, Any], wanted: dict[str, Any], source: dict[str, Any] | None) -> None:
     """Refuses to go on with another search than the one that the folder holds, or to mix two in it."""
-    from gen_prior.black_boxes import source_words
+    from gen_prior.applications.black_boxes import source_words
     from gen_prior.errors import OptionError
 
     fix = "pass another --out, or go on with what is there"

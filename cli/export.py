@@ -27,7 +27,7 @@ def run(
 
     Example: [bold]gen-prior export dgn-lite0 my-prior[/bold]
     """
-    from gen_prior.publishing import export
+    from gen_prior.applications.publish import export
 
     folder = export(name, out, comparison=comparison, samples=samples, options=options.parse_settings(settings))
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gen_prior.classifiers import Classifier
     from gen_prior.generators import Generator
-    from gen_prior.results import Result
+    from gen_prior.optimise.result import Result
 
 Record = Annotated[
     str | None,
@@ -54,9 +54,9 @@ class Extras:
         transparent: bool,
         images: Path | None,
     ) -> None:
-        from gen_prior.exemplars import check_folder
-        from gen_prior.trajectories import Recorder
-        from gen_prior.transparency import Transparency
+        from gen_prior.applications.exemplars import check_folder
+        from gen_prior.report.film import Recorder
+        from gen_prior.report.transparency import Transparency
 
         if film is not None and record is None:
             raise OptionError("--film is that of --record, which is not given", fix="--record every=5")
@@ -92,7 +92,7 @@ class Extras:
 
     def write(self, result: Result, classifier: Classifier, *, crop: bool, quiet: bool) -> None:
         """Write what was asked for beside the results, named like them."""
-        from gen_prior.files import write_png
+        from gen_prior.util.image_io import write_png
 
         out, names = self.out, result.names()
         flat = result.images.flatten(0, 1)
@@ -101,7 +101,7 @@ class Extras:
                 write_png(out / f"{name}-rgba.png", image)
         units = [target["target"] for target in result.targets]
         if crop:
-            from gen_prior.receptive_fields import receptive_field
+            from gen_prior.objectives.receptive_field import receptive_field
 
             for t, unit in enumerate(units):
                 box = receptive_field(classifier, unit)
@@ -109,8 +109,8 @@ class Extras:
                     place = t * len(result.seeds) + s
                     write_png(out / f"{names[place]}-field.png", box.crop(flat[place]))
         if self.images is not None:
-            from gen_prior.exemplars import find_exemplars
-            from gen_prior.mosaic import mosaic
+            from gen_prior.applications.exemplars import find_exemplars
+            from gen_prior.report.grid import mosaic
 
             told: set[str] = set()
 

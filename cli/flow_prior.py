@@ -34,8 +34,8 @@ def run(
     Example: [bold]gen-prior flow-prior my-prior --images photographs --out my-prior-flow[/bold]
     """
     from gen_prior import load_classifier
-    from gen_prior.training.flow import FlowSettings
-    from gen_prior.training.flow_command import flow_prior
+    from gen_prior.training.stages.flow import flow_prior
+    from gen_prior.training.stages.flow_trainer import FlowSettings
 
     settings = training.changed(FlowSettings(**options.given(steps=steps, batch=batch)), others or ())
     network = load_classifier(classifier, device=device)

@@ -46,11 +46,11 @@ def run(
     Example: [bold]gen-prior invert photo.jpg --layer blocks.2 --layer blocks.10 --layer logits --out inverted[/bold]
     """
     with keeping(out):
+        from gen_prior.applications.invert import invert
         from gen_prior.classifiers import load_classifier
         from gen_prior.errors import OptionError
-        from gen_prior.files import read_image
         from gen_prior.generators import load_generator
-        from gen_prior.inversion import invert
+        from gen_prior.util.image_io import read_image
 
         if style_weight is not None and not style:
             raise OptionError("--style-weight is that of --style, which is not given", fix="--style blocks.2")

@@ -24,7 +24,7 @@ def run(
 
     Example: [bold]gen-prior labels retriever[/bold]
     """
-    from gen_prior.labels import imagenet
+    from gen_prior.classifiers.labels import imagenet
 
     labels = imagenet()
     if classifier is not None:

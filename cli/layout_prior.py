@@ -33,7 +33,7 @@ def run(
     Example: [bold]gen-prior layout-prior my-prior-flow --images photographs --out my-prior-layouts[/bold]
     """
     from gen_prior import load_classifier
-    from gen_prior.training.layout_command import LayoutSettings, layout_prior
+    from gen_prior.training.stages.class_exemplars import LayoutSettings, layout_prior
 
     settings = LayoutSettings(**options.given(layouts=layouts))
     network = load_classifier(classifier, device=device)

@@ -19,7 +19,7 @@ def run(
 
     Example: [bold]gen-prior models deepsim[/bold]
     """
-    from gen_prior.weights.registry import ENTRIES, is_cached
+    from gen_prior.hub.registry import ENTRIES, is_cached
 
     found = [entry for entry in ENTRIES if query.lower() in entry.name.lower()]
     cached = {entry.name: is_cached(entry) for entry in found}

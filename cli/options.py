@@ -29,7 +29,7 @@ PRESETS = (
     "simonyan2014, mahendran2015, yosinski2015-1, yosinski2015-2, yosinski2015-3, yosinski2015-4, deepdream2015, "
     "lucid2017, maco2023 in pixels; dgnam2016, ppgn2017, biggan-am, reno2024 through a generator"
 )
-"""Those of `gen_prior.presets`, in its order; named here, since --help does not wait for torch."""
+"""Those of `gen_prior.optimise.presets`, in its order; named here, since --help does not wait for torch."""
 Preset = Annotated[
     str | None,
     typer.Option(

@@ -27,7 +27,7 @@ def run(
 
     Example: [bold]gen-prior pull caffenet deepsim-fc6[/bold]
     """
-    from gen_prior.publishing import pull
+    from gen_prior.applications.publish import pull
 
     pulled = {name: pull(name, revision=revision) for name in dict.fromkeys(names)}
     if as_json:

@@ -38,8 +38,8 @@ def run(
     Example: [bold]gen-prior refine-prior my-prior --images large-photographs --out my-prior-128[/bold]
     """
     from gen_prior import load_classifier
-    from gen_prior.training.refine_command import refine_prior
-    from gen_prior.training.refining import RefinerSettings
+    from gen_prior.training.stages.larger_images import refine_prior
+    from gen_prior.training.stages.larger_images_trainer import RefinerSettings
 
     settings = training.changed(RefinerSettings(**options.given(steps=steps, batch=batch)), others or ())
     network = load_classifier(classifier, device=device)

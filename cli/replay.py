@@ -31,9 +31,9 @@ def run(
 
     Example: [bold]gen-prior replay gen-prior-out[/bold]
     """
-    from gen_prior.comparison import load_comparison
-    from gen_prior.result_record import RECORD
-    from gen_prior.sheets import RECORD as COMPARISON
+    from gen_prior.applications.compare import load_comparison
+    from gen_prior.optimise.result_folder import RECORD
+    from gen_prior.report.comparison_sheet import RECORD as COMPARISON
 
     if (folder / RECORD).exists() or not (folder / COMPARISON).exists():
         parts = [folder]

@@ -55,11 +55,11 @@ def run(
     """
     with keeping(out):
         import gen_prior
-        from gen_prior.files import write_png
-        from gen_prior.loop import DEAD
-        from gen_prior.mosaic import contact_sheet
-        from gen_prior.presets import preset_options, remark_on
-        from gen_prior.synthesis import check_domain, planned_names
+        from gen_prior.optimise.loop import DEAD
+        from gen_prior.optimise.presets import preset_options, remark_on
+        from gen_prior.optimise.synthesize import check_domain, planned_names
+        from gen_prior.report.grid import contact_sheet
+        from gen_prior.util.image_io import write_png
 
         recipe = gen_prior.preset(preset) if preset is not None else None
         network = gen_prior.load_classifier(classifier, device=device)

@@ -40,8 +40,8 @@ def run(
     Example: [bold]gen-prior train-prior --classifier efficientnet-lite0 --images photographs --out my-prior[/bold]
     """
     from gen_prior import load_classifier
-    from gen_prior.training.command import train_prior
-    from gen_prior.training.trainer import Settings
+    from gen_prior.training.stages.decoder import train_prior
+    from gen_prior.training.stages.decoder_trainer import Settings
 
     settings = Settings(size=size, **options.given(steps=steps, width=width, batch=batch))
     settings = training.changed(settings, others or ())

@@ -22,12 +22,12 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior import objectives
-from gen_prior.datasets import read_samples
-from gen_prior.evolution import activation_score
-from gen_prior.files import read_image, to_pil, write_png
-from gen_prior.fitting import encode, square
-from gen_prior.mosaic import mosaic
-from gen_prior.presets import fitting_presets, preset_options
+from gen_prior.applications.dataset import read_samples
+from gen_prior.applications.encode import encode, square
+from gen_prior.applications.evolve import activation_score
+from gen_prior.optimise.presets import fitting_presets, preset_options
+from gen_prior.report.grid import mosaic
+from gen_prior.util.image_io import read_image, to_pil, write_png
 
 DEPTHS = ("blocks.2", "blocks.6", "blocks.12")
 UNIT = "blocks.4:7"

@@ -10,8 +10,8 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from gen_prior.generators import biggan_format
-from gen_prior.generators.deepsim_network import VARIANTS, UpconvNetwork
+from gen_prior.generators.biggan import format as biggan_format
+from gen_prior.generators.deepsim.network import VARIANTS, UpconvNetwork
 
 library: Any = diffusers  # its constructors are not typed
 

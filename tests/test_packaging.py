@@ -58,7 +58,7 @@ def test_wheel_holds_the_code_the_weights_and_the_labels(wheel: Path) -> None:
         for path in folder.iterdir():
             if path.suffix == ".py" or path.name.endswith(DATA):
                 assert f"{package.replace('.', '/')}/{path.name}" in names, path
-    assert "gen_prior/imagenet_classes.tsv" in names
+    assert "gen_prior/classifiers/imagenet_classes.tsv" in names
     assert "gen_prior/py.typed" in names
     assert "gen_prior/weights/natural-statistics.safetensors" in names
 

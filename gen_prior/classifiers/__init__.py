@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 
-from gen_prior.classifiers import caffenet, efficientnet_lite, local_folder, timm_family, torchvision_family
+from gen_prior.classifiers import caffenet, efficientnet_lite
+from gen_prior.classifiers import local as local_folder
+from gen_prior.classifiers import timm as timm_family
+from gen_prior.classifiers import torchvision as torchvision_family
 from gen_prior.classifiers.base import Classifier
-from gen_prior.devices import resolve_device
-from gen_prior.registries import find_loader
+from gen_prior.util.devices import resolve_device
+from gen_prior.util.registry import find_loader
 
 Loader = Callable[..., Classifier]
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gen_prior.activations import LOGITS, Reader, as_tensor, layer_shapes, reading
+from gen_prior.classifiers.folding import fold_batch_norm
+from gen_prior.classifiers.hooks import LOGITS, Reader, as_tensor, layer_shapes, reading
+from gen_prior.classifiers.labels import Labels
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
-from gen_prior.folding import fold_batch_norm
-from gen_prior.labels import Labels
-from gen_prior.provenance import Provenance
-from gen_prior.resizing import resized
+from gen_prior.hub.provenance import Provenance
+from gen_prior.util.resample import resized
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 LUMA = (0.299, 0.587, 0.114)
@@ -34,7 +34,7 @@ class Classifier:
         name: how results name this classifier.
         interpolation: of the resize, "bilinear" or "bicubic".
         provenance: source, hashes and licence, where known.
-        fold: fold batch norms, see `gen_prior.folding`.
+        fold: fold batch norms, see `gen_prior.classifiers.folding`.
 
     Raises:
         OptionError: mean and std differ in length, or the size makes no sense; on first use of a class or
@@ -105,7 +105,7 @@ class Classifier:
 
     @contextmanager
     def reading(self, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[Reader]:
-        """A reader of `layers` that takes normalised inputs; see `gen_prior.activations.reading`."""
+        """A reader of `layers` that takes normalised inputs; see `gen_prior.classifiers.hooks.reading`."""
         with reading(self.network, layers, stop_early=stop_early) as reader:
             yield reader
 

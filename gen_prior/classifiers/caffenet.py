@@ -11,11 +11,11 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.hub import Files
-from gen_prior.labels import imagenet
-from gen_prior.strict_loading import fill, on_meta, renamed
-from gen_prior.tensor_files import read_tensors
-from gen_prior.weights import registry
+from gen_prior.classifiers.labels import imagenet
+from gen_prior.hub import registry
+from gen_prior.hub.files import Files
+from gen_prior.hub.strict_loading import fill, on_meta, renamed
+from gen_prior.hub.tensors import read_tensors
 
 MEAN_RGB = (123.0, 117.0, 104.0)
 INPUT_SIZE = 227

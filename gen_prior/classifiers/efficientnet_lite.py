@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from torchvision.ops import Conv2dNormActivation
 
 from gen_prior.classifiers.base import Classifier
+from gen_prior.classifiers.labels import imagenet
 from gen_prior.errors import MissingExtraError, WeightsError
-from gen_prior.labels import imagenet
-from gen_prior.provenance import Provenance
+from gen_prior.hub.provenance import Provenance
 
 
 class Stage(NamedTuple):

@@ -7,21 +7,15 @@ from typing import Any
 
 import torch
 
-from gen_prior.devices import resolve_device
-from gen_prior.generators import (
-    biggan,
-    consistency,
-    dcgan,
-    deepsim,
-    dgn,
-    diffusers_family,
-    formats,
-    fourier,
-    maco,
-    pixel,
-)
+from gen_prior.generators import dcgan, formats, fourier, maco, pixel
 from gen_prior.generators.base import CodePrior, Generator, Provenance
-from gen_prior.registries import find_loader
+from gen_prior.generators.biggan import generator as biggan
+from gen_prior.generators.deepsim import generator as deepsim
+from gen_prior.generators.dgn import generator as dgn
+from gen_prior.generators.diffusers import autoencoder as diffusers_family
+from gen_prior.generators.diffusers import consistency
+from gen_prior.util.devices import resolve_device
+from gen_prior.util.registry import find_loader
 
 Loader = Callable[..., Generator]
 

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gen_prior.devices import as_like
 from gen_prior.errors import OptionError
-from gen_prior.provenance import Provenance
-from gen_prior.recipes import Recipe
+from gen_prior.hub.provenance import Provenance
+from gen_prior.recipe import Recipe
+from gen_prior.util.devices import as_like
 
 Decode = Callable[[Tensor], Tensor]
 Start = Callable[[torch.Generator], Tensor]

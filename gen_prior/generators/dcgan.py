@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.option_checks import class_index, whole_number
-from gen_prior.generators.proof import proven
-from gen_prior.hub import Files
-from gen_prior.recipes import Recipe
-from gen_prior.strict_loading import fill, on_meta, take
-from gen_prior.tensor_files import read_tensors
+from gen_prior.generators.checks import class_index, proven, whole_number
+from gen_prior.hub.files import Files
+from gen_prior.hub.strict_loading import fill, on_meta, take
+from gen_prior.hub.tensors import read_tensors
+from gen_prior.recipe import Recipe
 
 PAPER = "Radford et al. 2016, DCGAN, arXiv 1511.06434"
 EPS = 1e-5

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import WeightsError
-from gen_prior.generators import biggan, consistency, dcgan, deepsim, dgn, diffusers_family
+from gen_prior.generators import dcgan
 from gen_prior.generators.base import Generator
-from gen_prior.generators.biggan_format import CONFIG_KEYS
-from gen_prior.generators.deepsim_network import VARIANTS, recognise
-from gen_prior.hub import Files
-from gen_prior.tensor_files import read_file_metadata, read_shapes, read_tensors
+from gen_prior.generators.biggan import generator as biggan
+from gen_prior.generators.biggan.format import CONFIG_KEYS
+from gen_prior.generators.deepsim import generator as deepsim
+from gen_prior.generators.deepsim.network import VARIANTS, recognise
+from gen_prior.generators.dgn import generator as dgn
+from gen_prior.generators.diffusers import autoencoder as diffusers_family
+from gen_prior.generators.diffusers import consistency
+from gen_prior.hub.files import Files
+from gen_prior.hub.tensors import read_file_metadata, read_shapes, read_tensors
 
 DEEPSIM_FORMAT, DCGAN_FORMAT = "gen-prior/deepsim-1", "gen-prior/dcgan-1"
 """The `format` in the `config.json` that `export` writes for families whose own format has none."""

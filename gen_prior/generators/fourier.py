@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.generators.base import Generator, Provenance
+from gen_prior.generators.checks import image_side
 from gen_prior.generators.natural import colour_root
-from gen_prior.generators.option_checks import image_side
-from gen_prior.recipes import Recipe
+from gen_prior.recipe import Recipe
 
 PAPER = "Olah, Mordvintsev & Schubert 2017, Feature Visualization"
 RECIPE = Recipe(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.generators.base import Generator, Provenance
+from gen_prior.generators.checks import image_side
 from gen_prior.generators.natural import colour_root, magnitude
-from gen_prior.generators.option_checks import image_side
-from gen_prior.recipes import Recipe
+from gen_prior.recipe import Recipe
 
 PAPER = "Fel et al. 2023, MACO, arXiv 2306.06805"
 RECIPE = Recipe(

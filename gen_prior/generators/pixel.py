@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.option_checks import image_side
-from gen_prior.recipes import Recipe
+from gen_prior.generators.checks import image_side
+from gen_prior.recipe import Recipe
 
 RAW = Recipe(rate=0.05, domain="image", source="Erhan et al. 2009: plain gradient ascent on the pixels, here by Adam")
 REGULARISED = Recipe(

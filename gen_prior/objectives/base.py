@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gen_prior.activations import LOGITS
+from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.errors import OptionError
 
 Activations = dict[str, Tensor]

@@ -95,7 +95,7 @@ def apart_from(classifier: Classifier, images: Tensor, layer: str) -> Objective:
 
     Score in [0, 2]: 1 minus the largest cosine, over the finished images, of the Gram matrices at `layer` (after
     Olah et al. 2017). The finished images are constants, so the items of a batch stay independent and results
-    depend on nothing but these images: `gen_prior.sampling.synthesize_apart` goes from seed to seed.
+    depend on nothing but these images: `gen_prior.applications.sample.synthesize_apart` goes from seed to seed.
     """
     finished = images if images.ndim == 4 else images[None]
     if finished.ndim != 4 or not len(finished):

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gen_prior.activations import LOGITS, Readings, units_come_last
+from gen_prior.classifiers.hooks import LOGITS, Readings, units_come_last
 from gen_prior.errors import OptionError
 from gen_prior.objectives.base import Activations, Objective
-from gen_prior.targets import Position, Target
+from gen_prior.objectives.targets import Position, Target
 
 CENTRE = "centre"
 

@@ -1,1 +1,1 @@
-"""Training a generator prior for any classifier from any folder of images (`gen-prior train-prior`)."""
+"""Training of a prior on photographs; imports `applications` and below."""

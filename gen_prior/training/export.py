@@ -15,16 +15,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from gen_prior.errors import WeightsError
-from gen_prior.files import write_bytes
-from gen_prior.generators.dgn import FILE, FORMAT
-from gen_prior.generators.dgn_network import Refiner, WhitenedDecoder
-from gen_prior.generators.residual import CODE_SIDE
-from gen_prior.training.codes import principal_axes
-from gen_prior.training.detailing import DetailTrainer
+from gen_prior.generators.dgn.blocks import CODE_SIDE
+from gen_prior.generators.dgn.generator import FILE, FORMAT
+from gen_prior.generators.dgn.network import Refiner, WhitenedDecoder
+from gen_prior.training.base_trainer import Training
 from gen_prior.training.networks import Encoder
-from gen_prior.training.refining import RefinerTrainer
-from gen_prior.training.trainer import Trainer
-from gen_prior.training.training import Training
+from gen_prior.training.photograph_codes import principal_axes
+from gen_prior.training.stages.decoder_trainer import Trainer
+from gen_prior.training.stages.fine_code_trainer import DetailTrainer
+from gen_prior.training.stages.larger_images_trainer import RefinerTrainer
+from gen_prior.util.image_io import write_bytes
 
 VARIANCE_KEPT = 0.99
 NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gen_prior.activations import layer_shapes, reading
+from gen_prior.classifiers.hooks import layer_shapes, reading
 from gen_prior.errors import OptionError
-from gen_prior.generators.residual import CODE_SIDE, ResidualBlock
+from gen_prior.generators.dgn.blocks import CODE_SIDE, ResidualBlock
 
 
 class Trunk(nn.Module):

@@ -39,7 +39,7 @@ class RunSettings(TrainingSettings):
     imagined_scale: tuple[float, float] = (0.5, 1.4)
     """Each imagined code lies this many times as far from the mean: an optimised code may leave the typical shell."""
     rehearsed: float = 0.0
-    """Climbing codes per photograph in the adversarial phase, see `gen_prior.training.rehearsal`."""
+    """Climbing codes per photograph in the adversarial phase, see `gen_prior.training.on_policy`."""
     rehearsal_weight: float = 0.01
     """Of the activation that the climbing codes' images still lack."""
     shift: int = 3

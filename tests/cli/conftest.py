@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from gen_prior import classifiers, generators
 from gen_prior.classifiers import Classifier
 from gen_prior.cli import app
-from gen_prior.files import write_png
 from gen_prior.generators import Generator
+from gen_prior.util.image_io import write_png
 
 LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
 

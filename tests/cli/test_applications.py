@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gen_prior.files import read_image
+from gen_prior.util.image_io import read_image
 
 
 def test_invert_writes_a_sheet_and_reports_the_errors(run, tiny, photo, tmp_path):

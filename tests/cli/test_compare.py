@@ -9,7 +9,7 @@ import signal
 import pytest
 from PIL import Image
 
-from gen_prior.comparison import load_comparison
+from gen_prior.applications.compare import load_comparison
 
 
 def compare(run, tiny, out, *more: str):

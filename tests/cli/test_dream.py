@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gen_prior.files import read_image
+from gen_prior.util.image_io import read_image
 
 
 def test_dream_writes_the_picture(run, tiny, photo, tmp_path):
@@ -42,7 +42,7 @@ def test_dream_films_the_feedback_loop(run, tiny, photo, tmp_path):
 
 
 def test_a_film_that_was_interrupted_is_playable(run, tiny, photo, tmp_path, monkeypatch):
-    from gen_prior import dreaming
+    from gen_prior.applications import dream as dreaming
 
     whole = dreaming.dream_frames
 
@@ -101,7 +101,7 @@ def test_strength_is_the_dial_through_a_generator(run, tiny, photo, tmp_path):
 
 
 def test_an_interrupted_climb_is_playable(run, tiny, photo, tmp_path, monkeypatch):
-    from gen_prior import dreaming
+    from gen_prior.applications import dream as dreaming
 
     whole = dreaming.dream_through
 

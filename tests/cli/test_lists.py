@@ -7,8 +7,8 @@ import re
 import pytest
 
 from gen_prior.cli import COMMANDS, options
-from gen_prior.presets import PRESETS
-from gen_prior.weights.registry import ENTRIES
+from gen_prior.hub.registry import ENTRIES
+from gen_prior.optimise.presets import PRESETS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from gen_prior.result_record import UNFINISHED
-from gen_prior.results import load_result
+from gen_prior.optimise.result import load_result
+from gen_prior.optimise.result_folder import UNFINISHED
 
 COMMAND = [sys.executable, "-c", "from gen_prior.cli import main; main()"]
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gen_prior import generators
-from gen_prior.files import read_image
-from gen_prior.mosaic import contact_sheet
-from gen_prior.results import load_result
+from gen_prior.optimise.result import load_result
+from gen_prior.report.grid import contact_sheet
+from gen_prior.util.image_io import read_image
 
 
 def synth(run, tiny, out: Path, *more: str):

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-import gen_prior.training.calming as calming
-import gen_prior.training.command as command
-import gen_prior.training.detail_command as detail_command
-import gen_prior.training.flow_command as flow_command
-import gen_prior.training.layout_command as layout_command
-import gen_prior.training.refine_command as refine_command
-from gen_prior.training.calming import CalmSettings
-from gen_prior.training.detailing import DetailSettings
-from gen_prior.training.flow import FlowSettings
-from gen_prior.training.layout_command import LayoutSettings
-from gen_prior.training.refining import RefinerSettings
-from gen_prior.training.trainer import Settings
+import gen_prior.training.stages.class_exemplars as layout_command
+import gen_prior.training.stages.decoder as command
+import gen_prior.training.stages.fine_code as detail_command
+import gen_prior.training.stages.flow as flow_command
+import gen_prior.training.stages.larger_images as refine_command
+import gen_prior.training.stages.texture as calming
+from gen_prior.training.stages.class_exemplars import LayoutSettings
+from gen_prior.training.stages.decoder_trainer import Settings
+from gen_prior.training.stages.fine_code_trainer import DetailSettings
+from gen_prior.training.stages.flow_trainer import FlowSettings
+from gen_prior.training.stages.larger_images_trainer import RefinerSettings
+from gen_prior.training.stages.texture import CalmSettings
 
 
 @pytest.fixture

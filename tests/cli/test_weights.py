@@ -11,10 +11,10 @@ from checkpoints import BIGGAN, biggan_state, pickled
 from checkpoints import tiny as tiny_autoencoder
 from hub_server import Hub
 
-from gen_prior.comparison import load_comparison
-from gen_prior.files import write_png
+from gen_prior.applications.compare import load_comparison
 from gen_prior.generators import load_generator
-from gen_prior.tensor_files import read_file_metadata, read_tensors
+from gen_prior.hub.tensors import read_file_metadata, read_tensors
+from gen_prior.util.image_io import write_png
 
 
 def test_export_leaves_a_folder_that_loads(run, tmp_path: Path) -> None:

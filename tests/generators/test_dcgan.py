@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators import dcgan
 from gen_prior.generators.base import Generator
-from gen_prior.hub import Files
-from gen_prior.tensor_files import save_safetensors
+from gen_prior.hub.files import Files
+from gen_prior.hub.tensors import save_safetensors
 
 
 def network(
@@ -110,7 +110,7 @@ def test_more_than_ten_layers_keep_their_order() -> None:
 
 
 def test_from_file_folder_and_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gen_prior.conversion.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("gen_prior.hub.convert.cache_folder", lambda: tmp_path / "cache")
     state = dict(network(64, 32).state_dict())
     for folder in ("pickled", "wrapped", "safe"):
         (tmp_path / folder).mkdir()

@@ -27,13 +27,13 @@ from huggingface_hub import constants
 from safetensors.torch import save
 from typer.testing import CliRunner
 
+from gen_prior.applications.publish import pull
 from gen_prior.classifiers import load_classifier
 from gen_prior.cli import app
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
 from gen_prior.generators import NAMED, load_described, load_generator
-from gen_prior.publishing import pull
-from gen_prior.results import load_result
-from gen_prior.weights import registry
+from gen_prior.hub import registry
+from gen_prior.optimise.result import load_result
 
 
 def test_deepsim_by_name(hub: Hub) -> None:

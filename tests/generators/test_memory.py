@@ -12,15 +12,15 @@ from checkpoints import BIGGAN, library, upconv_state
 from hub_server import Hub
 from torch import Tensor
 
-from gen_prior.generators import biggan_format
-from gen_prior.generators.deepsim_network import plain_key
-from gen_prior.generators.dgn import FORMAT
-from gen_prior.generators.dgn_network import CODE_SIDE, Decoder
-from gen_prior.tensor_files import save_safetensors
+from gen_prior.generators.biggan import format as biggan_format
+from gen_prior.generators.deepsim.network import plain_key
+from gen_prior.generators.dgn.generator import FORMAT
+from gen_prior.generators.dgn.network import CODE_SIDE, Decoder
+from gen_prior.hub.tensors import save_safetensors
 
 LOAD = """
 from gen_prior.generators import load_generator
-import gen_prior.generators.diffusers_network as d
+import gen_prior.generators.diffusers.network as d
 d.require_diffusers() if DIFFUSERS else None
 if DIFFUSERS: d.find_class("AutoencoderKL")
 def peak():

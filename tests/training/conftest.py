@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 import gen_prior as gp
-from gen_prior.training.command import train_prior
-from gen_prior.training.conduct import Progress
-from gen_prior.training.trainer import Settings
+from gen_prior.training.fit import Progress
+from gen_prior.training.stages.decoder import train_prior
+from gen_prior.training.stages.decoder_trainer import Settings
 
 
 def convolutional(inputs: int = 3) -> nn.Module:

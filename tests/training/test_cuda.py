@@ -11,16 +11,16 @@ import pytest
 import torch
 
 import gen_prior as gp
-from gen_prior.training.calming import CalmSettings, calm_prior
-from gen_prior.training.command import train_prior
-from gen_prior.training.conduct import Progress
-from gen_prior.training.detail_command import detail_prior
-from gen_prior.training.detailing import DetailSettings
 from gen_prior.training.export import NETWORKS_FILE
-from gen_prior.training.flow_command import FlowSettings, flow_prior
-from gen_prior.training.refine_command import refine_prior
-from gen_prior.training.refining import RefinerSettings
-from gen_prior.training.trainer import Settings
+from gen_prior.training.fit import Progress
+from gen_prior.training.stages.decoder import train_prior
+from gen_prior.training.stages.decoder_trainer import Settings
+from gen_prior.training.stages.fine_code import detail_prior
+from gen_prior.training.stages.fine_code_trainer import DetailSettings
+from gen_prior.training.stages.flow import FlowSettings, flow_prior
+from gen_prior.training.stages.larger_images import refine_prior
+from gen_prior.training.stages.larger_images_trainer import RefinerSettings
+from gen_prior.training.stages.texture import CalmSettings, calm_prior
 
 pytestmark = pytest.mark.gpu
 

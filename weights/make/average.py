@@ -14,8 +14,8 @@ import argparse
 import json
 from pathlib import Path
 
-from gen_prior.generators.dgn import FILE
-from gen_prior.tensor_files import file_sha256, read_file_metadata, read_tensors, save_safetensors
+from gen_prior.generators.dgn.generator import FILE
+from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.training.export import NETWORKS_FILE, next_number
 
 

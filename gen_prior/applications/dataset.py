@@ -1,0 +1,235 @@
+"""Labelled synthetic images to train on (Arora et al. 2016): dreamed by one classifier, checked by another.
+
+A dataset is a folder: `images/0001-goldfish/seed-00000.png` (ImageFolder layout; the number is the class),
+`images.jsonl` with a line for every image ever made, `classes.json`, and `shards/*.tar` (webdataset). Each image
+follows from its class and seed, so a run that was stopped goes on where it was and ends the same.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen_prior.applications.measurement import check_judge
+from gen_prior.classifiers.base import Classifier
+from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.errors import OptionError, OutputError
+from gen_prior.generators.base import Generator
+from gen_prior.objectives.targets import Target
+from gen_prior.optimise.synthesize import synthesize
+from gen_prior.recipe import Recipe
+from gen_prior.util.image_io import write_bytes, write_json, write_png
+
+RECORDS, CLASSES, SETTINGS = "images.jsonl", "classes.json", "settings.json"
+FORMAT = "gen-prior/dataset-1"
+KEEP = ("all", "top1", "top5")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of `images.jsonl`: numbers of the judge are None without one; an image not kept has no file."""
+
+    file: str
+    class_index: int
+    class_name: str
+    seed: int
+    activation: float
+    probability: float
+    judge_probability: float | None
+    judge_rank: int | None
+    kept: bool
+
+
+def make_dataset(
+    classifier: Classifier,
+    generator: Generator,
+    out: str | Path,
+    *,
+    classes: Sequence[str | int] | None = None,
+    per_class: int = 10,
+    judge: Classifier | None = None,
+    keep: str = "all",
+    tries: int = 4,
+    recipe: Recipe | None = None,
+    batch: int = 8,
+    shard_size: int = 1000,
+    progress: Callable[[str, int, int, Tensor | None], None] | None = None,
+    **options: Any,
+) -> list[Sample]:
+    """Synthesise `per_class` labelled images of each class into `out`, going on where an earlier run stopped.
+
+    Args:
+        classes: names or numbers; all of the classifier's where None.
+        judge: another classifier of the same classes, which did not take part in the synthesis.
+        keep: "all"; or only images whose class is in the judge's "top1" or "top5".
+        tries: with a filter, at most `tries * per_class` images are made of a class.
+        shard_size: images in a webdataset shard; 0 for no shards.
+        progress: called as (class, images kept, images wanted, None) after every batch.
+        options: settings of the recipe that are replaced.
+
+    Returns:
+        Every sample of the dataset, kept or not, by class and seed.
+
+    Raises:
+        OptionError: a filter without a judge, a judge that is the classifier itself or has other classes, or a folder
+            with other settings.
+    """
+    if keep not in KEEP:
+        raise OptionError(f"keep must be one of {', '.join(KEEP)}, got {keep!r}")
+    if per_class < 1 or tries < 1 or batch < 1 or shard_size < 0:
+        raise OptionError("per_class, tries and batch must be at least 1, and shard_size at least 0")
+    if keep != "all" and judge is None:
+        raise OptionError(f"keep={keep!r} needs a judge", fix="--judge efficientnet-lite2")
+    if judge is not None:
+        check_judge(judge, classifier)
+    if judge is not None and judge.layer_shape(LOGITS) != classifier.layer_shape(LOGITS):
+        raise OptionError(f"the judge {judge.name} has other classes than {classifier.name}")
+    count = classifier.layer_shape(LOGITS)[0]
+    chosen = range(count) if classes is None else classes
+    indices = list(dict.fromkeys(classifier.class_index(name) for name in chosen))
+    recipe = (recipe if recipe is not None else generator.recipe).with_options(**options)
+    folder = Path(out)
+    _same_settings(folder, _settings(classifier, generator, judge, recipe, keep))
+    samples = {(sample.class_index, sample.seed): sample for sample in read_samples(folder)}
+    for index in indices:
+        name = classifier.class_name(index)
+        target = Target(LOGITS, index, None, name)
+        while True:
+            mine = [sample for sample in samples.values() if sample.class_index == index]
+            kept = sum(sample.kept for sample in mine)
+            if progress is not None:
+                progress(name, kept, per_class, None)
+            left = min(per_class - kept, (per_class * tries if keep != "all" else per_class) - len(mine))
+            if left <= 0:
+                break
+            taken = {sample.seed for sample in mine}
+            seeds = [seed for seed in range(len(taken) + left) if seed not in taken][: min(left, batch)]
+            result = synthesize(classifier, target, generator, seeds=seeds, recipe=recipe, batch=batch)
+            made = _judged(classifier, judge, target, seeds, result.images[0], result.activations[0], keep)
+            for sample, image in zip(made, result.images[0], strict=True):
+                if sample.kept:
+                    write_png(folder / sample.file, image)
+            samples |= {(sample.class_index, sample.seed): sample for sample in made}
+            _write_samples(folder, samples)
+    listed = [samples[key] for key in sorted(samples)]
+    if shard_size:
+        write_shards(folder, listed, shard_size)
+    return listed
+
+
+def read_samples(out: str | Path) -> list[Sample]:
+    """The samples of a dataset whose files are all there; empty where there is no dataset yet."""
+    path = Path(out) / RECORDS
+    if not path.is_file():
+        return []
+    try:
+        samples = [Sample(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise OutputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    return [sample for sample in samples if not sample.kept or (Path(out) / sample.file).is_file()]
+
+
+def write_shards(out: str | Path, samples: Sequence[Sample], size: int) -> list[Path]:
+    """The kept images as webdataset shards of `size`, classes mixed: `KEY.png`, `KEY.cls`, `KEY.json`.
+
+    The same dataset gives the same bytes.
+    """
+    folder = Path(out)
+    kept = [sample for sample in samples if sample.kept]
+    order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(0)).tolist()
+    paths = []
+    for number, first in enumerate(range(0, len(kept), size)):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for place in order[first : first + size]:
+                for name, data in _members(folder, kept[place]):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        paths.append(folder / "shards" / f"shard-{number:06d}.tar")
+        write_bytes(paths[-1], buffer.getvalue())
+    for stale in (folder / "shards").glob("shard-*.tar"):
+        if stale not in paths:
+            stale.unlink()
+    return paths
+
+
+def folder_of(index: int, name: str) -> str:
+    """The class's folder: sorted by name they are in the order of the classes."""
+    return f"{index:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'class'}"
+
+
+def _members(folder: Path, sample: Sample) -> Iterator[tuple[str, bytes]]:
+    key = f"{sample.class_index:04d}-{sample.seed:05d}"
+    yield f"{key}.cls", str(sample.class_index).encode()
+    yield f"{key}.json", json.dumps(asdict(sample)).encode()
+    yield f"{key}.png", (folder / sample.file).read_bytes()
+
+
+def _judged(
+    classifier: Classifier,
+    judge: Classifier | None,
+    target: Target,
+    seeds: list[int],
+    images: Tensor,
+    activations: Tensor,
+    keep: str,
+) -> list[Sample]:
+    with torch.no_grad():
+        own = classifier(images.to(classifier.device)).softmax(1)[:, target.unit].cpu()
+        votes = judge(images.to(judge.device)).softmax(1).cpu() if judge is not None else None
+    samples = []
+    for place, seed in enumerate(seeds):
+        score = float(votes[place, target.unit]) if votes is not None else None
+        rank = int((votes[place] > votes[place, target.unit]).sum()) + 1 if votes is not None else None
+        finite = bool(torch.isfinite(activations[place]))
+        kept = finite and (keep == "all" or (rank is not None and rank <= int(keep.removeprefix("top"))))
+        file = f"images/{folder_of(target.unit, target.label)}/seed-{seed:05d}.png"
+        activation = float(activations[place]) if finite else 0.0
+        samples.append(Sample(file, target.unit, target.label, seed, activation, float(own[place]), score, rank, kept))
+    return samples
+
+
+def _settings(
+    classifier: Classifier, generator: Generator, judge: Classifier | None, recipe: Recipe, keep: str
+) -> dict[str, Any]:
+    settings = {
+        "format": FORMAT,
+        "classifier": classifier.describe(),
+        "generator": generator.describe(),
+        "judge": judge.describe() if judge is not None else None,
+        "keep": keep,
+        "recipe": recipe.to_dict(),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
+
+
+def _same_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Two runs into one folder must agree, or the dataset would be of two kinds."""
+    path = folder / SETTINGS
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} is damaged") from error
+        if changed := [name for name in settings if before.get(name) != settings[name]]:
+            raise OptionError(f"{folder} holds a dataset made with another {changed[0]}", fix="pass another --out")
+        return
+    write_json(path, settings)
+
+
+def _write_samples(folder: Path, samples: dict[tuple[int, int], Sample]) -> None:
+    lines = [json.dumps(asdict(samples[key])) + "\n" for key in sorted(samples)]
+    write_bytes(folder / RECORDS, "".join(lines).encode())
+    names = {folder_of(s.class_index, s.class_name): s.class_name for _, s in sorted(samples.items())}
+    write_json(folder / CLASSES, names)

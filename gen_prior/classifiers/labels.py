@@ -1,0 +1,99 @@
+"""Class names: number, WordNet id, name and synonyms of each class, looked up as people type them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from gen_prior.errors import TargetError, UnknownNameError, close_matches
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class."""
+
+    index: int
+    name: str
+    wordnet_id: str | None = None
+    synonyms: tuple[str, ...] = ()
+
+
+class Labels(Sequence[str]):
+    """The class names of a classifier in order; `labels[1]` is the name of class 1."""
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self.entries = tuple(labels)
+        self._names: dict[str, list[int]] = {}
+        self._synonyms: dict[str, list[int]] = {}
+        for label in self.entries:
+            for key in dict.fromkeys((_fold(label.name), _fold(label.wordnet_id or ""))):
+                self._names.setdefault(key, []).append(label.index)
+            for key in dict.fromkeys(map(_fold, label.synonyms)):
+                self._synonyms.setdefault(key, []).append(label.index)
+
+    @classmethod
+    def plain(cls, names: Sequence[str]) -> Labels:
+        """Labels from bare names."""
+        return cls([Label(index, name) for index, name in enumerate(names)])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        return self.entries[index].name
+
+    def key(self, index: int) -> str:
+        """What tells class `index` from those of other networks too: its WordNet id, else its name."""
+        return self.entries[index].wordnet_id or self.entries[index].name
+
+    def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
+        """Number of the class called `value`: its name or WordNet id, else a synonym; case, `_` and `-` do not matter.
+
+        A name that another class bears with an addition is ambiguous (crane: the machine, or the crane bird).
+        Raises `TargetError` where several classes are called so, `UnknownNameError` where none is.
+        """
+        key = _fold(value)
+        names, synonyms = self._names.get(key, []) if key else [], self._synonyms.get(key, [])
+        longer = [number for number in synonyms if _fold(self[number]).startswith(f"{key} ")]
+        found = sorted({*names, *longer}) if names else synonyms
+        if not found:
+            known = [name for label in self.entries for name in (label.name, *label.synonyms)]
+            raise UnknownNameError("class", value, known, fix=f"search the names: gen-prior labels {value!r}")
+        if len(found) > 1:
+            listed = ", ".join(self._describe(number) for number in found)
+            raise TargetError(f"class {value!r} is ambiguous: {listed}", fix="name one by its number or WordNet id")
+        return found[0]
+
+    def _describe(self, number: int) -> str:
+        label = self.entries[number]
+        return f"{number} ({label.name}{', ' + label.wordnet_id if label.wordnet_id else ''})"
+
+    def search(self, query: str, limit: int = 50) -> list[Label]:
+        """Classes whose name, synonyms or WordNet id contain `query`, then those spelled like it."""
+        key = _fold(query)
+        inside = [
+            label
+            for label in self.entries
+            if key in _fold(label.name) or key == label.wordnet_id or any(key in _fold(s) for s in label.synonyms)
+        ]
+        if inside:
+            return sorted(inside, key=lambda label: (_fold(label.name) != key, label.index))[:limit]
+        names = {_fold(label.name): label for label in self.entries}
+        return [names[match] for match in close_matches(key, names, limit)]
+
+
+def _fold(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+@cache
+def imagenet() -> Labels:
+    """The 1000 classes of ImageNet-1k (ILSVRC 2012), from the one table that ships with the package."""
+    text = resources.files("gen_prior.classifiers").joinpath("imagenet_classes.tsv").read_text(encoding="utf-8")
+    labels = []
+    for index, line in enumerate(text.splitlines()):
+        wordnet_id, name, *synonyms = line.split("\t")
+        labels.append(Label(index, name, wordnet_id, tuple(synonyms)))
+    return Labels(labels)

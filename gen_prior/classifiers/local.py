@@ -1,0 +1,65 @@
+"""`local-dir:DIR`: a classifier from a folder with `config.json` and its weights, in timm's layout.
+
+`config.json` names the `architecture` and `num_classes`; `pretrained_cfg` holds `input_size` (channels, height,
+width), `mean`, `std` and `interpolation`; `label_names` lists the classes. The network is timm's, or torchvision's
+where the configuration says `"library": "torchvision"`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gen_prior.classifiers import timm as timm_family
+from gen_prior.classifiers import torchvision as torchvision_family
+from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import UnknownNameError, WeightsError
+from gen_prior.hub.files import Files
+from gen_prior.hub.tensors import read_tensors
+
+
+def load(folder: str, *, fold: bool = True) -> Classifier:
+    """The classifier in `folder`: `model.safetensors`, or one `.pth` or `.bin` file, which is read as weights only.
+
+    Raises `WeightsError` where something is missing, damaged or does not fit; `MissingExtraError` without timm.
+    """
+    files = Files.from_folder(folder)
+    name = f"local-dir:{folder}"
+    with files.loading():
+        config = files.json("config.json")
+        library = config.get("library", "timm")
+        weights = _weights_file(Path(folder).expanduser())
+        if library == "timm":
+            return timm_family.from_files(files, config, weights, name=name, fold=fold)
+        if library != "torchvision":
+            raise WeightsError(f"{folder}: library {library!r} is not known; allowed: timm, torchvision")
+        architecture = str(config.get("architecture"))
+        if architecture not in torchvision_family.names():
+            raise UnknownNameError("torchvision architecture", architecture, torchvision_family.names())
+        settings = timm_family.settings_of(config, f"{folder}/config.json")
+        if settings.channels != 3:
+            raise WeightsError(f"{folder}: torchvision's networks take 3 channels, not {settings.channels}")
+        tensors = read_tensors(files.weights(weights))
+        network = torchvision_family.build(
+            architecture,
+            classes=settings.classes,
+            side=settings.size[0],
+            published=bool(config.get("transform_input", False)),
+            auxiliary=any(key.startswith(("aux1.", "AuxLogits.")) for key in tensors),
+        )
+        torchvision_family.fill(network, tensors, f"{folder}/{weights}", architecture)
+        torchvision_family.without_auxiliary(network, architecture)
+        licence = config.get("license")
+        return timm_family.classifier_of(
+            network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold
+        )
+
+
+def _weights_file(folder: Path) -> str:
+    """Name of the weights: safetensors before pickled files; more than one of a kind is an error."""
+    for pattern in ("model.safetensors", "*.safetensors", "*.pth", "*.bin"):
+        found = sorted(path.name for path in folder.glob(pattern))
+        if len(found) > 1:
+            raise WeightsError(f"{folder} holds several weights: {', '.join(found[:5])}", fix="keep the one to load")
+        if found:
+            return found[0]
+    raise WeightsError(f"{folder} holds no weights", fix="put model.safetensors beside config.json")

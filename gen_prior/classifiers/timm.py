@@ -1,0 +1,160 @@
+"""`hf-hub:timm/NAME[@REVISION]`: classifiers in timm's layout, from the Hub, built by timm (extra `timm`).
+
+A repository gives a configuration and a safetensors file. The configuration names one of the installed timm's
+architectures; nothing from the repository is executed or unpickled, and timm downloads nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from gen_prior.classifiers.base import INTERPOLATIONS, Classifier
+from gen_prior.classifiers.labels import Labels, imagenet
+from gen_prior.errors import MissingExtraError, UnknownNameError, WeightsError
+from gen_prior.hub.files import Files
+from gen_prior.hub.tensors import read_tensors
+
+_RESERVED = ("pretrained", "checkpoint", "cache", "features", "script", "export")
+"""Starts of the options that make timm load files or change the network's kind; a configuration may not set them."""
+
+
+class Settings(NamedTuple):
+    """What a configuration says of the images that a network takes and the classes it knows."""
+
+    channels: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    classes: int
+    labels: Labels | None
+
+
+def load(spec: str, *, revision: str | None = None, fold: bool = True) -> Classifier:
+    """The classifier in the Hub repository `spec`, `org/name[@revision]`.
+
+    Raises `MissingExtraError` without timm, `DownloadError` where files cannot be had, `WeightsError` where
+    they are damaged, of another kind or do not fit.
+    """
+    require_timm()
+    files = Files.from_hub(spec, revision=revision)
+    with files.loading():
+        return from_files(files, files.json("config.json"), "model.safetensors", name=f"hf-hub:{spec}", fold=fold)
+
+
+def from_files(files: Files, config: Mapping[str, Any], weights: str, *, name: str, fold: bool = True) -> Classifier:
+    """The classifier that `config` describes, with the tensors of the file called `weights`."""
+    settings = settings_of(config, f"{files.source}/config.json")
+    tensors = read_tensors(files.weights(weights))
+    network = build(config, settings, tensors, f"{files.source}/{weights}")
+    licence = config.get("license") or _cfg(config).get("license")
+    return classifier_of(network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold)
+
+
+def classifier_of(
+    network: nn.Module, settings: Settings, files: Files, *, name: str, licence: str | None, fold: bool
+) -> Classifier:
+    """A loaded network with the settings of its configuration."""
+    return Classifier(
+        network,
+        mean=settings.mean,
+        std=settings.std,
+        input_size=settings.size,
+        labels=settings.labels,
+        name=name,
+        interpolation=settings.interpolation,
+        provenance=files.provenance(licence=licence),
+        fold=fold,
+    )
+
+
+def build(config: Mapping[str, Any], settings: Settings, tensors: Mapping[str, Tensor], file: str) -> nn.Module:
+    """timm's network with these weights, which have to fit exactly. Raises `WeightsError`."""
+    timm = require_timm()
+    architecture = str(config.get("architecture"))
+    if not timm.is_model(architecture):
+        unknown = UnknownNameError("timm architecture", architecture, timm.list_models())
+        raise WeightsError(f"{file}: {unknown}", fix="pip install --upgrade timm, or check config.json")
+    options = dict(config.get("model_args") or {})
+    if forbidden := [option for option in options if option.startswith(_RESERVED)]:
+        raise WeightsError(f"{file}: config.json may not set {', '.join(forbidden)}")
+    if settings.channels != 3:
+        options.setdefault("in_chans", settings.channels)
+    if config.get("global_pool") is not None:
+        options.setdefault("global_pool", config["global_pool"])
+    allowed = {"input_size", "classifier", "first_conv", "label_offset", "pool_size", "fixed_input_size"}
+    cfg = {key: value for key, value in _cfg(config).items() if key in allowed and value is not None}
+    cfg |= {"num_classes": settings.classes, "state_dict": dict(tensors), "architecture": architecture}
+    try:
+        network: nn.Module = timm.create_model(
+            architecture, pretrained=True, pretrained_cfg=cfg, num_classes=settings.classes, **options
+        )
+    except Exception as error:  # configurations and weights from outside fail in timm in any way
+        reason = " ".join(str(error).split())
+        short = reason if len(reason) <= 300 else f"{reason[:300]}..."
+        raise WeightsError(f"{file} does not fit {architecture}: {short or type(error).__name__}") from error
+    return network.eval()
+
+
+def settings_of(config: Mapping[str, Any], file: str) -> Settings:
+    """Input and classes of a configuration in timm's layout. Raises `WeightsError` for impossible ones."""
+    cfg = _cfg(config)
+    try:
+        channels, height, width = (int(size) for size in cfg.get("input_size", (3, 224, 224)))
+        mean = _per_channel(cfg.get("mean", (0.485, 0.456, 0.406)), channels)
+        std = _per_channel(cfg.get("std", (0.229, 0.224, 0.225)), channels)
+        classes = int(config.get("num_classes", cfg.get("num_classes", 1000)))
+        if min(channels, height, width, classes) < 1 or min(std) <= 0:
+            raise ValueError("sizes, classes and std must be positive")
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{file}: {error}") from error
+    interpolation = str(cfg.get("interpolation", "bicubic"))
+    return Settings(
+        channels,
+        (height, width),
+        mean,
+        std,
+        interpolation if interpolation in INTERPOLATIONS else "bicubic",
+        classes,
+        _labels(config, classes, file),
+    )
+
+
+def require_timm() -> ModuleType:
+    """The timm package. Raises `MissingExtraError` with the command that installs it."""
+    try:
+        return importlib.import_module("timm")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("this classifier needs timm", fix="pip install 'gen-prior[timm]'") from error
+
+
+def _labels(config: Mapping[str, Any], classes: int, file: str) -> Labels | None:
+    """Names in the configuration; our ImageNet table where its ids or the tag say so; None where nothing does."""
+    cfg = _cfg(config)
+    listed = config.get("label_names") or cfg.get("label_names")
+    if listed:
+        names = [str(name) for name in listed]
+        if len(names) != classes:
+            raise WeightsError(f"{file} has {len(names)} label_names for {classes} classes")
+        ids = [label.wordnet_id for label in imagenet().entries]
+        return imagenet() if names in (ids, list(imagenet())) else Labels.plain(names)
+    return imagenet() if classes == 1000 and str(cfg.get("tag", "")).endswith("in1k") else None
+
+
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) == channels:
+        return numbers
+    if channels == 1:
+        return (sum(numbers) / len(numbers),)
+    return tuple(numbers[index % len(numbers)] for index in range(channels))
+
+
+def _cfg(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    cfg = config.get("pretrained_cfg")
+    return cfg if isinstance(cfg, Mapping) else {}

@@ -1,0 +1,172 @@
+"""`torchvision:NAME[@WEIGHTS]`: torchvision's classifiers with their own weights and transforms.
+
+The file is downloaded once into torch's own cache, checked against the digest in its name, read as weights only,
+and has to fit the network exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from gen_prior.classifiers.base import Classifier
+from gen_prior.classifiers.labels import Labels, imagenet
+from gen_prior.errors import DownloadError, OptionError, UnknownNameError, WeightsError
+from gen_prior.hub.provenance import Provenance
+from gen_prior.hub.strict_loading import check_shapes
+from gen_prior.hub.tensors import describe_bytes, file_sha256
+
+LICENCE = "torchvision: BSD-3-Clause; weights trained on ImageNet: see the page of the model"
+AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
+"""Networks with extra heads for training, which are removed once loaded, so that they fit their files."""
+
+
+def names() -> list[str]:
+    """Every classifier of the installed torchvision."""
+    listed: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return listed
+
+
+def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Classifier:
+    """The classifier `NAME` or `NAME@WEIGHTS`.
+
+    `weights` is an entry of the model's own list (`IMAGENET1K_V1`, `DEFAULT`), or None (or "none") for random
+    weights, which suffice to measure speed. Size, interpolation and normalisation are those of the weights.
+
+    Raises `UnknownNameError` for the name or the weights, `DownloadError` where the file cannot be had,
+    `WeightsError` where it is damaged.
+    """
+    name, at, chosen = spec.partition("@")
+    weights = chosen if at else weights
+    if name not in names():
+        raise UnknownNameError("torchvision classifier", name, names(), fix="list them: gen-prior models")
+    known = torchvision.models.get_model_weights(name)
+    listed = [entry.name for entry in known]
+    wanted = None if weights is None or weights.lower() == "none" else weights.rpartition(".")[2]
+    if wanted not in (None, "DEFAULT", *listed):
+        raise UnknownNameError(f"weights of {name}", str(weights), ["DEFAULT", *listed, "none"])
+    entry = known[wanted or "DEFAULT"]
+    categories = entry.meta["categories"]
+    if categories is None:
+        raise OptionError(f"the weights {entry.name} of {name} have no classifier", fix=f"torchvision:{name}@DEFAULT")
+    transforms = entry.transforms()
+    side = int(transforms.crop_size[0])
+    network = build(name, classes=len(categories), side=side, published=wanted is not None)
+    sha256: dict[str, str] = {}
+    if wanted is not None:
+        path = download(entry.url)
+        sha256[path.name] = file_sha256(path)
+        fill(network, read(path, sha256[path.name]), str(path), name)
+    return Classifier(
+        without_auxiliary(network, name),
+        mean=transforms.mean,
+        std=transforms.std,
+        input_size=side,
+        labels=labels_of(categories),
+        name=f"torchvision:{name}",
+        interpolation=transforms.interpolation.value,
+        provenance=Provenance(
+            source=f"torchvision:{name}",
+            revision=entry.name if wanted is not None else "random weights",
+            sha256=sha256,
+            licence=entry.meta.get("license", LICENCE),
+        ),
+        fold=fold,
+    )
+
+
+def build(name: str, *, classes: int, side: int, published: bool, auxiliary: bool = True) -> nn.Module:
+    """Network `name` with random weights, laid out as its published weights are where `published`."""
+    options: dict[str, Any] = {"num_classes": classes}
+    if name.startswith("vit_"):
+        options["image_size"] = side
+    elif name == "maxvit_t":
+        options["input_size"] = (side, side)
+    elif name in AUXILIARY:
+        # Published weights expect the range of their original framework, which the network converts to itself.
+        options |= {"aux_logits": auxiliary, "transform_input": published, "init_weights": False}
+    network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    return network.eval()
+
+
+def without_auxiliary(network: nn.Module, name: str) -> nn.Module:
+    """Drops the heads that only training uses."""
+    if name in AUXILIARY:
+        network.aux_logits = False  # type: ignore[assignment]
+        for head in AUXILIARY[name]:
+            setattr(network, head, None)
+    return network
+
+
+def labels_of(categories: Sequence[str]) -> Labels:
+    """Our ImageNet table with ids and synonyms where these are its classes in order, else the bare names."""
+    return imagenet() if list(categories) == list(imagenet()) else Labels.plain(categories)
+
+
+def download(url: str) -> Path:
+    """Path of the file in torch's cache (`TORCH_HOME`). Raises `DownloadError`."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), _digest(path.name), progress=False)
+    except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError, a wrong hash a RuntimeError
+        reason = str(getattr(error, "reason", None) or error).splitlines()[0]
+        raise DownloadError(
+            f"cannot download {url} to {path.parent}: {reason}",
+            fix=f"check the network and TORCH_HOME, put the file there by hand as {path.name},"
+            " or use efficientnet-lite0, which needs no download",
+        ) from error
+    return path
+
+
+def read(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Tensors of a published file, by the names that torchvision uses today. Raises `WeightsError`."""
+    fix = f"delete {path} and run it again"
+    expected = _digest(path.name)
+    if expected is not None and not sha256.startswith(expected):
+        raise WeightsError(f"{path} is damaged: its SHA-256 begins {sha256[:16]}, not {expected}", fix=fix)
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise ValueError("it holds other things than tensors")
+    except Exception as error:  # the unpickler raises nearly anything on bytes that are no pickle
+        raise WeightsError(f"{path} is {describe_bytes(path)}, not a dictionary of tensors", fix=fix) from error
+    # DenseNet's files are older than the ban on dots in names: denselayer1.norm.1 is norm1 today.
+    return {
+        re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): value for key, value in state.items()
+    }
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> None:
+    """Copy weights into `network`: its own names and shapes exactly, but for counters of batches.
+
+    Raises `WeightsError` that lists what differs, or names a tensor that is not finite.
+    """
+    own = network.state_dict()
+    counters = {key for key in own if key.endswith("num_batches_tracked")}  # older files lack them, nothing uses them
+    check_shapes(
+        {key: tuple(value.shape) for key, value in own.items() if key not in counters},
+        {key: tuple(value.shape) for key, value in tensors.items() if key not in counters},
+        file,
+        name,
+    )
+    for key, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise WeightsError(f"{file}: {key} holds values that are not finite")
+    complete = OrderedDict((key, tensors.get(key, value)) for key, value in own.items())
+    complete._metadata = own._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(complete)
+
+
+def _digest(file_name: str) -> str | None:
+    match = re.search(r"-([0-9a-f]{8,})\.", file_name)
+    return match[1] if match else None

@@ -1,0 +1,1 @@
+"""BigGAN-deep (Brock et al. 2019): file format, network, generator."""

@@ -1,0 +1,1 @@
+"""The embedded prior: decoder, flow over codes, fine code and texture."""

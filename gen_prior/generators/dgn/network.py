@@ -1,0 +1,171 @@
+"""The deep generator network of the priors trained here: whitened code -> spatial code -> RGB image.
+
+A spatial code (`[C, 4, 4]`) is decoded by residual blocks that double the side until half the image's,
+then a pixel shuffle. After Dosovitskiy & Brox 2016 (arXiv 1602.02644): the decoder inverts a classifier's
+features under pixel, feature and adversarial losses (see `gen_prior.training`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
+from gen_prior.generators.dgn.fine_code import Details
+from gen_prior.generators.dgn.flow import CodeFlow, begun
+from gen_prior.generators.dgn.texture import coring as cored_to
+from gen_prior.generators.dgn.texture import grain as grained_by
+
+SIZES = (64, 128, 256)
+DETAIL_DEVIATION = 4.0
+"""Of details over photographs, in a code: an optimisation's steps, equal in all numbers, change details more slowly."""
+FIRST_DETAILS = 0.3
+"""How large details are at first, in parts of photographs'."""
+
+
+def widths(size: int, width: float = 1.0) -> tuple[int, ...]:
+    """Channels of each resolution from 4x4 up to half the image's side (64 px: 256, 160, 96, 64)."""
+    plan = (256, 160, 96, 64, 48, 32)
+    levels = int(math.log2(size // CODE_SIDE))
+    return tuple(max(16, round(channels * width / 8) * 8) for channels in plan[:levels])
+
+
+class Decoder(nn.Module):
+    """Spatial code `[B, C, 4, 4]` -> image `[B, 3, size, size]`, RGB, nominally in [0, 1] (not clamped)."""
+
+    def __init__(self, code_channels: int = 64, size: int = 64, width: float = 1.0) -> None:
+        super().__init__()
+        plan = widths(size, width)
+        self.entry = nn.Conv2d(code_channels, plan[0], 3, padding=1)
+        self.levels = nn.ModuleList(
+            ResidualBlock(inputs, outputs) for inputs, outputs in zip((plan[0], *plan[:-1]), plan, strict=True)
+        )
+        self.exit = nn.Conv2d(plan[-1], 12, 3, padding=1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        x = self.entry(code)
+        for index, block in enumerate(self.levels):
+            x = block(F.interpolate(x, scale_factor=2.0, mode="nearest") if index else x)
+        return F.pixel_shuffle(self.exit(F.leaky_relu(x, SLOPE)), 2) * 0.5 + 0.5
+
+
+class Refiner(nn.Module):
+    """Image `[B, 3, S, S]` -> `[B, 3, 2S, 2S]`: its bilinear enlargement and a learned correction.
+
+    Most of the work is done at half the side of the input. It begins as the enlargement alone.
+    """
+
+    def __init__(self, width: int, depth: int = 2) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(12, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, width) for _ in range(depth)))
+        self.rise = ResidualBlock(width, width // 2)
+        self.exit = nn.Conv2d(width // 2, 12, 3, padding=1)
+        with torch.no_grad():
+            self.exit.weight.zero_()
+            self.exit.bias.zero_()  # type: ignore[union-attr]
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.blocks(self.entry(F.pixel_unshuffle(image * 4 - 2, 2)))
+        x = self.rise(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        correction = F.pixel_shuffle(self.exit(F.leaky_relu(x, SLOPE)), 2) * 0.5
+        return F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False) + correction
+
+
+class WhiteCodes(nn.Module):
+    """Codes `[B, numbers]` -> spatial codes, by the principal directions of photographs' codes.
+
+    The spatial code is `mean + basis @ white`, where white codes `[B, D]` are a standard normal over photographs: their
+    full covariance gives the code a global structure that independent units do not have. A code is white; behind a
+    flow it holds features and noise `[B, K + D]`; and before details these follow, `DETAIL_DEVIATION` times as large.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(
+        self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None, details: Details | None = None
+    ) -> None:
+        """`mean`: `[C, 4, 4]`; `basis`: `[C * 16, D]`, columns scaled by their standard deviations."""
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+        self.flow = flow
+        self.details = details
+
+    @property
+    def coarse_numbers(self) -> int:
+        """Numbers of one code before its details."""
+        return self.basis.shape[1] if self.flow is None else self.flow.numbers
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of one code."""
+        return self.coarse_numbers + (0 if self.details is None else self.details.numbers)
+
+    @property
+    def deviations(self) -> Tensor:
+        """Of each number of a code over photographs, `[numbers]`."""
+        details = [] if self.details is None else [torch.full((self.details.numbers,), DETAIL_DEVIATION)]
+        return torch.cat([torch.ones(self.coarse_numbers), *details])
+
+    def parts(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes `[..., numbers]` without their details, and the details: of no number where there are none."""
+        coarse, details = codes.split([self.coarse_numbers, self.numbers - self.coarse_numbers], -1)
+        return coarse, details
+
+    def natural(self, classes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Both parts of codes for class numbers `[B]`: begun as by `start`, their details as large as photographs'."""
+        return self.parts(self.start(classes, noise))[0], self.parts(noise * self.deviations.to(noise))[1]
+
+    def begun(self, direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
+        """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.begun`), from standard normal noise."""
+        coarse, rest = self.parts(noise)
+        return torch.cat([begun(direction, coarse, layout, share), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1)
+
+    def start(self, classes: Tensor, noise: Tensor) -> Tensor:
+        """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
+        flow = self.flow
+        if flow is None:
+            return noise * self.deviations.to(noise)
+        return self.begun(flow.classes[classes], noise, flow.layout(classes, noise))
+
+    def spatial(self, code: Tensor) -> Tensor:
+        """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""
+        coarse, details = self.parts(code)
+        white = coarse if self.flow is None else self.flow(coarse)
+        spatial: Tensor = self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
+        return spatial if self.details is None else self.details(spatial, details / DETAIL_DEVIATION)
+
+
+class WhitenedDecoder(WhiteCodes):
+    """Codes `[B, numbers]` -> image."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        mean: Tensor,
+        basis: Tensor,
+        refiner: Refiner | None = None,
+        flow: CodeFlow | None = None,
+        coring: float = 0.0,
+        details: Details | None = None,
+        grain: float = 0.0,
+    ) -> None:
+        """`coring`: limit of the fine contrast; at 0 it is left as the decoder draws it. `grain`: its strength."""
+        super().__init__(mean, basis, flow, details)
+        self.decoder = decoder
+        self.refiner = refiner if refiner is not None else nn.Identity()
+        self.coring = cored_to(coring)
+        self.grain = grained_by(grain)
+
+    def draw(self, spatial: Tensor) -> Tensor:
+        """Spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`, -> images."""
+        images: Tensor = self.grain(self.coring(self.refiner(self.decoder(spatial))))
+        return images
+
+    def forward(self, code: Tensor) -> Tensor:
+        return self.draw(self.spatial(code))

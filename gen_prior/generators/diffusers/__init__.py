@@ -1,0 +1,1 @@
+"""Autoencoders and consistency models of the diffusers format."""

@@ -1,0 +1,113 @@
+"""Networks of diffusers' own classes, with weights that are read and checked here.
+
+Nothing that a repository holds is executed: its config chooses among the constructor's arguments, no more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from gen_prior.errors import MissingExtraError, WeightsError
+from gen_prior.hub.files import Files
+from gen_prior.hub.strict_loading import check_shapes, fill, on_meta
+from gen_prior.hub.tensors import read_shapes, read_tensors
+
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What diffusers called the parts of an attention block before 2023's version 0.16, and what it calls them now."""
+MOST_COMPUTED = 2**26
+"""Numbers that a network may compute for itself when it is built: no checkpoint's size bounds them."""
+
+
+def read_network(files: Files, class_name: str, config: dict[str, Any], folder: str = "") -> Any:
+    """A network of diffusers' class `class_name` with the weights that `files` has, names and shapes checked.
+
+    Raises `MissingExtraError`, `WeightsError`, `DownloadError`.
+    """
+    kind = find_class(class_name)
+    file = f"{files.source}/{folder}config.json"
+    config = {key: value for key, value in config.items() if key in inspect.signature(kind.__init__).parameters}
+
+    def build() -> nn.Module:
+        network: nn.Module = kind.from_config(config)
+        return network
+
+    network = on_meta(build, file)
+    path = files.weights(*(folder + name for name in WEIGHTS))
+    origin = f"{files.source}/{folder}{path.name}"
+    found = read_shapes(path)
+    names = _names(network, found)
+    check_shapes(
+        {key: tuple(value.shape) for key, value in network.state_dict().items()},
+        {names[key]: shape for key, shape in found.items() if key in names},
+        origin,
+        class_name,
+    )
+    computed = _computed(network, build, file)
+    tensors = read_tensors(path)
+    fill(network, {names[key]: tensors.pop(key) for key in list(tensors) if key in names}, origin, class_name)
+    for name, value in computed.items():
+        module, _, buffer = name.rpartition(".")
+        setattr(network.get_submodule(module), buffer, value)
+    return network
+
+
+def _names(network: nn.Module, found: dict[str, Any]) -> dict[str, str]:
+    """Name in the file -> name in the network, as diffusers itself would read it; ignored tensors are left out."""
+    ignored = getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()
+    own = network.state_dict().keys()
+    names = {key: key for key in found if key in own or key not in ignored}
+    for path, module in network.named_modules():
+        if getattr(module, "_from_deprecated_attn_block", False):
+            for old, new in LEGACY.items():
+                for part in ("weight", "bias"):
+                    key, current = f"{path}.{old}.{part}", f"{path}.{new}.{part}"
+                    if key in found and current not in found:
+                        names[key] = current
+    return names
+
+
+def _computed(network: nn.Module, build: Any, file: str) -> dict[str, Tensor]:
+    """The buffers that are in no checkpoint, such as position tables, from a network built for them alone."""
+    stored = network.state_dict().keys()
+    wanted = {name: buffer.numel() for name, buffer in network.named_buffers() if name not in stored}
+    if sum(wanted.values()) > MOST_COMPUTED:
+        largest = max(wanted, key=lambda name: wanted[name])
+        raise WeightsError(f"{file} asks for {wanted[largest]} numbers in {largest}, the limit is {MOST_COMPUTED}")
+    if not wanted:
+        return {}
+    made = build()
+    return {name: buffer for name, buffer in made.named_buffers() if name in wanted}
+
+
+def find_class(class_name: str) -> Any:
+    """diffusers' class of this name. Raises `MissingExtraError` where it, or what it needs, is not installed."""
+    diffusers = _import("diffusers")
+    if class_name == "AutoencoderRAE":  # whose encoders are transformers' own
+        _import("transformers")
+    kind = getattr(diffusers, class_name, None)
+    if kind is None:
+        raise MissingExtraError(
+            f"the installed diffusers {diffusers.__version__} has no {class_name}",
+            fix="pip install --upgrade diffusers",
+        )
+    return kind
+
+
+def require_diffusers() -> None:
+    """Raises `MissingExtraError` where diffusers is not installed, before anything is fetched for it."""
+    _import("diffusers")
+
+
+def _import(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(f"this generator needs {package}", fix="pip install 'gen-prior[diffusers]'") from error
+
+
+__all__ = ["find_class", "read_network", "require_diffusers"]

@@ -1,0 +1,1 @@
+"""Model files: the Hugging Face Hub and its cache, safe tensor files, conversion, provenance; imports `util`."""

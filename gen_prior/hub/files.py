@@ -1,0 +1,304 @@
+"""Names of files in a Hub repository or a folder -> checked local files.
+
+Downloads, cache, tokens and offline mode are huggingface_hub's own (`HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`).
+Added here: one commit for all files of a load, SHA-256 checks, and errors that say what mends them. Nothing from a
+repository is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
+from gen_prior.hub.convert import convert, find_converted
+from gen_prior.hub.errors import download_error
+from gen_prior.hub.provenance import Provenance
+from gen_prior.hub.strict_loading import check_config
+from gen_prior.hub.tensors import file_sha256, read_file_metadata
+
+log = logging.getLogger(__name__)
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+RETRY_WAITS = (1.0, 2.0, 4.0)
+"""Seconds between attempts at a file that the server answers with 5xx; 429 is waited for by the client itself."""
+LARGEST_CONFIG = 64 * 2**20
+
+
+class RepoSpec(NamedTuple):
+    """`org/name`, optionally a folder inside it and a revision: `org/name/folder@revision`."""
+
+    repo: str
+    folder: str
+    revision: str | None
+
+
+def parse_repo(text: str) -> RepoSpec:
+    """`org/name[/folder][@revision]` -> its parts. Raises `OptionError`."""
+    path, at, revision = text.partition("@")
+    parts = path.split("/")
+    if len(parts) < 2 or (at and not revision) or any(part in ("", ".", "..") for part in parts):
+        raise OptionError(f"{text!r} names no repository", fix="write it as org/name or org/name@revision")
+    try:
+        validate_repo_id("/".join(parts[:2]))
+    except HFValidationError as error:
+        raise OptionError(f"{text!r} names no repository: {error}", fix="write it as org/name") from error
+    return RepoSpec("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
+
+
+class Files:
+    """The files of one repository at one commit, or of one folder; made by `from_hub` or `from_folder`.
+
+    Attributes:
+        source: "hf-hub:org/name" or "local-dir:path".
+        revision: the commit, once the first file was found; None for folders.
+        sha256: name -> hex digest of every file that was used.
+    """
+
+    def __init__(self, source: str, *, repo: RepoSpec | None, folder: Path | None, known: Mapping[str, str]) -> None:
+        self.source = source
+        self.revision: str | None = None
+        self.sha256: dict[str, str] = {}
+        self._repo, self._folder, self._known = repo, folder, known
+        self._fetched: list[Path] = []
+        self._converted: list[Path] = []
+        self._stated: dict[str, str] = {}
+
+    @classmethod
+    def from_hub(cls, text: str, *, revision: str | None = None, sha256: Mapping[str, str] | None = None) -> Files:
+        """Files of `org/name[/folder][@revision]`; `revision` overrides; `sha256`: name -> expected hex digest."""
+        if revision is not None and not isinstance(revision, str):
+            raise OptionError(f"revision must be text, got {revision!r}", fix=f"quote it: revision='\"{revision}\"'")
+        spec = parse_repo(text)
+        spec = spec._replace(revision=revision or spec.revision or "main")
+        where = "/".join(part for part in (spec.repo, spec.folder) if part)
+        return cls(f"hf-hub:{where}", repo=spec, folder=None, known=sha256 or {})
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Files:
+        """Files of a folder on this machine. Raises `WeightsError` where it does not exist."""
+        path = Path(folder).expanduser()
+        if not path.is_dir():
+            raise WeightsError(f"no folder {folder}", fix="pass a folder that holds the weights and their config")
+        return cls(f"local-dir:{folder}", repo=None, folder=path, known={})
+
+    def get(self, *names: str) -> Path:
+        """Local path of the first of `names` that exists, hash checked.
+
+        Raises `DownloadError` where none can be had, `WeightsError` for a wrong hash.
+        """
+        return self._get(names)[1]
+
+    def find(self, *names: str) -> Path | None:
+        """As `get`, or None where none of `names` exists."""
+        found = self._find(names)
+        return found[1] if found is not None else None
+
+    def find_optional(self, *names: str) -> Path | None:
+        """As `find`, and also None where a download would be needed and there is no way to the Hub."""
+        try:
+            return self.find(*names)
+        except DownloadError as error:
+            log.info("left out: %s", error)
+            return None
+
+    def _get(self, names: tuple[str, ...]) -> tuple[str, Path]:
+        found = self._find(names)
+        if found is None:
+            message = f"{self._title()} has no {' or '.join(names)}"
+            raise DownloadError(message, fix="check the name and the revision") if self._repo else WeightsError(message)
+        return found
+
+    def _find(self, names: tuple[str, ...]) -> tuple[str, Path] | None:
+        if self._folder is not None:
+            for name in names:
+                if (self._folder / name).is_file():
+                    self.sha256[name] = file_sha256(self._folder / name)
+                    return name, self._folder / name
+            return None
+        assert self._repo is not None
+        absent: LocalEntryNotFoundError | None = None
+        for name in names:
+            inside = f"{self._repo.folder}/{name}" if self._repo.folder else name
+            try:
+                path = self._download(inside, offline=absent is not None)
+            except LocalEntryNotFoundError as error:
+                absent = absent or error
+                continue
+            if path is not None:
+                self._check(path, name)
+                return name, path
+        if absent is not None:
+            raise self._error(absent, names) from absent
+        return None
+
+    def json(self, *names: str) -> dict[str, Any]:
+        """The JSON object in the first of `names` that exists, its numbers within sane limits."""
+        path = self.get(*names)
+        try:
+            if path.stat().st_size > LARGEST_CONFIG:
+                raise ValueError(f"larger than {LARGEST_CONFIG} bytes")
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(config, dict):
+                raise ValueError(f"holds a {type(config).__name__}")
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"{path} is not a JSON object: {error}", fix=self._fix()) from error
+        check_config(config, str(path))
+        return config
+
+    def weights(self, *names: str) -> Path:
+        """A safetensors file with the tensors of the first of `names` that exists: itself, or its conversion."""
+        name, path = self._get(names)
+        if name.endswith(".safetensors"):
+            self._stated = read_file_metadata(path)
+            return path
+        digest = self.sha256[name]
+        if (converted := find_converted(digest)) is None:
+            converted = convert(path, digest, f"{self.source}/{name}", self.revision)
+            self._converted.append(converted)
+        return converted
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Inside: what is wrong with the files is a `WeightsError`, and takes with it whatever this load cached.
+
+        Files from outside make libraries fail in any way; errors of the disk and of the caller's options stay theirs.
+        """
+        try:
+            yield
+        except WeightsError as error:
+            self._forget()
+            if error.fix is None:
+                raise WeightsError(error.message, fix=self._fix()) from error
+            raise
+        except (GenPriorError, MemoryError):
+            raise
+        except OSError as error:
+            raise WeightsError(f"{self._title()} cannot be read: {error}") from error
+        except Exception as error:
+            if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+                raise  # an option that the family does not take; `find_loader` says so
+            self._forget()
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            read = " or ".join(self.sha256) or "its files"
+            raise WeightsError(f"{self._title()}: {read} cannot be used ({reason[:300]})", fix=self._fix()) from error
+
+    def _forget(self) -> None:
+        for path in self._fetched:
+            remove_from_cache(path)
+        for path in self._converted:
+            path.unlink(missing_ok=True)
+
+    def provenance(self, *, licence: str | None = None, paper: str | None = None) -> Provenance:
+        """The record of what was used; licence and paper that are not given are those that `export` wrote down."""
+        licence, paper = licence or self._stated.get("licence"), paper or self._stated.get("paper")
+        return Provenance(self.source, self.revision, dict(self.sha256), licence, paper)
+
+    def _download(self, name: str, offline: bool) -> Path | None:
+        assert self._repo is not None
+        repo, revision = self._repo.repo, self.revision or self._repo.revision or "main"
+        cached = try_to_load_from_cache(repo, name, revision=revision)
+        known_absent = cached is not None and not isinstance(cached, str)
+        if COMMIT.fullmatch(revision):
+            if isinstance(cached, str):
+                self._pin(cached, name)
+                return Path(cached)
+            if known_absent:
+                return None
+        for wait in (*RETRY_WAITS, None):
+            try:
+                found = hf_hub_download(repo, name, revision=revision, local_files_only=offline)
+                break
+            except LocalEntryNotFoundError:
+                if known_absent:
+                    return None
+                raise
+            except RevisionNotFoundError as error:
+                raise self._error(error, (name,)) from error
+            except EntryNotFoundError as error:
+                commit = _header(error, "X-Repo-Commit")
+                if self.revision is None and commit is not None and COMMIT.fullmatch(commit):
+                    self.revision = commit
+                return None
+            except HfHubHTTPError as error:
+                status = error.response.status_code if error.response is not None else 0
+                if status < 500 or wait is None:
+                    raise self._error(error, (name,)) from error
+                log.warning("%s: the server answered %d, trying again in %g s", name, status, wait)
+                time.sleep(wait)
+            except (OSError, ValueError, RuntimeError) as error:
+                raise self._error(error, (name,)) from error
+        self._pin(found, name)
+        path = Path(found)
+        if not isinstance(cached, str):
+            self._fetched.append(path)
+        return path
+
+    def _pin(self, path: str, name: str) -> None:
+        commit = Path(path).parents[name.count("/")].name
+        if self.revision is None and COMMIT.fullmatch(commit):
+            self.revision = commit
+
+    def _check(self, path: Path, name: str) -> None:
+        etag = path.resolve().name
+        known = self._known.get(name) or (etag if SHA256.fullmatch(etag) else None)
+        if known is not None and not name.endswith(".safetensors") and find_converted(known) is not None:
+            self.sha256[name] = known  # the file itself will not be read
+            return
+        digest = file_sha256(path)
+        if known is not None and digest != known:
+            remove_from_cache(path, damaged=digest != etag)
+            raise WeightsError(
+                f"{self._title()}: {name} has SHA-256 {digest[:16]}..., expected {known[:16]}..., and was removed",
+                fix="run it again to download afresh",
+            )
+        self.sha256[name] = digest
+
+    def _title(self) -> str:
+        revision = self.revision or (self._repo.revision if self._repo else None)
+        return f"{self.source}@{revision}" if revision else self.source
+
+    def _fix(self) -> str | None:
+        return "use another revision: org/name@revision" if self._repo else "export or download the folder again"
+
+    def _error(self, error: Exception, names: tuple[str, ...]) -> DownloadError:
+        assert self._repo is not None
+        return download_error(error, self._repo.repo, self._repo.revision, names)
+
+
+def _header(error: Exception, name: str) -> str | None:
+    response = getattr(error, "response", None)
+    return response.headers.get(name) if response is not None else None
+
+
+def remove_from_cache(path: Path, *, damaged: bool = False) -> None:
+    """Take the file `path` of a snapshot out of the cache.
+
+    Its content goes too, unless other snapshots have the same; where it is `damaged`, it is of no use to them either.
+    """
+    blob = path.resolve()
+    path.unlink(missing_ok=True)
+    if blob.parent.name == "blobs" and (damaged or not _is_linked(blob)):
+        blob.unlink(missing_ok=True)
+
+
+def _is_linked(blob: Path) -> bool:
+    snapshots = blob.parent.parent / "snapshots"
+    return any(link.is_symlink() and link.resolve() == blob for link in snapshots.rglob("*"))

@@ -1,0 +1,121 @@
+"""A network gets exactly its own tensors, and a configuration nothing beyond a real network's, or neither is taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gen_prior.errors import GenPriorError, WeightsError
+from gen_prior.hub.tensors import check_finite
+
+LARGEST_NUMBER, MOST_LAYERS = 2**20, 512
+
+
+def check_config(config: Mapping[str, Any], file: str) -> None:
+    """Refuse a configuration with numbers or lists beyond any real network. Raises `WeightsError`."""
+
+    def check(key: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for inner, content in value.items():
+                check(f"{key}.{inner}", content)
+        elif isinstance(value, list):
+            if len(value) > LARGEST_NUMBER:
+                raise WeightsError(f"{file}: {key} has {len(value)} entries")
+            for content in value:
+                check(key, content)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            limit = MOST_LAYERS if re.search("layers|blocks|depth|repeat", key) else LARGEST_NUMBER
+            if not abs(value) <= limit:
+                raise WeightsError(f"{file}: {key} is {value}, the limit is {limit}")
+
+    for key, value in config.items():
+        check(key, value)
+
+
+def check_shapes(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], file: str, network: str
+) -> None:
+    """Refuse tensors that are not exactly those of `network`. Raises `WeightsError` that lists what differs."""
+    problems = []
+    if missing := [key for key in expected if key not in found]:
+        problems.append(f"lacks {_some(missing)}")
+    if unexpected := [key for key in found if key not in expected]:
+        problems.append(f"has {_some(unexpected)} besides")
+    differing = [
+        f"{key} {list(found[key])} where {list(shape)} is expected"
+        for key, shape in expected.items()
+        if key in found and found[key] != shape
+    ]
+    if differing:
+        problems.append(f"has {_some(differing)}")
+    if problems:
+        raise WeightsError(f"{file} does not fit {network}: it {'; it '.join(problems)}")
+
+
+def on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
+    """A network without memory for its weights; whatever its configuration breaks becomes a `WeightsError`."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except GenPriorError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(f"{file} describes no network that can be built: {reason}") from error
+
+
+def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str = "this network") -> None:
+    """Give `network` its own tensors, in float32: names, shapes and finiteness checked before any is taken.
+
+    A network of `on_meta` takes them over without a copy; one in memory keeps its parameters and copies the values.
+    Raises `WeightsError` that names `file` and what differs from the network, `name`.
+    """
+    _load(network, dict(tensors), file, name)
+
+
+def renamed(published: dict[str, Tensor], name: Callable[[str], str], file: str) -> dict[str, Tensor]:
+    """`published`, emptied, under the names that `name` gives them. Raises `WeightsError` where two get the same."""
+    tensors: dict[str, Tensor] = {}
+    for key in list(published):
+        if name(key) in tensors:
+            raise WeightsError(f"{file} has {name(key)} twice, one as {key}")
+        tensors[name(key)] = published.pop(key)
+    return tensors
+
+
+def fill(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:
+    """`load_strictly`, then the network frozen, in evaluation mode.
+
+    Empties `tensors`, so that of a half-precision file no more is held than the float32 that it becomes.
+    """
+    _load(network, tensors, file, name)
+    return network.eval().requires_grad_(False)
+
+
+def _load(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> None:
+    own = network.state_dict()
+    shapes = {key: tuple(value.shape) for key, value in own.items()}
+    check_shapes(shapes, {key: tuple(value.shape) for key, value in tensors.items()}, file, name)
+    for key, value in tensors.items():
+        check_finite(key, value, file)
+    largest_first = sorted(tensors, key=lambda key: tensors[key].numel(), reverse=True)
+    weights = {
+        key: take(tensors, key, file) if own[key].is_floating_point() else tensors.pop(key) for key in largest_first
+    }
+    network.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
+
+
+def take(tensors: dict[str, Tensor], key: str, file: str) -> Tensor:
+    """`tensors[key]`, taken out, in float32. Raises `WeightsError` for numbers of another kind."""
+    value = tensors.pop(key)
+    if not value.is_floating_point():
+        raise WeightsError(f"{file}: {key} is of type {value.dtype}, not torch.float32")
+    return value.float()
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

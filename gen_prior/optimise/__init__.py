@@ -1,0 +1,1 @@
+"""From targets to images: the optimisation loop, its settings' parts, and results; imports `generators` and below."""

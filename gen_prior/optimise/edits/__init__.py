@@ -1,0 +1,36 @@
+"""Edits of the code after each update, and of the gradient before it: (code or gradient, context) -> a new one."""
+
+from gen_prior.optimise.edits.code import (
+    EDITS,
+    blur,
+    build_edit,
+    clip_small_contribution,
+    clip_small_norm,
+    fresh_noise,
+    l2_decay,
+    langevin,
+    natural_range,
+    shell,
+)
+from gen_prior.optimise.edits.context import Context, Edit
+from gen_prior.optimise.edits.gradient import GRADIENT_EDITS, build_gradient_edit, laplacian, ppgn, smooth
+
+__all__ = [
+    "EDITS",
+    "GRADIENT_EDITS",
+    "Context",
+    "Edit",
+    "blur",
+    "build_edit",
+    "build_gradient_edit",
+    "clip_small_contribution",
+    "clip_small_norm",
+    "fresh_noise",
+    "l2_decay",
+    "langevin",
+    "laplacian",
+    "natural_range",
+    "ppgn",
+    "shell",
+    "smooth",
+]

@@ -1,0 +1,191 @@
+"""Edits of the code, after the update: (code, context) -> code.
+
+Published methods alter the image itself between steps (blur, clipping) or sample instead of climbing (noise and
+a pull back to natural codes). Every edit treats each item by itself; noise comes from the item's own stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen_prior.errors import OptionError
+from gen_prior.optimise.edits.context import Context, Edit, blurred, denoiser_of, need_image, prior_mean
+from gen_prior.util.devices import as_like
+from gen_prior.util.registry import build
+
+
+def blur(every: int = 4, deviation: float = 1.0) -> Edit:
+    """Gaussian blur of the image, `deviation` in pixels, after every `every`-th step (Yosinski et al. 2015)."""
+    if every < 1 or not deviation > 0:
+        raise OptionError(f"blur needs every >= 1 and deviation > 0, got {every} and {deviation}")
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        need_image("blur", context)
+        return blurred(code, deviation) if (context.step + 1) % every == 0 else code
+
+    return edit
+
+
+def clip_small_norm(percent: float = 50.0) -> Edit:
+    """Pixels whose distance from the mean colour is among the smallest `percent` become the mean (Yosinski 2015)."""
+    _check_percent("clip_small_norm", percent)
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        need_image("clip_small_norm", context)
+        mean = prior_mean(context, code)
+        return torch.where(_is_small((code - mean).norm(dim=1), percent), mean, code)
+
+    return edit
+
+
+def clip_small_contribution(percent: float = 90.0) -> Edit:
+    """Pixels of small |sum over colours of (x - mean) * gradient| become the mean colour (Yosinski et al. 2015).
+
+    That product estimates what blanking the pixel would cost; the smallest `percent` are blanked.
+    """
+    _check_percent("clip_small_contribution", percent)
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        need_image("clip_small_contribution", context)
+        mean = prior_mean(context, code)
+        contribution = ((code - mean) * context.gradient).sum(1).abs()
+        return torch.where(_is_small(contribution, percent), mean, code)
+
+    return edit
+
+
+def l2_decay(decay: float = 1e-4) -> Edit:
+    """Move the code by the fraction `decay` towards its prior's mean: mid-grey for pixels (Yosinski et al. 2015)."""
+    if not 0 <= decay <= 1:
+        raise OptionError(f"decay must lie in 0 to 1, got {decay}")
+    return lambda code, context: torch.lerp(code, prior_mean(context, code).expand_as(code), decay)
+
+
+def natural_range(low: float = 0.0, high: float = 1.0) -> Edit:
+    """Clip every pixel to the range that images have, as a hard constraint (Mahendran & Vedaldi 2016)."""
+    if not low < high:
+        raise OptionError(f"natural_range needs low < high, got {low} and {high}")
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        need_image("natural_range", context)
+        return code.clamp(low, high)
+
+    return edit
+
+
+def langevin(pull: float = 0.01, noise: float | None = None, denoiser: str = "auto") -> Edit:
+    """Noise, and a pull back to natural codes: steps that sample around the prior (PPGN, Nguyen et al. 2017).
+
+    Args:
+        pull: fraction of the way to the denoised code, per step.
+        noise: deviation of the noise in the prior's deviations; where None, sqrt(2 pull - pull^2), for which pull
+            and noise alone keep codes of a Gaussian prior distributed as they are.
+        denoiser: "gaussian" (the denoised code is the prior's mean), "encoder" (the generator's encoding of the
+            image), or "auto": the encoder where there is one.
+    """
+    if not 0 <= pull <= 1:
+        raise OptionError(f"pull must lie in 0 to 1, got {pull}")
+    size = math.sqrt(2 * pull - pull * pull) if noise is None else noise
+    denoised = denoiser_of(denoiser)
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        code = torch.lerp(code, denoised(context, code), pull)
+        if size:
+            deviation = as_like(context.prior.std, code)
+            code = code + size * deviation * context.streams.normal(code.shape[1:])
+        return code
+
+    return edit
+
+
+def shell(radius: float = 1.0, units: Sequence[int] | None = None, inside: bool = False) -> Edit:
+    """Keep every code where a Gaussian's codes are: at `radius` deviations from the mean, root mean square over units.
+
+    In many dimensions nearly all of a Gaussian lies on that shell, and a generator knows nothing of what is inside.
+
+    Args:
+        radius: in the prior's deviations.
+        units: the first of the code's numbers that are meant, and the first that are not any more; where None, all.
+        inside: codes nearer to the mean stay as they are, only those beyond are taken back.
+    """
+    if not radius > 0:
+        raise OptionError(f"radius must be positive, got {radius}")
+    if units is not None and not (len(units) == 2 and 0 <= units[0] < units[1]):
+        raise OptionError(f"shell: units must be (first, end) with first < end, got {units}")
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        mean, std = (as_like(v, code).expand_as(code).flatten(1) for v in (context.prior.mean, context.prior.std))
+        first, end = units if units is not None else (0, mean.shape[1])
+        if end > mean.shape[1]:
+            raise OptionError(f"shell: units end at {end}, but a code has {mean.shape[1]} numbers")
+        z = (code.flatten(1) - mean) / std
+        size = z[:, first:end].square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)
+        factor = radius / size
+        moved = z[:, first:end] * (factor.clamp(max=1) if inside else factor)
+        return (mean + std * torch.cat([z[:, :first], moved, z[:, end:]], 1)).view_as(code)
+
+    return edit
+
+
+def fresh_noise(every: int = 20, share: float = 0.5) -> Edit:
+    """The first `share` of the code's numbers is noise: held, not climbed in, and drawn anew every `every` steps.
+
+    What is climbed in the rest then holds for any noise, as BigGAN-AM (Li et al. 2020) averages over it. Drawn from
+    the prior's mean and deviation, cut at two deviations.
+    """
+    if every < 1 or not 0 < share < 1:
+        raise OptionError(f"fresh_noise needs every >= 1 and share between 0 and 1, got {every} and {share}")
+    edge = math.erf(math.sqrt(2))
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        if context.generator.options.get("optimise", "both") != "both":
+            raise OptionError(
+                f"fresh_noise: {context.generator.name} holds its noise", fix="load it with optimise=both"
+            )
+        count = round(share * code[0].numel())
+        held = context.code.flatten(1)[:, :count]
+        if (context.step + 1) % every == 0 and context.step + 1 < context.steps:  # never after the last step
+            normal = torch.erfinv(edge * torch.erf(context.streams.normal((count,)) / math.sqrt(2))) * math.sqrt(2)
+            mean, std = (
+                as_like(value, code).expand(code.shape[1:]).flatten()[:count]
+                for value in (context.prior.mean, context.prior.std)
+            )
+            held = mean + std * normal.to(code)
+        return torch.cat([held, code.flatten(1)[:, count:]], 1).view_as(code)
+
+    return edit
+
+
+EDITS: dict[str, Callable[..., Edit]] = {
+    "blur": blur,
+    "clip_small_norm": clip_small_norm,
+    "clip_small_contribution": clip_small_contribution,
+    "l2_decay": l2_decay,
+    "natural_range": natural_range,
+    "langevin": langevin,
+    "shell": shell,
+    "fresh_noise": fresh_noise,
+}
+"""Of the code, after the update."""
+
+
+def build_edit(name: str, options: Mapping[str, Any]) -> Edit:
+    """The named edit of the code. Raises `UnknownNameError`; `OptionError` for options that it does not take."""
+    return build("edit", EDITS, name, options)
+
+
+def _check_percent(name: str, percent: float) -> None:
+    if not 0 <= percent < 100:
+        raise OptionError(f"{name}: percent must be at least 0 and below 100, got {percent}")
+
+
+def _is_small(values: Tensor, percent: float) -> Tensor:
+    """`[B, H, W]` -> `[B, 1, H, W]`: whether fewer than `percent` of the item's pixels are smaller."""
+    flat = values.flatten(1)
+    threshold = flat.kthvalue(int(percent / 100 * flat.shape[1]) + 1, dim=1).values
+    return (values < threshold[:, None, None])[:, None]

@@ -1,0 +1,74 @@
+"""What edits of codes and of gradients share: what they look at, and what they are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from gen_prior.errors import OptionError
+from gen_prior.generators.base import CodePrior, Generator
+from gen_prior.util.devices import as_like
+from gen_prior.util.random import Streams
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an edit may look at: the state that this step's gradient was taken in."""
+
+    step: int
+    steps: int
+    rate: float
+    gradient: Tensor
+    """Gradient of the loss (a step goes against it), `[B, *code_shape]`, before any gradient edit."""
+    code: Tensor
+    """`[B, *code_shape]`, before the update."""
+    image: Tensor
+    """Of that code, `[B, 3, H, W]`, RGB in [0, 1]."""
+    generator: Generator
+    streams: Streams
+
+    @property
+    def prior(self) -> CodePrior:
+        """What is known of natural codes."""
+        return self.generator.prior
+
+
+Edit = Callable[[Tensor, Context], Tensor]
+"""(code or gradient `[B, *code_shape]`, context) -> a new one of the same shape."""
+
+
+def denoiser_of(name: str) -> Callable[[Context, Tensor], Tensor]:
+    """(context, code) -> denoised code `[B, *code_shape]`."""
+    if name not in ("auto", "encoder", "gaussian"):
+        raise OptionError(f"denoiser must be auto, encoder or gaussian, got {name!r}")
+
+    def denoised(context: Context, code: Tensor) -> Tensor:
+        if name == "encoder" or (name == "auto" and context.generator.can_encode):
+            return context.generator.encode(context.image).to(code.dtype)
+        return prior_mean(context, code).expand_as(code)
+
+    return denoised
+
+
+def need_image(name: str, context: Context) -> None:
+    """Raises `OptionError` unless the code is the image itself."""
+    generator = context.generator
+    if generator.domain != "image" or context.code.shape != context.image.shape:
+        raise OptionError(
+            f"{name!r} edits images, but the code of {generator.name} is not its image", fix="use the generator pixel"
+        )
+
+
+def prior_mean(context: Context, code: Tensor) -> Tensor:
+    """Of natural codes, on the device and in the type of `code`."""
+    return as_like(context.prior.mean, code)
+
+
+def blurred(images: Tensor, deviation: float) -> Tensor:
+    """Gaussian blur of `[B, 3, H, W]`, `deviation` in pixels, mirrored at the edge."""
+    reach = max(1, min(math.ceil(3 * deviation), min(images.shape[-2:]) - 1))
+    return gaussian_blur(images, [2 * reach + 1] * 2, [deviation] * 2)

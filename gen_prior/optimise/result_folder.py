@@ -1,0 +1,130 @@
+"""The record of a result on disk: `result.json` and one file of tensors for each finished item."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from gen_prior.errors import OptionError
+from gen_prior.optimise.batch import Goal, item_names, unique_slugs
+from gen_prior.optimise.loop import Outcome
+from gen_prior.util.image_io import png_bytes, write_bytes, write_files
+
+RECORD = "result.json"
+FORMAT = "gen-prior/result-1"
+UNFINISHED = "not finished"
+
+
+class Record:
+    """What `result.json` holds while a result is being made: every item, finished or not."""
+
+    def __init__(
+        self,
+        targets: list[dict[str, Any]],
+        slugs: list[str],
+        seeds: list[int],
+        settings: dict[str, Any],
+        steps: int,
+        image_shape: list[int],
+        code_shape: list[int],
+    ) -> None:
+        self.targets, self.slugs, self.seeds, self.settings = targets, slugs, seeds, settings
+        self.steps, self.image_shape, self.code_shape = steps, image_shape, code_shape
+        self.seconds = 0.0
+        self.places = [(t, s) for t in range(len(targets)) for s in range(len(seeds))]
+        self.items: list[dict[str, Any]] = [
+            {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.places
+        ]
+
+    def finish(self, place: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
+        """Note item `place` as finished; its files: the picture, and the exact image, code and numbers."""
+        t, s = self.places[place]
+        name = item_names([self.slugs[t]], [self.seeds[s]])[0]
+        data = save_safetensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        self.items[place] |= {
+            "status": status,
+            "activation": finite(tensors["activation"]),
+            "start_activation": finite(tensors["start_activation"]),
+            "image": f"{name}.png",
+            "data": f"{name}.safetensors",
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
+
+    def write(self, folder: Path, files: dict[Path, bytes]) -> None:
+        """Write the files of finished items (names relative to `folder`), then the record of all."""
+        write_files({folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()})
+
+    def _bytes(self) -> bytes:
+        whole = {
+            "format": FORMAT,
+            "targets": self.targets,
+            "slugs": self.slugs,
+            "seeds": self.seeds,
+            "steps": self.steps,
+            "image_shape": self.image_shape,
+            "code_shape": self.code_shape,
+            "items": self.items,
+            "seconds": round(self.seconds, 3),
+            "settings": self.settings,
+        }
+        return (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode()
+
+
+class ResultFolder:
+    """Writes a result while it is being made: each batch's items at once, with the record of all that is finished.
+
+    Raises `OutputError` for a folder that cannot be written to, `OptionError` for settings that JSON cannot hold:
+    both before the work, not after.
+    """
+
+    def __init__(self, out: str | Path, goals: Sequence[Goal], seeds: list[int], settings: dict[str, Any]) -> None:
+        self.folder = Path(out)
+        self.goals, self.seeds, self.settings = goals, seeds, settings
+        self._record: Record | None = None
+        try:
+            json.dumps(settings, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"a result's settings must be plain finite values: {first_line(error)}") from error
+        probe = self.folder / ".gen-prior-probe"
+        write_bytes(probe, b"")
+        probe.unlink()
+
+    def write(self, first: int, outcome: Outcome, *, seconds: float, batches: list[int]) -> None:
+        """Write the items of a finished batch, of which item `first` is the first, and the record."""
+        if self._record is None:
+            targets, slugs = [goal.to_dict() for goal in self.goals], unique_slugs(self.goals)
+            steps, shapes = outcome.history.shape[1], (list(outcome.images.shape[1:]), list(outcome.codes.shape[1:]))
+            self._record = Record(targets, slugs, self.seeds, self.settings, steps, *shapes)
+        files: dict[Path, bytes] = {}
+        for index, status in enumerate(outcome.status):
+            tensors = {
+                "image": outcome.images[index],
+                "code": outcome.codes[index],
+                "activation": outcome.activations[index],
+                "start_activation": outcome.start_activations[index],
+                "history": outcome.history[index],
+            }
+            files |= self._record.finish(first + index, tensors, status)
+        self._record.seconds += seconds
+        self._record.settings = self.settings | {"batches": list(batches)}
+        self._record.write(self.folder, files)
+
+
+def finite(value: Tensor | float) -> float | None:
+    """A number for JSON: None where it is not finite."""
+    number = float(value)
+    return number if abs(number) < float("inf") else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]

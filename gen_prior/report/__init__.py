@@ -1,0 +1,1 @@
+"""Metrics, sheets, films and cards of finished images; imports `optimise` and below."""

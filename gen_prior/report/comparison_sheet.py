@@ -1,0 +1,204 @@
+"""The contact sheet of a comparison, drawn from what is on disk: `comparison.json` and the pictures it names."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from gen_prior.errors import ImageError, OutputError
+from gen_prior.report.grid import font, paste, wrapped, write_line
+from gen_prior.util.image_io import read_image, to_pil, write_bytes
+
+RECORD = "comparison.json"
+SHEET = "contact-sheet.png"
+CELL, GAP, MARGIN, SIDE = 224, 20, 36, 250
+"""Pixels: an image, the space between images, the border, and the column with the methods' names."""
+LINE = 21
+TARGETS_PER_SHEET = 12
+TITLE_SIZE, HEAD_SIZE, TEXT_SIZE = 30, 22, 15
+INK, GREY, RULE, RIGHT, WRONG = "#1a1a1a", "#6a6a6a", "#dddddd", "#1a7f37", "#b3261e"
+PLOT_HEIGHT = 190
+COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0a8a8a", "#555555")
+
+
+def draw_sheet(folder: str | Path) -> list[Path]:
+    """Draw the comparison in `folder` and write the sheet beside it; returns the paths of the sheets.
+
+    One block per target; rows are methods, columns are seeds. More than `TARGETS_PER_SHEET` targets go on further
+    sheets. Raises `OutputError` where the record or a picture is missing or damaged, or nothing can be written.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        count = len(record["targets"])
+        pages = [range(first, min(first + TARGETS_PER_SHEET, count)) for first in range(0, count, TARGETS_PER_SHEET)]
+        sheets = [_draw(record, folder, page) for page in pages]
+    except FileNotFoundError as error:
+        raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
+    except ImageError as error:
+        raise OutputError(f"the comparison in {folder} is damaged: {error}") from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise OutputError(f"the comparison in {folder} is damaged: {type(error).__name__} {error}") from error
+    paths = [folder / (SHEET if page == 0 else f"contact-sheet-{page + 1}.png") for page in range(len(sheets))]
+    for path, sheet in zip(paths, sheets, strict=True):
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG")
+        write_bytes(path, buffer.getvalue())
+    return paths
+
+
+def _draw(record: dict[str, Any], folder: Path, targets: range) -> Image.Image:
+    columns = len(record["seeds"])
+    troubled = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
+    row = CELL + 8 + (3 if troubled else 2) * LINE + GAP
+    block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
+    width = max(2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP, 900)
+    legend = wrapped(_legend(record), width - 2 * MARGIN, TEXT_SIZE)
+    header = 44 + len(legend) * LINE + 24
+    sheet = Image.new("RGB", (width, MARGIN + header + len(targets) * block), "white")
+    draw = ImageDraw.Draw(sheet)
+    title = f"What {record['classifier']['name']} wants to see"
+    write_line(draw, (MARGIN, MARGIN), title, TITLE_SIZE, INK, width - 2 * MARGIN)
+    for place, line in enumerate(legend):
+        write_line(draw, (MARGIN, MARGIN + 44 + place * LINE), line, TEXT_SIZE, GREY, width)
+    for place, t in enumerate(targets):
+        top, target = MARGIN + header + place * block, record["targets"][t]
+        draw.line([(MARGIN, top), (width - MARGIN, top)], RULE, 2)
+        end = write_line(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
+        if target["target"] not in (None, target["name"]):
+            write_line(draw, (end + 14, top + 20), target["target"], TEXT_SIZE, GREY, width - end - 14 - MARGIN)
+        for column, seed in enumerate(record["seeds"]):
+            write_line(draw, (_left(column), top + 52), f"seed {seed}", TEXT_SIZE, GREY, CELL)
+        for m, method in enumerate(record["methods"]):
+            y = top + 60 + LINE + m * row
+            _method(draw, method, t, y, COLOURS[m % len(COLOURS)], target["judged"])
+            items = [item for item in method["items"] if item["target"] == t]
+            for column, item in enumerate(items):
+                _cell(sheet, draw, folder, item, (_left(column), y), target["judged"])
+        _plot(draw, record, t, top + 60 + LINE + len(record["methods"]) * row, width)
+    return sheet
+
+
+def _left(column: int) -> int:
+    return MARGIN + SIDE + column * (CELL + GAP)
+
+
+def _legend(record: dict[str, Any]) -> str:
+    natural = record["natural"]
+    words = (
+        f"{record['evaluations']} evaluations of the classifier for every image. Left: medians over the seeds. "
+        "Under each image: its activation and, for a class, its probability in the classifier"
+    )
+    if record["judge"]:
+        words += (
+            "; below, the class that the judge sees in it and the probability it gives the target, green where it is "
+            f"right. Judge, never optimised: {record['judge']['name']}"
+        )
+    return words + (
+        f". Natural photographs at {natural['size']} px have {natural['high_frequency']:.1%} of their power above half "
+        f"Nyquist and a spectrum slope of {natural['slope']:.2f}."
+    )
+
+
+def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, colour: str, judged: bool) -> None:
+    """The row's left column: name, and the medians of what was measured over this target's images."""
+    items = [item for item in method["items"] if item["target"] == t]
+    draw.rectangle([(MARGIN, y), (MARGIN + 5, y + CELL)], colour)
+    x = MARGIN + 16
+    write_line(draw, (x, y), method["name"], HEAD_SIZE - 2, INK, SIDE - 26)
+    lines = [
+        ("activation", _median(items, "activation", "{:.1f}")),
+        *([("judge is right", _share(items, "judge_top1"))] if judged else []),
+        *([("judge's p", _median(items, "judge_probability", "{:.1%}"))] if judged else []),
+        ("kept after blur", _median(items, "kept_blur", "{:.0%}")),
+        ("kept after JPEG", _median(items, "kept_jpeg", "{:.0%}")),
+        ("kept after shift", _median(items, "kept_shift", "{:.0%}")),
+        ("high frequency", _median(items, "high_frequency", "{:.1%}")),
+        ("spectrum slope", _median(items, "slope", "{:.2f}")),
+        ("diversity", "-" if method["diversity"][t] is None else f"{method['diversity'][t]:.2f}"),
+    ]
+    for place, (name, value) in enumerate(lines):
+        line = y + 32 + place * LINE
+        write_line(draw, (x, line), name, TEXT_SIZE, GREY, SIDE)
+        draw.text((x + 205, line), value, INK, font(TEXT_SIZE), anchor="ra")
+
+
+def _cell(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    folder: Path,
+    item: dict[str, Any],
+    place: tuple[int, int],
+    judged: bool,
+) -> None:
+    """One picture and the numbers under it."""
+    x, y = place
+    path = (folder / item["image"]).resolve()
+    if folder.resolve() not in path.parents:
+        raise ValueError(f"{item['image']} lies outside the folder")
+    paste(sheet, to_pil(read_image(path)), (x, y), CELL)
+    line = y + CELL + 6
+    write_line(draw, (x, line), f"activation {_shown(item['activation'], '{:.1f}')}", TEXT_SIZE, INK, CELL)
+    if item["probability"] is not None:
+        draw.text((x + CELL, line), f"p {item['probability']:.1%}", INK, font(TEXT_SIZE), anchor="ra")
+    line += LINE
+    if item["judge_class"] is not None:
+        if judged:
+            colour = RIGHT if item["judge_top1"] else WRONG
+            draw.text((x + CELL, line), f"p {item['judge_probability']:.1%}", colour, font(TEXT_SIZE), anchor="ra")
+            write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, colour, CELL - 62)
+        else:
+            write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, GREY, CELL)
+    if item["status"] != "ok":
+        write_line(draw, (x, line + LINE), item["status"], TEXT_SIZE, WRONG, CELL)
+
+
+def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, width: int) -> None:
+    """Median activation over the steps, one line per method."""
+    curves = {method["name"]: method["history"][t] for method in record["methods"]}
+    values = [value for curve in curves.values() for value in curve if value is not None]
+    if not values:
+        return
+    low, high = min(values), max(values)
+    high = high if high > low else low + 1
+    left, right, bottom = MARGIN + SIDE, width - MARGIN, top + PLOT_HEIGHT - 34
+    write_line(draw, (MARGIN + 16, top), "activation at each step,", TEXT_SIZE, GREY, SIDE)
+    write_line(draw, (MARGIN + 16, top + LINE), "median over the seeds,", TEXT_SIZE, GREY, SIDE)
+    write_line(draw, (MARGIN + 16, top + 2 * LINE), "as seen under the", TEXT_SIZE, GREY, SIDE)
+    write_line(draw, (MARGIN + 16, top + 3 * LINE), "method's own transforms", TEXT_SIZE, GREY, SIDE)
+    draw.line([(left, top), (left, bottom), (right, bottom)], GREY, 1)
+    for value, y in ((high, top), (low, bottom)):
+        draw.text((left - 8, y), f"{value:.1f}", GREY, font(TEXT_SIZE), anchor="rm")
+    steps = max(len(curve) for curve in curves.values())
+    draw.text((left, bottom + 6), "1", GREY, font(TEXT_SIZE), anchor="la")
+    draw.text((right, bottom + 6), f"step {steps}", GREY, font(TEXT_SIZE), anchor="ra")
+    for index, curve in enumerate(curves.values()):
+        points = [
+            (left + (right - left) * step / max(steps - 1, 1), bottom - (bottom - top) * (value - low) / (high - low))
+            for step, value in enumerate(curve)
+            if value is not None
+        ]
+        if len(points) > 1:
+            draw.line(points, COLOURS[index % len(COLOURS)], 3, joint="curve")
+
+
+def _median(items: Sequence[dict[str, Any]], name: str, form: str) -> str:
+    values = sorted(item[name] for item in items if item[name] is not None)
+    if not values:
+        return "-"
+    middle = len(values) // 2
+    return form.format(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
+
+
+def _share(items: Sequence[dict[str, Any]], name: str) -> str:
+    values = [item[name] for item in items if item[name] is not None]
+    return f"{sum(values)} of {len(values)}" if values else "-"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return form.format(value) if value is not None else "not finite"

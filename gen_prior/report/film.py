@@ -1,0 +1,211 @@
+"""Frames of a synthesis or a dream: recorded, written as GIF, WebP or MP4, laid out as a strip."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from gen_prior.errors import MissingExtraError, OptionError, OutputError
+from gen_prior.util.image_io import read_image, to_pil, write_bytes, write_png
+
+KINDS = (".gif", ".webp", ".mp4")
+
+
+class Recorder:
+    """Keeps every `every`-th step's images, and the final one: pass it as `synthesize(record=recorder)`.
+
+    With `out`, the films of a batch are written once it is done, and, as a context manager, what there is on
+    leaving, also after an exception or Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        every: int = 5,
+        *,
+        out: str | Path | None = None,
+        names: Sequence[str] | None = None,
+        kind: str = "gif",
+        fps: float = 12.0,
+    ) -> None:
+        if every < 1:
+            raise OptionError(f"every must be at least 1 step, got {every}")
+        check_film(f"x.{kind}", fps)
+        self.every, self.kind, self.fps = every, kind, fps
+        self.out = Path(out) if out is not None else None
+        self.names = names
+        self._kept: dict[int, list[Tensor]] = {}
+        self._latest: tuple[int, Tensor] | None = None
+        self._written: set[int] = set()
+
+    @property
+    def frames(self) -> dict[int, list[Tensor]]:
+        """Item number (targets outermost, then seeds) -> its frames, uint8 `[3, H, W]`, on the CPU, the latest last."""
+        found = {item: list(kept) for item, kept in self._kept.items()}
+        if self._latest is not None:
+            first, images = self._latest
+            for place, frame in enumerate(_bytes_of(images)):
+                found[first + place].append(frame)
+        return found
+
+    def __call__(self, first: int, step: int, images: Tensor) -> None:
+        batch = range(first, first + len(images))
+        if step == 1:  # a new batch, or one that is tried again in halves: what came after `first` is void
+            self._kept = {item: kept for item, kept in self.frames.items() if item < first}
+            self._written &= set(self._kept)
+            if self.out is not None:
+                self._write(self.out, self.names)
+        for item in batch:
+            self._kept.setdefault(item, [])
+        due = (step - 1) % self.every == 0
+        self._latest = None if due else (first, images.detach())
+        if due:
+            for item, frame in zip(batch, _bytes_of(images), strict=True):
+                self._kept[item].append(frame)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.out is not None:
+            self._write(self.out, self.names)
+
+    def save(self, out: str | Path, names: Sequence[str] | None = None) -> list[Path]:
+        """Write each item's animation and strip as `NAME.KIND` and `NAME-strip.png`; returns the animations."""
+        self._written = set()
+        return self._write(Path(out), names)
+
+    def _write(self, out: Path, names: Sequence[str] | None) -> list[Path]:
+        """Write the items that are not yet."""
+        written = []
+        for item, frames in sorted(self.frames.items()):
+            if frames and item not in self._written:
+                name = names[item] if names is not None else f"trajectory-{item:03d}"
+                written += film_and_strip(out, name, [frame.float() / 255 for frame in frames], self.kind, self.fps)[:1]
+                self._written.add(item)
+        return written
+
+
+def film_and_strip(out: Path, name: str, frames: Sequence[Tensor], kind: str, fps: float) -> list[Path]:
+    """Write frames `[3, H, W]` in [0, 1] as `NAME.KIND` and some of them as `NAME-strip.png`; returns both."""
+    picture = out / f"{name}-strip.png"
+    animation = write_animation(out / f"{name}.{kind}", frames, fps=fps)
+    write_png(picture, strip(frames))
+    return [animation, picture]
+
+
+def strip(frames: Sequence[Tensor], count: int = 8, gap: int = 2) -> Tensor:
+    """Up to `count` of the frames `[3, H, W]`, evenly spaced in time, side by side on white."""
+    if not frames:
+        raise OptionError("a strip needs at least one frame")
+    picks = torch.linspace(0, len(frames) - 1, min(count, len(frames))).round().long().tolist()
+    padded = [F.pad(frames[pick], (0, gap), value=1.0) for pick in picks]
+    return torch.cat(padded, 2)[:, :, : -gap or None]
+
+
+def check_film(path: str | Path, fps: float) -> None:
+    """Raises `OptionError` for another ending or no speed, `MissingExtraError` where MP4 cannot be made."""
+    ending = Path(path).suffix.lower()
+    if ending not in KINDS:
+        raise OptionError(f"animations are {', '.join(KINDS)}, got {str(path)!r}")
+    if not 0 < fps < math.inf:
+        raise OptionError(f"fps must be positive, got {fps}")
+    if ending == ".mp4":
+        _ffmpeg()
+
+
+def write_animation(path: str | Path, frames: Iterable[Tensor], *, fps: float = 12.0) -> Path:
+    """Write frames `[3, H, W]` in [0, 1] as a GIF, WebP or MP4 by the ending of `path`, atomically; returns it.
+
+    Raises `OptionError` for another ending or no frames, `MissingExtraError` for MP4 without the extra `[video]`.
+    """
+    path = Path(path)
+    check_film(path, fps)
+    pictures = [to_pil(frame) for frame in frames]
+    if not pictures:
+        raise OptionError("an animation needs at least one frame")
+    write_bytes(path, _mp4(pictures, fps) if path.suffix.lower() == ".mp4" else _looped(path, pictures, fps))
+    return path
+
+
+class FrameFolder:
+    """Frames on disk as they are made: `frame-0000.png`, ...; the animation is made from those that are there."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def clear(self) -> None:
+        """Remove the frames of an earlier run, so that two runs never mix in one animation."""
+        for path in self.paths():
+            path.unlink()
+
+    def write(self, number: int, frame: Tensor) -> Path:
+        """Write one frame `[3, H, W]` in [0, 1]."""
+        path = self.folder / f"frame-{number:04d}.png"
+        write_png(path, frame)
+        return path
+
+    def paths(self) -> list[Path]:
+        """The finished frames in order."""
+        return sorted(self.folder.glob("frame-[0-9][0-9][0-9][0-9].png"))
+
+    def animate(self, name: str, *, kind: str = "gif", fps: float = 12.0) -> list[Path]:
+        """Write the finished frames as `NAME.KIND` and `NAME-strip.png`, and return both; nothing without frames."""
+        frames = [read_image(frame) for frame in self.paths()]
+        return film_and_strip(self.folder, name, frames, kind, fps) if frames else []
+
+
+def _bytes_of(images: Tensor) -> Tensor:
+    return (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def _looped(path: Path, pictures: Sequence[Image.Image], fps: float) -> bytes:
+    buffer, milliseconds = io.BytesIO(), max(20, round(1000 / fps))
+    first, rest = pictures[0], list(pictures[1:])
+    if path.suffix.lower() == ".gif":
+        first.save(buffer, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    else:
+        first.save(buffer, "WEBP", save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=85)
+    return buffer.getvalue()
+
+
+def _mp4(pictures: Sequence[Image.Image], fps: float) -> bytes:
+    """H.264 takes even sides only: small frames are enlarged, odd ones cut by a pixel."""
+    factor = max(1, -(-128 // min(pictures[0].size)))
+    width, height = (side * factor // 2 * 2 for side in pictures[0].size)
+    raw = io.BytesIO()
+    for picture in pictures:
+        enlarged = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+        raw.write(enlarged.crop((0, 0, width, height)).tobytes())
+    given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
+    wanted = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart"]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "frames.mp4"
+        command = [_ffmpeg(), "-loglevel", "error", *given, *wanted, str(file)]
+        done = subprocess.run(command, input=raw.getvalue(), capture_output=True, check=False)
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise OutputError(f"the MP4 encoder failed: {reason[-1]}", fix="write a .gif")
+        return file.read_bytes()
+
+
+def _ffmpeg() -> str:
+    """Path of the encoder that comes with imageio-ffmpeg."""
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingExtraError(
+            "MP4 needs imageio-ffmpeg, which is not installed", fix="pip install 'gen-prior[video]', or write a .gif"
+        ) from error
+    return str(imageio_ffmpeg.get_ffmpeg_exe())

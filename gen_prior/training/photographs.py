@@ -1,0 +1,204 @@
+"""Folders and tar shards of photographs -> one memory-mapped cache of small square uint8 images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gen_prior.errors import ImageError
+from gen_prior.util.image_io import write_json
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+CHUNK = 512
+SMALLEST_CROP = 0.5
+Count = Callable[[int, int], None]
+"""Called now and then with how much is done, and of how much."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What was found in the source, as it goes into the metadata of a trained prior."""
+
+    source: str
+    size: int
+    images: int
+    """Squares in the cache: one for each readable image, or `crops` of each."""
+    unreadable: int
+    listing_sha256: str
+    crops: int = 1
+
+
+class Photographs:
+    """`[N, 3, size, size]` uint8 photographs on disk; `batch(indices)` gives RGB floats in [0, 1].
+
+    Nothing has to fit in memory: the cache is memory-mapped, and the operating system keeps what fits.
+    """
+
+    def __init__(self, array: np.ndarray, description: Description) -> None:
+        self.array = array
+        self.description = description
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def split(self, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of the held-out squares (at most a tenth) and of the others, shuffled; no image is in both."""
+        crops = self.description.crops
+        order = torch.randperm(len(self) // crops, generator=torch.Generator().manual_seed(seed))
+        squares = (order[:, None] * crops + torch.arange(crops)).flatten()
+        held_out = min(held_out, len(self) // 10) // crops * crops
+        return squares[:held_out], squares[held_out:]
+
+    def batch(self, indices: Tensor, flip: Tensor | None = None, device: torch.device | str | None = None) -> Tensor:
+        """Images of `indices` (`[B]`), mirrored where `flip` (`[B]`, bool) says so: `[B, 3, size, size]`.
+
+        They go to `device` as bytes.
+        """
+        images = torch.from_numpy(self.array[np.sort(indices.numpy())])
+        images = images[torch.argsort(torch.argsort(indices))].to(device).permute(0, 3, 1, 2).float() / 255
+        return images if flip is None else torch.where(flip.to(device)[:, None, None, None], images.flip(-1), images)
+
+
+def random_squares(image: Image.Image, size: int, count: int, seed: int) -> np.ndarray:
+    """Squares of half to all of the short side anywhere in `image`, resampled: `[count, size, size, 3]` uint8."""
+    image = image.convert("RGB")
+    random = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        side = min(image.size) * random.uniform(SMALLEST_CROP, 1)
+        left, top = random.uniform(0, image.width - side), random.uniform(0, image.height - side)
+        box = (left, top, left + side, top + side)
+        made.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box)))
+    return np.stack(made)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """Centre square of `image`, resampled to `size`: `[size, size, 3]` uint8."""
+    image = image.convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if side != size:
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    elif image.width != image.height:
+        image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image)
+
+
+def check_source(source: str | Path) -> Path:
+    """`source` as a path. Raises `ImageError` where nothing is there."""
+    source = Path(source)
+    if not source.exists():
+        raise ImageError(f"no such folder of images: {source}", fix="pass --images DIR, a folder that exists")
+    return source
+
+
+def open_photographs(
+    source: str | Path,
+    size: int,
+    cache: str | Path,
+    progress: Count | None = None,
+    crops: int = 1,
+) -> Photographs:
+    """Read every image below `source` (a folder, nested or flat, or `.tar` shards in it) into `cache`, once.
+
+    One centre square of each image, or `crops` random ones where that is more than one.
+    A later call with the same listing reuses the cache. Unreadable images are skipped and counted.
+    Raises `ImageError` where there is no image at all, or where most of them cannot be read.
+    """
+    source, cache = check_source(source), Path(cache)
+    entries = list(_entries(source))
+    if not entries:
+        raise ImageError(f"no images ({', '.join(sorted(SUFFIXES))}) or .tar shards of them below {source}")
+    listing = hashlib.sha256("\n".join(name for name, _ in entries).encode()).hexdigest()
+    data, record = cache / f"photographs-{size}.npy", cache / f"photographs-{size}.json"
+    if (cached := _cached(data, record, listing, size, crops)) is not None:
+        return cached
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = data.with_suffix(".partial.npy")
+    array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(entries) * crops, size, size, 3))
+    kept = 0
+    with ThreadPoolExecutor() as pool:
+        queue = iter(entries)
+        done = 0
+        while chunk := list(islice(queue, CHUNK)):
+            seeds = range(done, done + len(chunk))
+            for squares in pool.map(lambda entry, seed: _decode(entry[1], size, crops, seed), chunk, seeds):
+                if squares is not None:
+                    array[kept * crops : (kept + 1) * crops] = squares
+                    kept += 1
+            done += len(chunk)
+            if progress is not None:
+                progress(done, len(entries))
+    if kept < max(2, len(entries) // 2):
+        partial.unlink()
+        raise ImageError(f"only {kept} of {len(entries)} images below {source} can be read")
+    array.flush()
+    del array
+    partial.replace(data)
+    described = Description(source.name, size, kept * crops, len(entries) - kept, listing, crops)
+    write_json(record, asdict(described))
+    return Photographs(np.load(data, mmap_mode="r")[: kept * crops], described)
+
+
+def _cached(data: Path, record: Path, listing: str, size: int, crops: int) -> Photographs | None:
+    """The cache of an earlier call, or None where there is none of this listing and size that reads back."""
+    try:
+        described = Description(**json.loads(record.read_text(encoding="utf-8")))
+        array = np.load(data, mmap_mode="r")
+    except (OSError, ValueError, TypeError, EOFError):
+        return None
+    if (described.listing_sha256, described.size, described.crops) != (listing, size, crops):
+        return None
+    if len(array) < described.images:
+        return None
+    return Photographs(array[: described.images], described)
+
+
+Reader = Callable[[], bytes]
+
+
+def _entries(source: Path) -> Iterator[tuple[str, Reader]]:
+    """Name and reader of every image file, and of every image in every tar shard, in sorted order."""
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    for path in files:
+        if path.suffix.lower() in SUFFIXES:
+            yield str(path.relative_to(source)), path.read_bytes
+        elif path.suffix.lower() == ".tar":
+            try:
+                with tarfile.open(path, "r:") as shard:
+                    for member in shard:
+                        if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                            yield f"{path.name}/{member.name}", _slice(path, member.offset_data, member.size)
+            except (tarfile.TarError, OSError) as error:
+                raise ImageError(f"{path} is not an uncompressed tar archive, or is damaged: {error}") from error
+
+
+def _slice(path: Path, offset: int, length: int) -> Reader:
+    def read() -> bytes:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    return read
+
+
+def _decode(read: Reader, size: int, crops: int, seed: int) -> np.ndarray | None:
+    """`[crops, size, size, 3]`, or None where the image cannot be read."""
+    try:
+        with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
+            return square(image, size)[None] if crops == 1 else random_squares(image, size, crops, seed)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None

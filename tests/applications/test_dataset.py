@@ -1,0 +1,132 @@
+"""Labelled synthetic images: complete, resumable, filtered, the same however they were made."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+
+import pytest
+import torch
+from torchvision.datasets import ImageFolder
+
+from gen_prior.applications.dataset import make_dataset, read_samples
+from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import OptionError, OutputError
+from gen_prior.hub.provenance import Provenance
+from gen_prior.util.image_io import read_image
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def judge(make_tiny_network):
+    return Classifier(make_tiny_network(1), input_size=32, name="judge")
+
+
+def test_torchvision_reads_the_folder_in_the_order_of_the_classes(tiny_classifier, tiny_generator, tmp_path):
+    samples = make_dataset(tiny_classifier, tiny_generator, tmp_path, per_class=2, steps=3)
+    assert len(samples) == 10
+    dataset = ImageFolder(tmp_path / "images")
+    assert dataset.targets == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert dataset.classes[2] == "0002-crane-bird"
+    names = json.loads((tmp_path / "classes.json").read_text())
+    assert names["0003-golden-retriever"] == "golden retriever"
+    image = read_image(tmp_path / samples[3].file)
+    assert tiny_classifier(image[None])[0, 1].item() == pytest.approx(samples[3].activation, abs=0.05)
+
+
+def test_stopping_and_going_on_ends_with_the_same_bytes(tiny_classifier, tiny_generator, tmp_path):
+    def stop(name, kept, wanted, activations):
+        if (name, kept) == ("cup", 2):
+            raise KeyboardInterrupt
+
+    options = {"classes": ["bee", "cup"], "per_class": 5, "batch": 2, "steps": 3}
+    make_dataset(tiny_classifier, tiny_generator, tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(tiny_classifier, tiny_generator, tmp_path / "parts", progress=stop, **options)
+    assert len(read_samples(tmp_path / "parts")) == 7
+    (tmp_path / "parts" / "images" / "0001-bee" / "seed-00003.png").unlink()
+    make_dataset(tiny_classifier, tiny_generator, tmp_path / "parts", **options)
+    whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
+    images = {name for name in whole if name.endswith(".png")}
+    assert images == {name for name in parts if name.endswith(".png")}
+    assert len(images) == 10
+    assert all(
+        torch.allclose(read_image(tmp_path / "whole" / n), read_image(tmp_path / "parts" / n), atol=0.01)
+        for n in images
+    )
+
+
+def test_the_filter_keeps_what_the_judge_agrees_with(tiny_classifier, tiny_generator, judge, tmp_path):
+    samples = make_dataset(
+        tiny_classifier, tiny_generator, tmp_path, per_class=3, judge=judge, keep="top1", tries=2, steps=3
+    )
+    for index in range(5):
+        mine = [sample for sample in samples if sample.class_index == index]
+        assert sum(sample.kept for sample in mine) == 3 or len(mine) == 6
+        for sample in mine:
+            assert sample.kept == (sample.judge_rank == 1) == (tmp_path / sample.file).is_file()
+    assert any(sample.kept for sample in samples)
+    assert not all(sample.kept for sample in samples)
+
+
+def test_shards_hold_every_kept_image_once_with_its_label(tiny_classifier, tiny_generator, tmp_path):
+    samples = make_dataset(tiny_classifier, tiny_generator, tmp_path, per_class=2, shard_size=4, steps=2)
+    found = {}
+    shards = sorted((tmp_path / "shards").glob("*.tar"))
+    for path in shards:
+        with tarfile.open(path) as shard:
+            for name in shard.getnames():
+                if name.endswith(".cls"):
+                    found[name.removesuffix(".cls")] = int(shard.extractfile(name).read())
+                if name.endswith(".png"):
+                    sample = next(s for s in samples if name == f"{s.class_index:04d}-{s.seed:05d}.png")
+                    assert shard.extractfile(name).read() == (tmp_path / sample.file).read_bytes()
+    assert len(shards) == 3
+    assert found == {f"{s.class_index:04d}-{s.seed:05d}": s.class_index for s in samples}
+
+
+def test_more_per_class_later_adds_to_what_is_there(tiny_classifier, tiny_generator, tmp_path):
+    make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=1, steps=2)
+    stamp = (tmp_path / "images" / "0001-bee" / "seed-00000.png").stat().st_mtime_ns
+    samples = make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=3, steps=2)
+    assert [sample.seed for sample in samples] == [0, 1, 2]
+    assert (tmp_path / "images" / "0001-bee" / "seed-00000.png").stat().st_mtime_ns == stamp
+
+
+def test_other_settings_in_the_same_folder_are_refused(tiny_classifier, tiny_generator, tmp_path):
+    make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=1, steps=2)
+    with pytest.raises(OptionError, match="another recipe"):
+        make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=1, steps=3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"keep": "best"}, {"keep": "top1"}, {"per_class": 0}, {"batch": 0}, {"shard_size": -1}]
+)
+def test_settings_that_make_no_sense_are_refused(tiny_classifier, tiny_generator, tmp_path, options):
+    with pytest.raises(OptionError):
+        make_dataset(tiny_classifier, tiny_generator, tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_judge_of_other_classes_is_refused(tiny_classifier, tiny_generator, lite0, tmp_path):
+    with pytest.raises(OptionError, match="other classes"):
+        make_dataset(tiny_classifier, tiny_generator, tmp_path, judge=lite0)
+
+
+def test_the_classifier_is_no_judge_of_itself(tiny_classifier, tiny_generator, make_tiny_network, tmp_path):
+    twins = [Classifier(make_tiny_network(0), input_size=32, name="tiny") for _ in range(2)]
+    for twin in twins:
+        twin.provenance = Provenance(sha256={"model": "00"})
+    for one, other in ((tiny_classifier, tiny_classifier), twins):
+        with pytest.raises(OptionError, match="another classifier than tiny"):
+            make_dataset(one, tiny_generator, tmp_path, per_class=1, judge=other)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_records_are_said_to_be(tmp_path):
+    (tmp_path / "images.jsonl").write_text('{"file": 1}\n')
+    with pytest.raises(OutputError, match="damaged"):
+        read_samples(tmp_path)

@@ -1,0 +1,98 @@
+"""The natural images that excite a unit most, against brute force."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.transforms.v2.functional import center_crop
+
+from gen_prior.applications import exemplars
+from gen_prior.applications.exemplars import as_seen, check_folder, find_exemplars
+from gen_prior.errors import ImageError, OptionError
+from gen_prior.util.image_io import read_image, write_png
+
+
+@pytest.fixture
+def folder(tmp_path):
+    source = torch.Generator().manual_seed(5)
+    for number in range(7):
+        write_png(tmp_path / f"set{number % 2}" / f"{number}.png", torch.rand(3, 32 + number, 40, generator=source))
+    return tmp_path
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_the_best_of_a_folder_best_first(tiny_classifier, folder, batch):
+    found = find_exemplars(tiny_classifier, "bee", folder, count=3, batch=batch)
+    images = {path: as_seen(tiny_classifier, read_image(path)) for path in folder.rglob("*.png")}
+    scores = {path: tiny_classifier(image[None])[0, 1].item() for path, image in images.items()}
+    assert [exemplar.path for exemplar in found] == sorted(scores, key=scores.__getitem__, reverse=True)[:3]
+    assert found[0].activation == pytest.approx(max(scores.values()), abs=1e-5)
+    assert found[0].box.is_whole
+
+
+def test_a_channel_is_looked_for_at_every_place_and_cropped_there(tiny_classifier, folder):
+    found = find_exemplars(tiny_classifier, "conv2:3", folder, count=2)
+    for exemplar in found:
+        channel = tiny_classifier.activations(exemplar.image[None], ["conv2"])["conv2"][0, 3]
+        y, x = divmod(channel.argmax().item(), channel.shape[1])
+        assert exemplar.activation == pytest.approx(channel.max().item(), abs=1e-5)
+        assert exemplar.box.top == max(0, 2 * y - 2)
+        assert exemplar.box.left == max(0, 2 * x - 2)
+        assert exemplar.seen.shape[1] <= 5
+    centre = find_exemplars(tiny_classifier, "conv2:3", folder, count=2, anywhere=False)
+    assert centre[0].activation < found[0].activation
+
+
+def test_maps_with_channels_last(channels_last, folder):
+    found = find_exemplars(channels_last, "block:5", folder, count=2)
+    for exemplar in found:
+        channel = channels_last.activations(exemplar.image[None], ["block"])["block"][0, ..., 5]
+        y, x = divmod(channel.argmax().item(), 8)
+        assert exemplar.activation == pytest.approx(channel.max().item(), abs=1e-5)
+        assert (exemplar.box.top, exemplar.box.left) == (4 * y, 4 * x)
+
+
+def test_files_that_are_no_images_are_told_or_refused(tiny_classifier, folder):
+    (folder / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        find_exemplars(tiny_classifier, "bee", folder)
+    told: list[str] = []
+    found = find_exemplars(tiny_classifier, "bee", folder, count=50, on_bad=told.append)
+    assert len(found) == 7
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000), (33, 300), (300, 33)])
+def test_the_centre_is_cut_out_before_it_is_scaled(tiny_classifier, monkeypatch, shape):
+    image = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    whole, sizes = exemplars.resize, []
+
+    def watched(picture, size, **options):
+        sizes.append(picture.shape[-2] * picture.shape[-1])
+        return whole(picture, size, **options)
+
+    monkeypatch.setattr(exemplars, "resize", watched)
+    seen = as_seen(tiny_classifier, image)
+    side = min(shape)
+    assert seen.shape == (3, 32, 32)
+    assert sizes == [side * side]
+    centre = whole(center_crop(image, [side, side]), [32, 32], antialias=True)
+    torch.testing.assert_close(seen, centre.clamp(0, 1))
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused(tiny_classifier, tmp_path):
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(ImageError, match="none of the 2 image files"):
+        find_exemplars(tiny_classifier, "bee", tmp_path, on_bad=lambda message: None)
+    with pytest.raises(ImageError, match="none of the 2 image files"):
+        check_folder(tmp_path)
+
+
+def test_folders_without_images_are_refused(tiny_classifier, tmp_path):
+    with pytest.raises(ImageError, match="no images under"):
+        find_exemplars(tiny_classifier, "bee", tmp_path)
+    with pytest.raises(ImageError, match="no such folder"):
+        find_exemplars(tiny_classifier, "bee", tmp_path / "missing")
+    with pytest.raises(OptionError, match="count"):
+        find_exemplars(tiny_classifier, "bee", tmp_path, count=0)

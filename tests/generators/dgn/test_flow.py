@@ -1,0 +1,138 @@
+"""The flow from noise and features to codes: what it is untrained, how it integrates, where the codes of a class begin.
+
+Training is tested in `tests/training/test_flow_command.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import gen_prior as gp
+from gen_prior.generators.dgn.flow import AIM, SPREAD, CodeFlow, FlowConfig, aimed
+from gen_prior.generators.dgn.network import Decoder, WhiteCodes, WhitenedDecoder
+
+CONFIG = FlowConfig(features=3, width=16, depth=2, classes=5, steps=4, guidance=3.0)
+DIRECTIONS = 7
+
+
+def untrained(**changes: float) -> CodeFlow:
+    torch.manual_seed(0)
+    flow = CodeFlow(DIRECTIONS, CONFIG._replace(**changes))  # type: ignore[arg-type]
+    flow.classes.copy_(F.normalize(torch.randn(5, 3), dim=1))
+    return flow
+
+
+def lively(**changes: float) -> CodeFlow:
+    """A flow whose every layer does something, as training would have it."""
+    flow = untrained(**changes)
+    flow.exit.weight.data.normal_(std=0.2)
+    flow.unknown.data.normal_()
+    for block in flow.blocks:
+        block.modulation.weight.data.normal_(std=0.1)  # type: ignore[union-attr, operator]
+    return flow.requires_grad_(False)
+
+
+def codes(count: int = 4) -> Tensor:
+    return torch.randn(count, 3 + DIRECTIONS, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_an_untrained_flow_only_shrinks_the_noise(steps: int) -> None:
+    """Its velocity is 0, so each step is the projection cos(turn) of a turn; features change nothing."""
+    flow, code = untrained(steps=steps).requires_grad_(False), codes()
+    assert flow.numbers == 3 + DIRECTIONS
+    factor = math.cos(math.pi / 2 / steps) ** steps
+    torch.testing.assert_close(flow(code), factor * code[:, 3:])
+    assert torch.equal(flow(torch.cat([code[:, :3] + 9, code[:, 3:]], 1)), flow(code))
+    fine = untrained(steps=2000).requires_grad_(False)
+    torch.testing.assert_close(fine(code), code[:, 3:], atol=0.01, rtol=0)  # and in the limit not even that
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_steps_follow_the_circular_path_exactly(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, code = untrained(steps=steps, guidance=1.0), codes()
+    noise, end = code[:, 3:], torch.randn(4, DIRECTIONS)
+    angles: list[float] = []
+
+    def velocity(x: Tensor, angle: Tensor, features: Tensor | None) -> Tensor:
+        angles.append(float(angle[0]))
+        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+        torch.testing.assert_close(x, cos * noise + sin * end, atol=1e-5, rtol=1e-5)
+        return cos * end - sin * noise
+
+    monkeypatch.setattr(flow, "velocity", velocity)
+    torch.testing.assert_close(flow(code), end, atol=1e-5, rtol=1e-5)
+    assert angles[::2] == angles[1::2] == pytest.approx([step * math.pi / 2 / steps for step in range(steps)])
+
+
+def test_guidance_multiplies_what_the_features_change() -> None:
+    code = codes()
+    x, features, angle = code[:, 3:], code[:, :3], torch.full((4,), 0.0)
+    flow = lively(steps=1)
+    plain, told = flow.velocity(x, angle, None), flow.velocity(x, angle, features)
+    assert not torch.allclose(plain, told)
+    for guidance, expected in ((0.0, plain), (1.0, told), (3.0, plain + 3 * (told - plain))):
+        torch.testing.assert_close(lively(steps=1, guidance=guidance)(code), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_withheld_features_are_unknown_ones() -> None:
+    flow, code = lively(), codes()
+    x, features, angle = code[:, 3:], code[:, :3], torch.rand(4)
+    withheld = torch.tensor([True, False, True, False])
+    mixed = flow.velocity(x, angle, features, withheld)
+    plain, told = flow.velocity(x, angle, None), flow.velocity(x, angle, features)
+    torch.testing.assert_close(mixed, torch.where(withheld[:, None], plain, told))
+
+
+def test_a_code_is_differentiable_in_features_and_noise_and_alone_in_its_batch() -> None:
+    flow, code = lively(), codes().requires_grad_()
+    (gradient,) = torch.autograd.grad(flow(code)[1].sum(), code)
+    assert (gradient[1] != 0).all()
+    assert (gradient[[0, 2, 3]] == 0).all()
+    torch.testing.assert_close(flow(code[2:3]), flow(code)[2:3])
+
+
+def test_classes_begin_along_what_they_ask_for() -> None:
+    flow, noise = untrained(), codes(5)
+    begun = flow.start(torch.arange(5), noise)
+    assert torch.equal(begun[:, 3:], noise[:, 3:])
+    torch.testing.assert_close(begun[:, :3], AIM * flow.classes + SPREAD * noise[:, :3])
+    assert F.cosine_similarity(begun[:, :3], flow.classes).min() > 0.95
+    torch.testing.assert_close(aimed(flow.classes[2], noise[2]), begun[2])  # one code without a batch
+    same = flow.start(torch.tensor([1, 1]), noise[:2])
+    assert not torch.equal(same[0, :3], same[1, :3]), "seeds differ in their features too"
+    assert not torch.equal(same[0, 3:], same[1, 3:])
+
+
+def test_white_codes_with_and_without_a_flow() -> None:
+    mean, basis, flow = torch.randn(2, 4, 4), torch.randn(32, DIRECTIONS), lively()
+    plain, flowing = WhiteCodes(mean, basis), WhiteCodes(mean, basis, flow)
+    assert (plain.numbers, flowing.numbers) == (DIRECTIONS, 3 + DIRECTIONS)
+    code, classes = codes(), torch.tensor([0, 1, 2, 4])
+    torch.testing.assert_close(flowing.spatial(code), plain.spatial(flow(code)))
+    assert torch.equal(flowing.start(classes, code), flow.start(classes, code))
+    assert torch.equal(plain.start(classes, code[:, 3:]), code[:, 3:]), "without a flow noise is where codes begin"
+    assert {name for name in flowing.state_dict() if not name.startswith("flow.")} == set(plain.state_dict())
+
+
+def test_a_result_does_not_depend_on_its_neighbours(tiny_classifier: gp.Classifier) -> None:
+    torch.manual_seed(0)
+    flow = lively()
+    network = WhitenedDecoder(Decoder(2, 64, 0.125), torch.zeros(2, 4, 4), torch.randn(32, DIRECTIONS), flow=flow)
+    keys = ["ant", "bee", "crane bird", "golden retriever", "cup"]
+
+    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor:
+        return aimed(flow.classes[keys.index(wanted)], noise)
+
+    generator = gp.Generator(network, (network.numbers,), output_range=(0, 1), name="flowing", aim=aim)
+    assert not torch.equal(generator.initial_code(0, "ant"), generator.initial_code(1, "ant"))
+    together = gp.synthesize(tiny_classifier, ["cup", "ant", "conv2:3"], generator, seeds=[4, 2], steps=4)
+    alone = gp.synthesize(tiny_classifier, "ant", generator, seeds=[2], steps=4)
+    torch.testing.assert_close(together.images[1, 1], alone.images[0, 0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(together.codes[1, 1], alone.codes[0, 0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(together.codes[0, 1, :3], together.codes[1, 1, :3], atol=1.0), "classes begin apart"

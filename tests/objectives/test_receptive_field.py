@@ -1,0 +1,106 @@
+"""Receptive fields against arithmetic done by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from gen_prior import objectives
+from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import OptionError
+from gen_prior.objectives.receptive_field import Box, at, receptive_field
+from gen_prior.objectives.targets import parse_target
+
+
+@pytest.mark.parametrize(
+    ("target", "box"),
+    [
+        ("conv1:0@10,12", (9, 11, 12, 14)),  # 3 x 3, stride 1: 3 pixels around the place
+        ("conv1:0@0,31", (0, 30, 2, 32)),  # cut off at the border
+        ("conv2:3@5,5", (8, 8, 13, 13)),  # then 3 x 3, stride 2: 5 pixels around (10, 10)
+        ("conv2:3@mean", (0, 0, 32, 32)),
+        ("bee", (0, 0, 32, 32)),
+    ],
+)
+def test_boxes_are_what_the_strides_say(tiny_classifier, target, box):
+    assert receptive_field(tiny_classifier, target) == Box(*box, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("target", "side"), [("blocks.0:3", 7), ("blocks.2:1", 19), ("blocks.4:0", 67), ("blocks.6:1", 115)]
+)
+def test_the_real_classifiers_deep_units_see_as_much_as_kernels_and_strides_say(lite0, target, side):
+    box = receptive_field(lite0, target)
+    assert (box.bottom - box.top, box.right - box.left) == (side, side)
+    assert not box.is_whole
+
+
+def test_changing_pixels_outside_changes_nothing_and_inside_something(tiny_classifier):
+    target = parse_target("conv2:3@5,5", tiny_classifier)
+    box = receptive_field(tiny_classifier, target)
+    images = torch.rand(3, 3, 32, 32)
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    inside[box.top : box.bottom, box.left : box.right] = True
+    images[1] = torch.where(inside, images[0], images[1])
+    images[2] = torch.where(inside, images[2], images[0])
+    values = target.read(tiny_classifier.activations(images, ["conv2"]))
+    assert values[0] == pytest.approx(values[1].item(), abs=1e-6)
+    assert abs(values[0] - values[2]) > 1e-3
+
+
+def test_the_classifier_keeps_its_weights(tiny_classifier):
+    image = torch.rand(1, 3, 32, 32)
+    before = tiny_classifier(image)
+    receptive_field(tiny_classifier, "conv2:3")
+    assert torch.equal(tiny_classifier(image), before)
+
+
+def test_a_unit_that_attends_to_every_token_sees_the_whole_image():
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, stride=4)
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(self.block(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+    classifier = Classifier(Attending(), input_size=16)
+    assert receptive_field(classifier, "block:2@token=3").is_whole
+    assert receptive_field(classifier, "patches:2@1,2") == Box(4, 8, 8, 12, 16, 16)
+
+
+def test_cropping_follows_the_images_own_size():
+    box = Box(8, 16, 24, 32, 32, 32)
+    assert box.crop(torch.zeros(2, 3, 64, 64)).shape == (2, 3, 32, 32)
+    assert box.crop(torch.zeros(3, 16, 16)).shape == (3, 8, 8)
+    assert Box(0, 0, 1, 1, 224, 224).crop(torch.zeros(3, 16, 16)).shape == (3, 1, 1)
+
+
+def test_a_class_has_no_places(tiny_classifier):
+    with pytest.raises(OptionError, match="no places"):
+        at(parse_target("bee", tiny_classifier), (0, 0))
+
+
+def test_maps_with_channels_last(channels_last):
+    assert receptive_field(channels_last, "block:5@7,1") == Box(28, 4, 32, 8, 32, 32)
+    assert receptive_field(channels_last, "patches:5@7,1") == Box(28, 4, 32, 8, 32, 32)
+    target = at(parse_target("block:5@7,1", channels_last), (0, 2))
+    assert receptive_field(channels_last, target) == Box(0, 8, 4, 12, 32, 32)
+    values = channels_last.activations(torch.rand(1, 3, 32, 32), ["block"])
+    assert target.read(values) == values["block"][0, 0, 2, 5]
+
+
+def test_swin():
+    torch.manual_seed(0)
+    classifier = Classifier(torchvision.models.swin_t(weights=None), input_size=64, name="swin")
+    assert receptive_field(classifier, "features.0:3@4,5") == Box(16, 20, 20, 24, 64, 64)
+    field = receptive_field(classifier, "features.1.0:3@4,4")
+    assert (field.top, field.left, field.bottom, field.right) == (0, 0, 28, 28)  # a window of 7 x 7 patches
+    images = torch.rand(2, 3, 64, 64)
+    seen = classifier.activations(images, ["features.2"])
+    expected = seen["features.2"][:, 4, 4, 150]
+    torch.testing.assert_close(objectives.neuron("features.2", 150)(seen, images, images), expected)

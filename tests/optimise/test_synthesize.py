@@ -1,0 +1,256 @@
+"""`synthesize`: batches that fit, finished items on disk, clear refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gen_prior as gp
+import gen_prior.optimise.synthesize as synthesis
+from gen_prior.classifiers.labels import Label, Labels
+from gen_prior.errors import DeviceError, OptionError, OutputError, TargetError, UnknownNameError
+from gen_prior.optimise.result import load_result
+from gen_prior.optimise.result_folder import UNFINISHED
+from gen_prior.optimise.synthesize import batch_plan, fitting_batch, planned_names, synthesize
+
+
+def crowded(limit: int, message: str | None = None) -> gp.Generator:
+    """A generator whose memory holds `limit` items at a time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        weights = torch.randn(6, 3 * 8 * 8)
+
+    def decode(code: Tensor) -> Tensor:
+        if len(code) > limit:
+            raise torch.OutOfMemoryError("no memory left") if message is None else RuntimeError(message)
+        return torch.tanh(code @ weights).view(-1, 3, 8, 8)
+
+    return gp.Generator(decode, (6,), name="crowded")
+
+
+@pytest.mark.parametrize(
+    "message", [None, "[enforce fail] DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory"]
+)
+def test_batches_are_halved_when_memory_runs_out(message: str | None, tiny_classifier: gp.Classifier) -> None:
+    targets = ["ant", "bee", "cup"]
+    whole = synthesize(tiny_classifier, targets, crowded(99), seeds=3, steps=4, batch=9)
+    halved = synthesize(tiny_classifier, targets, crowded(3, message), seeds=3, steps=4, batch=9)
+    assert whole.settings["batches"] == [9]
+    assert halved.settings["batches"] == [3, 3, 3]
+    torch.testing.assert_close(halved.images, whole.images, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(halved.history, whole.history, rtol=1e-3, atol=1e-4)
+
+
+def test_memory_that_holds_no_item_is_a_clear_error(tiny_classifier: gp.Classifier) -> None:
+    with pytest.raises(DeviceError, match="not enough memory on cpu for a single item of crowded"):
+        synthesize(tiny_classifier, "ant", crowded(0), steps=2, batch=4)
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory(tiny_classifier: gp.Classifier) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        synthesize(tiny_classifier, "ant", crowded(1, "a bug"), seeds=2, steps=2, batch=2)
+
+
+def test_the_batch_is_chosen_from_memory(
+    monkeypatch: pytest.MonkeyPatch, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    def sizes(free: int | None) -> Any:
+        monkeypatch.setattr(synthesis, "free_memory", lambda device: free)
+        return synthesize(tiny_classifier, "ant", tiny_generator, seeds=10, steps=1).settings["batches"]
+
+    assert sizes(2**40) == [8, 2]
+    assert sizes(None) == [8, 2]
+    assert sizes(0) == [1] * 10
+    items: list[Any] = []
+    monkeypatch.setattr(synthesis, "bytes_per_item", lambda *arguments: 100)
+    monkeypatch.setattr(synthesis, "free_memory", lambda device: 1000)
+    assert fitting_batch(tiny_classifier, tiny_generator, [*items, *range(20)]) == 5  # type: ignore[list-item]
+
+
+def test_batch_plan() -> None:
+    plan = batch_plan([4, 2])
+    assert [next(plan) for _ in range(4)] == [4, 2, 2, 2]
+    for wrong in (0, [], [3, 0]):
+        with pytest.raises(OptionError, match="batch must be at least 1"):
+            batch_plan(wrong)  # type: ignore[arg-type]
+
+
+class _Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, _Stop])
+def test_finished_items_survive_an_interruption(
+    error: type[BaseException], tmp_path: Path, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    on_disk: list[int] = []
+
+    def interrupt(item: int, items: int, step: int, steps: int, activations: Tensor) -> None:
+        on_disk.append(len(list(tmp_path.glob("*.png"))))
+        if item == 4 and step == 2:
+            raise error
+
+    whole = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, steps=3, batch=2)
+    with pytest.raises(error):
+        synthesize(
+            tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, steps=3, batch=2, out=tmp_path, progress=interrupt
+        )
+    assert on_disk == [0, 0, 0, 2, 2, 2, 4, 4]  # written before the next batch starts
+    rest = load_result(tmp_path)
+    assert rest.status == [["ok", "ok", "ok"], ["ok", UNFINISHED, UNFINISHED]]
+    assert torch.equal(rest.images[0], whole.images[0])
+    assert torch.equal(rest.codes[1, 0], whole.codes[1, 0])
+    assert rest.settings["batches"] == [2, 2]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    again = rest.replay(tiny_classifier, tiny_generator)  # runs the rest as well
+    assert torch.equal(again.images, whole.images)
+
+
+def test_out_holds_the_same_as_save(
+    tmp_path: Path, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    result = synthesize(tiny_classifier, ["ant"], tiny_generator, seeds=3, steps=2, batch=2, out=tmp_path / "a")
+    result.save(tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert "ant-seed2.png" in names
+    for name in names:
+        if name != "result.json":
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
+    tmp_path: Path, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    steps: list[int] = []
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    with pytest.raises(OutputError, match="--out"):
+        synthesize(
+            tiny_classifier, "ant", tiny_generator, steps=1, out=file / "x", progress=lambda *arguments: steps.append(1)
+        )
+    assert not steps
+
+
+def test_settings_that_json_cannot_hold_are_found_before_the_work(
+    tmp_path: Path, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    recipe = gp.Recipe(transforms=(("jitter", {"pixels": torch.tensor(2)}),))
+    with pytest.raises(OptionError, match="plain finite values"):
+        synthesize(tiny_classifier, "ant", tiny_generator, recipe=recipe, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
+    def refuse(error: type[Exception], match: str, targets: Any = "ant", **options: Any) -> None:
+        with pytest.raises(error, match=match):
+            synthesize(tiny_classifier, targets, tiny_generator, **options)
+
+    refuse(OptionError, "no targets", [])
+    refuse(UnknownNameError, "bee", "bea")
+    refuse(TargetError, "12", "conv2:12")
+    refuse(OptionError, "at least 1", seeds=0)
+    refuse(OptionError, "different numbers", seeds=[])
+    refuse(OptionError, "different numbers", seeds=[1, 1])
+    refuse(OptionError, "0 to 2147483647", seeds=[-1])
+    refuse(OptionError, "whole numbers", seeds=[1.5])
+    refuse(OptionError, "whole numbers", seeds="ab")
+    refuse(UnknownNameError, "steps", step=3)
+    refuse(OptionError, "steps must be", steps=0)
+    refuse(OptionError, r"start must have shape \[8\], or \[1, 2, 8\]", seeds=2, start=torch.zeros(2, 8))
+    refuse(OptionError, "meant for pixel-space", recipe=gp.Recipe(domain="image"))
+    with pytest.raises(OptionError, match="meant for generators"):
+        synthesize(
+            tiny_classifier,
+            "ant",
+            gp.load_generator("pixel", device="cpu", image_size=16),
+            recipe=gp.Recipe(domain="code"),
+        )
+
+
+def test_start_codes(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
+    start = torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(3))
+    each = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=2, steps=2, start=start)
+    one = synthesize(tiny_classifier, "bee", tiny_generator, seeds=[1], steps=2, start=start[1, 1])
+    torch.testing.assert_close(each.codes[1, 1], one.codes[0, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_numpy_seeds_and_own_objectives(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
+    import numpy as np
+
+    bright = gp.Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="brightness")
+    result = synthesize(tiny_classifier, [bright, bright], tiny_generator, seeds=np.array([7, 8]), steps=5)
+    assert result.seeds == [7, 8]
+    torch.testing.assert_close(result.activations, result.images.mean((2, 3, 4)))
+    assert (result.activations > result.start_activations).all()
+    assert result.targets[0]["name"] == "brightness"
+
+
+def test_the_planned_names_are_those_of_the_files(
+    tiny_classifier: gp.Classifier, tiny_generator: gp.Generator, tmp_path: Path
+) -> None:
+    targets = ["bee", "conv2:3", "bee"]
+    result = synthesize(tiny_classifier, targets, tiny_generator, seeds=[4, 2], steps=1, out=tmp_path)
+    names = planned_names(tiny_classifier, targets, [4, 2])
+    assert names == result.names() == [*dict.fromkeys(names)]
+    assert all((tmp_path / f"{name}.png").is_file() for name in names)
+
+
+def test_a_start_of_another_shape_is_refused_before_it_is_read(
+    tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    for start in (torch.zeros(3), torch.zeros(2, 8), torch.zeros(())):
+        with pytest.raises(OptionError, match="start must have shape"):
+            synthesize(tiny_classifier, "bee", tiny_generator, seeds=2, steps=1, start=start)
+
+
+@pytest.fixture
+def with_ids(make_tiny_network: Callable[..., nn.Module]) -> gp.Classifier:
+    """The tiny classifier; all but its last class have a WordNet id."""
+    labels = [Label(index, f"class {index}", f"n0000000{index}" if index < 4 else None) for index in range(5)]
+    return gp.Classifier(make_tiny_network(), input_size=32, labels=Labels(labels), name="with-ids")
+
+
+def aiming(asked: list[str]) -> gp.Generator:
+    """A generator that records which class it is asked for, and begins brighter for each but `n00000002`."""
+
+    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
+        asked.append(wanted)
+        return None if wanted == "n00000002" else noise + float(wanted[-1])
+
+    decode = crowded(99).module
+    return gp.Generator(decode, (6,), name="aiming", aim=aim)
+
+
+def test_only_classes_say_what_is_wanted_at_the_start(with_ids: gp.Classifier) -> None:
+    asked: list[str] = []
+    generator = aiming(asked)
+    bright = gp.Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="bright")
+    targets = ["class 1", 2, "logits:4", "conv2:3", bright]
+    result = synthesize(with_ids, targets, generator, seeds=[7], steps=1, rate=1e-9, transforms=(), edits=())
+    assert asked == ["n00000001", "n00000002", "class 4"]
+    noise = generator.initial_code(7)
+    for place, shift in enumerate([1, 0, 4, 0, 0]):
+        torch.testing.assert_close(result.codes[place, 0], noise + shift, atol=1e-4, rtol=0)
+    asked.clear()
+    synthesize(with_ids, "class 1", generator, start=noise, steps=1)
+    assert asked == []
+
+
+def test_a_class_begins_the_same_whatever_is_beside_it(with_ids: gp.Classifier) -> None:
+    generator = aiming([])
+    beside = synthesize(with_ids, ["class 3", "class 1", "conv2:3", "class 4"], generator, seeds=[1, 5], steps=4)
+    alone = synthesize(with_ids, "class 1", generator, seeds=[5], steps=4)
+    torch.testing.assert_close(beside.codes[1, 1], alone.codes[0, 0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(beside.images[1, 1], alone.images[0, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_classes_without_names_want_nothing(make_tiny_network: Callable[..., nn.Module]) -> None:
+    asked: list[str] = []
+    synthesize(gp.Classifier(make_tiny_network(), input_size=32, name="x"), "logits:1", aiming(asked), steps=1)
+    assert asked == []

@@ -1,0 +1,147 @@
+"""Frames: recorded, written whole in three formats, playable after an interruption."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from imageio_ffmpeg import get_ffmpeg_exe
+from PIL import Image
+
+from gen_prior.errors import MissingExtraError, OptionError
+from gen_prior.optimise.synthesize import synthesize
+from gen_prior.report.film import FrameFolder, Recorder, strip, write_animation
+from gen_prior.util.image_io import read_image
+
+
+@pytest.fixture
+def frames():
+    """Five frames that get brighter, of odd sides."""
+    return [torch.full((3, 31, 45), level / 5) for level in range(5)]
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_animations_hold_every_frame_in_order(tmp_path, frames, kind):
+    path = write_animation(tmp_path / f"film.{kind}", frames, fps=10)
+    with Image.open(path) as film:
+        assert film.n_frames == 5
+        levels = []
+        for number in range(5):
+            film.seek(number)
+            levels.append(film.convert("RGB").getpixel((20, 15))[0])
+    assert levels == pytest.approx([0, 51, 102, 153, 204], abs=4)
+
+
+def test_mp4_holds_every_frame(tmp_path, frames):
+    path = write_animation(tmp_path / "film.mp4", frames, fps=10)
+    command = [get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    width, height = 45 * 5 - 1, 31 * 5 - 1  # enlarged until a player shows them, sides even
+    assert len(raw) == 5 * 3 * width * height
+    levels = [raw[3 * width * height * number + 3 * width * (height // 2)] for number in range(5)]
+    assert levels == pytest.approx([0, 51, 102, 153, 204], abs=6)
+
+
+def test_mp4_without_the_extra_says_how_to_get_it(tmp_path, frames, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(MissingExtraError, match=r"gen-prior\[video\]"):
+        write_animation(tmp_path / "film.mp4", frames)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["film.avi", "film"])
+def test_other_formats_are_refused(tmp_path, frames, name):
+    with pytest.raises(OptionError, match=r"\.gif, \.webp, \.mp4"):
+        write_animation(tmp_path / name, frames)
+
+
+def test_no_frames_and_no_speed_are_refused(tmp_path, frames):
+    with pytest.raises(OptionError, match="at least one frame"):
+        write_animation(tmp_path / "film.gif", [])
+    for fps in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match="fps"):
+            write_animation(tmp_path / "film.gif", frames, fps=fps)
+
+
+def test_a_strip_is_evenly_spaced(frames):
+    row = strip(frames, count=3, gap=2)
+    assert row.shape == (3, 31, 3 * 45 + 2 * 2)
+    assert [round(float(row[0, 0, x]), 2) for x in (0, 45, 47, 94)] == [0.0, 1.0, 0.4, 0.8]
+
+
+def test_a_folder_animates_what_is_finished_and_forgets_the_run_before(tmp_path, frames):
+    folder = FrameFolder(tmp_path)
+    assert folder.animate("film") == []
+    for number, frame in enumerate(frames[:3]):
+        folder.write(number, frame)
+    assert folder.animate("film") == [tmp_path / "film.gif", tmp_path / "film-strip.png"]
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 3
+    assert read_image(tmp_path / "film-strip.png").shape == (3, 31, 3 * 45 + 2 * 2)
+    folder.clear()
+    assert folder.paths() == []
+
+
+def test_a_recorder_keeps_every_fifth_step_of_every_item_and_the_final_image(tiny_classifier, tiny_generator, tmp_path):
+    recorder = Recorder(5)
+    result = synthesize(tiny_classifier, ["bee", "cup"], tiny_generator, seeds=2, steps=12, batch=3, record=recorder)
+    assert {item: len(kept) for item, kept in recorder.frames.items()} == {0: 4, 1: 4, 2: 4, 3: 4}
+    first = tiny_generator(tiny_generator.initial_code(1)[None])[0]
+    assert (recorder.frames[3][0].float() / 255 - first).abs().max() < 0.003
+    assert not torch.equal(recorder.frames[3][0], recorder.frames[3][2])
+    for item, image in enumerate(result.images.flatten(0, 1)):
+        assert (recorder.frames[item][-1].float() / 255 - image).abs().max() < 0.003
+    names = ["bee-seed0", "bee-seed1", "cup-seed0", "cup-seed1"]
+    written = recorder.save(tmp_path, names)
+    assert [path.name for path in written] == [f"{name}.gif" for name in names]
+    assert read_image(tmp_path / "cup-seed1-strip.png").shape == (3, 16, 4 * 16 + 3 * 2)
+
+
+def test_the_final_image_is_recorded_once(tiny_classifier, tiny_generator):
+    for steps, count in ((5, 2), (10, 3), (1, 2)):
+        recorder = Recorder(5)
+        result = synthesize(tiny_classifier, "bee", tiny_generator, steps=steps, record=recorder)
+        frames = recorder.frames[0]
+        assert len(frames) == count
+        assert (frames[-1].float() / 255 - result.images[0, 0]).abs().max() < 0.003
+
+
+def test_the_best_iterate_is_what_is_recorded_last(tiny_classifier, tiny_generator):
+    recorder = Recorder(1)
+    result = synthesize(tiny_classifier, "bee", tiny_generator, steps=6, rate=3.0, keep="best", record=recorder)
+    assert (recorder.frames[0][-1].float() / 255 - result.images[0, 0]).abs().max() < 0.003
+
+
+def test_films_are_on_disk_as_soon_as_their_batch_is_done(tiny_classifier, tiny_generator, tmp_path):
+    there = []
+
+    def look(item, items, step, steps, activations):
+        if step == steps:
+            there.append(sorted(path.name for path in tmp_path.glob("*.gif")))
+
+    with Recorder(2, out=tmp_path, names=["a", "b", "c"]) as recorder:
+        synthesize(tiny_classifier, "bee", tiny_generator, seeds=3, steps=4, batch=1, record=recorder, progress=look)
+    assert there == [[], ["a.gif"], ["a.gif", "b.gif"]]
+    assert len(list(tmp_path.glob("*.gif"))) == len(list(tmp_path.glob("*-strip.png"))) == 3
+
+
+def test_a_batch_that_is_tried_again_leaves_nothing_of_its_first_try():
+    recorder = Recorder(1)
+    frame = torch.zeros(4, 3, 4, 4)
+    recorder(0, 1, frame)
+    recorder(0, 2, frame)
+    recorder(0, 1, frame[:2])
+    assert {item: len(kept) for item, kept in recorder.frames.items()} == {0: 1, 1: 1}
+
+
+def test_what_was_recorded_before_an_interruption_is_written(tiny_classifier, tiny_generator, tmp_path):
+    def stop(item, items, step, steps, activations):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Recorder(2, out=tmp_path) as recorder:
+        synthesize(tiny_classifier, "bee", tiny_generator, steps=20, record=recorder, progress=stop)
+    with Image.open(tmp_path / "trajectory-000.gif") as film:
+        assert film.n_frames == len(recorder.frames[0]) == 4  # steps 1, 3, 5 and the last one seen

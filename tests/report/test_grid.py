@@ -1,0 +1,76 @@
+"""Mosaics and contact sheets: every picture in its place, words that never run into the next one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import OptionError
+from gen_prior.generators.base import Generator
+from gen_prior.optimise.result import Result
+from gen_prior.optimise.synthesize import synthesize
+from gen_prior.report.grid import GAP, LINE, contact_sheet, mosaic
+
+SIDE = 144
+
+
+def plain(*levels: float, size: tuple[int, int] = (8, 8)) -> Tensor:
+    return torch.tensor(levels)[:, None, None].expand(3, *size)
+
+
+def test_pictures_stand_where_they_belong() -> None:
+    red, green, wide = plain(1.0, 0.0, 0.0), plain(0.0, 1.0, 0.0), plain(0.0, 0.0, 1.0, size=(4, 8))
+    sheet = mosaic([[red, None], [green, wide]], side=20)
+    step = 20 + GAP
+    assert sheet.shape == (3, 4 + 2 * step + 4, 8 + 2 * step)
+    assert sheet[:, 4 + 10, 8 + 10].tolist() == [1, 0, 0]
+    assert (sheet[:, 4:24, 8 + step :] == 1).all()  # an empty place stays white
+    assert sheet[:, 4 + step + 10, 8 + 10].tolist() == [0, 1, 0]
+    assert sheet[:, 4 + step + 10, 8 + step + 10].tolist() == [0, 0, 1]
+    assert sheet[:, 4 + step + 2, 8 + step + 10].tolist() == [1, 1, 1]  # half as high as wide: in the middle
+
+
+def test_long_captions_are_cut() -> None:
+    sheet = mosaic([[plain(0.0, 0.0, 0.0), plain(0.0, 0.0, 0.0)]], captions=[["w" * 99, ""]], side=40)
+    words = sheet[:, 4 + 40 + 1 :]
+    assert (words[:, :, 8:48] < 1).any()
+    assert (words[:, :, 48:] == 1).all()
+
+
+def test_nothing_to_show_is_refused() -> None:
+    with pytest.raises(OptionError, match="at least one"):
+        mosaic([[]])
+
+
+@pytest.fixture
+def result(tiny_classifier: Classifier, tiny_generator: Generator) -> Result:
+    made = synthesize(tiny_classifier, ["bee", "conv2:3"], tiny_generator, seeds=3, steps=2)
+    made.images = torch.arange(6.0).view(2, 3, 1, 1, 1).expand(2, 3, 3, 16, 16) / 5
+    return made
+
+
+def levels(sheet: Tensor, *, left: int, top: int, columns: int, rows: int, height: int) -> list[list[float]]:
+    middles = [
+        [sheet[0, top + r * height + SIDE // 2, left + c * (SIDE + GAP) + SIDE // 2].item() for c in range(columns)]
+        for r in range(rows)
+    ]
+    return [[round(5 * level, 2) for level in row] for row in middles]
+
+
+def test_a_contact_sheet_has_a_row_for_each_target(result: Result) -> None:
+    sheet = contact_sheet(result)
+    left = sheet.shape[2] - 3 * (SIDE + GAP)
+    assert left > 8
+    places = levels(sheet, left=left, top=22, columns=3, rows=2, height=SIDE + GAP + LINE)
+    assert places == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_of_one_seed_the_targets_stand_side_by_side(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
+    made = synthesize(tiny_classifier, ["bee"] * 9, tiny_generator, steps=1)
+    made.images = torch.arange(9.0).view(9, 1, 1, 1, 1).expand(9, 1, 3, 16, 16) / 10
+    sheet = contact_sheet(made)
+    places = levels(sheet, left=8, top=4, columns=8, rows=2, height=SIDE + GAP + LINE)
+    assert places[0] == [pytest.approx(place / 2, abs=0.02) for place in range(8)]
+    assert places[1] == [pytest.approx(4, abs=0.02), *[5] * 7]

@@ -1,0 +1,218 @@
+"""detail-prior on thirty steps: finer codes, twice the side, the same bits when resumed, early refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+import gen_prior as gp
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators.dgn.fine_code import Details
+from gen_prior.training.fit import Progress
+from gen_prior.training.stages.class_exemplars import LayoutSettings, layout_prior
+from gen_prior.training.stages.decoder import train_prior
+from gen_prior.training.stages.decoder_trainer import Settings
+from gen_prior.training.stages.fine_code import detail_prior
+from gen_prior.training.stages.fine_code_trainer import DetailSettings, fit, rest_directions
+from gen_prior.training.stages.flow import flow_prior
+from gen_prior.training.stages.flow_trainer import FlowSettings
+from gen_prior.training.stages.larger_images import refine_prior
+from gen_prior.training.stages.larger_images_trainer import RefinerSettings
+from gen_prior.training.stages.texture import calm_prior
+
+SMALL = DetailSettings(
+    steps=30,
+    batch=4,
+    crops=3,
+    adversarial_from=10,
+    held_out=6,
+    details=12,
+    detail_width=8,
+    fit_steps=20,
+    fit_batch=8,
+    rehearsed=0.5,
+)
+
+
+@pytest.fixture
+def prior(small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path) -> Path:
+    """The folder of a prior of 64 pixels, a flow before it."""
+    train_prior(small_classifier, photographs, tmp_path / "plain", settings, checkpoint_seconds=1e9, sheet_steps=1)
+    flow = FlowSettings(steps=5, batch=8, features=4, width=16, depth=2, held_out=4, view=64)
+    flow_prior(small_classifier, tmp_path / "plain", photographs, tmp_path / "prior", flow)
+    return tmp_path / "prior"
+
+
+def detail(classifier: gp.Classifier, prior: Path, images: Path, out: Path, **options: Any) -> Path:
+    return detail_prior(
+        classifier, prior, images, out, SMALL, **{"log_every": 10, "checkpoint_seconds": 0.0, **options}
+    )
+
+
+def test_doubles_the_side_and_resumes_to_the_same_bits(
+    small_classifier: gp.Classifier,
+    photographs: Path,
+    prior: Path,
+    interruption: AbstractContextManager[Progress],
+    tmp_path: Path,
+) -> None:
+    records: list[dict[str, Any]] = []
+    counted: dict[str, list[tuple[int, int]]] = {"encoding": [], "fitting": []}
+    counts = {name: lambda done, total, into=into: into.append((done, total)) for name, into in counted.items()}
+    file = detail(small_classifier, prior, photographs, tmp_path / "whole", progress=records.append, **counts)
+    assert [record["step"] for record in records] == [10, 20, 30]
+    assert counted["fitting"] == [(10, 20), (20, 20)]
+    done, total = counted["encoding"][-1]
+    assert done == total > 0
+    assert {"pixel", "feature", "weak", "fool", "climb", "critic"} <= set(records[-1])
+    with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
+        assert sheet.height == 4 * 130 + 2
+
+    generator = gp.load_generator(f"local-dir:{tmp_path / 'whole'}", device="cpu")
+    plain = gp.load_generator(f"local-dir:{prior}", device="cpu")
+    coarse = plain.code_shape[0]
+    assert generator.image_shape() == (128, 128)
+    assert generator.code_shape == (coarse + 12,)
+    assert generator.recipe.edits == (
+        ("shell", {"radius": 1.5, "units": (0, coarse)}),
+        ("shell", {"radius": 1.0, "inside": True, "units": (coarse, coarse + 12)}),
+    )
+    result = gp.synthesize(small_classifier, "logits:2", generator, steps=3)
+    assert result.images.isfinite().all()
+    sizes = [part.square().mean().sqrt() for part in result.codes[0, 0].split([coarse, 12])]
+    assert float(sizes[0]) == pytest.approx(1.5, rel=1e-3)
+    assert 0 < float(sizes[1]) < 4.01, "details are counted four times as large as their deviation"
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["detailing"])["steps_done"] == 30
+    assert json.loads(metadata["training"])["steps_done"] == 30
+    assert json.loads(metadata["detailing_data"])["crops"] == 3
+
+    with interruption as stop:
+        detail(small_classifier, prior, photographs, tmp_path / "again", progress=stop)
+    again = detail(small_classifier, prior, photographs, tmp_path / "again", resume=True)
+    ours, theirs = load_file(again), load_file(file)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    before = load_file(prior / file.name)
+    kept = {name for name in before if not name.startswith("decoder.")}
+    assert all(torch.equal(before[name], theirs[name]) for name in kept), "the coarse code keeps its meaning"
+
+
+def test_what_follows_is_fitted_and_the_rest_gets_its_directions() -> None:
+    torch.manual_seed(0)
+    coarse = torch.randn(1000, 4, 4, 4)
+    rest = torch.randn(1000, 1).expand(1000, 64).reshape(1000, 1, 8, 8)
+    fine = torch.nn.functional.interpolate(coarse, scale_factor=2.0) + torch.cat(
+        [0.6 * rest, torch.zeros(1000, 3, 8, 8)], 1
+    )
+    details = Details(4, 2, 16)
+    settings = replace(SMALL, fit_steps=600, fit_batch=64)
+    fit(details, coarse, fine, settings, torch.device("cpu"))
+    with torch.no_grad():
+        missing = (details.expected(coarse) - torch.nn.functional.interpolate(coarse, scale_factor=2.0)).square().mean()
+    assert missing < 0.3, "of 1, where nothing is known"
+    basis = rest_directions(details, coarse, fine, 2, torch.device("cpu"))
+    assert basis.shape == (256, 2)
+    assert basis[:64, 0].abs().mean() == pytest.approx(0.6, rel=0.2), "what all places share"
+    assert basis[64:, 0].abs().max() < 0.3
+
+
+def test_a_detailed_prior_learns_on(
+    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+) -> None:
+    quick = replace(SMALL, steps=2)
+    first = detail_prior(small_classifier, prior, photographs, tmp_path / "first", quick)
+    others = replace(quick, details=7, detail_width=16)
+    second = detail_prior(small_classifier, first.parent, photographs, tmp_path / "second", others)
+    before, after = load_file(first), load_file(second)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("decoder.") for name in changed), "its details stay, whatever was set"
+    with safe_open(second, "pt") as opened:
+        metadata = opened.metadata()
+    assert json.loads(metadata["detailing_2"])["details"] == 12
+    assert json.loads(metadata["detailing"])["steps_done"] == 2
+
+
+def test_a_refiner_is_left_out_and_may_come_after(
+    small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
+) -> None:
+    refining = RefinerSettings(steps=2, batch=4, refiner=8, crops=3, held_out=6)
+    refine_prior(small_classifier, prior, photographs, tmp_path / "refined", refining)
+    quick = replace(SMALL, steps=2, coring=0.4, grain=0.1)
+    file = detail_prior(small_classifier, tmp_path / "refined", photographs, tmp_path / "out", quick)
+    assert not any(name.startswith("refiner.") for name in load_file(file))
+    generator = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
+    assert generator.image_shape() == (256, 256), "grain doubles the side again"
+    assert generator.module.coring.limit == 0.4  # type: ignore[union-attr]
+    assert generator.module.grain.strength == 0.1  # type: ignore[union-attr]
+    plain = detail_prior(small_classifier, prior, photographs, tmp_path / "plain-out", replace(SMALL, steps=2))
+    assert not torch.equal(load_file(file)["decoder.exit.bias"], load_file(plain)["decoder.exit.bias"])
+    with pytest.raises(OptionError, match="has details already"):
+        calm_prior(file.parent, tmp_path / "more")
+    records: list[dict[str, Any]] = []
+    options: dict[str, Any] = {"log_every": 1, "progress": records.append}
+    larger = refine_prior(small_classifier, file.parent, photographs, tmp_path / "larger", refining, **options)
+    assert "cored" in records[-1], "the refiner learns with its images as the export shows them"
+    generator = gp.load_generator(f"local-dir:{tmp_path / 'larger'}", device="cpu")
+    assert generator.image_shape() == (256, 256)
+    before, after = load_file(file), load_file(larger)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("details."))
+    assert before.keys() < after.keys()
+    code = generator.initial_code(0)[None]
+    detailed = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
+    assert (generator(code) - detailed(code)).abs().mean() < 0.1, "the same picture, a refiner in place of the grain"
+
+
+def test_its_flow_is_learned_anew_and_gets_layouts(
+    small_classifier: gp.Classifier,
+    make_convolutional: Callable[..., nn.Module],
+    photographs: Path,
+    prior: Path,
+    tmp_path: Path,
+) -> None:
+    named = gp.Classifier(make_convolutional(), input_size=64, labels=tuple("abcdef"), name="named")
+    quick = replace(SMALL, steps=2, coring=0.4, grain=0.1)
+    detailed = detail_prior(small_classifier, prior, photographs, tmp_path / "out", quick)
+    flow = FlowSettings(steps=5, batch=8, features=5, width=16, depth=2, held_out=4, view=64)
+    anew = flow_prior(named, detailed.parent, photographs, tmp_path / "anew", flow)
+    layouts = LayoutSettings(layouts=2, view=64)
+    last = layout_prior(named, anew.parent, photographs, tmp_path / "layouts", layouts)
+    before, after = load_file(detailed), load_file(last)
+    kept = [name for name in before if not name.startswith("flow.")]
+    assert any(name.startswith("details.") for name in kept)
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    first, second = (gp.load_generator(f"local-dir:{file.parent}", device="cpu") for file in (detailed, last))
+    assert second.code_shape == (first.code_shape[0] + 1,), "one feature more"
+    assert second.image_shape() == (256, 256)
+    assert second.module.coring.limit == 0.4  # type: ignore[union-attr]
+    assert second.module.grain.strength == 0.1  # type: ignore[union-attr]
+    assert second(second.initial_code(0)[None]).isfinite().all()
+
+
+def test_refusals(small_classifier: gp.Classifier, photographs: Path, prior: Path) -> None:
+    out = prior.parent / "out"
+    with pytest.raises(WeightsError, match=r"no generator\.safetensors"):
+        detail(small_classifier, prior / "nowhere", photographs, out)
+    for wrong, message in (
+        ({"coring": -1.0}, "coring must be"),
+        ({"grain": float("nan")}, "grain must be"),
+        ({"details": 257}, "details must lie in 1 to 256, got 257"),
+        ({"fit_steps": 0}, "fit_steps"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            detail_prior(small_classifier, prior, photographs, out, replace(SMALL, **wrong))
+    assert not out.exists()
