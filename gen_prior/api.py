@@ -22,6 +22,7 @@ from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.film import Recorder, write_animation
 from gen_prior.report.transparency import Transparency
+from gen_prior.util.progress import Progress
 
 __all__ = [
     "PRESETS",
@@ -34,6 +35,7 @@ __all__ = [
     "Generator",
     "Inversion",
     "Objective",
+    "Progress",
     "Recipe",
     "Recorder",
     "Result",
