@@ -12,8 +12,8 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from gen_prior.errors import OptionError
-from gen_prior.optimise.batch import Goal, item_names, unique_slugs
-from gen_prior.optimise.loop import Outcome
+from gen_prior.optimise.loop import BatchResult
+from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.util.image_io import png_bytes, write_bytes, write_files
 
 RECORD = "result.json"
@@ -84,9 +84,11 @@ class ResultFolder:
     both before the work, not after.
     """
 
-    def __init__(self, out: str | Path, goals: Sequence[Goal], seeds: list[int], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, out: str | Path, resolved: Sequence[ResolvedObjective], seeds: list[int], settings: dict[str, Any]
+    ) -> None:
         self.folder = Path(out)
-        self.goals, self.seeds, self.settings = goals, seeds, settings
+        self.resolved, self.seeds, self.settings = resolved, seeds, settings
         self._record: Record | None = None
         try:
             json.dumps(settings, allow_nan=False)
@@ -96,20 +98,20 @@ class ResultFolder:
         write_bytes(probe, b"")
         probe.unlink()
 
-    def write(self, first: int, outcome: Outcome, *, seconds: float, batches: list[int]) -> None:
+    def write(self, first: int, result: BatchResult, *, seconds: float, batches: list[int]) -> None:
         """Write the items of a finished batch, of which item `first` is the first, and the record."""
         if self._record is None:
-            targets, slugs = [goal.to_dict() for goal in self.goals], unique_slugs(self.goals)
-            steps, shapes = outcome.history.shape[1], (list(outcome.images.shape[1:]), list(outcome.codes.shape[1:]))
+            targets, slugs = [one.to_dict() for one in self.resolved], unique_slugs(self.resolved)
+            steps, shapes = result.history.shape[1], (list(result.images.shape[1:]), list(result.codes.shape[1:]))
             self._record = Record(targets, slugs, self.seeds, self.settings, steps, *shapes)
         files: dict[Path, bytes] = {}
-        for index, status in enumerate(outcome.status):
+        for index, status in enumerate(result.status):
             tensors = {
-                "image": outcome.images[index],
-                "code": outcome.codes[index],
-                "activation": outcome.activations[index],
-                "start_activation": outcome.start_activations[index],
-                "history": outcome.history[index],
+                "image": result.images[index],
+                "code": result.codes[index],
+                "activation": result.activations[index],
+                "start_activation": result.start_activations[index],
+                "history": result.history[index],
             }
             files |= self._record.finish(first + index, tensors, status)
         self._record.seconds += seconds
