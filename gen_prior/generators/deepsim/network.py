@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.hub.strict_loading import fill, on_meta, renamed
+from gen_prior.util.resample import centre_crop
 
 SLOPE = 0.3
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -189,8 +190,7 @@ class CentreCrop(nn.Module):
         self.side = side
 
     def forward(self, images: Tensor) -> Tensor:
-        top, left = (images.shape[-2] - self.side) // 2, (images.shape[-1] - self.side) // 2
-        return images[..., top : top + self.side, left : left + self.side]
+        return centre_crop(images, self.side, self.side)
 
 
 def recognise(shapes: dict[str, tuple[int, ...]]) -> str | None:
