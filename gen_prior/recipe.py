@@ -107,7 +107,7 @@ class Recipe:
         return replace(self, **options)
 
     @property
-    def looks(self) -> bool:
+    def ranks_starts(self) -> bool:
         """Whether starts are looked at: where there are several, and not all of them are tried."""
         return self.candidates > (self.trials if self.trial_steps else 1)
 
@@ -117,14 +117,14 @@ class Recipe:
         return self.steps // TRIAL_SHARE if min(self.trials, self.candidates) > 1 else 0
 
     @property
-    def tried_steps(self) -> int:
+    def all_trial_steps(self) -> int:
         """Of all trials together."""
         return min(self.trials, self.candidates) * self.trial_steps
 
     @property
     def evaluations(self) -> int:
         """Of the classifier for an image: at each start that is looked at, each step of a trial, and each step."""
-        return (self.candidates if self.looks else 0) + self.tried_steps + self.steps
+        return (self.candidates if self.ranks_starts else 0) + self.all_trial_steps + self.steps
 
     def within(self, evaluations: int) -> Recipe:
         """A copy with as many steps as that number of evaluations allows.

@@ -79,7 +79,7 @@ def find_exemplars(
     paths = image_paths(folder)
     best: list[tuple[float, int, tuple[int, int] | None]] = []
     done = 0
-    with classifier.reading([parsed.layer]) as reader, torch.no_grad():
+    with classifier.record_layers([parsed.layer]) as reader, torch.no_grad():
         for numbers, images in _batches(classifier, paths, batch, on_bad):
             values = reader(classifier.preprocess(images.to(classifier.device)))
             scores, places = _strongest(parsed, values, anywhere)

@@ -4,7 +4,8 @@ A user's own objective is any such function: `Objective(function, layers=["block
 `objectives.channel("blocks.5", 3) + 0.1 * objectives.layer_l2("blocks.2")`.
 """
 
-from gen_prior.objectives.base import Activations, Objective, Score
+from gen_prior.classifiers.hooks import Activations
+from gen_prior.objectives.base import Objective, Score
 from gen_prior.objectives.matching import apart_from, gram, match, match_image, style
 from gen_prior.objectives.units import activation, channel, direction, layer_l2, log_probability, neuron, units
 

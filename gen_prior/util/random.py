@@ -11,9 +11,9 @@ MAX_SEED = 2**31 - 1
 _SALT = 0x9E3779B1
 
 
-def derived_seed(seed: int, place: int) -> int:
+def derived_seed(seed: int, index: int) -> int:
     """A seed for the draws at one place of what `seed` decides: a piece of a chain, a candidate for a start."""
-    return (seed * 1_000_003 + place * 7919 + 1) % (MAX_SEED + 1)
+    return (seed * 1_000_003 + index * 7919 + 1) % (MAX_SEED + 1)
 
 
 class Streams:

@@ -166,4 +166,4 @@ def test_every_classifier_of_torchvision_has_settings() -> None:
             assert len(transforms.crop_size) == 1
             assert transforms.interpolation.value in ("bilinear", "bicubic")
             if entry.meta["categories"] is not None:
-                assert torchvision_family.labels_of(entry.meta["categories"]) is imagenet()
+                assert torchvision_family.match_labels(entry.meta["categories"]) is imagenet()

@@ -166,3 +166,10 @@ def test_efficientnet_lite0_names(lite0: Classifier) -> None:
         parse_target("blocks.16:0", lite0)
     with pytest.raises(TargetError, match=r"134.*517"):
         parse_target("crane", lite0)
+
+
+def test_the_old_name_works_and_warns(tiny_classifier: Classifier) -> None:
+    target = parse_target("conv1:2@mean", tiny_classifier)
+    caught = tiny_classifier.activations(torch.rand(2, 3, 32, 32), ["conv1"])
+    with pytest.warns(DeprecationWarning, match=r"Target\.at_position"):
+        assert torch.equal(target.at_place(target.everywhere(caught)), target.read(caught))
