@@ -13,7 +13,7 @@ class GenPriorError(Exception):
         self.message = message
         self.fix = fix
         stop = "" if message.endswith(("?", ".")) else "."
-        super().__init__(f"{message}{stop} To mend it: {fix}" if fix else message)
+        super().__init__(f"{message}{stop} Fix: {fix}" if fix else message)
 
 
 class UnknownNameError(GenPriorError):

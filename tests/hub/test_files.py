@@ -279,7 +279,7 @@ def test_what_is_not_what_it_should_be_is_refused(
     files = Files.from_hub(REPO)
     with pytest.raises(WeightsError, match=message) as caught, files.loading():
         files.json(name) if name == "config.json" else read_tensors(files.weights(name))
-    assert "To mend it" in str(caught.value)
+    assert "Fix:" in str(caught.value)
     assert left_in_cache(tmp_path) == []
 
 
