@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers.hooks import Readings
 from gen_prior.objectives import Activations, Objective
 from gen_prior.objectives.targets import Target
 
@@ -43,12 +42,12 @@ class Batch:
         layers += [item.target.layer for item in items if item.target is not None]
         self.layers = tuple(dict.fromkeys(layers))
 
-    def evaluate(self, activations: Readings, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, activations: Activations, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and reported activations, `[B]` each."""
         scores, measures = [], []
         whole = len(self.groups) == 1
         for first, members in self.groups:
-            part = activations if whole else activations.of(members)
+            part = activations if whole else activations.select(members)
             image, code = (images, codes) if whole else (images[members], codes[members])
             scores.append(first.objective(part, image, code).float())
             measures.append(first.measure(part, image, code).float())

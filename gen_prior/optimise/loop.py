@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import LOGITS, Reader
+from gen_prior.classifiers.hooks import LOGITS, LayerHooks
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
 from gen_prior.optimise.batch import Batch, Item
@@ -80,7 +80,7 @@ class Engine:
             OptionError: the score has no gradient in the code, or `compile` is asked for other than class targets.
         """
         loop = _Loop(self, items, recipe)
-        with self.classifier.reading(loop.batch.layers) as hooks:
+        with self.classifier.record_layers(loop.batch.layers) as hooks:
             loop.connect(hooks)
             loop.measure_start()
             for step in range(recipe.steps):
@@ -128,7 +128,7 @@ class _Loop:
         self.best = torch.full((len(items),), -torch.inf, device=device)
         self.best_code = self.code
 
-    def connect(self, hooks: Reader) -> None:
+    def connect(self, hooks: LayerHooks) -> None:
         """Take the hooks of the batch's layers, and compile the classifier where the engine says so."""
         self.hooks, self.plain = hooks, hooks.network
         self.fast: nn.Module = self.plain

@@ -46,7 +46,10 @@ def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> 
 
     layers = [*item.objective.layers, *([item.target.layer] if item.target is not None else [])]
     code = item.start[None].to(classifier.device).requires_grad_()
-    with classifier.reading(layers) as hooks, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        classifier.record_layers(layers) as hooks,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         image = generator(code)
         activations = hooks(classifier.preprocess(image))  # held until the end, so that no address is used twice
         score = item.objective(activations, image, code)

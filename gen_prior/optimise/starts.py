@@ -36,7 +36,7 @@ def select_start(
         return list(items)
     # 1. Candidates, ranked by their scores unless all of them are tried anyway.
     starts = [_candidates(engine, item, recipe.candidates) for item in items]
-    if recipe.looks:
+    if recipe.ranks_starts:
         starts = [_ranked(engine, item, codes, len(items)) for item, codes in zip(items, starts, strict=True)]
     if recipe.trial_steps == 0:
         return [replace(item, start=codes[0]) for item, codes in zip(items, starts, strict=True)]
@@ -57,7 +57,7 @@ def select_start(
 def _after_trials(progress: ProgressCallback | None, rank: int, recipe: Recipe, items: int) -> ProgressCallback | None:
     if progress is None:
         return None
-    return lambda report: progress(report.within(rank * recipe.trial_steps * items, recipe.tried_steps * items))
+    return lambda report: progress(report.within(rank * recipe.trial_steps * items, recipe.all_trial_steps * items))
 
 
 def _candidates(engine: Engine, item: Item, count: int) -> Tensor:

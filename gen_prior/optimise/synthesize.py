@@ -148,7 +148,7 @@ class _BatchRun:
     record: Callable[[int, int, Tensor], None] | None
 
     def __call__(self, chunk: Sequence[Item], first: int) -> BatchResult:
-        record, tried = self.record, self.recipe.tried_steps if self.select else 0
+        record, tried = self.record, self.recipe.all_trial_steps if self.select else 0
         if self.select:
             chunk = select_start(self.engine, chunk, self.recipe, self._progress(first, len(chunk), tried, 0))
         return self.engine.optimise(
