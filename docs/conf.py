@@ -48,6 +48,11 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [("py:.*", r"(?!gen_prior\.).*")]
 
 
+def is_module(name: str) -> bool:
+    """True if the public name is a module, such as `gp.objectives`."""
+    return isinstance(getattr(api, name), ModuleType)
+
+
 def public_members(module: ModuleType) -> list[str]:
     """Public functions and classes of a public module: its `__all__`, else what is defined in it."""
     if hasattr(module, "__all__"):
@@ -75,7 +80,8 @@ def preset_table() -> Iterator[str]:
     yield "| preset | generator | steps | source |"
     yield "|---|---|---|---|"
     for name, recipe in api.PRESETS.items():
-        yield f"| `{name}` | `{api.preset_generator(name)}` | {recipe.steps} | {recipe.source.replace('|', chr(92) + '|')} |"
+        source = recipe.source.replace("|", "\\|")
+        yield f"| `{name}` | `{api.preset_generator(name)}` | {recipe.steps} | {source} |"
 
 
 def api_page() -> str:
@@ -85,13 +91,22 @@ def api_page() -> str:
         "Functions": [name for name, value in values.items() if inspect.isroutine(value)],
         "Classes": [name for name, value in values.items() if inspect.isclass(value)],
     }
+    kinds["Constants"] = [n for n in values if n not in kinds["Functions"] + kinds["Classes"] and not is_module(n)]
     lines: list[str] = []
     for title, names in kinds.items():
         lines += [f"## {title}", "", "```{eval-rst}"]
         lines += [directive(f"gen_prior.{name}", values[name]) for name in names]
         lines += ["```", ""]
+    lines += [
+        "## Published settings",
+        "",
+        "`gp.PRESETS`: name of the preset -> its `gp.Recipe`.",
+        "",
+        *preset_table(),
+        "",
+    ]
     for name, value in values.items():
-        if isinstance(value, ModuleType):
+        if is_module(name):
             lines += [f"## gp.{name}", "", "```{eval-rst}", f".. py:module:: gen_prior.{name}", ""]
             lines += [
                 directive(f"gen_prior.{name}.{member}", getattr(value, member))
@@ -99,12 +114,6 @@ def api_page() -> str:
                 if not (inspect.isclass(getattr(value, member)) and member in values)
             ]
             lines += ["```", ""]
-    lines += ["## Published settings", "", "```{eval-rst}", ".. py:data:: gen_prior.PRESETS", "```", ""]
-    lines += ["Name of the preset -> its `gp.Recipe`:", "", *preset_table(), ""]
-    covered = {name for names in kinds.values() for name in names} | {"PRESETS"}
-    rest = [n for n, value in values.items() if n not in covered and not isinstance(value, ModuleType)]
-    if rest:
-        lines += ["## Constants", "", "```{eval-rst}", *(directive(f"gen_prior.{name}", None) for name in rest), "```"]
     return "\n".join(lines)
 
 
@@ -122,13 +131,16 @@ def commands_page() -> str:
     for name in group.list_commands(context):  # type: ignore[attr-defined]
         command = group.get_command(context, name)  # type: ignore[attr-defined]
         inner = type(context)(command, info_name=name, parent=context)
-        usage = " ".join(command.collect_usage_pieces(inner))
-        lines += [f"## gen-prior {name}", "", f"`gen-prior {name} {usage}`", "", plain(command.help), ""]
+        arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
+        usage = " ".join(["gen-prior", name, *arguments, "[OPTIONS]"])
+        lines += [f"## gen-prior {name}", "", f"`{usage}`", "", plain(command.help), ""]
         lines += ["| option | what it does | default |", "|---|---|---|"]
         for parameter in command.params:
             if parameter.name == "help" or getattr(parameter, "hidden", False):
                 continue
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in parameter_cells(parameter, inner)) + " |")
+            lines.append(
+                "| " + " | ".join(cell.replace("|", "\\|") for cell in parameter_cells(parameter, inner)) + " |"
+            )
         lines.append("")
     return "\n".join(lines)
 
@@ -183,7 +195,9 @@ def with_links(text: str) -> str:
     for index in range(0, len(parts), 2):
         parts[index] = re.sub(r"(?<![`\[])`gp\.([\w.]+)`(?!`)", r"{py:obj}`gp.\1 <gen_prior.\1>`", parts[index])
         parts[index] = re.sub(
-            r"(?<![`\[])`gen-prior ([a-z-]+)`(?!`)", r"[`gen-prior \1`](/reference/commands.md#gen-prior-\1)", parts[index]
+            r"(?<![`\[])`gen-prior ([a-z-]+)`(?!`)",
+            r"[`gen-prior \1`](/reference/commands.md#gen-prior-\1)",
+            parts[index],
         )
     return "".join(parts)
 
@@ -205,7 +219,7 @@ def on_docstring(app: Any, what: str, name: str, obj: object, options: object, l
 
 def public_names() -> dict[str, str]:
     """Last part of every documented name -> the name in full."""
-    modules = [name for name in api.__all__ if isinstance(getattr(api, name), ModuleType)]
+    modules = filter(is_module, api.__all__)
     members = [(module, member) for module in modules for member in public_members(getattr(api, module))]
     full = {member: f"gen_prior.{module}.{member}" for module, member in members}
     return full | {name: f"gen_prior.{name}" for name in api.__all__}
