@@ -33,12 +33,11 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 
 nitpicky = True
 default_role = "code"  # docstrings put code between single backticks
 myst_heading_anchors = 4
-myst_enable_extensions = ["attrs_block"]
-copybutton_exclude = ".linenos, .gp"
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 autodoc_typehints_format = "short"
@@ -120,7 +119,10 @@ def api_page() -> str:
 def plain(help_text: str | None) -> str:
     """A help text without rich's markup, as Markdown."""
     text = re.sub(r"\[bold\](.*?)\[/bold\]", r"`\1`", inspect.cleandoc(help_text or ""), flags=re.DOTALL)
-    return re.sub(r"`[^`]*`", lambda code: " ".join(code[0].split()), text)
+    parts = re.split(r"(`[^`]*`)", text)
+    parts[::2] = [re.sub(r"(?<![\w-])--[a-z][\w-]*", r"`\g<0>`", part) for part in parts[::2]]
+    parts[1::2] = [" ".join(code.split()) for code in parts[1::2]]
+    return "".join(parts)
 
 
 def commands_page() -> str:
@@ -199,7 +201,22 @@ def with_links(text: str) -> str:
             r"[`gen-prior \1`](/reference/commands.md#gen-prior-\1)",
             parts[index],
         )
+        for numbers in (
+            r"(?<=\d) (?=%)",
+            r"(?<=[\d%]) (?=/ \d)",
+            r"(?<=\d /) (?=\d)",
+            r"(?<=% /) (?=\d)",
+            r"(?<=\[\d\d,) ",
+        ):
+            parts[index] = re.sub(numbers, "\u00a0", parts[index])
     return "".join(parts)
+
+
+def on_get_outdated(app: Any, env: Any, added: Any, changed: Any, removed: Any) -> list[str]:
+    """Pages that are written from something else than their own file: read anew at every build."""
+    return [
+        page for page in env.found_docs if "<!-- generated:" in Path(env.doc2path(page)).read_text(encoding="utf-8")
+    ]
 
 
 def on_source_read(app: Any, page: str, source: list[str]) -> None:
@@ -240,6 +257,7 @@ def on_missing_reference(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 def setup(app: Any) -> None:
     """Connect the above to Sphinx."""
+    app.connect("env-get-outdated", on_get_outdated)
     app.connect("source-read", on_source_read)
     app.connect("autodoc-process-docstring", on_docstring, priority=400)  # before napoleon
     app.connect("missing-reference", on_missing_reference)
