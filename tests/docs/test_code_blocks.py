@@ -28,10 +28,10 @@ from gen_prior.cli import app
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "weights" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("python", "bash", "text", "{toctree}", "{eval-rst}")
-CHEAP_NUMBERS = {"steps": 2, "iterations": 10, "seeds": 1, "octaves": 2, "population": 4, "candidates": 3, "trials": 2}
+CHEAP_NUMBERS = {"steps": 1, "iterations": 10, "seeds": 1, "octaves": 2, "population": 4, "candidates": 3, "trials": 2}
 """Keyword arguments of the examples -> the value that is run."""
-CHEAP_OPTIONS = {"--steps": "2", "--seeds": "1"}
-"""Given to every command that has the option; a number of seeds in an example is kept."""
+CHEAP_OPTIONS = {"--steps": "1", "--seeds": "1"}
+"""Given to every command that has the option."""
 CHEAPER_OPTIONS = {
     "--evaluations": "8",
     "--per-class": "1",
@@ -90,8 +90,7 @@ def cheap_command(words: list[str]) -> list[str]:
     """The same command with fewer steps, seeds, images."""
     known = {name for parameter in parse_command(words).params for name in parameter.opts}
     words = [CHEAPER_OPTIONS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-    added = [name for name in CHEAP_OPTIONS if name in known and not (name == "--seeds" and name in words)]
-    return words + [word for name in added for word in (name, CHEAP_OPTIONS[name])]
+    return words + [word for name, value in CHEAP_OPTIONS.items() if name in known for word in (name, value)]
 
 
 def check_names(source: str) -> None:
@@ -141,7 +140,7 @@ def plain_lines(text: str) -> list[str]:
 
 @cache
 def cached_loader(name: str) -> Callable[..., Any]:
-    """`load_generator` or `load_classifier` that reads each embedded model once; default recipes take two steps."""
+    """`load_generator` or `load_classifier` that reads each embedded model once; default recipes take one step."""
     load, loaded = getattr(gen_prior, name), {}
 
     def cached(spec: str, **options: Any) -> Any:
@@ -149,7 +148,7 @@ def cached_loader(name: str) -> Callable[..., Any]:
         if key not in loaded or spec.startswith("local-dir:"):
             loaded[key] = load(spec, **options)
             if isinstance(loaded[key], gen_prior.Generator):
-                loaded[key].recipe = loaded[key].recipe.with_options(steps=2)
+                loaded[key].recipe = loaded[key].recipe.with_options(steps=1)
         return loaded[key]
 
     return cached
@@ -157,20 +156,20 @@ def cached_loader(name: str) -> Callable[..., Any]:
 
 @pytest.fixture
 def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the examples use, default recipes of two steps, and warnings that do not matter."""
+    """A folder with the files that the examples use, and default recipes of one step."""
     data = pytest.importorskip("skimage.data")
     from PIL import Image
 
     photograph = Image.fromarray(data.chelsea()).resize((224, 160))
     photograph.save(tmp_path / "photo.jpg")
     (tmp_path / "photographs").mkdir()
-    for number in range(4):
+    for number in range(2):
         photograph.crop((16 * number, 0, 160 + 16 * number, 160)).save(tmp_path / "photographs" / f"{number}.png")
     (tmp_path / "scores.txt").write_text("\n".join(map(str, range(4))))
     monkeypatch.chdir(tmp_path)
 
     preset = gen_prior.preset
-    monkeypatch.setattr(gen_prior, "preset", lambda name: preset(name).with_options(steps=2))
+    monkeypatch.setattr(gen_prior, "preset", lambda name: preset(name).with_options(steps=1))
     for name in ("load_generator", "load_classifier"):
         original, cached = getattr(gen_prior, name), cached_loader(name)
         for module in [m for key, m in sys.modules.items() if key.partition(".")[0] == "gen_prior"]:
@@ -214,6 +213,5 @@ def test_a_bad_block_is_found() -> None:
 def test_the_cheap_settings_reach_the_commands() -> None:
     words = cheap_command(["evolve", "goldfish", "--evaluations", "2000"])
     assert words == ["evolve", "goldfish", "--evaluations", "8"]
-    assert cheap_command(["synth", "goldfish"])[-4:] == ["--steps", "2", "--seeds", "1"]
-    assert cheap_command(["synth", "goldfish", "--seeds", "4"])[-2:] == ["--steps", "2"]
+    assert cheap_command(["synth", "goldfish", "--seeds", "4"])[-4:] == ["--steps", "1", "--seeds", "1"]
     assert torch.get_num_threads() == 1
