@@ -1,14 +1,18 @@
 """Sphinx configuration, and the two reference pages, which are written from the library itself at every build.
 
-Build: `sphinx-build -W --keep-going -n -b html docs site`. Pages are Markdown (MyST) that also reads well as it is:
-what Sphinx needs in addition is put in while a page is read (`on_source_read`).
+Build: `sphinx-build -W --keep-going -b html docs site`. Any broken link or reference is an error.
+
+Why Sphinx with MyST and furo: all three are released regularly, and references are checked by the objects themselves.
+MkDocs 1 has had no release since 2024 and its successor drops plugins; Material for MkDocs gets security fixes only, and
+its successor Zensical is not at 1.0 (as of 2026). Pages are Markdown that also reads well on its own; what Sphinx needs
+in addition is put in while a page is read (`on_source_read`), so that another generator could take over.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -159,32 +163,28 @@ def parameter_cells(parameter: Any, context: Any) -> tuple[str, str, str]:
     return f"`{' '.join(filter(None, (named, metavar)))}`", plain(parameter.help), f"`{shown}`" if shown != "" else ""
 
 
-def home_page() -> str:
-    """The README, its links seen from this folder."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    text = text.replace("](docs/", "](")
-    for name in ("CHANGELOG", "CONTRIBUTING"):
-        text = text.replace(f"]({name}.md)", f"]({name.lower()}.md)")
-    return re.sub(r"\]\((?=(weights|benchmarks|LICENSE)\b)", "](../", text)
-
-
-def weights_page() -> str:
-    """The README of the embedded weights, its links seen from this folder."""
-    text = (ROOT / "weights" / "README.md").read_text(encoding="utf-8")
-    return text.replace("](../docs/", "](")
-
-
 def root_page(name: str) -> str:
-    """A page of the repository's root, where there is one."""
+    """A Markdown file of the repository's root or of weights/, its links seen from this folder."""
     path = ROOT / name
-    return path.read_text(encoding="utf-8") if path.is_file() else f"# {name}\n\nNot written yet.\n"
+    if not path.is_file():
+        return f"# {name}\n\nNot written yet.\n"
+    up = "../" * name.count("/")
+    text = (
+        path.read_text(encoding="utf-8")
+        .replace(f"]({up}docs/", "](")
+        .replace(f"]({up}weights/README.md", "](weights.md")
+    )
+    for page in ("CHANGELOG", "CONTRIBUTING"):
+        text = text.replace(f"]({up}{page}.md", f"]({page.lower()}.md")
+    # What is left: other files of the repository, which the site offers as downloads.
+    return re.sub(r"\]\((?=(?:benchmarks|gen_prior|cli|tests|weights)/|LICENSE|CITATION|pyproject)", "](../", text)
 
 
-GENERATED = {
+GENERATED: dict[str, Callable[[], str]] = {
     "api": api_page,
     "commands": commands_page,
-    "readme": home_page,
-    "weights": weights_page,
+    "readme": lambda: root_page("README.md"),
+    "weights": lambda: root_page("weights/README.md"),
     "changelog": lambda: root_page("CHANGELOG.md"),
     "contributing": lambda: root_page("CONTRIBUTING.md"),
 }
@@ -223,7 +223,8 @@ def on_source_read(app: Any, page: str, source: list[str]) -> None:
     """Put in what is generated, and the links."""
     text = re.sub(r"<!-- generated: (\w+) -->", lambda mark: GENERATED[mark[1]](), source[0])
     text = text.replace("](../weights/README.md)", "](/weights.md)")
-    source[0] = with_links(text) if page != "reference/commands" else text
+    # The changelog names what is gone, and the commands would link to themselves.
+    source[0] = text if page in ("reference/commands", "changelog") else with_links(text)
 
 
 def on_docstring(app: Any, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:

@@ -189,7 +189,7 @@ def test_blocks_run(page: Path, at_work: Path) -> None:
             check_names(block.source)
             source = block.source
             for name, value in CHEAP_NUMBERS.items():
-                source = re.sub(rf"\b{name} ?= ?\d+", lambda found, v=value: re.sub(r"\d+", str(v), found[0]), source)
+                source = re.sub(rf"(\b{name} ?= ?)\d+", rf"\g<1>{value}", source)
             code = compile("\n" * block.line + source, str(page), "exec")
             if block.mark != "parse only":
                 exec(code, names)
