@@ -4,8 +4,8 @@ Build: `sphinx-build -W --keep-going -b html docs site`. Any broken link or refe
 
 Why Sphinx with MyST and furo: all three are released regularly, and references are checked against the objects
 themselves. MkDocs 1 has had no release since 2024 and its successor drops plugins; Material for MkDocs gets fixes only,
-and its successor Zensical is not at 1.0 (as of 2026). Pages are Markdown that also reads well on its own; what Sphinx needs
-in addition is put in while a page is read (`on_source_read`), so that another generator could take over.
+and its successor Zensical is not at 1.0 (as of 2026). Pages are Markdown that also reads well on its own; what Sphinx
+needs in addition is put in while a page is read (`on_source_read`), so that another generator could take over.
 """
 
 from __future__ import annotations
