@@ -119,7 +119,7 @@ class Result:
             list(self.codes.shape[2:]),
         )
         files: dict[Path, bytes] = {}
-        for place, (t, s) in enumerate(record.places):
+        for index, (t, s) in enumerate(record.pairs):
             if self.status[t][s] != UNFINISHED:
                 tensors = {
                     "image": self.images[t, s],
@@ -128,7 +128,7 @@ class Result:
                     "start_activation": self.start_activations[t, s],
                     "history": self.history[t, s],
                 }
-                files |= record.finish(place, tensors, self.status[t][s])
+                files |= record.finish(index, tensors, self.status[t][s])
         record.seconds, record.settings = self.seconds, self.settings
         record.write(Path(out), files)
         return Path(out)

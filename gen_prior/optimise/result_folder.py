@@ -23,7 +23,7 @@ UNFINISHED = "not finished"
 
 
 class Record:
-    """What `result.json` holds while a result is being made: every item, finished or not."""
+    """The content of `result.json` while a result is being made: every item, finished or not."""
 
     def __init__(
         self,
@@ -38,17 +38,17 @@ class Record:
         self.targets, self.slugs, self.seeds, self.settings = targets, slugs, seeds, settings
         self.steps, self.image_shape, self.code_shape = steps, image_shape, code_shape
         self.seconds = 0.0
-        self.places = [(t, s) for t in range(len(targets)) for s in range(len(seeds))]
+        self.pairs = [(t, s) for t in range(len(targets)) for s in range(len(seeds))]
         self.items: list[dict[str, Any]] = [
-            {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.places
+            {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.pairs
         ]
 
-    def finish(self, place: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
-        """Note item `place` as finished; its files: the picture, and the exact image, code and numbers."""
-        t, s = self.places[place]
+    def finish(self, index: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
+        """Mark item `index` as finished; return its files: the PNG, and the exact tensors as safetensors."""
+        t, s = self.pairs[index]
         name = item_names([self.slugs[t]], [self.seeds[s]])[0]
         data = save_safetensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
-        self.items[place] |= {
+        self.items[index] |= {
             "status": status,
             "activation": finite(tensors["activation"]),
             "start_activation": finite(tensors["start_activation"]),
@@ -59,7 +59,7 @@ class Record:
         return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
 
     def write(self, folder: Path, files: dict[Path, bytes]) -> None:
-        """Write the files of finished items (names relative to `folder`), then the record of all."""
+        """Write the files of finished items (names relative to `folder`), then `result.json`."""
         write_files({folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()})
 
     def _bytes(self) -> bytes:
@@ -79,10 +79,10 @@ class Record:
 
 
 class ResultFolder:
-    """Writes a result while it is being made: each batch's items at once, with the record of all that is finished.
+    """Writes a result while it is being made: after each batch its items, and the record of all finished ones.
 
-    Raises `OutputError` for a folder that cannot be written to, `OptionError` for settings that JSON cannot hold:
-    both before the work, not after.
+    Raises `OutputError` for a folder that cannot be written to and `OptionError` for settings that JSON cannot hold,
+    both before the optimisation starts.
     """
 
     def __init__(
@@ -121,13 +121,13 @@ class ResultFolder:
 
 
 def finite(value: Tensor | float) -> float | None:
-    """A number for JSON: None where it is not finite."""
+    """The value as a float for JSON, or None if it is not finite."""
     number = float(value)
     return number if abs(number) < float("inf") else None
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """The first line of an error's message, or its type if it has none."""
     lines = str(error).strip().splitlines()
     kind = type(error).__name__
     return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]
