@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError, OptionError
-from gen_prior.objectives.receptive_field import Box, at, receptive_field
+from gen_prior.objectives.receptive_field import Box, receptive_field
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.util.image_io import image_files, read_image
 
@@ -97,7 +97,7 @@ def find_exemplars(
     result = []
     for score, negative, place in found:
         if place not in boxes:
-            boxes[place] = receptive_field(classifier, parsed if place is None else at(parsed, place))
+            boxes[place] = receptive_field(classifier, parsed if place is None else parsed.with_position(place))
         path = paths[-negative]
         result.append(Exemplar(path, score, as_seen(classifier, read_image(path)), boxes[place]))
     return result

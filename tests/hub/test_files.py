@@ -286,7 +286,7 @@ def test_what_is_not_what_it_should_be_is_refused(
 def test_tensors_must_be_exactly_the_networks() -> None:
     for wrong, message in (
         ({"weight": torch.ones(2, 3)}, "f does not fit net: it lacks bias"),
-        ({"weight": torch.ones(2, 3), "bias": torch.ones(2), "x": torch.ones(1)}, "has x besides"),
+        ({"weight": torch.ones(2, 3), "bias": torch.ones(2), "x": torch.ones(1)}, "has unexpected x"),
         ({"weight": torch.ones(3, 2), "bias": torch.ones(2)}, r"weight \[3, 2\] where \[2, 3\] is expected"),
     ):
         with pytest.raises(WeightsError, match=message):
