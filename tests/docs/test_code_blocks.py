@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import torch
 import typer.main
+from PIL import Image
+from skimage import data
 from typer.testing import CliRunner
 
 import gen_prior
@@ -157,9 +159,6 @@ def cached_loader(name: str) -> Callable[..., Any]:
 @pytest.fixture
 def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the examples use, and default recipes of one step."""
-    data = pytest.importorskip("skimage.data")
-    from PIL import Image
-
     photograph = Image.fromarray(data.chelsea()).resize((224, 160))
     photograph.save(tmp_path / "photo.jpg")
     (tmp_path / "photographs").mkdir()

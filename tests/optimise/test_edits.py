@@ -254,8 +254,6 @@ def test_the_old_name_of_norm_sphere_still_works() -> None:
         assert gp.edits.shell is gp.edits.norm_sphere
     codes, generator = torch.ones(1, 8), gp.Generator(lambda code: code.view(-1, 1, 2, 4).expand(-1, 3, -1, -1), (8,))
     state = context(generator, codes, codes)
-    moved = [
-        build_edit(name, {"radius": 2.0})(codes, state) for name in ("shell", "norm_sphere")
-    ]  # as files of 0.1 say
+    moved = [build_edit(name, {"radius": 2.0})(codes, state) for name in ("shell", "norm_sphere")]  # 0.1, 0.2
     assert torch.equal(moved[0], moved[1])
     assert moved[0].square().mean().sqrt() == pytest.approx(2.0)
