@@ -115,7 +115,7 @@ def test_files_that_are_no_weights(content: bytes, tmp_path: Path, monkeypatch: 
         load_classifier(f"torchvision:{SMALL}")
     assert not (tmp_path / "canary").exists()
     path.write_bytes(content + b"x")
-    with pytest.raises(WeightsError, match="is damaged: its SHA-256 begins"):
+    with pytest.raises(WeightsError, match="is damaged: its SHA-256 starts with"):
         load_classifier(f"torchvision:{SMALL}")
 
 

@@ -80,7 +80,7 @@ def test_cropping_follows_the_images_own_size():
 
 
 def test_a_class_has_no_places(tiny_classifier):
-    with pytest.raises(OptionError, match="no places"):
+    with pytest.raises(OptionError, match="no positions"):
         parse_target("bee", tiny_classifier).with_position((0, 0))
 
 
