@@ -189,11 +189,12 @@ def test_through_a_generator_the_dial_bounds_the_way(tiny_classifier, tiny_gener
 
 def test_the_dial_takes_the_place_of_what_else_keeps_codes_plausible(tiny_classifier, tiny_generator):
     code = 0.3 * torch.ones(8)
-    shell = tiny_generator.recipe.with_options(edits=(("norm_sphere", {"radius": 3.0}),), shrink=0.9, transforms=())
-    free, bound = (
-        dream_through(tiny_classifier, tiny_generator.with_recipe(recipe), code, target="bee", strength=0.1, steps=10)
-        for recipe in (shell.with_options(edits=(), shrink=1.0), shell)
-    )
+    sphere = tiny_generator.recipe.with_options(edits=(("norm_sphere", {"radius": 3.0}),), shrink=0.9, transforms=())
+    results = []
+    for recipe in (sphere.with_options(edits=(), shrink=1.0), sphere):
+        tiny_generator.recipe = recipe
+        results.append(dream_through(tiny_classifier, tiny_generator, code, target="bee", strength=0.1, steps=10))
+    free, bound = results
     assert torch.equal(free.codes, bound.codes)
     assert free.activations[0, 0] > free.start_activations[0, 0]
 

@@ -12,13 +12,13 @@ import gen_prior.training.stages.class_exemplars as layout_command
 import gen_prior.training.stages.decoder as command
 import gen_prior.training.stages.fine_code as detail_command
 import gen_prior.training.stages.flow as flow_command
-import gen_prior.training.stages.larger_images as refine_command
 import gen_prior.training.stages.texture as calming
+from gen_prior.generators import load_generator
+from gen_prior.hub.tensors import read_file_metadata
 from gen_prior.training.stages.class_exemplars import LayoutSettings
 from gen_prior.training.stages.decoder_trainer import Settings
 from gen_prior.training.stages.fine_code_trainer import DetailSettings
 from gen_prior.training.stages.flow_trainer import FlowSettings
-from gen_prior.training.stages.larger_images_trainer import RefinerSettings
 from gen_prior.training.stages.texture import CalmSettings
 
 
@@ -74,27 +74,25 @@ def test_bad_data_is_one_line_before_the_work(run, tiny, tmp_path):
     assert "64, 128, 256" in wrong.complaint
 
 
-@pytest.fixture
-def refined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What `refine_prior` was called with; it returns a file."""
-    calls: list[tuple[Any, ...]] = []
-
-    def refine(
-        classifier: Any, prior: Path, images: Path, out: Path, settings: RefinerSettings, *, resume: bool, **_: Any
-    ) -> Path:
-        calls.append((classifier.name, prior, images, settings, resume))
-        return out / "generator.safetensors"
-
-    monkeypatch.setattr(refine_command, "refine_prior", refine)
-    return calls
-
-
-def test_refine_prior_passes_on_what_it_was_given(run, tiny, refined, tmp_path):
-    where = ("--images", tmp_path, "--out", tmp_path / "out")
-    done = run("refine-prior", tmp_path / "prior", "-c", "tiny", *where, "--steps", "9", "--set", "crops=3", "--resume")
+def test_refine_prior_does_what_it_was_told(run, written_by_0_1, tmp_path):
+    prior, out = written_by_0_1 / "training" / "calmed", tmp_path / "out"
+    where = (
+        "-c",
+        f"local-dir:{written_by_0_1 / 'classifier'}",
+        "--images",
+        written_by_0_1 / "photographs",
+        "--out",
+        out,
+    )
+    flags = ("--batch", "3", "--set", "crops=2", "--set", "refiner=4", "--set", "critic_width=4", "--device", "cpu")
+    done = run("refine-prior", prior, *where, "--steps", "1", *flags)
     assert done.code == 0
-    assert f"local-dir:{tmp_path / 'out'}" in done.out
-    assert refined == [("tiny", tmp_path / "prior", tmp_path, RefinerSettings(steps=9, crops=3), True)]
+    assert f"local-dir:{out}" in done.out
+    again = run("refine-prior", prior, *where, "--steps", "2", *flags, "--resume", "--json")
+    assert load_generator(again.json["generator"], device="cpu").image_shape() == (128, 128)
+    record = json.loads(read_file_metadata(out / "generator.safetensors")["refining"])
+    assert (record["steps_done"], record["batch"], record["crops"], record["refiner"]) == (2, 3, 2, 4)
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
 def test_refine_prior_needs_a_prior(run, tiny, tmp_path):
