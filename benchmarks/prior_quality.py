@@ -31,13 +31,8 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.classifiers.labels import imagenet
-from gen_prior.report.metrics import (
-    bootstrap_interval,
-    diversity,
-    frechet_distance,
-    kernel_distance,
-    logits_and_features,
-)
+from gen_prior.report.distances import bootstrap_interval, diversity, frechet_distance, kernel_distance
+from gen_prior.report.metrics import logits_and_features
 from gen_prior.util.image_io import read_image, write_json
 
 METHODS = ("dgn-lite0", "fourier", "maco", "pixel", "pixel-raw")

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 import gen_prior.defaults as defaults
-import gen_prior.report.metrics as metrics
 from gen_prior.applications.measurement import check_judge, judged_class, measure, summarise
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
@@ -26,6 +25,7 @@ from gen_prior.optimise.result import Result, environment
 from gen_prior.optimise.synthesize import TargetLike, check_domain, goal_of, seed_list, synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
+from gen_prior.report.spectrum import natural_spectrum
 from gen_prior.util.image_io import write_json
 
 FORMAT = "gen-prior/comparison-1"
@@ -119,7 +119,7 @@ def compare(
         raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
     rows = _methods(methods, classifier.device)
     judged = [judged_class(goal.target, classifier, arbiter) for goal in goals]
-    natural = metrics.natural_spectrum(classifier.input_size[0])
+    natural = natural_spectrum(classifier.input_size[0])
     record: dict[str, Any] = {
         "format": FORMAT,
         "finished": False,

@@ -16,6 +16,8 @@ from gen_prior.errors import OptionError
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import UNFINISHED
+from gen_prior.report.distances import bootstrap_interval, diversity
+from gen_prior.report.spectrum import spectrum
 
 MEDIANS = (
     "activation",
@@ -93,7 +95,7 @@ def measure(
     if judge is not None:
         if metrics.has_features(judge):
             logits, features = metrics.logits_and_features(judge, images)
-            variety = metrics.diversity(features)
+            variety = diversity(features)
         else:
             logits = metrics.logits_of(judge, images)
         said = metrics.verdict(logits, judged if judged is not None else 0)
@@ -108,7 +110,7 @@ def measure(
     if target is not None:
         kept = metrics.activation_kept(classifier, target, images)
         columns |= {f"kept_{name}": values.tolist() for name, values in kept.items()}
-    shape = metrics.spectrum(classifier.resize(images.to(classifier.device)))
+    shape = spectrum(classifier.resize(images.to(classifier.device)))
     columns |= {"high_frequency": shape.high_frequency.tolist(), "slope": shape.slope.tolist()}
     names = (*MEDIANS[1:], "judge_class", "judge_rank", *RATES)
     items = []
@@ -146,7 +148,7 @@ def summarise(items: Sequence[dict[str, Any]], variety: Sequence[float | None]) 
         statistic = "mean" if name in RATES else "median"
         data = torch.tensor(values, dtype=torch.float64)
         middle = float(data.mean() if statistic == "mean" else data.quantile(0.5))
-        low, high = metrics.bootstrap_interval(values, statistic=statistic)
+        low, high = bootstrap_interval(values, statistic=statistic)
         summary[name] = {"statistic": statistic, "value": middle, "low": low, "high": high, "count": len(values)}
     return summary
 
