@@ -45,9 +45,9 @@ def main() -> None:
     for target in options.targets:
         score = activation_score(classifier, target)
         for seed in range(options.seeds):
-            for method, numbers, population in SEARCHES:
+            for method, dims, population in SEARCHES:
                 began = time.perf_counter()
-                evolution = Evolution(generator, method=method, population=population, numbers=numbers, seed=seed)
+                evolution = Evolution(generator, method=method, population=population, dims=dims, seed=seed)
                 run = {"target": target, "seed": seed, "search": _name(evolution)}
                 if any(found | run == found for found in runs):
                     continue
@@ -62,7 +62,7 @@ def main() -> None:
 
 def _name(evolution: Evolution) -> str:
     settings = evolution.settings
-    return f"{settings['method']}, {settings['numbers']} numbers, population {settings['population']}"
+    return f"{settings['method']}, {settings['dims']} numbers, population {settings['population']}"
 
 
 def known(options: argparse.Namespace, generator: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -89,6 +90,16 @@ def test_only_the_first_dimensions_are_searched_and_clipped(tiny_generator):
     codes = evolution.ask().codes
     assert codes[:, 3:].abs().max() == 0
     assert codes.abs().max() == 0.5
+
+
+def test_dims_had_another_name(tiny_generator, tmp_path):
+    with pytest.warns(DeprecationWarning, match="dims"):
+        evolution = Evolution(tiny_generator, numbers=3, population=8)
+    assert evolution.settings["dims"] == 3
+    evolution.save(tmp_path / "run.npz")
+    with np.load(tmp_path / "run.npz") as file:
+        assert json.loads(file["settings"].tobytes())["numbers"] == 3, "files keep the name of version 0.1"
+    assert Evolution.load(tmp_path / "run.npz", tiny_generator).settings["dims"] == 3
 
 
 def test_files_that_are_no_evolution_or_another_generators(tiny_generator, tmp_path):
