@@ -61,7 +61,7 @@ def run(
     """
     with keeping(out):
         import gen_prior
-        from gen_prior.optimise.synthesize import planned_names
+        from gen_prior.optimise.resolve import planned_names
         from gen_prior.report.grid import contact_sheet
         from gen_prior.util.image_io import write_png
 
@@ -99,7 +99,7 @@ def _load_generator(
     """The generator with its options, and the preset's recipe; None for the generator's own."""
     import gen_prior
     from gen_prior.optimise.presets import preset_options, remark_on
-    from gen_prior.optimise.synthesize import check_domain
+    from gen_prior.optimise.resolve import check_domain
 
     recipe = gen_prior.preset(preset) if preset is not None else None
     if name is None:
@@ -116,12 +116,12 @@ def _load_generator(
 
 def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
     """Print remarks on images that failed, and the activations or the record."""
-    from gen_prior.optimise.loop import DEAD
+    from gen_prior.optimise.loop import NO_GRADIENT
 
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):
             if (status := result.status[t][s]) != "ok":
-                hint = "; another --seed or more --candidates may help" if status == DEAD else ""
+                hint = "; another --seed or more --candidates may help" if status == NO_GRADIENT else ""
                 note(f"{target['name']}, seed {number}: {status}{hint}", quiet=quiet)
     if as_json:
         print_json({"out": str(out)} | json.loads((out / "result.json").read_text(encoding="utf-8")))

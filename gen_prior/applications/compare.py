@@ -15,13 +15,13 @@ from gen_prior.applications.methods import Method, MethodLike, load_methods
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, OutputError
-from gen_prior.optimise.batch import Goal
+from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_objective, seed_list
 from gen_prior.optimise.result import Result, environment
-from gen_prior.optimise.synthesize import TargetLike, goal_of, seed_list, synthesize
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.spectrum import natural_spectrum
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
 FORMAT = "gen-prior/comparison-1"
@@ -143,7 +143,7 @@ class _Setup:
     classifier: Classifier
     judge: Classifier | None
     targets: list[TargetLike]
-    goals: list[Goal]
+    objectives: list[ResolvedObjective]
     judged: list[tuple[int | None, str | None]]
     """Per target: the judge's index of the class, or None and the reason."""
     seeds: list[int]
@@ -164,15 +164,15 @@ class _Setup:
             raise OptionError(f"evaluations must be at least 1, got {evaluations}")
         arbiter = _load_judge(judge, classifier)
         listed = [targets] if isinstance(targets, TargetLike) else list(targets)
-        goals = [goal_of(target, classifier, Recipe()) for target in listed]
-        if not goals:
+        objectives = [resolve_objective(target, classifier, Recipe()) for target in listed]
+        if not objectives:
             raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-        judged = [judged_class(goal.target, classifier, arbiter) for goal in goals]
-        return cls(classifier, arbiter, listed, goals, judged, numbers, evaluations)
+        judged = [judged_class(one.target, classifier, arbiter) for one in objectives]
+        return cls(classifier, arbiter, listed, objectives, judged, numbers, evaluations)
 
     @property
     def evaluations_per_method(self) -> int:
-        return len(self.goals) * len(self.seeds) * self.evaluations
+        return len(self.objectives) * len(self.seeds) * self.evaluations
 
     def record(self) -> dict[str, Any]:
         """The record of a comparison, as yet without methods."""
@@ -184,8 +184,8 @@ class _Setup:
             "classifier": self.classifier.describe(),
             "judge": self.judge.describe() if self.judge is not None else None,
             "targets": [
-                goal.to_dict() | {"judged": reason is None, "why_not_judged": reason}
-                for goal, (_, reason) in zip(self.goals, self.judged, strict=True)
+                one.to_dict() | {"judged": reason is None, "why_not_judged": reason}
+                for one, (_, reason) in zip(self.objectives, self.judged, strict=True)
             ],
             "seeds": self.seeds,
             "evaluations": self.evaluations,
@@ -201,8 +201,8 @@ class _Setup:
     def measured(self, method: Method, result: Result, began: float) -> dict[str, Any]:
         """The record of one method, with all measures of its images; `began` is when its synthesis began."""
         parts = [
-            measure(self.classifier, self.judge, goal.target, self.judged[t][0], result, t, method.folder)
-            for t, goal in enumerate(self.goals)
+            measure(self.classifier, self.judge, one.target, self.judged[t][0], result, t, method.folder)
+            for t, one in enumerate(self.objectives)
         ]
         items = [item for part in parts for item in part.items]
         diversities = [part.diversity for part in parts]

@@ -12,7 +12,8 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.optimise.synthesize import TargetLike, synthesize
+from gen_prior.optimise.resolve import TargetLike
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 
 SCALE = 1.4

@@ -15,12 +15,11 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError, OptionError
 from gen_prior.objectives import Activations
-from gen_prior.objectives.receptive_field import Box, at, receptive_field
+from gen_prior.objectives.receptive_field import Box, receptive_field
 from gen_prior.objectives.targets import Target, parse_target
-from gen_prior.util.image_io import read_image
+from gen_prior.util.image_io import image_files, read_image
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 Position = tuple[int, int]
 
 
@@ -51,10 +50,7 @@ def image_paths(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"no such folder of images: {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not paths:
-        raise ImageError(f"no images under {folder} ({', '.join(ENDINGS)})")
-    return paths
+    return image_files([folder])
 
 
 def check_folder(folder: str | Path) -> None:
@@ -100,7 +96,7 @@ def find_exemplars(
     parsed = parse_target(target, classifier)
     paths = image_paths(folder)
     best: list[tuple[float, int, Position | None]] = []
-    with classifier.reading([parsed.layer]) as reader, torch.no_grad():
+    with classifier.record_layers([parsed.layer]) as reader, torch.no_grad():
         for numbers, images in _batches(classifier, paths, batch, on_bad):
             values = reader(classifier.preprocess(images.to(classifier.device)))
             for number, (score, position) in zip(numbers, _strongest(parsed, values, anywhere), strict=True):
@@ -115,7 +111,9 @@ def find_exemplars(
     result = []
     for score, negative, position in sorted(best, reverse=True):
         if position not in boxes:
-            boxes[position] = receptive_field(classifier, parsed if position is None else at(parsed, position))
+            boxes[position] = receptive_field(
+                classifier, parsed if position is None else parsed.with_position(position)
+            )
         path = paths[-negative]
         result.append(Exemplar(path, score, as_seen(classifier, read_image(path)), boxes[position]))
     return result
@@ -126,7 +124,8 @@ def as_seen(classifier: Classifier, image: Tensor) -> Tensor:
     height, width = classifier.input_size
     rows, columns = int(image.shape[-2]), int(image.shape[-1])
     factor = min(rows / height, columns / width)
-    # Crop first: an image of 20,000 x 1 pixels, resized whole, would not fit in memory.
+    # Crop first: an image of 20,000 x 1 pixels, resized whole, would not fit in memory. This is torchvision's crop;
+    # `util.resample.centre_crop` differs by a pixel for odd margins.
     centre: Tensor = center_crop(image, [max(1, round(factor * height)), max(1, round(factor * width))])
     return resize(centre, [height, width], antialias=True).clamp(0, 1)
 

@@ -127,7 +127,7 @@ def _judge_columns(judge: Classifier, judged: int | None, images: Tensor) -> tup
 
 def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
     """The record of the image of target `t` and seed `s`."""
-    stem = f"{folder}/{result._slugs[t]}-seed{result.seeds[s]}"
+    stem = f"{folder}/{result.slugs[t]}-seed{result.seeds[s]}"
     item = {
         "target": t,
         "seed": result.seeds[s],

@@ -13,7 +13,7 @@ from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators import NAMED, PREFIXED, load_generator
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.presets import PRESETS, preset, preset_generator, preset_options, remark_on
-from gen_prior.optimise.synthesize import check_domain
+from gen_prior.optimise.resolve import check_domain
 from gen_prior.recipe import Recipe
 
 PRESET_PREFIX = "preset:"
