@@ -44,7 +44,8 @@ def run(
 ) -> None:
     """Synthesise labelled images to train on: ImageFolder layout, webdataset shards and a JSON line for each image.
 
-    The same command continues a run that was stopped. Animations are made by synth --record.
+    The same command continues a run that was stopped.
+    Animations are made by synth --record.
 
     Example: [bold]gen-prior dataset efficientnet-lite0 --per-class 20 --classes goldfish --classes monarch
     --judge efficientnet-lite2 --filter top5 --out dreamed[/bold]
