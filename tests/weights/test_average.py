@@ -12,7 +12,7 @@ import torch
 
 from gen_prior.generators.dgn.generator import FILE
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
-from gen_prior.training.export import NETWORKS_FILE
+from gen_prior.training.prior_file import NETWORKS_FILE
 
 SCRIPT = Path(__file__).parents[2] / "weights" / "make" / "average.py"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gen_prior.generators.dgn.generator import FILE
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
-from gen_prior.training.export import NETWORKS_FILE, next_number
+from gen_prior.training.prior_file import NETWORKS_FILE, next_number
 
 
 def main() -> None:
