@@ -20,7 +20,7 @@ import torch
 
 import gen_prior as gp
 from gen_prior.report.metrics import logits_of
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 SELECTION_SEED = 2
 EVALUATIONS = 128

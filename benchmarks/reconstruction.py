@@ -28,7 +28,8 @@ from gen_prior.training.networks import FeatureExtractor, choose_hook_layers
 from gen_prior.training.photographs import open_photographs
 from gen_prior.training.prior_file import load_networks
 from gen_prior.training.stages.decoder import DecoderSettings, DecoderTrainer
-from gen_prior.util.image_io import write_json, write_png
+from gen_prior.util.files import write_json
+from gen_prior.util.image_io import write_png
 
 NETWORKS = Path(__file__).parent.parent / "weights" / "make" / "dgn-lite0-networks.safetensors"
 SIDE, BATCH = 64, 100

@@ -1,4 +1,4 @@
-"""The public names, all of them: what `import gen_prior` offers. To publish a name, import it and list it here."""
+"""All public names, as `import gen_prior` offers them. To publish a name, import it and list it here."""
 
 from gen_prior import objectives
 from gen_prior.applications.compare import Comparison, compare, load_comparison

@@ -26,7 +26,7 @@ from gen_prior.optimise.result import Result, environment
 from gen_prior.optimise.synthesize import TargetLike, check_domain, goal_of, seed_list, synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 FORMAT = "gen-prior/comparison-1"
 PRESET_PREFIX = "preset:"

@@ -1,4 +1,7 @@
-"""Classifiers by name: `load_classifier("efficientnet-lite0")`. To add a family, write one file and one line here."""
+"""Classifiers, image -> logits, one file a source, their layers and class names; imports `hub` and below.
+
+`load_classifier("efficientnet-lite0")` loads one by name. To add a source, write one file and one line here.
+"""
 
 from __future__ import annotations
 

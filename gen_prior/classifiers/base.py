@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.classifiers.folding import fold_batch_norm
-from gen_prior.classifiers.hooks import LOGITS, Reader, as_tensor, layer_shapes, reading
+from gen_prior.classifiers.hooks import LOGITS, Activations, LayerHooks, as_tensor, layer_shapes, record_layers
 from gen_prior.classifiers.labels import Labels
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
+from gen_prior.util.deprecation import deprecated_alias
 from gen_prior.util.resample import resized
 
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -104,15 +105,17 @@ class Classifier:
         return self.normalise(self.resize(images))
 
     @contextmanager
-    def reading(self, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[Reader]:
-        """A reader of `layers` that takes normalised inputs; see `gen_prior.classifiers.hooks.reading`."""
-        with reading(self.network, layers, stop_early=stop_early) as reader:
-            yield reader
+    def record_layers(self, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[LayerHooks]:
+        """A hooks of `layers` that takes normalised inputs; see `gen_prior.classifiers.hooks.record_layers`."""
+        with record_layers(self.network, layers, stop_early=stop_early) as hooks:
+            yield hooks
 
-    def activations(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    reading = deprecated_alias("Classifier.reading", "Classifier.record_layers", record_layers)
+
+    def activations(self, images: Tensor, layers: Iterable[str]) -> Activations:
         """RGB images in [0, 1] -> `{layer: activation}`; "logits" is the output."""
-        with self.reading(layers) as reader:
-            return reader(self.preprocess(images))
+        with self.record_layers(layers) as hooks:
+            return hooks(self.preprocess(images))
 
     def layers(self) -> dict[str, tuple[int, ...]]:
         """`{layer: output shape without the batch}` of every addressable layer, "logits" last."""

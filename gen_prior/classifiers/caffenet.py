@@ -14,7 +14,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import imagenet
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
-from gen_prior.hub.strict_loading import fill, on_meta, renamed
+from gen_prior.hub.strict_loading import build_on_meta, load_frozen, rename_tensors
 from gen_prior.hub.tensors import read_tensors
 
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -52,9 +52,9 @@ def network() -> nn.Sequential:
 
 def build(published: dict[str, Tensor], file: str) -> nn.Sequential:
     """The network from its published tensors (emptied), taking RGB. Raises `WeightsError` where they do not fit."""
-    tensors = renamed(published, lambda key: key.replace(".1.", "."), file)
-    built = on_meta(network, file)
-    fill(built, tensors, file, "caffenet")
+    tensors = rename_tensors(published, lambda key: key.replace(".1.", "."), file)
+    built = build_on_meta(network, file)
+    load_frozen(built, tensors, file, "caffenet")
     assert isinstance(built, nn.Sequential)
     conv1 = built.get_submodule("conv1")
     assert isinstance(conv1, nn.Conv2d)

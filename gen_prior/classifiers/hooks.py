@@ -18,16 +18,16 @@ LOGITS = "logits"
 Hook = Callable[[nn.Module, tuple[object, ...], object], None]
 
 
-class Readings(dict[str, Tensor]):
+class Activations(dict[str, Tensor]):
     """`{layer: [B, ...]}` of one pass, with the layers whose units are their last axis, as Swin has its maps."""
 
     def __init__(self, values: Mapping[str, Tensor], units_last: Iterable[str] = ()) -> None:
         super().__init__(values)
         self.units_last = frozenset(units_last)
 
-    def of(self, places: slice | Tensor) -> Readings:
+    def select(self, places: slice | Tensor) -> Activations:
         """Those of some items of the batch."""
-        return Readings({layer: values[places] for layer, values in self.items()}, self.units_last)
+        return Activations({layer: values[places] for layer, values in self.items()}, self.units_last)
 
 
 def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, square: bool = True) -> bool:
@@ -43,12 +43,12 @@ def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, sq
     return square and shape[0] == shape[1] != shape[2]
 
 
-class _DeepEnoughError(Exception):
+class _StopForwardError(Exception):
     """Stops a forward pass once every wanted layer is read."""
 
 
-class Reader:
-    """Runs a network and returns the activations of some layers; its hooks live as long as `reading` is open.
+class LayerHooks:
+    """Runs a network and returns the activations of some layers; its hooks live as long as `record_layers` is open.
 
     A layer that runs several times in one pass (a shared ReLU) is read at its last run. The first pass goes to
     the end to learn how often each layer runs; only later ones stop early.
@@ -57,16 +57,16 @@ class Reader:
     def __init__(self, network: nn.Module, layers: Iterable[str], *, stop_early: bool) -> None:
         self.network = network
         self.layers = tuple(dict.fromkeys(layers))
-        self.inner = [layer for layer in self.layers if layer != LOGITS]
+        self.hooked = [layer for layer in self.layers if layer != LOGITS]
         self.modules = dict(network.named_modules(remove_duplicate=False))
         """By name; those of the network given, whatever runs in its place."""
         self._stop_early = stop_early and LOGITS not in self.layers
         self._caught: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
-        self.expected: Counter[str] | None = None
-        """How often each layer runs in one pass; learned in the first, or given by a reader of the same layers."""
+        self.runs_per_pass: Counter[str] | None = None
+        """How often each layer runs in one pass; learned in the first, or given by a hooks of the same layers."""
 
-    def __call__(self, inputs: Tensor) -> Readings:
+    def __call__(self, inputs: Tensor) -> Activations:
         """Normalised inputs -> `{layer: activation}`, batch first.
 
         Raises `OptionError` for a layer that did not run.
@@ -77,8 +77,8 @@ class Reader:
             if LOGITS in self.layers:
                 self._caught[LOGITS] = as_tensor(output)
             if self._stop_early:
-                self.expected = self._runs
-        except _DeepEnoughError:
+                self.runs_per_pass = self._runs
+        except _StopForwardError:
             pass
         finally:  # holds no graph between passes, nor after an exception
             caught, self._caught = self._caught, {}
@@ -90,7 +90,7 @@ class Reader:
             for layer, values in caught.items()
             if units_come_last(values.shape[1:], module=self.modules.get(layer), square=square)
         ]
-        return Readings(caught, last)
+        return Activations(caught, last)
 
     def hook(self, layer: str) -> Hook:
         """A forward hook that catches the output of `layer`."""
@@ -102,29 +102,31 @@ class Reader:
                 self._caught[layer] = values.clone()  # the layers that follow may write into their input
                 return
             self._runs[layer] += 1
-            done = self.expected is not None and all(self._runs[name] >= self.expected[name] for name in self.inner)
+            done = self.runs_per_pass is not None and all(
+                self._runs[name] >= self.runs_per_pass[name] for name in self.hooked
+            )
             self._caught[layer] = values if done else values.clone()
             if done:
-                raise _DeepEnoughError
+                raise _StopForwardError
 
         return catch
 
 
 @contextmanager
-def reading(network: nn.Module, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[Reader]:
-    """A `Reader` of `layers` ("logits" is the output); its hooks are removed on leaving, also after an exception.
+def record_layers(network: nn.Module, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[LayerHooks]:
+    """A `LayerHooks` of `layers` ("logits" is the output); its hooks are removed on leaving, also after an exception.
 
     `stop_early` ends each forward pass at the last wanted layer. Raises `UnknownNameError` for unknown layers.
     """
-    reader = Reader(network, layers, stop_early=stop_early)
-    modules = reader.modules
+    hooks = LayerHooks(network, layers, stop_early=stop_early)
+    modules = hooks.modules
     handles = []
     try:
-        for layer in reader.inner:
+        for layer in hooks.hooked:
             if layer not in modules or not layer:
                 raise UnknownNameError("layer", layer, [LOGITS, *filter(None, modules)])
-            handles.append(modules[layer].register_forward_hook(reader.hook(layer)))
-        yield reader
+            handles.append(modules[layer].register_forward_hook(hooks.hook(layer)))
+        yield hooks
     finally:
         for handle in handles:
             handle.remove()

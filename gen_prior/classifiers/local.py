@@ -35,7 +35,7 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
         architecture = str(config.get("architecture"))
         if architecture not in torchvision_family.names():
             raise UnknownNameError("torchvision architecture", architecture, torchvision_family.names())
-        settings = timm_family.settings_of(config, f"{folder}/config.json")
+        settings = timm_family.read_settings(config, f"{folder}/config.json")
         if settings.channels != 3:
             raise WeightsError(f"{folder}: torchvision's networks take 3 channels, not {settings.channels}")
         tensors = read_tensors(files.weights(weights))
@@ -46,10 +46,10 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
             published=bool(config.get("transform_input", False)),
             auxiliary=any(key.startswith(("aux1.", "AuxLogits.")) for key in tensors),
         )
-        torchvision_family.fill(network, tensors, f"{folder}/{weights}", architecture)
+        torchvision_family.load_weights(network, tensors, f"{folder}/{weights}", architecture)
         torchvision_family.without_auxiliary(network, architecture)
         licence = config.get("license")
-        return timm_family.classifier_of(
+        return timm_family.make_classifier(
             network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold
         )
 

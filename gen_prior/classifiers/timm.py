@@ -49,14 +49,14 @@ def load(spec: str, *, revision: str | None = None, fold: bool = True) -> Classi
 
 def from_files(files: Files, config: Mapping[str, Any], weights: str, *, name: str, fold: bool = True) -> Classifier:
     """The classifier that `config` describes, with the tensors of the file called `weights`."""
-    settings = settings_of(config, f"{files.source}/config.json")
+    settings = read_settings(config, f"{files.source}/config.json")
     tensors = read_tensors(files.weights(weights))
     network = build(config, settings, tensors, f"{files.source}/{weights}")
     licence = config.get("license") or _cfg(config).get("license")
-    return classifier_of(network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold)
+    return make_classifier(network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold)
 
 
-def classifier_of(
+def make_classifier(
     network: nn.Module, settings: Settings, files: Files, *, name: str, licence: str | None, fold: bool
 ) -> Classifier:
     """A loaded network with the settings of its configuration."""
@@ -101,7 +101,7 @@ def build(config: Mapping[str, Any], settings: Settings, tensors: Mapping[str, T
     return network.eval()
 
 
-def settings_of(config: Mapping[str, Any], file: str) -> Settings:
+def read_settings(config: Mapping[str, Any], file: str) -> Settings:
     """Input and classes of a configuration in timm's layout. Raises `WeightsError` for impossible ones."""
     cfg = _cfg(config)
     try:

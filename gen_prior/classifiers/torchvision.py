@@ -63,13 +63,13 @@ def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Cl
     if wanted is not None:
         path = download(entry.url)
         sha256[path.name] = file_sha256(path)
-        fill(network, read(path, sha256[path.name]), str(path), name)
+        load_weights(network, read(path, sha256[path.name]), str(path), name)
     return Classifier(
         without_auxiliary(network, name),
         mean=transforms.mean,
         std=transforms.std,
         input_size=side,
-        labels=labels_of(categories),
+        labels=match_labels(categories),
         name=f"torchvision:{name}",
         interpolation=transforms.interpolation.value,
         provenance=Provenance(
@@ -105,7 +105,7 @@ def without_auxiliary(network: nn.Module, name: str) -> nn.Module:
     return network
 
 
-def labels_of(categories: Sequence[str]) -> Labels:
+def match_labels(categories: Sequence[str]) -> Labels:
     """Our ImageNet table with ids and synonyms where these are its classes in order, else the bare names."""
     return imagenet() if list(categories) == list(imagenet()) else Labels.plain(categories)
 
@@ -146,7 +146,7 @@ def read(path: Path, sha256: str) -> dict[str, Tensor]:
     }
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> None:
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> None:
     """Copy weights into `network`: its own names and shapes exactly, but for counters of batches.
 
     Raises `WeightsError` that lists what differs, or names a tensor that is not finite.

@@ -124,7 +124,7 @@ def find(name: str) -> Entry:
     raise UnknownNameError("model", name, [entry.name for entry in ENTRIES], fix="list them: gen-prior models")
 
 
-def of_source(source: str) -> Entry | None:
+def find_by_source(source: str) -> Entry | None:
     """The first entry whose files come from `source` ("hf-hub:org/name[/folder]"), or None."""
     return next((entry for entry in ENTRIES if entry.repo and source == f"hf-hub:{entry.repo}"), None)
 

@@ -56,7 +56,7 @@ def check_shapes(
         raise WeightsError(f"{file} does not fit {network}: it {'; it '.join(problems)}")
 
 
-def on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
+def build_on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
     """A network without memory for its weights; whatever its configuration breaks becomes a `WeightsError`."""
     try:
         with torch.device("meta"):
@@ -71,13 +71,13 @@ def on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
 def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str = "this network") -> None:
     """Give `network` its own tensors, in float32: names, shapes and finiteness checked before any is taken.
 
-    A network of `on_meta` takes them over without a copy; one in memory keeps its parameters and copies the values.
+    A network on the meta device takes them over without a copy; one in memory copies the values.
     Raises `WeightsError` that names `file` and what differs from the network, `name`.
     """
     _load(network, dict(tensors), file, name)
 
 
-def renamed(published: dict[str, Tensor], name: Callable[[str], str], file: str) -> dict[str, Tensor]:
+def rename_tensors(published: dict[str, Tensor], name: Callable[[str], str], file: str) -> dict[str, Tensor]:
     """`published`, emptied, under the names that `name` gives them. Raises `WeightsError` where two get the same."""
     tensors: dict[str, Tensor] = {}
     for key in list(published):
@@ -87,7 +87,7 @@ def renamed(published: dict[str, Tensor], name: Callable[[str], str], file: str)
     return tensors
 
 
-def fill(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:
+def load_frozen(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:
     """`load_strictly`, then the network frozen, in evaluation mode.
 
     Empties `tensors`, so that of a half-precision file no more is held than the float32 that it becomes.
@@ -104,12 +104,13 @@ def _load(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) 
         check_finite(key, value, file)
     largest_first = sorted(tensors, key=lambda key: tensors[key].numel(), reverse=True)
     weights = {
-        key: take(tensors, key, file) if own[key].is_floating_point() else tensors.pop(key) for key in largest_first
+        key: pop_float(tensors, key, file) if own[key].is_floating_point() else tensors.pop(key)
+        for key in largest_first
     }
     network.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
 
 
-def take(tensors: dict[str, Tensor], key: str, file: str) -> Tensor:
+def pop_float(tensors: dict[str, Tensor], key: str, file: str) -> Tensor:
     """`tensors[key]`, taken out, in float32. Raises `WeightsError` for numbers of another kind."""
     value = tensors.pop(key)
     if not value.is_floating_point():

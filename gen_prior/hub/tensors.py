@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gen_prior.errors import WeightsError
+from gen_prior.util.files import atomic_write
 
 
 def file_sha256(path: Path) -> str:
@@ -40,25 +39,12 @@ def describe_bytes(path: Path) -> str:
 
 
 def save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write `tensors` atomically and durably, with the mode that the umask gives. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    partial = Path(name)
-    try:
+    """Write `tensors` as safetensors, atomically. Raises `OSError`."""
+    with atomic_write(path) as (partial,):
         try:
             save_file(dict(tensors), partial, dict(metadata))
         except SafetensorError as error:
             raise OSError(errno.EIO, str(error)) from error
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.classifiers.hooks import LOGITS, Activations
 from gen_prior.errors import OptionError
 
-Activations = dict[str, Tensor]
 Score = Callable[[Activations, Tensor, Tensor], Tensor]
 
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.classifiers.base import Classifier
+from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import OptionError
-from gen_prior.objectives.base import Activations, Objective
-from gen_prior.objectives.units import by_place
+from gen_prior.objectives.base import Objective
+from gen_prior.objectives.units import units_by_position
 
 DISTANCES = ("l2", "cosine")
 
@@ -41,7 +42,7 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         values = activations[layer].float()
         if wanted.ndim == 1 and values.ndim > 2:
-            values = by_place(activations, layer).mean(2)
+            values = units_by_position(activations, layer).mean(2)
         if values.shape[1:] != wanted.shape:
             raise OptionError(
                 f"layer {layer!r} gives {list(activations[layer].shape[1:])}, but {list(wanted.shape)} is wanted"
@@ -64,7 +65,7 @@ def match_image(classifier: Classifier, image: Tensor, layer: str, distance: str
 
 def gram(activations: Activations, layer: str) -> Tensor:
     """A layer's activations -> `[B, U, U]`: which units are active together, wherever that is."""
-    placed = by_place(activations, layer)
+    placed = units_by_position(activations, layer)
     return placed @ placed.transpose(1, 2) / placed.shape[2]
 
 
@@ -111,7 +112,7 @@ def apart_from(classifier: Classifier, images: Tensor, layer: str) -> Objective:
     return Objective(score, (layer,), f"apart from {len(finished)} at {layer}")
 
 
-def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Activations:
     """`{layer: [1, ...]}` of one image, without a graph."""
     single = image[None] if image.ndim == 3 else image
     if single.ndim != 4 or len(single) != 1 or single.shape[1] != 3:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.folding import unfolded
-from gen_prior.classifiers.hooks import reading
+from gen_prior.classifiers.hooks import record_layers
 from gen_prior.errors import OptionError
 from gen_prior.objectives.targets import Target, parse_target
 
-DIM = 1e-6
+INPUT_SCALE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def receptive_field(classifier: Classifier, target: str | int | Target) -> Box:
     height, width = classifier.input_size
     network = _positive(classifier.network)
     noise = torch.rand(1, len(classifier.mean), height, width, generator=torch.Generator().manual_seed(0))
-    inputs = (DIM * (1 + noise.double())).requires_grad_()  # far below where any ReLU6 saturates
-    with reading(network, [parsed.layer]) as reader:
+    inputs = (INPUT_SCALE * (1 + noise.double())).requires_grad_()  # far below where any ReLU6 saturates
+    with record_layers(network, [parsed.layer]) as hooks:
         # Not `Target.read`: it rounds to float32, where long paths would vanish.
-        activation = parsed.at_place(parsed.everywhere(reader(inputs)))[0]
+        activation = parsed.at_position(parsed.everywhere(hooks(inputs)))[0]
         (gradient,) = torch.autograd.grad(activation, inputs)
     seen = (gradient[0] != 0).any(0)
     if not seen.any():

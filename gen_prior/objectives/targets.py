@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import LOGITS, units_come_last
 from gen_prior.errors import TargetError
+from gen_prior.util.deprecation import deprecated_alias
 
 Position = tuple[int, int] | int | str | None
 """A place in the layer: (y, x), a token's number, "mean" over all places, or None for a layer without places."""
@@ -31,17 +33,17 @@ class Target:
     label: str = ""
     units_last: bool = False
 
-    def read(self, activations: dict[str, Tensor]) -> Tensor:
+    def read(self, activations: Mapping[str, Tensor]) -> Tensor:
         """`{layer: [B, ...]}` -> the unit's activation, `[B]`, in float32."""
-        return self.at_place(self.everywhere(activations).float())
+        return self.at_position(self.everywhere(activations).float())
 
-    def everywhere(self, activations: dict[str, Tensor]) -> Tensor:
+    def everywhere(self, activations: Mapping[str, Tensor]) -> Tensor:
         """`{layer: [B, ...]}` -> the unit's activation at every place, `[B]`, `[B, tokens]` or `[B, H, W]`."""
         values = activations[self.layer]
         last = self.units_last or values.ndim == 3  # [B, tokens, units], as vision transformers have it
         return values[..., self.unit] if last else values[:, self.unit]
 
-    def at_place(self, places: Tensor) -> Tensor:
+    def at_position(self, places: Tensor) -> Tensor:
         """What `everywhere` gave -> `[B]`, at the target's place."""
         if places.ndim == 1:
             return places
@@ -50,6 +52,8 @@ class Target:
         if isinstance(self.position, tuple):
             return places[:, self.position[0], self.position[1]]
         return places[:, self.position]  # type: ignore[index]
+
+    at_place = deprecated_alias("Target.at_place", "Target.at_position", at_position)
 
     def __str__(self) -> str:
         if isinstance(self.position, tuple):

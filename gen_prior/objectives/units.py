@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers.hooks import LOGITS, Readings, units_come_last
+from gen_prior.classifiers.hooks import LOGITS, Activations, units_come_last
 from gen_prior.errors import OptionError
-from gen_prior.objectives.base import Activations, Objective
+from gen_prior.objectives.base import Objective
 from gen_prior.objectives.targets import Position, Target
 
 CENTRE = "centre"
@@ -99,7 +99,7 @@ def layer_l2(layer: str) -> Objective:
     return Objective(score, (layer,), f"L2 of {layer}")
 
 
-def by_place(activations: Mapping[str, Tensor], layer: str) -> Tensor:
+def units_by_position(activations: Mapping[str, Tensor], layer: str) -> Tensor:
     """A layer's activations, whatever its layout -> `[B, units, places]` in float32."""
     return _units_first(activations, layer).flatten(2).float()
 
@@ -109,8 +109,10 @@ def _units_first(activations: Mapping[str, Tensor], layer: str) -> Tensor:
     values = activations[layer]
     if values.ndim == 2:
         return values[..., None]
-    known = activations.units_last if isinstance(activations, Readings) else None  # a dict made by hand has shapes only
-    last = layer in known if known is not None else units_come_last(values.shape[1:])
+    if isinstance(activations, Activations):
+        last = layer in activations.units_last
+    else:  # a plain dict tells no more than shapes
+        last = units_come_last(values.shape[1:])
     return values.movedim(-1, 1) if last else values
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers.hooks import Readings
 from gen_prior.objectives import Activations, Objective
 from gen_prior.objectives.targets import Target
 
@@ -44,12 +43,12 @@ class Batch:
         layers += [item.target.layer for item in items if item.target is not None]
         self.layers = tuple(dict.fromkeys(layers))
 
-    def evaluate(self, activations: Readings, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, activations: Activations, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and reported activations, `[B]` each."""
         scores, measures = [], []
         whole = len(self.groups) == 1
         for first, places in self.groups:
-            part = activations if whole else activations.of(places)
+            part = activations if whole else activations.select(places)
             image, code = (images, codes) if whole else (images[places], codes[places])
             scores.append(first.objective(part, image, code).float())
             measures.append(first.measure(part, image, code).float())

@@ -93,7 +93,7 @@ def optimise(
     best_code = code
     if compile and batch.layers != (LOGITS,):  # a compiled graph outlives the hooks it was traced with
         raise OptionError(f"compile=True works for class targets, not for {batch.layers}", fix="leave compile out")
-    with classifier.reading(batch.layers) as reader:
+    with classifier.record_layers(batch.layers) as reader:
         plain = reader.network
         fast: nn.Module = torch.compile(plain, backend=COMPILER) if compile else plain  # type: ignore[assignment]
         # A network gains from bf16; an image that is its own code would only lose digits.
@@ -205,7 +205,10 @@ def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> 
 
     layers = [*item.objective.layers, *([item.target.layer] if item.target is not None else [])]
     code = item.start[None].to(classifier.device).requires_grad_()
-    with classifier.reading(layers) as reader, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        classifier.record_layers(layers) as reader,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         image = generator(code)
         activations = reader(classifier.preprocess(image))  # held until the end, so that no address comes twice
         kept_alive = item.objective(activations, image, code)

@@ -14,7 +14,8 @@ from torch import Tensor
 from gen_prior.errors import OptionError
 from gen_prior.optimise.batch import Goal, item_names, unique_slugs
 from gen_prior.optimise.loop import Outcome
-from gen_prior.util.image_io import png_bytes, write_bytes, write_files
+from gen_prior.util.files import write_bytes, write_files
+from gen_prior.util.image_io import png_bytes
 
 RECORD = "result.json"
 FORMAT = "gen-prior/result-1"

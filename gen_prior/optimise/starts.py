@@ -44,7 +44,7 @@ def begun_best(
     if recipe.candidates == 1:
         return list(items)
     starts = [_starts(classifier, generator, item, recipe.candidates) for item in items]
-    if recipe.looks:
+    if recipe.ranks_starts:
         seen = zip(items, starts, strict=True)
         starts = [_ranked(classifier, generator, item, codes, precision, len(items)) for item, codes in seen]
     if recipe.trial_steps == 0:

@@ -119,7 +119,7 @@ def synthesize(
     }
     folder = ResultFolder(out, goals, numbers, settings) if out is not None else None
 
-    tried = recipe.tried_steps if start is None else 0
+    tried = recipe.all_trial_steps if start is None else 0
     steps = tried + recipe.steps
 
     def climb(chunk: Sequence[Item], recipe: Recipe, first: int, before: int, record: Record | None = None) -> Outcome:

@@ -17,7 +17,8 @@ from gen_prior.training.base_trainer import BaseTrainer, ReportCallback
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
 from gen_prior.training.photographs import Photographs, check_source, open_photographs
 from gen_prior.training.settings import TrainingSettings
-from gen_prior.util.image_io import write_bytes, write_png
+from gen_prior.util.files import write_bytes
+from gen_prior.util.image_io import write_png
 from gen_prior.util.progress import ProgressCallback
 
 LOG = "log.jsonl"

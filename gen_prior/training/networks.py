@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gen_prior.classifiers import Classifier
-from gen_prior.classifiers.hooks import layer_shapes, reading
+from gen_prior.classifiers.hooks import layer_shapes, record_layers
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.blocks import CODE_SIDE, ResidualBlock
 
@@ -36,10 +36,10 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images `[B, 3, S, S]` -> the layers' outputs `[B, C, H, W]`, in the order of `hook_layers`."""
-        with reading(self.network, self.hook_layers) as reader:
-            reader.expected = self._runs
+        with record_layers(self.network, self.hook_layers) as reader:
+            reader.runs_per_pass = self._runs
             features = reader(self.classifier.normalise(images))
-            self._runs = reader.expected
+            self._runs = reader.runs_per_pass
         return [features[layer] for layer in self.hook_layers]
 
     def stds(self, images: Tensor) -> list[Tensor]:

@@ -26,7 +26,7 @@ from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import file_sha256
 from gen_prior.training.base_trainer import BaseTrainer
 from gen_prior.training.networks import Encoder, FeatureExtractor, choose_hook_layers
-from gen_prior.util.image_io import write_bytes
+from gen_prior.util.files import write_bytes
 
 NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"
 

@@ -187,3 +187,11 @@ def test_keys_of_classes(tiny_classifier: Classifier, lite0: Classifier, make_ti
     assert tiny_classifier.class_key(2) == "crane bird"
     assert lite0.class_key(1) == "n01443537"
     assert Classifier(make_tiny_network(), input_size=32, name="x").class_key(2) is None
+
+
+def test_the_old_name_works_and_warns(tiny_classifier: Classifier) -> None:
+    with (
+        pytest.warns(DeprecationWarning, match=r"Classifier\.reading is called Classifier\.record_layers"),
+        tiny_classifier.reading(["conv1"]) as hooks,
+    ):
+        assert set(hooks(torch.rand(1, 3, 32, 32))) == {"conv1"}

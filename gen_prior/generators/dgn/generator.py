@@ -25,7 +25,7 @@ from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.fine_code import SIDE, Details
 from gen_prior.generators.dgn.flow import CodeFlow, FlowConfig, layout_place
 from gen_prior.generators.dgn.network import SIZES, Decoder, Refiner, WhiteCodes, WhitenedDecoder, widths
-from gen_prior.hub.strict_loading import load_strictly, on_meta
+from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.recipe import Recipe
 
@@ -216,7 +216,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict
             grain,
         )
 
-    network = on_meta(build, origin)
+    network = build_on_meta(build, origin)
     load_strictly(network, read_tensors(path), origin)  # takes them over: beside them, loading needs no memory
     assert isinstance(network, WhitenedDecoder)
     if flow and flow.layouts and network.flow is not None and network.flow.layouts.dtype != torch.int8:

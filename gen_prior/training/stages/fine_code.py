@@ -33,7 +33,7 @@ from gen_prior.training.networks import to_channels_last
 from gen_prior.training.photograph_codes import principal_axes
 from gen_prior.training.photographs import Photographs
 from gen_prior.training.prior_file import Prior, open_prior, save_encoder, save_generator
-from gen_prior.util.image_io import write_bytes
+from gen_prior.util.files import write_bytes
 from gen_prior.util.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
