@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.network import WhiteCodes
 from gen_prior.generators.dgn.texture import coring
-from gen_prior.training.gan import SAMPLE, GanTrainer, WeightedLosses
+from gen_prior.training.gan import SAMPLE, GanTrainer, Losses
 from gen_prior.training.networks import to_channels_last
 from gen_prior.training.photographs import Photographs
 from gen_prior.training.prior_file import Prior, changed_config, next_number, run_record
@@ -94,7 +94,7 @@ class EnlargingTrainer(GanTrainer):
         """Photographs' spatial codes, followed by sampled ones."""
         return torch.cat([codes, self.sample(round(len(codes) * self.settings.sampled), generator)])
 
-    def cored(self, images: Tensor) -> tuple[Tensor, WeightedLosses]:
+    def cored(self, images: Tensor) -> tuple[Tensor, Losses]:
         """Images after coring, as the exported generator shows them; the L1 loss on what coring removes.
 
         Without that loss the network would draw ever more texture that coring hides, as no gradient opposes it.

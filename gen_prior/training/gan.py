@@ -25,7 +25,7 @@ CRITIC_STEPS = 200
 """Steps for which the critics learn alone, before the adversarial loss begins."""
 SAMPLE = 256
 """Photographs over which the stds of features are taken."""
-WeightedLosses = dict[str, tuple[float, Tensor]]
+Losses = dict[str, tuple[float, Tensor]]
 """Name -> (weight, loss)."""
 
 
@@ -72,12 +72,10 @@ class GanTrainer(BaseTrainer):
         return self.settings.critic_rate if optimiser == "critic" else self.settings.rate
 
     @abstractmethod
-    def codes(
-        self, photographs: Tensor, with_sampled: bool, generator: torch.Generator
-    ) -> tuple[Tensor, WeightedLosses]:
+    def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         """Spatial codes `[B, C, H, W]` of photographs `[B, 3, S, S]`, followed by sampled ones; losses on codes."""
 
-    def images(self, codes: Tensor, count: int) -> tuple[Tensor, WeightedLosses]:
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, Losses]:
         """Images of spatial codes, of which the first `count` are photographs'; losses on images."""
         return self.networks["decoder"](codes).float(), {}
 
@@ -131,9 +129,7 @@ class GanTrainer(BaseTrainer):
         images = self.photographs.batch(chosen, flip, self.device)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _draw(
-        self, photographs: Tensor, with_critics: bool, generator: torch.Generator
-    ) -> tuple[Tensor, WeightedLosses]:
+    def _draw(self, photographs: Tensor, with_critics: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         """Images of photographs' codes, then of sampled and on-policy codes; losses beside reconstruction."""
         codes, losses = self.codes(photographs, with_critics, generator)
         pool = self.on_policy if with_critics else None

@@ -25,7 +25,7 @@ from gen_prior.generators.dgn.network import SIZES, Decoder, WhiteCodes, Whitene
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
-from gen_prior.training.gan import GanTrainer, WeightedLosses
+from gen_prior.training.gan import GanTrainer, Losses
 from gen_prior.training.networks import Encoder, FeatureExtractor, choose_hook_layers, to_channels_last
 from gen_prior.training.photograph_codes import principal_axes
 from gen_prior.training.photographs import Photographs
@@ -94,9 +94,7 @@ class DecoderTrainer(GanTrainer):
     def rate_factor(self, network: str) -> float:
         return self.settings.encoder_rate if network == "encoder" else 1.0
 
-    def codes(
-        self, photographs: Tensor, with_sampled: bool, generator: torch.Generator
-    ) -> tuple[Tensor, WeightedLosses]:
+    def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         """Codes drawn from the encoder's Gaussians, then sampled ones; their KL divergence from N(0, 1)."""
         with torch.no_grad():
             features = self.extractor.scaled(photographs, self.stds)
@@ -104,7 +102,7 @@ class DecoderTrainer(GanTrainer):
         mean, log_variance = mean.float(), log_variance.float()
         noise = torch.randn(mean.shape, generator=generator).to(self.device)
         code = mean + noise * (0.5 * log_variance).exp()
-        if with_sampled:
+        if sample:
             code = torch.cat([code, self._sample(mean.detach(), generator)])
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2, 3)).mean()
         return code, {"kl": (self.settings.kl_weight, divergence)}

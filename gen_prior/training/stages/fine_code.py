@@ -28,7 +28,7 @@ from gen_prior.hub.tensors import read_tensors
 from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.enlarging import EnlargingSettings, EnlargingTrainer, shrink
 from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
-from gen_prior.training.gan import WeightedLosses
+from gen_prior.training.gan import Losses
 from gen_prior.training.networks import to_channels_last
 from gen_prior.training.photograph_codes import principal_axes
 from gen_prior.training.photographs import Photographs
@@ -118,9 +118,7 @@ class FineCodeTrainer(EnlargingTrainer):
                 progress(Progress(sum(map(len, fine)) // 2, len(self.training), "encoding photographs"))
         return torch.cat(coarse), torch.cat(fine)
 
-    def codes(
-        self, photographs: Tensor, with_sampled: bool, generator: torch.Generator
-    ) -> tuple[Tensor, WeightedLosses]:
+    def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         """Finer codes of photographs, then sampled ones; the L1 loss of images of codes with a weak fine part."""
         codes = self.encode(photographs)
         half = photographs[: len(photographs) // 2]
@@ -129,10 +127,10 @@ class FineCodeTrainer(EnlargingTrainer):
         share = self.settings.weak_details * torch.rand(len(half), 1, 1, 1, generator=generator).to(self.device)
         weak = expected + share * (codes[: len(half)] - expected)
         blurry = F.l1_loss(self.networks["decoder"](weak).float(), half)
-        codes = self.with_sampled(codes, generator) if with_sampled else codes
+        codes = self.with_sampled(codes, generator) if sample else codes
         return codes, {"weak": (self.settings.weak_weight, blurry)}
 
-    def images(self, codes: Tensor, count: int) -> tuple[Tensor, WeightedLosses]:
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, Losses]:
         """The decoder's images after coring."""
         return self.cored(super().images(codes, count)[0])
 

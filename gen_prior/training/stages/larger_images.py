@@ -19,7 +19,7 @@ from gen_prior.classifiers import Classifier
 from gen_prior.generators.dgn.network import Decoder, Refiner, WhiteCodes, WhitenedDecoder
 from gen_prior.training.enlarging import EnlargingSettings, EnlargingTrainer, shrink
 from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
-from gen_prior.training.gan import WeightedLosses
+from gen_prior.training.gan import Losses
 from gen_prior.training.networks import to_channels_last
 from gen_prior.training.photographs import Photographs
 from gen_prior.training.prior_file import Prior, open_prior, save_encoder, save_generator
@@ -69,13 +69,11 @@ class RefinerTrainer(EnlargingTrainer):
     def rate_factor(self, network: str) -> float:
         return self.settings.decoder_rate if network == "decoder" else 1.0
 
-    def codes(
-        self, photographs: Tensor, with_sampled: bool, generator: torch.Generator
-    ) -> tuple[Tensor, WeightedLosses]:
+    def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         codes = self.encode(shrink(photographs))
-        return (self.with_sampled(codes, generator) if with_sampled else codes), {}
+        return (self.with_sampled(codes, generator) if sample else codes), {}
 
-    def images(self, codes: Tensor, count: int) -> tuple[Tensor, WeightedLosses]:
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, Losses]:
         """Refined images after coring; the distance of sampled ones, shrunk, from the decoder's images."""
         small: Tensor = self.prior.decoder(codes)
         made: Tensor = self.networks["refiner"](small.float()).float()
