@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +17,7 @@ from torch import Tensor
 from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.generator import FILE, FORMAT
-from gen_prior.generators.dgn.network import Refiner, WhitenedDecoder
+from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.training.base_trainer import Training
 from gen_prior.training.networks import Encoder
 from gen_prior.training.photograph_codes import principal_axes
@@ -86,17 +86,11 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
     """Write `generator.safetensors` into `out`: float16 weights, statistics, and every setting in the metadata."""
     mean, covariance = code_statistics(trainer)
     basis = principal_directions(covariance)
-    settings = trainer.settings
-    config = {
-        "size": settings.size,
-        "code_channels": settings.code_channels,
-        "width": settings.width,
-        "directions": basis.shape[1],
-    }
+    whole = WhitenedDecoder(trainer.average_decoder(), mean, basis)
     metadata = {
         "format": FORMAT,
         "name": name,
-        "config": json.dumps(config),
+        "config": json.dumps(whole.config.to_dict()),
         "training": json.dumps(record_of(trainer)),
         "data": json.dumps(asdict(trainer.photographs.description)),
         "classifier": json.dumps(classifier),
@@ -105,45 +99,48 @@ def export(trainer: Trainer, out: Path, *, name: str, classifier: dict[str, Any]
         **extra,
     }
     save_networks(trainer, out / NETWORKS_FILE)
-    return save_generator(WhitenedDecoder(trainer.average_decoder(), mean, basis), metadata, out)
+    return save_generator(whole, metadata, out)
 
 
 def export_refined(trainer: RefinerTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
     """The prior (whose metadata is `prior`) with its refiner as one file, `generator.safetensors` in `out`."""
-    refiner, before = cast(Refiner, trainer.averages["refiner"]), trainer.prior
-    whole = WhitenedDecoder(
-        trainer.average_decoder(), before.mean, before.basis, refiner, before.flow, details=before.details
+    settings = trainer.settings
+    whole = trainer.prior.with_parts(
+        decoder=trainer.average_decoder(),
+        refiner=trainer.averages["refiner"],
+        coring=settings.coring,
+        grain=settings.grain,
     )
-    added = {"refiner": trainer.settings.refiner}
-    return save_generator(whole, went_on(trainer, prior, name, added, "refining"), out)
+    return save_generator(whole, went_on(trainer, prior, name, whole, "refining"), out)
 
 
 def export_detailed(trainer: DetailTrainer, out: Path, *, name: str, prior: dict[str, str]) -> Path:
     """The prior (whose metadata is `prior`) with its details as one file, `generator.safetensors` in `out`."""
     space, settings = trainer.space, trainer.settings
     whole = WhitenedDecoder(
-        trainer.average_decoder(), space.mean, space.basis, flow=space.flow, details=trainer.details
+        trainer.average_decoder(),
+        space.mean,
+        space.basis,
+        flow=space.flow,
+        details=trainer.details,
+        coring=settings.coring,
+        grain=settings.grain,
     )
-    added = {"refiner": 0, "details": settings.details, "detail_width": settings.detail_width}
-    return save_generator(whole, went_on(trainer, prior, name, added, "detailing"), out)
+    return save_generator(whole, went_on(trainer, prior, name, whole, "detailing"), out)
 
 
 def went_on(
     trainer: RefinerTrainer | DetailTrainer,
     prior: dict[str, str],
     name: str,
-    config: dict[str, Any],
+    network: WhitenedDecoder,
     run: str,
 ) -> dict[str, str]:
-    """The metadata of a prior that `trainer` went on with, whose configuration changed by `config`.
-
-    Coring and grain are the trainer's settings.
-    """
-    config = config | {"coring": trainer.settings.coring, "grain": trainer.settings.grain}
+    """The metadata of a prior that `trainer` trained further to `network`."""
     number = next_number(prior, f"{run}_data")
     return prior | {
         "name": name,
-        "config": json.dumps(json.loads(prior["config"]) | config),
+        "config": json.dumps(network.config.to_dict()),
         f"{run}{number}": json.dumps(record_of(trainer)),
         f"{run}_data{number}": json.dumps(asdict(trainer.photographs.description)),
     }

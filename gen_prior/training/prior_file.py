@@ -9,7 +9,8 @@ import torch
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn.generator import FILE, Config, read_network
+from gen_prior.generators.dgn.config import NetworkConfig
+from gen_prior.generators.dgn.generator import FILE, read_network
 from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import file_sha256
@@ -21,7 +22,7 @@ class Prior(NamedTuple):
     """What the folder of a training here holds."""
 
     network: WhitenedDecoder
-    config: Config
+    config: NetworkConfig
     metadata: dict[str, str]
     sha256: str
     trunk: Trunk
@@ -38,14 +39,15 @@ def open_prior(folder: Path, classifier: Classifier, *, detailed: bool = False) 
         digest = file_sha256(path)
     except OSError as error:
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
-    network, config, metadata = read_network(path, str(path))
+    network, metadata = read_network(path, str(path))
+    config = network.config
     if not detailed:
         refuse_details(config, folder)
     trunk = Trunk(classifier.network, choose_taps(classifier.network, config.size, len(classifier.mean)))
     return Prior(network, config, metadata, digest, trunk, _encoder(folder / NETWORKS_FILE, classifier, trunk, config))
 
 
-def refuse_details(config: Config, folder: Path) -> None:
+def refuse_details(config: NetworkConfig, folder: Path) -> None:
     """Raises `OptionError` where a prior has details: what they were fitted to has to stay as it is."""
     if config.details:
         raise OptionError(
@@ -54,7 +56,7 @@ def refuse_details(config: Config, folder: Path) -> None:
         )
 
 
-def _encoder(path: Path, classifier: Classifier, trunk: Trunk, config: Config) -> Encoder:
+def _encoder(path: Path, classifier: Classifier, trunk: Trunk, config: NetworkConfig) -> Encoder:
     """The encoder in the file `path`, which must read what `trunk` gives."""
     tensors, _ = load_networks(path)
     own = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import ImageError, OptionError
+from gen_prior.generators.dgn.config import MAX_NUMBERS
 from gen_prior.generators.dgn.flow import CodeFlow, layouts_of
-from gen_prior.generators.dgn.generator import FILE, MAX_NUMBERS
+from gen_prior.generators.dgn.generator import FILE
 from gen_prior.generators.dgn.network import WhiteCodes
 from gen_prior.hub.tensors import read_file_metadata
 from gen_prior.training.checkpoints import checkpoints
@@ -113,14 +114,13 @@ def layout_prior(
     codes = read_codes(classifier, trunk, encoder, space, photographs, view, cache, digest, encoding)
     order = surest(codes.features, head, CANDIDATES * settings.layouts)
     chosen = chosen_photographs(codes.white, order, network.basis.float().square().sum(0).cpu(), settings)
-    flow = CodeFlow(network.basis.shape[1], network.flow.config._replace(layouts=settings.layouts))
+    flow = CodeFlow(network.basis.shape[1], replace(network.flow.config, exemplars=settings.layouts))
     flow.load_state_dict(network.flow.state_dict() | {"layouts": layouts_of(chosen)})
-    network.flow = flow
     save_encoder(encoder, out)
-    described = json.loads(metadata["config"]) | {"flow": flow.config._asdict()}
+    network = network.with_parts(flow=flow)
     added = {
         "name": out.resolve().name,
-        "config": json.dumps(described),
+        "config": json.dumps(network.config.to_dict()),
         "layouts": json.dumps(asdict(settings)),
         "layouts_data": json.dumps(asdict(photographs.description)),
     }

@@ -17,8 +17,9 @@ from torchvision.utils import make_grid
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
+from gen_prior.generators.dgn.config import SIZES
 from gen_prior.generators.dgn.generator import RECIPE
-from gen_prior.generators.dgn.network import SIZES, WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.training.export import code_statistics, export, load_networks, principal_directions
 from gen_prior.training.fit import Progress, check_run, conduct, read_photographs

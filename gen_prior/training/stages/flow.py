@@ -13,9 +13,10 @@ from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
+from gen_prior.generators.dgn.config import MAX_CHANNELS
 from gen_prior.generators.dgn.flow import CodeFlow
-from gen_prior.generators.dgn.generator import LAYOUT_METADATA, MAX_CHANNELS
-from gen_prior.generators.dgn.network import Refiner, WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.generator import LAYOUT_METADATA
+from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
 from gen_prior.training.export import record_of, save_encoder, save_generator
 from gen_prior.training.fit import Progress, check_run, conduct, read_photographs
 from gen_prior.training.photograph_codes import head_of, read_codes, wanted_features, white_features
@@ -80,11 +81,7 @@ def flow_prior(
     trainer.taps = trunk.names
 
     def whole() -> WhitenedDecoder:
-        refiner = cast(Refiner, network.refiner) if config.refiner else None
-        flow = cast(CodeFlow, trainer.averages["flow"])
-        return WhitenedDecoder(
-            network.decoder, network.mean, network.basis, refiner, flow, config.coring, network.details, config.grain
-        )
+        return network.with_parts(flow=trainer.averages["flow"])
 
     def sheet() -> Tensor:
         return sample_sheet(whole().to(classifier.device), trainer)
@@ -94,10 +91,9 @@ def flow_prior(
     save_encoder(encoder, out)
     flow = cast(CodeFlow, trainer.averages["flow"])
     keys = [classifier.class_key(number) for number in range(len(flow.classes))] if classifier.labels else []
-    described = json.loads(metadata["config"]) | {"flow": flow.config._asdict()}
     added = {
         "name": out.resolve().name,
-        "config": json.dumps(described),
+        "config": json.dumps(whole().config.to_dict()),
         "classes": json.dumps(keys),
         "flow": json.dumps(record_of(trainer)),
         "flow_data": json.dumps(asdict(photographs.description)),

@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from gen_prior.generators.dgn.flow import CodeFlow, FlowConfig
+from gen_prior.generators.dgn.config import FlowConfig
+from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.training.base_trainer import Training
 from gen_prior.training.photograph_codes import Codes
 from gen_prior.training.settings import TrainingSettings

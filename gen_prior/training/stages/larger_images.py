@@ -63,7 +63,7 @@ def refine_prior(
     check_run(images, out, settings, resume)
     network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier, detailed=True)
     width = settings.refiner or config.refiner or WIDTH
-    settings = replace(settings, size=2 * config.decoded, refines=digest, refiner=width)
+    settings = replace(settings, size=2 * config.decoder_side, refines=digest, refiner=width)
     photographs = read_photographs(images, out, settings.batch, settings.size, reading, settings.crops)
     trainer = RefinerTrainer(trunk, classifier.normalise, photographs, settings, classifier.device, encoder, network)
     trainer.rehearse(classifier, WhiteCodes(network.mean, network.basis, network.flow, network.details))

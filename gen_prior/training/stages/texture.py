@@ -27,7 +27,7 @@ from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.flow import aimed
 from gen_prior.generators.dgn.generator import FILE, read_network
-from gen_prior.generators.dgn.network import Decoder, Refiner, WhitenedDecoder
+from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.tensors import file_sha256
 from gen_prior.training.base_trainer import Training
 from gen_prior.training.checkpoints import checkpoints
@@ -166,12 +166,7 @@ class CalmTrainer(Training):
 
     def result(self) -> WhitenedDecoder:
         """The prior with what was learned."""
-        before = self.prior
-        decoder = cast(Decoder, self.averages["decoder"])
-        whole = WhitenedDecoder(decoder, before.mean, before.basis, None, before.flow)
-        whole.coring, whole.grain = before.coring, before.grain
-        whole.refiner = cast(Refiner, self.averages["refiner"]) if "refiner" in self.averages else before.refiner
-        return whole
+        return self.prior.with_parts(**self.averages)
 
     def sheet(self) -> Tensor:
         """`[3, H, W]`: columns are codes; pairs of rows, before and after, ever nearer to the mean."""
@@ -238,8 +233,8 @@ def calm_prior(
     path = prior / FILE
     if not path.is_file():
         raise WeightsError(f"no {FILE} in {prior}", fix="pass the folder that a training or gen-prior export wrote")
-    network, config, metadata = read_network(path, str(path))
-    refuse_details(config, prior)
+    network, metadata = read_network(path, str(path))
+    refuse_details(network.config, prior)
     trainer = CalmTrainer(network, replace(settings, calms=file_sha256(path)), resolve_device(device))
     timing: dict[str, Any] = {"log_every": log_every, "checkpoint_seconds": checkpoint_seconds}
     out.mkdir(parents=True, exist_ok=True)
