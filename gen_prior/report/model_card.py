@@ -35,9 +35,9 @@ def model_card(name: str, generator: Generator, samples: int, numbers: Mapping[s
         "can encode images": "yes" if generator.can_encode else "no",
     }
     flow = getattr(generator.module, "flow", None)
-    if isinstance(flow, CodeFlow) and flow.config.layouts:
+    if isinstance(flow, CodeFlow) and flow.config.exemplars:
         facts["classes begin at"] = (
-            f"codes of {flow.config.layouts} photographs for each of {flow.config.classes} classes, which it holds: "
+            f"codes of {flow.config.exemplars} photographs for each of {flow.config.classes} classes, which it holds: "
             "blurred likenesses, to which the photographs' own terms apply"
         )
     lines = [

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from gen_prior.generators.dgn.texture import coring
 from gen_prior.training.gan import SAMPLE, GanTrainer, Losses
 from gen_prior.training.networks import to_channels_last
 from gen_prior.training.photographs import Photographs
-from gen_prior.training.prior_file import Prior, changed_config, next_number, run_record
+from gen_prior.training.prior_file import Prior, next_number, run_record
 from gen_prior.training.settings import GanSettings
 
 
@@ -110,13 +109,11 @@ class EnlargingTrainer(GanTrainer):
         chosen = self.held_out[torch.linspace(0, len(self.held_out) - 1, count).long()]
         return self.photographs.batch(chosen, device=self.device)
 
-    def metadata(self, parent: Mapping[str, str], record: str, config: Mapping[str, Any]) -> dict[str, str]:
-        """Metadata of the extended prior: the parent's, with changes of its config and a record of this run."""
-        settings = self.settings
+    def metadata(self, parent: Mapping[str, str], record: str) -> dict[str, str]:
+        """Metadata of the extended prior: the parent's and a record of this run."""
         number = next_number(parent, f"{record}_data")
         return {
             **parent,
-            "config": changed_config(parent, {**config, "coring": settings.coring, "grain": settings.grain}),
             f"{record}{number}": run_record(self),
             f"{record}_data{number}": json.dumps(asdict(self.photographs.description)),
         }

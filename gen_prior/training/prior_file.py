@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn.generator import FILE, Config, read_network
+from gen_prior.generators.dgn.generator import FILE, read_network
 from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import file_sha256
@@ -35,7 +35,6 @@ class Prior(NamedTuple):
     """The content of a prior's folder, and the feature extractor that its encoder reads."""
 
     network: WhitenedDecoder
-    config: Config
     metadata: dict[str, str]
     sha256: str
     extractor: FeatureExtractor
@@ -52,10 +51,11 @@ def open_prior(folder: Path, classifier: Classifier) -> Prior:
         digest = file_sha256(path)
     except OSError as error:
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
-    network, config, metadata = read_network(path, str(path))
-    extractor = FeatureExtractor(classifier, choose_hook_layers(classifier, config.size))
-    encoder = _read_encoder(folder / NETWORKS_FILE, extractor, config.size)
-    return Prior(network, config, metadata, digest, extractor, encoder)
+    network, metadata = read_network(path, str(path))
+    size = network.config.size
+    extractor = FeatureExtractor(classifier, choose_hook_layers(classifier, size))
+    encoder = _read_encoder(folder / NETWORKS_FILE, extractor, size)
+    return Prior(network, metadata, digest, extractor, encoder)
 
 
 def _read_encoder(path: Path, extractor: FeatureExtractor, size: int) -> Encoder:
@@ -106,9 +106,10 @@ def save_encoder(encoder: Encoder, out: Path) -> None:
 
 
 def save_generator(network: WhitenedDecoder, metadata: Mapping[str, str], out: Path) -> Path:
-    """Write the network in float16 with its metadata, named after the folder `out`; return the file."""
+    """Write the network in float16 and its metadata, named after the folder `out`; return the file."""
     path = out / FILE
-    _write_half(path, network.state_dict(), {**metadata, "name": out.resolve().name})
+    own = {"name": out.resolve().name, "config": json.dumps(network.config.to_dict())}
+    _write_half(path, network.state_dict(), {**metadata, **own})
     return path
 
 
@@ -121,11 +122,6 @@ def next_number(metadata: Mapping[str, str], record: str) -> str:
     """Suffix of a record's name that keeps earlier records: nothing for the first, "_2" for the second."""
     earlier = sum(key.startswith(record) for key in metadata)
     return f"_{earlier + 1}" if earlier else ""
-
-
-def changed_config(metadata: Mapping[str, str], changes: Mapping[str, Any]) -> str:
-    """JSON of the network's configuration in `metadata`, with changes."""
-    return json.dumps(json.loads(metadata["config"]) | dict(changes))
 
 
 def _write_half(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 import gen_prior as gp
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn.flow import CodeFlow, FlowConfig
+from gen_prior.generators.dgn.config import FlowConfig
+from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.network import Decoder, WhiteCodes
 from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.checkpoints import latest_checkpoint

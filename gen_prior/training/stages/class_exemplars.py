@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import ImageError, OptionError
+from gen_prior.generators.dgn.config import MAX_NUMBERS
 from gen_prior.generators.dgn.flow import CodeFlow, layouts_of
-from gen_prior.generators.dgn.generator import FILE, MAX_NUMBERS
+from gen_prior.generators.dgn.generator import FILE
 from gen_prior.hub.tensors import read_file_metadata
 from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.fit import read_photographs
 from gen_prior.training.photograph_codes import last_layer, read_codes
 from gen_prior.training.photographs import check_source
-from gen_prior.training.prior_file import Prior, changed_config, open_prior, save_encoder, save_generator
+from gen_prior.training.prior_file import Prior, open_prior, save_encoder, save_generator
 from gen_prior.training.stages.flow import FlowSettings
 from gen_prior.util.progress import ProgressCallback
 
@@ -87,7 +88,7 @@ def add_class_exemplars(
     parent = open_prior(Path(prior), classifier)
     old = _checked_flow(parent, prior, last, settings)
     _check_out(out, Path(prior))
-    photographs = read_photographs(images, out, 1, parent.config.size, progress)
+    photographs = read_photographs(images, out, 1, parent.network.config.size, progress)
     if len(photographs) < settings.layouts:
         raise ImageError(
             f"{len(photographs)} readable images are too few for {settings.layouts} layouts",
@@ -99,16 +100,14 @@ def add_class_exemplars(
     ranking = ranked(codes.features, last, CANDIDATES * settings.layouts)
     network = parent.network
     chosen = chosen_codes(codes.white, ranking, network.basis.float().square().sum(0).cpu(), settings)
-    flow = CodeFlow(network.basis.shape[1], old.config._replace(layouts=settings.layouts))
+    flow = CodeFlow(network.basis.shape[1], replace(old.config, exemplars=settings.layouts))
     flow.load_state_dict(old.state_dict() | {"layouts": layouts_of(chosen)})
-    network.flow = flow
     save_encoder(parent.encoder, out)
     added = {
-        "config": changed_config(parent.metadata, {"flow": flow.config._asdict()}),
         "layouts": json.dumps(asdict(settings)),
         "layouts_data": json.dumps(asdict(photographs.description)),
     }
-    return save_generator(network, parent.metadata | added, out)
+    return save_generator(network.with_parts(flow=flow), parent.metadata | added, out)
 
 
 def _checked_flow(parent: Prior, prior: str | Path, last: nn.Linear, settings: LayoutSettings) -> CodeFlow:

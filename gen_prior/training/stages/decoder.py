@@ -20,8 +20,9 @@ from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.dgn.blocks import CODE_SIDE
+from gen_prior.generators.dgn.config import SIZES
 from gen_prior.generators.dgn.generator import FORMAT, RECIPE
-from gen_prior.generators.dgn.network import SIZES, Decoder, WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.network import Decoder, WhiteCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
@@ -191,24 +192,16 @@ def train_decoder(
 
 def _export(trainer: DecoderTrainer, classifier: Classifier, out: Path) -> Path:
     """Write the generator and the networks that further training starts from into `out`."""
-    settings = trainer.settings
     network = trainer.whitened(EXPORT_PHOTOGRAPHS)
-    config = {
-        "size": settings.size,
-        "code_channels": settings.code_channels,
-        "width": settings.width,
-        "directions": network.basis.shape[1],
-    }
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(config),
         "training": run_record(trainer),
         "data": json.dumps(asdict(trainer.photographs.description)),
         "classifier": json.dumps(classifier.describe()),
         "taps": json.dumps(list(trainer.hook_layers)),
         "code": "gen_prior/training",
     }
-    save_networks(out / NETWORKS_FILE, trainer.network_tensors(), settings=json.dumps(asdict(settings)))
+    save_networks(out / NETWORKS_FILE, trainer.network_tensors(), settings=json.dumps(asdict(trainer.settings)))
     return save_generator(network, metadata, out)
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.fine_code import SIDE, Details
-from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.network import WhiteCodes
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import read_tensors
 from gen_prior.training.checkpoints import checkpoints
@@ -202,7 +202,7 @@ def train_fine_code(
     settings, out = settings if settings is not None else FineCodeSettings(), Path(out)
     check_run(images, out, settings, resume)
     parent = open_prior(Path(prior), classifier)
-    config, fitted = parent.config, parent.network.details
+    config, fitted = parent.network.config, parent.network.details
     if fitted is not None:
         settings = replace(settings, details=config.details, detail_width=config.detail_width)
     most = config.code_channels * SIDE**2
@@ -221,12 +221,14 @@ def train_fine_code(
     trainer.add_on_policy(trainer.space)
     fit(trainer, out, lambda: sample_sheet(trainer), resume=resume, **options)
     save_encoder(parent.encoder, out)
-    space = trainer.space
-    whole = WhitenedDecoder(
-        trainer.average_decoder(), space.mean, space.basis, flow=space.flow, details=trainer.details
+    whole = parent.network.with_parts(
+        decoder=trainer.average_decoder(),
+        refiner=None,
+        details=trainer.details,
+        coring=settings.coring,
+        grain=settings.grain,
     )
-    changes = {"refiner": 0, "details": settings.details, "detail_width": settings.detail_width}
-    return save_generator(whole, trainer.metadata(parent.metadata, "detailing", changes), out)
+    return save_generator(whole, trainer.metadata(parent.metadata, "detailing"), out)
 
 
 def sample_sheet(trainer: FineCodeTrainer) -> Tensor:

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn.flow import CodeFlow, FlowConfig
-from gen_prior.generators.dgn.generator import LAYOUT_METADATA, MAX_CHANNELS
+from gen_prior.generators.dgn.config import MAX_CHANNELS, FlowConfig
+from gen_prior.generators.dgn.flow import CodeFlow
+from gen_prior.generators.dgn.generator import LAYOUT_METADATA
 from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
 from gen_prior.training.base_trainer import BaseTrainer
 from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.photograph_codes import Codes, class_directions, last_layer, read_codes, white_features
-from gen_prior.training.prior_file import changed_config, open_prior, run_record, save_encoder, save_generator
+from gen_prior.training.prior_file import open_prior, run_record, save_encoder, save_generator
 from gen_prior.training.settings import TrainingSettings
 from gen_prior.util.progress import ProgressCallback
 
@@ -190,19 +191,18 @@ def train_flow(
     parent = open_prior(Path(prior), classifier)
     network = parent.network
     settings = replace(settings, parent_sha256=parent.sha256)
-    photographs = read_photographs(images, out, settings.batch, parent.config.size, progress)
+    photographs = read_photographs(images, out, settings.batch, parent.network.config.size, progress)
     codes = read_codes(parent, photographs, settings.view, out / "cache", progress)
     features, basis = white_features(codes.features, settings.features)
     variances = network.basis.float().square().sum(0)
     trainer = FlowTrainer(codes, features, class_directions(last, basis), variances, settings, classifier.device)
     trainer.hook_layers = parent.extractor.hook_layers
-    network.flow = trainer.average_flow()
-    fit(trainer, out, lambda: sample_sheet(network.to(trainer.device), trainer), resume=resume, **options)
+    network = network.with_parts(flow=trainer.average_flow()).to(trainer.device)
+    fit(trainer, out, lambda: sample_sheet(network, trainer), resume=resume, **options)
     save_encoder(parent.encoder, out)
     flow = trainer.average_flow()
     keys = [classifier.class_key(index) for index in range(len(flow.classes))] if classifier.labels else []
     added = {
-        "config": changed_config(parent.metadata, {"flow": flow.config._asdict()}),
         "classes": json.dumps(keys),
         "flow": run_record(trainer),
         "flow_data": json.dumps(asdict(photographs.description)),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.classifiers import Classifier
-from gen_prior.generators.dgn.network import Decoder, Refiner, WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.network import Decoder, Refiner, WhiteCodes
 from gen_prior.training.enlarging import EnlargingSettings, EnlargingTrainer, shrink
 from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.gan import Losses
@@ -117,19 +117,21 @@ def train_larger_images(
     settings, out = settings if settings is not None else RefinerSettings(), Path(out)
     check_run(images, out, settings, resume)
     parent = open_prior(Path(prior), classifier)
-    width = settings.refiner or parent.config.refiner or WIDTH
-    settings = replace(settings, size=2 * parent.config.decoded, parent_sha256=parent.sha256, refiner=width)
+    network, config = parent.network, parent.network.config
+    width = settings.refiner or config.refiner or WIDTH
+    settings = replace(settings, size=2 * config.decoder_side, parent_sha256=parent.sha256, refiner=width)
     photographs = read_photographs(images, out, settings.batch, settings.size, progress, settings.crops)
-    network = parent.network
     trainer = RefinerTrainer(parent, photographs, settings)
     trainer.add_on_policy(WhiteCodes(network.mean, network.basis, network.flow, network.details))
     fit(trainer, out, lambda: sample_sheet(trainer), resume=resume, **options)
     save_encoder(parent.encoder, out)
-    refiner = cast(Refiner, trainer.averages["refiner"])
-    whole = WhitenedDecoder(
-        trainer.average_decoder(), network.mean, network.basis, refiner, network.flow, details=network.details
+    whole = network.with_parts(
+        decoder=trainer.average_decoder(),
+        refiner=trainer.averages["refiner"],
+        coring=settings.coring,
+        grain=settings.grain,
     )
-    return save_generator(whole, trainer.metadata(parent.metadata, "refining", {"refiner": width}), out)
+    return save_generator(whole, trainer.metadata(parent.metadata, "refining"), out)
 
 
 def sample_sheet(trainer: RefinerTrainer) -> Tensor:

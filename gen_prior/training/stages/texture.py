@@ -28,7 +28,7 @@ from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.flow import aimed
 from gen_prior.generators.dgn.generator import FILE, read_network
-from gen_prior.generators.dgn.network import Decoder, Refiner, WhitenedDecoder
+from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.tensors import file_sha256
 from gen_prior.training.base_trainer import BaseTrainer
 from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit
@@ -166,12 +166,7 @@ class TextureTrainer(BaseTrainer):
 
     def result(self) -> WhitenedDecoder:
         """The prior with the averaged networks."""
-        before = self.prior
-        decoder = cast(Decoder, self.averages["decoder"])
-        whole = WhitenedDecoder(decoder, before.mean, before.basis, None, before.flow)
-        whole.coring, whole.grain = before.coring, before.grain
-        whole.refiner = cast(Refiner, self.averages["refiner"]) if "refiner" in self.averages else before.refiner
-        return whole
+        return self.prior.with_parts(**self.averages)
 
     def sheet(self) -> Tensor:
         """`[3, H, W]`, columns: codes; pairs of rows: before and after, ever nearer to the mean."""
@@ -226,8 +221,8 @@ def suppress_texture(
     path = prior / FILE
     if not path.is_file():
         raise WeightsError(f"no {FILE} in {prior}", fix="pass the folder that a training or gen-prior export wrote")
-    network, config, metadata = read_network(path, str(path))
-    if config.details:  # they were fitted to the decoder as it is
+    network, metadata = read_network(path, str(path))
+    if network.details:  # they were fitted to the decoder as it is
         raise OptionError(f"the prior in {prior} has a fine code already", fix="pass the prior that it was added to")
     trainer = TextureTrainer(network, replace(settings, parent_sha256=file_sha256(path)), resolve_device(device))
     out.mkdir(parents=True, exist_ok=True)
