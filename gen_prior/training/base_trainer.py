@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
+from gen_prior.training.checkpoints import save_checkpoint
 from gen_prior.training.settings import TrainingSettings
 
 WARMUP = 100
@@ -118,17 +118,13 @@ class BaseTrainer(ABC):
             "hook_layers": list(self.hook_layers),
         }
 
-    def resume(self, out: Path) -> bool:
-        """Load the newest undamaged checkpoint of `out`; return False if there is none."""
-        state = latest_checkpoint(out)
-        if state is None:
-            return False
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the `state` of another run."""
         for name, module in self._modules().items():
             module.load_state_dict(state["modules"][name])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
         self.step, self.seconds = state["step"], state["seconds"]
-        return True
 
     def _modules(self) -> dict[str, nn.Module]:
         """All modules that a checkpoint holds, by name."""

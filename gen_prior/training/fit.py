@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from gen_prior.util.image_io import write_png
 from gen_prior.util.progress import ProgressCallback
 
 LOG = "log.jsonl"
+SHEET_COLUMNS = 8
 MAY_CHANGE = ("steps",)
 """Settings that a resumed run may change; with any other it would be another run."""
 
@@ -51,9 +52,9 @@ def fit(
 
     Raises `OptionError` if the run in `out` has other settings, `OutputError` if `out` cannot be written to.
     """
-    if resume:
-        _check_same_run(out, trainer)
-        trainer.resume(out)
+    if resume and (state := latest_checkpoint(out)) is not None:
+        _check_same_run(out, trainer, state)
+        trainer.load_state(state)
     truncate_log(out / LOG, trainer.step)
     for record in trainer.run(out, log_every=log_every, checkpoint_seconds=checkpoint_seconds):
         if record["checkpoint"]:
@@ -101,11 +102,8 @@ def contact_sheet(rows: Sequence[Tensor]) -> Tensor:
     return grid
 
 
-def _check_same_run(out: Path, trainer: BaseTrainer) -> None:
+def _check_same_run(out: Path, trainer: BaseTrainer, state: dict[str, Any]) -> None:
     """Raises `OptionError` if the checkpoint in `out` is of a run with other settings."""
-    state = latest_checkpoint(out)
-    if state is None:
-        return
     ours = asdict(trainer.settings) | {"hook_layers": list(trainer.hook_layers)}
     theirs = ours | state["settings"] | {"hook_layers": state["hook_layers"]}
     different = [name for name in ours if name not in MAY_CHANGE and ours[name] != theirs[name]]

@@ -49,6 +49,8 @@ class GanTrainer(BaseTrainer):
         self.critic = to_channels_last(critic, self.device)
         self.optimisers["critic"] = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
         self.on_policy: OnPolicyCodes | None = None
+        self.rate_factors: dict[str, float] = {}
+        """Factors on the learning rates of networks, by their names."""
         self._epoch, self._order = -1, self.training
 
     def add_on_policy(self, space: WhiteCodes) -> None:
@@ -60,13 +62,9 @@ class GanTrainer(BaseTrainer):
         """Set the networks that are optimised, their averages and their optimiser."""
         super().train_networks(**networks)
         groups = [
-            {"params": network.parameters(), "factor": self.rate_factor(name)} for name, network in networks.items()
+            {"params": n.parameters(), "factor": self.rate_factors.get(name, 1.0)} for name, n in networks.items()
         ]
         self.optimisers["networks"] = torch.optim.Adam(groups, self.settings.rate, betas=(0.5, 0.99))
-
-    def rate_factor(self, network: str) -> float:
-        """Factor on the learning rate of one of the networks."""
-        return 1.0
 
     def learning_rate(self, optimiser: str) -> float:
         return self.settings.critic_rate if optimiser == "critic" else self.settings.rate

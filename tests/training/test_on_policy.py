@@ -1,4 +1,4 @@
-"""Rehearsal: the pool climbs and keeps its distance from the mean; training with it resumes to the same bits."""
+"""On-policy codes: activations rise at a fixed code norm; training with them resumes to the same bits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def radii(codes: Tensor) -> Tensor:
     return codes.square().mean(1).sqrt()
 
 
-def test_the_pool_climbs_on_its_shell(small_classifier: gp.Classifier) -> None:
+def test_activations_of_the_pool_rise_at_a_fixed_norm(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
     pool = OnPolicyCodes(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), 2 * torch.eye(64)), 8, seed=3)
@@ -66,7 +66,7 @@ def test_the_pool_climbs_on_its_shell(small_classifier: gp.Classifier) -> None:
     assert (pool.ages[:8] == 0).all()
 
 
-def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> None:
+def test_the_decoders_loss_raises_activations(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
     pool = OnPolicyCodes(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64)), 16, seed=0)
@@ -90,7 +90,7 @@ def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> 
     assert (activations() - before).mean() > 0.01
 
 
-def test_behind_a_flow_codes_begin_at_their_class_and_climb(small_classifier: gp.Classifier) -> None:
+def test_with_a_flow_codes_start_at_their_class(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     flow = CodeFlow(64, FlowConfig(8, 16, 2, 6, 4, 2.0))
     flow.classes.copy_(F.normalize(torch.randn(6, 8), dim=1))

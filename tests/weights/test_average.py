@@ -58,5 +58,5 @@ def test_other_shapes_are_refused(
     save_safetensors(second / FILE, {"weight": torch.zeros(4)}, {})
     with pytest.raises(SystemExit):
         average(monkeypatch, first, second, "--out", tmp_path / "out")
-    assert "other shapes" in capsys.readouterr().err
+    assert "different shapes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ from gen_prior.generators.dgn.generator import FORMAT, RECIPE
 from gen_prior.generators.dgn.network import Decoder, WhiteCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
+from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.gan import GanTrainer, Losses
 from gen_prior.training.networks import Encoder, FeatureExtractor, choose_hook_layers, to_channels_last
 from gen_prior.training.photograph_codes import principal_axes
@@ -44,7 +44,6 @@ from gen_prior.util.progress import ProgressCallback
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SHEET_COLUMNS = 8
 VARIANCE_KEPT = 0.99
 EXPORT_PHOTOGRAPHS, ON_POLICY_PHOTOGRAPHS, SHEET_PHOTOGRAPHS = 20_000, 5_000, 512
 """Photographs over which code statistics are taken: for the export, for on-policy codes and for contact sheets."""
@@ -79,6 +78,7 @@ class DecoderTrainer(GanTrainer):
     def __init__(self, extractor: FeatureExtractor, photographs: Photographs, settings: DecoderSettings) -> None:
         super().__init__(extractor, photographs, settings)
         channels = [len(std) for std in self.stds]
+        self.rate_factors = {"encoder": settings.encoder_rate}
         self.train_networks(
             encoder=to_channels_last(Encoder(channels, settings.code_channels), self.device),
             decoder=to_channels_last(Decoder(settings.code_channels, settings.size, settings.width), self.device),
@@ -91,9 +91,6 @@ class DecoderTrainer(GanTrainer):
             features = self.extractor.scaled(images.to(self.device), self.stds)
             mean: Tensor = self.averages["encoder"](features)[0].float()
         return mean
-
-    def rate_factor(self, network: str) -> float:
-        return self.settings.encoder_rate if network == "encoder" else 1.0
 
     def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         """Codes drawn from the encoder's Gaussians, then sampled ones; their KL divergence from N(0, 1)."""
@@ -134,8 +131,7 @@ class DecoderTrainer(GanTrainer):
 
     def whitened(self, photographs: int) -> WhitenedDecoder:
         """The averaged decoder of whitened codes, by the statistics of so many photographs' codes."""
-        mean, covariance = code_statistics(self, photographs)
-        return WhitenedDecoder(self.average_decoder(), mean, principal_directions(covariance))
+        return WhitenedDecoder(self.average_decoder(), *code_statistics(self, photographs))
 
 
 def train_decoder(
@@ -184,8 +180,7 @@ def train_decoder(
     if networks is not None:
         trainer.start_from(networks, str(start_from))
     if settings.on_policy:
-        mean, covariance = code_statistics(trainer, ON_POLICY_PHOTOGRAPHS)
-        trainer.add_on_policy(WhiteCodes(mean, principal_directions(covariance)))
+        trainer.add_on_policy(WhiteCodes(*code_statistics(trainer, ON_POLICY_PHOTOGRAPHS)))
     fit(trainer, out, lambda: sample_sheet(trainer, classifier, sheet_steps), resume=resume, **options)
     return _export(trainer, classifier, out)
 
@@ -206,7 +201,10 @@ def _export(trainer: DecoderTrainer, classifier: Classifier, out: Path) -> Path:
 
 
 def code_statistics(trainer: DecoderTrainer, photographs: int, batch: int = 256) -> tuple[Tensor, Tensor]:
-    """Mean `[C, 4, 4]` and covariance `[C * 16, C * 16]` of the codes of training photographs and their mirrors."""
+    """Mean `[C, 4, 4]` and scaled principal directions `[C * 16, D]` of training photographs' codes and their mirrors'.
+
+    The directions, as columns, hold `VARIANCE_KEPT` of the variance, largest first, scaled by their stds.
+    """
     count = min(photographs, len(trainer.training))
     chosen = trainer.training[torch.linspace(0, len(trainer.training) - 1, count).long()]
     shape = (trainer.settings.code_channels, CODE_SIDE, CODE_SIDE)
@@ -219,15 +217,10 @@ def code_statistics(trainer: DecoderTrainer, photographs: int, batch: int = 256)
         total += flat.sum(0)
         moment += flat.T @ flat
     mean = total / (2 * count)
-    covariance = moment / (2 * count) - mean[:, None] * mean
-    return mean.float().view(shape), covariance.float()
-
-
-def principal_directions(covariance: Tensor, kept: float = VARIANCE_KEPT) -> Tensor:
-    """Columns: the directions that hold `kept` of the variance, largest first, scaled by their stds."""
+    covariance = (moment / (2 * count) - mean[:, None] * mean).float()
     values, vectors = principal_axes(covariance.double())
-    count = int((values.cumsum(0) / values.sum() < kept).sum()) + 1
-    return (vectors[:, :count] * values[:count].sqrt()).float()
+    kept = int((values.cumsum(0) / values.sum() < VARIANCE_KEPT).sum()) + 1
+    return mean.float().view(shape), (vectors[:, :kept] * values[:kept].sqrt()).float()
 
 
 def sample_sheet(trainer: DecoderTrainer, classifier: Classifier, steps: int) -> Tensor:

@@ -27,7 +27,7 @@ from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import read_tensors
 from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.enlarging import EnlargingSettings, EnlargingTrainer, shrink
-from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
+from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.gan import Losses
 from gen_prior.training.networks import to_channels_last
 from gen_prior.training.photograph_codes import principal_axes
@@ -39,7 +39,7 @@ from gen_prior.util.progress import Progress, ProgressCallback
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SHEET_COLUMNS, SHEET_SIZES = 8, (0.3, 1.0)
+SHEET_SIZES = (0.3, 1.0)
 FITTED = "details.safetensors"
 ENCODED_AT_A_TIME = 50
 FIT_RATE = 1e-3
@@ -102,8 +102,8 @@ class FineCodeTrainer(EnlargingTrainer):
         settings = self.settings
         torch.manual_seed(settings.seed)
         details = Details(channels, settings.details, settings.detail_width).to(self.device)
-        fit_prediction(details, coarse, fine, settings, self.device, progress)
-        details.basis.copy_(residual_directions(details, coarse, fine, settings.details, self.device))
+        fit_prediction(details, coarse, fine, settings, progress)
+        details.basis.copy_(residual_directions(details, coarse, fine, settings.details))
         return details
 
     def _code_pairs(self, progress: ProgressCallback | None) -> tuple[Tensor, Tensor]:
@@ -140,11 +140,10 @@ def fit_prediction(
     coarse: Tensor,
     fine: Tensor,
     settings: FineCodeSettings,
-    device: torch.device,
     progress: ProgressCallback | None = None,
 ) -> None:
     """Fit the network that predicts finer codes from coarse ones, by least squares."""
-    source = torch.Generator().manual_seed(settings.seed)
+    device, source = details.basis.device, torch.Generator().manual_seed(settings.seed)
     parameters = [parameter.requires_grad_(True) for parameter in details.parameters()]
     optimiser = torch.optim.AdamW(parameters, FIT_RATE, weight_decay=0.05)
     for step in range(settings.fit_steps):
@@ -160,9 +159,9 @@ def fit_prediction(
             progress(Progress(step + 1, settings.fit_steps, "fitting the prediction of finer codes, step"))
 
 
-def residual_directions(details: Details, coarse: Tensor, fine: Tensor, count: int, device: torch.device) -> Tensor:
+def residual_directions(details: Details, coarse: Tensor, fine: Tensor, count: int) -> Tensor:
     """Principal directions of what the prediction leaves of finer codes, scaled by their stds: `[C * 64, count]`."""
-    size = fine[0].numel()
+    size, device = fine[0].numel(), details.basis.device
     total = torch.zeros(size, size, device=device)
     with torch.no_grad():
         for low, high in zip(coarse.split(256), fine.split(256), strict=True):
@@ -191,9 +190,8 @@ def train_fine_code(
             its decoder is trained on.
         images: photographs larger than the decoder's images: a folder, nested or flat, or `.tar` shards. A few hundred
             are enough, since `settings.crops` random squares are cut out of each.
-        out: another folder, for the cache, checkpoints, `log.jsonl`, contact sheets and the result.
-        settings: all that the result is a function of, beside the photographs and the prior; the size is set to twice
-            the prior's.
+        out: another folder.
+        settings: their size is set to twice the prior's.
         resume, progress, options: as for `train_decoder`.
 
     Returns and raises as `train_decoder`; also `WeightsError` for a folder without a prior, and `OptionError` for

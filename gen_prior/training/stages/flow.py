@@ -23,7 +23,7 @@ from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.generator import LAYOUT_METADATA
 from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
 from gen_prior.training.base_trainer import BaseTrainer
-from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
+from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.photograph_codes import Codes, class_directions, last_layer, read_codes, white_features
 from gen_prior.training.prior_file import open_prior, run_record, save_encoder, save_generator
 from gen_prior.training.settings import TrainingSettings
@@ -31,8 +31,6 @@ from gen_prior.util.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-SHEET_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -176,9 +174,8 @@ def train_flow(
         classifier: the one that the prior was trained on; it must end with a linear layer.
         prior: the folder of an earlier stage; a flow that it has is replaced.
         images: the photographs that the prior was trained on, or others: a folder, nested or flat, or `.tar` shards.
-        out: another folder, for the cache, checkpoints, `log.jsonl`, contact sheets and the result.
-        settings: all that the flow is a function of, beside the photographs and the prior.
-        resume, progress, options: as for `train_decoder`.
+        out: another folder.
+        settings, resume, progress, options: as for `train_decoder`.
 
     Returns and raises as `train_decoder`; also `WeightsError` for a folder without a prior, and `OptionError` for
     another classifier or one that does not end with a linear layer.

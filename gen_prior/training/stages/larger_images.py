@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gen_prior.classifiers import Classifier
 from gen_prior.generators.dgn.network import Decoder, Refiner, WhiteCodes
 from gen_prior.training.enlarging import EnlargingSettings, EnlargingTrainer, shrink
-from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit, read_photographs
+from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.gan import Losses
 from gen_prior.training.networks import to_channels_last
 from gen_prior.training.photographs import Photographs
@@ -28,7 +28,6 @@ from gen_prior.util.progress import ProgressCallback
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SHEET_COLUMNS = 8
 WIDTH = 48
 """Channels of a refiner, where neither the settings nor the prior say."""
 
@@ -64,10 +63,8 @@ class RefinerTrainer(EnlargingTrainer):
         networks: dict[str, nn.Module] = {"refiner": to_channels_last(refiner.requires_grad_(True), self.device)}
         if settings.decoder_rate:
             networks["decoder"] = network.decoder.requires_grad_(True)
+        self.rate_factors = {"decoder": settings.decoder_rate}
         self.train_networks(**networks)
-
-    def rate_factor(self, network: str) -> float:
-        return self.settings.decoder_rate if network == "decoder" else 1.0
 
     def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         codes = self.encode(shrink(photographs))
@@ -106,9 +103,8 @@ def train_larger_images(
             last.
         images: photographs larger than the prior's images: a folder, nested or flat, or `.tar` shards. A few hundred
             are enough, since `settings.crops` random squares are cut out of each.
-        out: another folder, for the cache, checkpoints, `log.jsonl`, contact sheets and the result.
-        settings: all that the result is a function of, beside the photographs and the prior; the size is set to twice
-            the prior's.
+        out: another folder.
+        settings: their size is set to twice the prior's.
         resume, progress, options: as for `train_decoder`.
 
     Returns and raises as `train_decoder`; also `WeightsError` for a folder without a prior, and `OptionError` for

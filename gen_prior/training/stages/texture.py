@@ -31,7 +31,7 @@ from gen_prior.generators.dgn.generator import FILE, read_network
 from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.tensors import file_sha256
 from gen_prior.training.base_trainer import BaseTrainer
-from gen_prior.training.fit import RunOptions, check_run, contact_sheet, fit
+from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit
 from gen_prior.training.networks import to_channels_last
 from gen_prior.training.prior_file import NETWORKS_FILE, run_record, save_generator
 from gen_prior.training.settings import TrainingSettings
@@ -46,7 +46,7 @@ SHARE_BLUR = (17, 4.0)
 """The same of the window over which the pattern's projection on an image is taken."""
 COARSE = 8
 """Side, in pixels, of the areas over which roughness and the coarse part are averaged."""
-SHEET_COLUMNS, SHEET_SCALES = 8, (1.0, 0.6, 0.3, 0.0)
+SHEET_SCALES = (1.0, 0.6, 0.3, 0.0)
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,8 @@ def suppress_texture(
 
     Args:
         prior: the folder that a stage or `gen-prior export` wrote; neither classifier nor photographs are needed.
-        out: another folder, for checkpoints, `log.jsonl`, contact sheets and the result.
-        settings: all that the result is a function of, beside the prior.
-        device, resume, options: as for `train_decoder`.
+        out: another folder.
+        settings, device, resume, options: as for `train_decoder`.
 
     Returns and raises as `train_decoder`; also `WeightsError` for a folder without a prior, and `OptionError` for one
     with a fine code.

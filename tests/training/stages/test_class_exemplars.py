@@ -1,4 +1,4 @@
-"""layout-prior: seeds of a class begin at codes of the photographs in which the classifier is surest of it."""
+"""add_class_exemplars: seeds of a class start at codes of the photographs in which the classifier is surest of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole of train-prior on thirty steps: it trains, resumes to the same bits, exports, and refuses early."""
+"""train_decoder on thirty steps: it trains, resumes to the same bits, exports, and refuses early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""detail-prior on thirty steps: finer codes, twice the side, the same bits when resumed, early refusals."""
+"""train_fine_code on thirty steps: finer codes, twice the side, the same bits when resumed, early refusals."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ def test_what_follows_is_fitted_and_the_rest_gets_its_directions() -> None:
     )
     details = Details(4, 2, 16)
     settings = replace(SMALL, fit_steps=600, fit_batch=64)
-    fit_prediction(details, coarse, fine, settings, torch.device("cpu"))
+    fit_prediction(details, coarse, fine, settings)
     with torch.no_grad():
         missing = (details.expected(coarse) - torch.nn.functional.interpolate(coarse, scale_factor=2.0)).square().mean()
     assert missing < 0.3, "of 1, where nothing is known"
-    basis = residual_directions(details, coarse, fine, 2, torch.device("cpu"))
+    basis = residual_directions(details, coarse, fine, 2)
     assert basis.shape == (256, 2)
     assert basis[:64, 0].abs().mean() == pytest.approx(0.6, rel=0.2), "what all places share"
     assert basis[64:, 0].abs().max() < 0.3

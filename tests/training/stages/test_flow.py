@@ -1,6 +1,6 @@
-"""The whole of flow-prior on thirty steps: the export aims at classes, resumes to the same bits, refuses early.
+"""train_flow on thirty steps: the export starts classes at their features, resumes to the same bits, refuses early.
 
-A flow on codes that are known learns to tell them by their features.
+A flow trained on known codes predicts them from their features.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def test_codes_are_read_once_for_each_prior(
     torch.testing.assert_close(kept["features"].float(), seen, atol=0.02, rtol=0.05)
 
 
-def test_its_result_is_refined_with_codes_that_climb(
+def test_its_result_is_refined_with_on_policy_codes(
     named: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
     flowing = learn(named, prior, photographs, tmp_path / "flowing")
@@ -186,7 +186,7 @@ def test_its_result_is_refined_with_codes_that_climb(
     assert torch.equal(generator.initial_code(3, "bee"), plain.initial_code(3, "bee"))
     assert not torch.equal(generator.initial_code(3, "bee"), plain.initial_code(3))
 
-    # Its pool of climbing codes goes through a checkpoint.
+    # Its pool of on-policy codes goes through a checkpoint.
     with pytest.raises(KeyboardInterrupt):
         train_larger_images(named, flowing.parent, photographs, tmp_path / "again", refining, report=stop, **fast)
     again = train_larger_images(named, flowing.parent, photographs, tmp_path / "again", refining, resume=True, **fast)

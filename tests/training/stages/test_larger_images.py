@@ -1,4 +1,4 @@
-"""The whole of refine-prior on thirty steps: the export doubles the side, resumes to the same bits, refuses early."""
+"""train_larger_images on thirty steps: the export doubles the side, resumes to the same bits, refuses early."""
 
 from __future__ import annotations
 

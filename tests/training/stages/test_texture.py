@@ -1,4 +1,4 @@
-"""The whole of calm-prior on thirty steps: only the decoder changes, it resumes to the same bits, refuses early."""
+"""suppress_texture on thirty steps: only the decoder changes, it resumes to the same bits, refuses early."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_near_the_mean_it_becomes_smooth_and_elsewhere_it_stays(refiner: bool, t
     assert (last[1] - wanted).abs().mean() < 0.6 * (first[1] - wanted).abs().mean()
 
 
-def test_codes_lie_on_the_shell_or_come_through_the_flow() -> None:
+def test_codes_have_a_fixed_norm_or_come_through_the_flow() -> None:
     plain = TextureTrainer(woven(), SMALL, CPU).white_codes(6, torch.Generator().manual_seed(1))
     torch.testing.assert_close(plain.norm(dim=1), torch.full((6,), 1.1 * 12**0.5))
     network = woven(flow=True)
@@ -114,7 +114,7 @@ def test_codes_lie_on_the_shell_or_come_through_the_flow() -> None:
     assert trainer.result().config == network.config
 
 
-def test_weakened_codes_lie_between_the_mean_and_the_code() -> None:
+def test_codes_moved_towards_the_mean_lie_between_the_mean_and_the_code() -> None:
     trainer = TextureTrainer(woven(), SMALL, CPU)
     white = torch.randn(200, 12)
     spatial, factor = trainer.towards_mean(white, torch.Generator().manual_seed(0))
@@ -129,7 +129,7 @@ def test_weakened_codes_lie_between_the_mean_and_the_code() -> None:
     assert 0.35 < alike.float().mean() < 0.65  # the others keep their small directions
 
 
-def test_refuses_what_it_cannot_calm(prior: Path, tmp_path: Path) -> None:
+def test_refusals(prior: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no generator\.safetensors"):
         calm(tmp_path / "none", tmp_path / "out")
     for wrong in (TextureSettings(steps=0), TextureSettings(batch=1)):
