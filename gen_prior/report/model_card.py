@@ -69,10 +69,10 @@ def _facts(generator: Generator) -> dict[str, str]:
         "can encode images": "yes" if generator.can_encode else "no",
     }
     flow = getattr(generator.module, "flow", None)
-    if isinstance(flow, CodeFlow) and flow.config.layouts:
+    if isinstance(flow, CodeFlow) and flow.config.exemplars:
         facts["classes start from"] = (
-            f"codes of {flow.config.layouts} photographs for each of {flow.config.classes} classes, which it contains: "
-            "they decode to blurred likenesses, to which the photographs' own terms apply"
+            f"codes of {flow.config.exemplars} photographs for each of {flow.config.classes} classes, "
+            "which it contains: they decode to blurred likenesses, to which the photographs' own terms apply"
         )
     return facts
 

@@ -14,11 +14,12 @@ the colours that the features ask for.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gen_prior.generators.dgn.config import FlowConfig
 
 CONDITION = 256
 FREQUENCIES = 16
@@ -30,22 +31,6 @@ LAYOUT_STEPS = 24
 """Whole numbers that a layout holds for each deviation of a code."""
 LAYOUT_GAIN = 1.3
 """How much larger than the code of a photograph the noise is that the flow turns into about that code."""
-
-
-class FlowConfig(NamedTuple):
-    """What a file says of its flow."""
-
-    features: int
-    """Numbers of a code that are features; the others are noise, one for each direction."""
-    width: int
-    depth: int
-    classes: int
-    steps: int
-    """Of the integration."""
-    guidance: float
-    """Factor on what the features change in the velocity."""
-    layouts: int = 0
-    """Codes of photographs that each class may begin with."""
 
 
 class _Block(nn.Module):
@@ -90,8 +75,8 @@ class CodeFlow(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.exit = nn.Linear(config.width, directions)
         self.register_buffer("classes", torch.zeros(config.classes, config.features))
-        if config.layouts:
-            self.register_buffer("layouts", torch.zeros(config.classes, config.layouts, directions, dtype=torch.int8))
+        if config.exemplars:
+            self.register_buffer("layouts", torch.zeros(config.classes, config.exemplars, directions, dtype=torch.int8))
         with torch.no_grad():
             self.exit.weight.zero_()
             self.exit.bias.zero_()
@@ -134,7 +119,7 @@ class CodeFlow(nn.Module):
 
     def layout(self, classes: Tensor, noise: Tensor) -> Tensor | None:
         """Of the layouts of classes `[B]` those that the first number of the noise proper chooses, `[B, D]`."""
-        count = self.config.layouts
+        count = self.config.exemplars
         if not count:
             return None
         return self.layouts[classes, layout_place(noise[:, self.config.features], count)]

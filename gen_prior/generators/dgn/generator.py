@@ -7,13 +7,12 @@ its metadata, the configuration, the training settings and the hashes of what it
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +20,9 @@ from torch import Tensor
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import Aim, Generator, Provenance
 from gen_prior.generators.checks import proven
-from gen_prior.generators.dgn.blocks import CODE_SIDE
-from gen_prior.generators.dgn.fine_code import SIDE, Details
-from gen_prior.generators.dgn.flow import CodeFlow, FlowConfig, layout_place
-from gen_prior.generators.dgn.network import SIZES, Decoder, Refiner, WhiteCodes, WhitenedDecoder, widths
+from gen_prior.generators.dgn.config import NetworkConfig
+from gen_prior.generators.dgn.flow import layout_place
+from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.recipe import Recipe
@@ -34,9 +32,6 @@ FILE = "generator.safetensors"
 EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors", "dgn-lite0-gaussian": "dgn-lite0.safetensors"}
 LAYOUT_METADATA = ("layouts", "layouts_data")
 FLOW_METADATA = ("flow", "flow_data", "classes", *LAYOUT_METADATA)
-MAX_NUMBERS = 2**28
-MAX_CHANNELS = 4096
-FLOW = tuple((name, float if name == "guidance" else int) for name in FlowConfig._fields)
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
@@ -92,7 +87,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
     `flow`: with the flow that the file may hold. Raises `WeightsError` where the file is damaged, of another format, or
     does not match its configuration.
     """
-    network, config, metadata = read_network(path, origin)
+    network, metadata = read_network(path, origin)
     if not flow:
         network.flow = None
     default = recipe_for(network)
@@ -116,7 +111,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
             paper=PAPER,
         ),
     )
-    side = config.decoded * (2 if config.refiner else 1) * (2 if config.grain else 1)
+    side = network.config.image_side
     return proven(generator, origin, size=(side, side))
 
 
@@ -132,7 +127,7 @@ def recipe_for(network: WhiteCodes) -> Recipe:
     """What suits codes of that kind."""
     recipe = RECIPE
     if network.flow is not None:
-        recipe = LAYOUT_RECIPE if network.flow.config.layouts else FLOW_RECIPE
+        recipe = LAYOUT_RECIPE if network.flow.config.exemplars else FLOW_RECIPE
     if network.details is None:
         return recipe
     ((name, options),) = recipe.edits
@@ -150,7 +145,7 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{origin} is damaged: {error}") from error
     classes = network.flow.classes.float().cpu()
-    layouts = network.flow.layouts.cpu() if network.flow.config.layouts else None
+    layouts = network.flow.layouts.cpu() if network.flow.config.exemplars else None
     if len(keys) not in (0, len(classes)):
         raise WeightsError(f"{origin} names {len(keys)} classes, but its flow knows {len(classes)}")
     times = Counter(keys)
@@ -169,95 +164,22 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
     return aim
 
 
-class Config(NamedTuple):
-    """What a file says of its network; `size` is the decoder's, a refiner (of so many channels) doubles it.
-
-    `details` (0: none) double it too, and so does `grain` (its strength; 0: none). `coring` limits the fine contrast; 0
-    leaves it as it is.
-    """
-
-    size: int
-    code_channels: int
-    width: float
-    directions: int
-    refiner: int
-    flow: FlowConfig | None = None
-    coring: float = 0.0
-    details: int = 0
-    detail_width: int = 0
-    grain: float = 0.0
-
-    @property
-    def decoded(self) -> int:
-        """Side of the images that the decoder draws."""
-        return self.size * (2 if self.details else 1)
-
-
-def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, Config, dict[str, str]]:
-    """The network in a safetensors file, what the file says of it, and all its metadata.
+def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, dict[str, str]]:
+    """The network in a safetensors file, and all metadata of the file.
 
     Raises `WeightsError` as `from_file` does; where the file is cut short or not finite, it names `path`.
     """
     metadata = read_file_metadata(path)
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
-    config = _read_config(metadata, origin)
-    size, channels, width, directions, refiner, flow, coring, details, detail_width, grain = config
-
-    def build() -> WhitenedDecoder:
-        return WhitenedDecoder(
-            Decoder(channels, size, width),
-            torch.empty(channels, CODE_SIDE, CODE_SIDE),
-            torch.empty(channels * CODE_SIDE**2, directions),
-            Refiner(refiner) if refiner else None,
-            CodeFlow(directions, flow) if flow else None,
-            coring,
-            Details(channels, details, detail_width) if details else None,
-            grain,
-        )
-
-    network = build_on_meta(build, origin)
+    config = NetworkConfig.from_metadata(metadata, origin)
+    network = build_on_meta(lambda: WhitenedDecoder.from_config(config), origin)
     load_strictly(network, read_tensors(path), origin)  # takes them over: beside them, loading needs no memory
     assert isinstance(network, WhitenedDecoder)
-    if flow and flow.layouts and network.flow is not None and network.flow.layouts.dtype != torch.int8:
-        raise WeightsError(f"{origin}: flow.layouts is of type {network.flow.layouts.dtype}, not torch.int8")
-    return network, config, metadata
-
-
-def _read_config(metadata: Mapping[str, str], origin: str) -> Config:
-    try:
-        found = json.loads(metadata["config"])
-        size, channels, width = int(found["size"]), int(found["code_channels"]), float(found["width"])
-        flow = _flow(found["flow"]) if found.get("flow") else None
-        refiner, coring = int(found.get("refiner", 0)), float(found.get("coring", 0))
-        details, detail_width = int(found.get("details", 0)), int(found.get("detail_width", 0))
-        grain = float(found.get("grain", 0))
-        config = Config(
-            size, channels, width, int(found["directions"]), refiner, flow, coring, details, detail_width, grain
-        )
-    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
-    if size not in SIZES or min(channels, config.directions) < 1 or config.refiner < 0 or not 0 < width < math.inf:
-        raise WeightsError(f"{origin} asks for an impossible network: {found}")
-    for name, value in (("coring", coring), ("grain", grain)):
-        if not 0 <= value < math.inf:
-            raise WeightsError(f"{origin} asks for an impossible {name}: {value}")
-    if not 0 <= details <= channels * SIDE**2 or (detail_width < 1) != (details == 0):
-        raise WeightsError(f"{origin} asks for impossible details: {found}")
-    if flow is not None and (min(flow[:5]) < 1 or flow.layouts < 0 or not math.isfinite(flow.guidance)):
-        raise WeightsError(f"{origin} asks for an impossible flow: {found}")
-    directions = max(CODE_SIDE**2 * config.directions, SIDE**2 * details)
-    tables = flow.classes * max(flow.features, flow.layouts * config.directions) if flow else 0
-    numbers = max(channels * directions, tables)
-    several = (*widths(size, width), *(flow._replace(classes=1) if flow else ()))
-    if numbers > MAX_NUMBERS or max(channels, config.refiner, detail_width, *several) > MAX_CHANNELS:
-        raise WeightsError(f"{origin} asks for too large a network: {found}")
-    return config
-
-
-def _flow(found: Mapping[str, Any]) -> FlowConfig:
-    values = {**FlowConfig._field_defaults, **found}
-    return FlowConfig._make(kind(values[name]) for name, kind in FLOW)
+    flow = network.flow
+    if flow is not None and flow.config.exemplars and flow.layouts.dtype != torch.int8:
+        raise WeightsError(f"{origin}: flow.layouts is of type {flow.layouts.dtype}, not torch.int8")
+    return network, metadata
 
 
 __all__ = ["FILE", "FORMAT", "from_file", "load_embedded", "load_folder", "read_network"]

@@ -7,30 +7,24 @@ features under pixel, feature and adversarial losses (see `gen_prior.training`).
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
+from gen_prior.generators.dgn.config import NetworkConfig, widths
 from gen_prior.generators.dgn.fine_code import Details
 from gen_prior.generators.dgn.flow import CodeFlow, begun
+from gen_prior.generators.dgn.texture import Coring, Grain
 from gen_prior.generators.dgn.texture import coring as cored_to
 from gen_prior.generators.dgn.texture import grain as grained_by
 
-SIZES = (64, 128, 256)
 DETAIL_DEVIATION = 4.0
 """Of details over photographs, in a code: an optimisation's steps, equal in all numbers, change details more slowly."""
 FIRST_DETAILS = 0.3
 """How large details are at first, in parts of photographs'."""
-
-
-def widths(size: int, width: float = 1.0) -> tuple[int, ...]:
-    """Channels of each resolution from 4x4 up to half the image's side (64 px: 256, 160, 96, 64)."""
-    plan = (256, 160, 96, 64, 48, 32)
-    levels = int(math.log2(size // CODE_SIDE))
-    return tuple(max(16, round(channels * width / 8) * 8) for channels in plan[:levels])
 
 
 class Decoder(nn.Module):
@@ -38,6 +32,7 @@ class Decoder(nn.Module):
 
     def __init__(self, code_channels: int = 64, size: int = 64, width: float = 1.0) -> None:
         super().__init__()
+        self.size, self.width = size, width
         plan = widths(size, width)
         self.entry = nn.Conv2d(code_channels, plan[0], 3, padding=1)
         self.levels = nn.ModuleList(
@@ -142,25 +137,72 @@ class WhiteCodes(nn.Module):
 
 
 class WhitenedDecoder(WhiteCodes):
-    """Codes `[B, numbers]` -> image."""
+    """Codes `[B, numbers]` -> images `[B, 3, S, S]`, RGB, nominally in [0, 1] (not clamped)."""
 
     def __init__(
         self,
         decoder: Decoder,
         mean: Tensor,
         basis: Tensor,
+        *,
         refiner: Refiner | None = None,
         flow: CodeFlow | None = None,
-        coring: float = 0.0,
         details: Details | None = None,
+        coring: float = 0.0,
         grain: float = 0.0,
     ) -> None:
-        """`coring`: limit of the fine contrast; at 0 it is left as the decoder draws it. `grain`: its strength."""
+        """The network of these parts; see `NetworkConfig` for `coring` and `grain`."""
         super().__init__(mean, basis, flow, details)
         self.decoder = decoder
         self.refiner = refiner if refiner is not None else nn.Identity()
         self.coring = cored_to(coring)
         self.grain = grained_by(grain)
+
+    @classmethod
+    def from_config(cls, config: NetworkConfig) -> WhitenedDecoder:
+        """An untrained network of these sizes."""
+        channels, directions = config.code_channels, config.directions
+        return cls(
+            Decoder(channels, config.size, config.width),
+            torch.empty(channels, CODE_SIDE, CODE_SIDE),
+            torch.empty(channels * CODE_SIDE**2, directions),
+            refiner=Refiner(config.refiner) if config.refiner else None,
+            flow=CodeFlow(directions, config.flow) if config.flow else None,
+            details=Details(channels, config.details, config.detail_width) if config.details else None,
+            coring=config.coring,
+            grain=config.grain,
+        )
+
+    @property
+    def config(self) -> NetworkConfig:
+        """Sizes of the parts."""
+        return NetworkConfig(
+            size=self.decoder.size,
+            code_channels=len(self.mean),
+            width=self.decoder.width,
+            directions=self.basis.shape[1],
+            refiner=self.refiner.entry.out_channels if isinstance(self.refiner, Refiner) else 0,
+            flow=self.flow.config if self.flow else None,
+            coring=self.coring.limit if isinstance(self.coring, Coring) else 0.0,
+            details=self.details.numbers if self.details else 0,
+            detail_width=self.details.entry.out_channels if self.details else 0,
+            grain=self.grain.strength if isinstance(self.grain, Grain) else 0.0,
+        )
+
+    def with_parts(self, **parts: Any) -> WhitenedDecoder:
+        """A network with some of the constructor's arguments replaced; the other parts are shared with this one."""
+        config = self.config
+        own: dict[str, Any] = {
+            "decoder": self.decoder,
+            "mean": self.mean,
+            "basis": self.basis,
+            "refiner": self.refiner if config.refiner else None,
+            "flow": self.flow,
+            "details": self.details,
+            "coring": config.coring,
+            "grain": config.grain,
+        }
+        return WhitenedDecoder(**(own | parts))
 
     def draw(self, spatial: Tensor) -> Tensor:
         """Spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`, -> images."""

@@ -6,6 +6,7 @@ Training is tested in `tests/training/test_flow_command.py`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import gen_prior as gp
-from gen_prior.generators.dgn.flow import AIM, SPREAD, CodeFlow, FlowConfig, aimed
+from gen_prior.generators.dgn.config import FlowConfig
+from gen_prior.generators.dgn.flow import AIM, SPREAD, CodeFlow, aimed
 from gen_prior.generators.dgn.network import Decoder, WhiteCodes, WhitenedDecoder
 
 CONFIG = FlowConfig(features=3, width=16, depth=2, classes=5, steps=4, guidance=3.0)
@@ -22,7 +24,7 @@ DIRECTIONS = 7
 
 def untrained(**changes: float) -> CodeFlow:
     torch.manual_seed(0)
-    flow = CodeFlow(DIRECTIONS, CONFIG._replace(**changes))  # type: ignore[arg-type]
+    flow = CodeFlow(DIRECTIONS, replace(CONFIG, **changes))  # type: ignore[arg-type]
     flow.classes.copy_(F.normalize(torch.randn(5, 3), dim=1))
     return flow
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from torch import Tensor
 import gen_prior as gp
 from gen_prior.applications.publish import export
 from gen_prior.errors import WeightsError
-from gen_prior.generators.dgn.flow import AIM, LAYOUT_GAIN, LAYOUT_STEPS, SPREAD, CodeFlow, FlowConfig
+from gen_prior.generators.dgn.config import FlowConfig
+from gen_prior.generators.dgn.flow import AIM, LAYOUT_GAIN, LAYOUT_STEPS, SPREAD, CodeFlow
 from gen_prior.generators.dgn.generator import FILE, FLOW_RECIPE, FORMAT, LAYOUT_SHARE, from_file, load_folder
 from gen_prior.generators.dgn.network import Decoder, WhitenedDecoder
 from gen_prior.hub.tensors import read_file_metadata, read_tensors
@@ -141,7 +143,7 @@ def flowing() -> tuple[dict[str, Tensor], dict[str, str]]:
     for block in flow.blocks:
         block.modulation.weight.data.normal_(std=0.1)  # type: ignore[union-attr, operator]
     network = WhitenedDecoder(Decoder(4, 64, 0.125), torch.zeros(4, 4, 4), torch.randn(64, 10), flow=flow)
-    config = {"size": 64, "code_channels": 4, "width": 0.125, "directions": 10, "flow": FLOW._asdict()}
+    config = network.config.to_dict()
     metadata = {"format": FORMAT, "config": json.dumps(config), "classes": json.dumps(KEYS)}
     return {key: value.detach().half() for key, value in network.state_dict().items()}, metadata
 
@@ -242,11 +244,11 @@ def test_absurd_flows_are_refused(
         read(
             tmp_path / FILE,
             flowing[0],
-            {**flowing[1], "config": json.dumps(config | {"flow": FLOW._asdict() | absurd})},
+            {**flowing[1], "config": json.dumps(config | {"flow": FLOW.to_dict() | absurd})},
         )
 
 
-@pytest.mark.parametrize("name", [name for name in FlowConfig._fields if name not in FlowConfig._field_defaults])
+@pytest.mark.parametrize("name", [name for name in FLOW.to_dict() if name != "layouts"])
 def test_a_flow_that_is_described_in_part_is_refused(
     flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, name: str
 ) -> None:
@@ -262,7 +264,7 @@ def test_a_flow_that_is_described_in_part_is_refused(
 def test_a_flow_may_know_more_classes_than_imagenet(
     flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
 ) -> None:
-    config = json.loads(flowing[1]["config"]) | {"flow": FLOW._replace(classes=21_841)._asdict()}
+    config = json.loads(flowing[1]["config"]) | {"flow": replace(FLOW, classes=21_841).to_dict()}
     classes = torch.nn.functional.normalize(torch.randn(21_841, 3, generator=torch.Generator().manual_seed(0)))
     keys = [f"class {number}" for number in range(21_841)]
     metadata = {**flowing[1], "config": json.dumps(config), "classes": json.dumps(keys)}
