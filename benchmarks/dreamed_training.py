@@ -73,6 +73,27 @@ def accuracy(images: Tensor, labels: Tensor, tests: tuple[Tensor, Tensor], *, se
         return float((network.eval()(tests[0]).argmax(1) == tests[1]).float().mean())
 
 
+def compare_training_sets(
+    real: list[Tensor], dreamed: tuple[Tensor, Tensor], tests: tuple[Tensor, Tensor], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Accuracies after training on real images, on synthetic ones (images and labels), and on both."""
+    rows: list[dict[str, Any]] = []
+    for count in options.real:
+        images = torch.cat([images[:count] for images in real])
+        labels = torch.arange(len(real)).repeat_interleave(count)
+        sets = {
+            "real": (images, labels),
+            "real and dreamed": (torch.cat([images, dreamed[0]]), torch.cat([labels, dreamed[1]])),
+            "dreamed": dreamed,
+        }
+        for name, (x, y) in sets.items():
+            values = [accuracy(x, y, tests, seed=s, updates=options.updates) for s in range(options.seeds)]
+            row = {"real_per_class": count, "trained_on": name, "accuracy": round(statistics.mean(values), 4)}
+            rows.append(row | {"of_each_seed": [round(value, 4) for value in values]})
+            print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     """Make the synthetic images, train on each set, and write the accuracies."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,22 +124,7 @@ def main() -> None:
     ]
     tests = torch.cat([images[-options.tests :] for images in real])
     test_labels = torch.arange(len(real)).repeat_interleave(options.tests)
-    rows: list[dict[str, Any]] = []
-    for count in options.real:
-        images = torch.cat([images[:count] for images in real])
-        labels = torch.arange(len(real)).repeat_interleave(count)
-        sets = {
-            "real": (images, labels),
-            "real and dreamed": (torch.cat([images, dreams]), torch.cat([labels, dream_labels])),
-            "dreamed": (dreams, dream_labels),
-        }
-        for name, (x, y) in sets.items():
-            values = [
-                accuracy(x, y, (tests, test_labels), seed=s, updates=options.updates) for s in range(options.seeds)
-            ]
-            row = {"real_per_class": count, "trained_on": name, "accuracy": round(statistics.mean(values), 4)}
-            rows.append(row | {"of_each_seed": [round(value, 4) for value in values]})
-            print(rows[-1], flush=True)
+    rows = compare_training_sets(real, (dreams, dream_labels), (tests, test_labels), options)
     record = {
         "classes": options.classes,
         "dreamed_per_class": options.per_class,

@@ -168,6 +168,26 @@ def mean_or_none(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def method_row(
+    method: str,
+    groups: dict[str, list[int]],
+    natural: Tensor,
+    judge: gp.Classifier,
+    source: gp.Classifier,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """The report's row of one method: a summary of each group of classes, distances, generator and recipe."""
+    row: dict[str, Any] = {}
+    features = []
+    for group, classes in groups.items():
+        found = verdicts(method, classes, options.seeds, judge, source, options.work, options.precision)
+        row[group] = summary(found, classes, options.seeds)
+        features.append(found["features"])
+    row |= distances(torch.cat(features), natural)
+    generator = gp.load_generator(method)
+    return row | {"generator": generator.describe(), "recipe": generator.recipe.within(EVALUATIONS).to_dict()}
+
+
 def main() -> None:
     """Run the protocol and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,19 +224,9 @@ def main() -> None:
         "methods": kept_rows(options.out, protocol),
     }
     for method in options.methods:
-        row: dict[str, Any] = {}
-        features = []
-        for group, classes in groups.items():
-            found = verdicts(method, classes, options.seeds, judge, source, options.work, options.precision)
-            row[group] = summary(found, classes, options.seeds)
-            features.append(found["features"])
-        row |= distances(torch.cat(features), natural)
-        generator = gp.load_generator(method)
-        row["generator"] = generator.describe()
-        row["recipe"] = generator.recipe.within(EVALUATIONS).to_dict()
-        report["methods"][method] = row
+        report["methods"][method] = method_row(method, groups, natural, judge, source, options)
         write_json(options.out, report)
-        print(json.dumps({method: row}, indent=1))
+        print(json.dumps({method: report["methods"][method]}, indent=1))
 
 
 if __name__ == "__main__":

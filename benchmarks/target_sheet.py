@@ -4,9 +4,9 @@
 
 Half of the targets are classes of the prior's training photographs, half are not. A sheet shows two images of each
 target side by side, of seeds 0 and 1 (`--seeds 1`: one), each with 128 classifier evaluations. `--blind KEY` also
-writes pages `KEY/METHOD-1.png`, ... of the same images at 256 pixels, numbered in a new random order, for a viewer who names
-what each one shows; the class names in that order are in `KEY/METHOD.json`, which the viewer must not see. `--starts`
-draws `starts.jpg` instead: for every third target, the image that seed 0 starts from and the result.
+writes pages `KEY/METHOD-1.png`, ... of the same images at 256 pixels, numbered in a new random order, for a viewer who
+names what each one shows; the class names in that order are in `KEY/METHOD.json`, which the viewer must not see.
+`--starts` draws `starts.jpg` instead: for every third target, the image that seed 0 starts from and the result.
 """
 
 from __future__ import annotations

@@ -68,10 +68,8 @@ def run(
         return
     if not quiet:
         left = f" ({len(bad)} left out)" if bad else ""
-        console.print(
-            f"{values['images']} images{left}, {values['units']} units: mean {values['mean']:.4g}, "
-            f"std {values['std']:.4g}, range {values['minimum']:.4g} to {values['maximum']:.4g}, "
-            f"mean + 3 std {values['bound']:.4g}\n{path}",
-            markup=False,
-            soft_wrap=True,
+        words = (
+            "{images} images" + left + ", {units} units: mean {mean:.4g}, std {std:.4g}, range {minimum:.4g} to "
+            "{maximum:.4g}, mean + 3 std {bound:.4g}\n{file}"
         )
+        console.print(words.format(**values), markup=False, soft_wrap=True)

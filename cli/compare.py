@@ -73,17 +73,10 @@ def run(
         network = gen_prior.load_classifier(classifier, device=device)
         with ProgressBar(quiet) as bar:
             comparison = gen_prior.compare(
-                network,
-                list(targets),
-                methods,
-                judge=None if judge == "none" else judge,
-                seeds=options.chosen_seeds(seeds, seed),
-                evaluations=steps,
-                precision=precision,
-                batch=batch,
-                out=out,
-                progress=bar.show,
-            )
+                network, list(targets), methods, judge=None if judge == "none" else judge,
+                seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
+                out=out, progress=bar.show,
+            )  # fmt: skip
     record = comparison.record
     remarks = preset_remarks(methods)
     for target in record["targets"]:

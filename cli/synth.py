@@ -74,19 +74,10 @@ def run(
         )  # fmt: skip
         with ProgressBar(quiet) as bar, extra:
             result = gen_prior.synthesize(
-                network,
-                list(targets),
-                extra.generator,
-                seeds=chosen,
-                recipe=recipe,
-                precision=precision,
-                batch=batch,
-                compile=compiled,
-                out=out,
-                progress=bar.show,
-                record=extra.record,
+                network, list(targets), extra.generator, seeds=chosen, recipe=recipe, precision=precision,
+                batch=batch, compile=compiled, out=out, progress=bar.show, record=extra.record,
                 **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
-            )
+            )  # fmt: skip
         extra.write(result, network)
         if result.activations.numel() > 1:
             write_png(out / "contact-sheet.png", contact_sheet(result))

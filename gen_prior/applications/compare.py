@@ -89,7 +89,16 @@ def compare(
         GenPriorError: unknown names, a judge that is the classifier itself, a folder that cannot be written to.
     """
     report = progress_callback(progress, lambda p: (p.label, p.done, p.total, p.activations))
-    setup = _Setup.checked(classifier, targets, judge, seeds, evaluations)
+    numbers = seed_list(seeds)
+    if evaluations < 1:
+        raise OptionError(f"evaluations must be at least 1, got {evaluations}")
+    arbiter = _load_judge(judge, classifier)
+    listed = [targets] if isinstance(targets, TargetLike) else list(targets)
+    objectives = [resolve_objective(target, classifier, Recipe()) for target in listed]
+    if not objectives:
+        raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
+    judged = [judged_class(one.target, classifier, arbiter) for one in objectives]
+    setup = _Setup(classifier, arbiter, objectives, judged, numbers, evaluations)
     rows = load_methods(methods, classifier.device)
     comparison = Comparison(setup.record())
     folder = Path(out) if out is not None else None
@@ -97,16 +106,10 @@ def compare(
     for index, method in enumerate(rows):
         began = time.perf_counter()
         result = synthesize(
-            classifier,
-            setup.targets,
-            method.generator,
-            seeds=setup.seeds,
-            recipe=method.recipe.within(evaluations),
-            precision=precision,
-            batch=batch,
-            out=folder / method.folder if folder is not None else None,
+            classifier, listed, method.generator, seeds=numbers, recipe=method.recipe.within(evaluations),
+            precision=precision, batch=batch, out=folder / method.folder if folder is not None else None,
             progress=_part(report, method.name, index * share, total),
-        )
+        )  # fmt: skip
         if report is not None:
             report(Progress((index + 1) * share, total, f"{method.name}: measuring"))
         comparison.results[method.name] = result
@@ -142,33 +145,11 @@ class _Setup:
 
     classifier: Classifier
     judge: Classifier | None
-    targets: list[TargetLike]
     objectives: list[ResolvedObjective]
     judged: list[tuple[int | None, str | None]]
     """Per target: the judge's index of the class, or None and the reason."""
     seeds: list[int]
     evaluations: int
-
-    @classmethod
-    def checked(
-        cls,
-        classifier: Classifier,
-        targets: TargetLike | Sequence[TargetLike],
-        judge: str | Classifier | None,
-        seeds: int | Iterable[int],
-        evaluations: int,
-    ) -> _Setup:
-        """Load the judge and resolve the targets. Raises as `compare` does."""
-        numbers = seed_list(seeds)
-        if evaluations < 1:
-            raise OptionError(f"evaluations must be at least 1, got {evaluations}")
-        arbiter = _load_judge(judge, classifier)
-        listed = [targets] if isinstance(targets, TargetLike) else list(targets)
-        objectives = [resolve_objective(target, classifier, Recipe()) for target in listed]
-        if not objectives:
-            raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-        judged = [judged_class(one.target, classifier, arbiter) for one in objectives]
-        return cls(classifier, arbiter, listed, objectives, judged, numbers, evaluations)
 
     @property
     def evaluations_per_method(self) -> int:
@@ -189,11 +170,7 @@ class _Setup:
             ],
             "seeds": self.seeds,
             "evaluations": self.evaluations,
-            "natural": {
-                "high_frequency": float(natural.high_frequency),
-                "slope": float(natural.slope),
-                "size": size,
-            },
+            "natural": {"high_frequency": float(natural.high_frequency), "slope": float(natural.slope), "size": size},
             "environment": environment(self.classifier.device),
             "methods": [],
         }

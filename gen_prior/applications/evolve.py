@@ -174,7 +174,7 @@ class Evolution:
             with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 settings = json.loads(file["settings"].tobytes())
                 history, waiting = file["scores"].astype(np.float64), file["waiting"]
-                told, best = file["told"], file["best"]
+                points, best = file["told"], file["best"]
             if settings.pop("format") != FORMAT:
                 raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="start in another folder")
             _check_same_generator(path, settings.pop("generator"), _identity(generator))
@@ -188,7 +188,7 @@ class Evolution:
             asked = evolution._asked if evolution._asked is not None else waiting[:0]
             code = evolution.best_code.cpu().numpy() if evolution.best_code is not None else best[:0]
             # Codes are float32, maybe of another device; points are the search's own, in double precision.
-            if not (_near(told, evolution._scored) and _near(waiting, asked) and _near(best, code, 1e-4)):
+            if not (_near(points, evolution._scored) and _near(waiting, asked) and _near(best, code, 1e-4)):
                 raise OutputError(
                     f"{path} cannot be repeated here: another version of cmaes or another machine made it",
                     fix="continue with that version and machine, or start in another folder",

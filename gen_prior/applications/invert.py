@@ -133,14 +133,11 @@ def invert(
     """
     methods = list(generators)
     report = progress_callback(progress, lambda p: _generator_progress(p, methods))
-    if not layers or not generators:
-        raise OptionError("inversion needs at least one layer and one generator")
-    if not 0 <= style_weight < math.inf:
-        raise OptionError(f"style_weight must be a finite number of at least 0, got {style_weight}")
-    for layer in (*layers, *style_layers):
-        classifier.layer_shape(layer)
-    order = list(classifier.layers())
-    names = sorted(dict.fromkeys(layers), key=lambda name: (name == LOGITS, order.index(name)))
+    if not generators or not 0 <= style_weight < math.inf:
+        raise OptionError(
+            f"at least one generator and a style_weight of at least 0 are needed, got {methods}, {style_weight}"
+        )
+    names = _in_order(classifier, layers, style_layers)
     original = as_seen(classifier, image)
     objectives = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
     texture = style(classifier, original, style_layers) if style_layers else None
@@ -156,17 +153,9 @@ def invert(
             recipe = recipe.with_options(steps=steps)
         start = _start(classifier, generator, original)
         result = synthesize(
-            classifier,
-            objectives,
-            generator,
-            seeds=[seed],
-            start=start,
-            recipe=recipe,
-            batch=batch,
-            precision="fp32",
-            progress=_part(report, method, index, len(methods)),
-            record=_shifted_items(record, index * len(names)),
-        )
+            classifier, objectives, generator, seeds=[seed], start=start, recipe=recipe, batch=batch, precision="fp32",
+            progress=_part(report, method, index, len(methods)), record=_shifted_items(record, index * len(names)),
+        )  # fmt: skip
         settings["started_from"][method] = "seed" if start is None else "the encoder's code of the image"
         settings["recipes"][method] = result.settings["recipe"]
         found[method] = {
@@ -174,6 +163,16 @@ def invert(
             for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True)
         }
     return Inversion(original, names, methods, found, settings)
+
+
+def _in_order(classifier: Classifier, layers: Sequence[str], style_layers: Sequence[str]) -> list[str]:
+    """`layers` in the network's order, without repeats. Raises if there is none, or one does not exist."""
+    if not layers:
+        raise OptionError("inversion needs at least one layer")
+    for layer in (*layers, *style_layers):
+        classifier.layer_shape(layer)
+    order = list(classifier.layers())
+    return sorted(dict.fromkeys(layers), key=lambda name: (name == LOGITS, order.index(name)))
 
 
 def _start(classifier: Classifier, generator: Generator, image: Tensor) -> Tensor | None:

@@ -253,7 +253,7 @@ def test_the_classifier_itself_is_no_judge(tiny_classifier, tiny_generator):
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Where this process is root, whom no permission binds, it is nobody inside."""
+    """Context in which a root process, which ignores permissions, is an ordinary user."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
