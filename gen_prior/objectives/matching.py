@@ -119,6 +119,3 @@ def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -
         raise OptionError(f"one image [3, H, W], RGB in [0, 1], is needed, got {list(image.shape)}")
     with torch.no_grad():
         return classifier.activations(single.float().to(classifier.device), layers)
-
-
-__all__ = ["DISTANCES", "apart_from", "gram", "match", "match_image", "style"]
