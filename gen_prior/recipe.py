@@ -97,7 +97,7 @@ class Recipe:
             raise OptionError(f"momentum must be below 1, got {self.momentum}")
 
     def with_options(self, **options: Any) -> Recipe:
-        """Return a copy with some settings replaced; more trials than candidates raise `candidates` to their number.
+        """Return a copy with some settings replaced; with at least as many candidates as trials.
 
         Raises `UnknownNameError` for a name that is no setting, `OptionError` for a value out of range.
         """

@@ -12,7 +12,7 @@ from hub_server import Hub
 from huggingface_hub import constants
 from torch import Tensor, nn
 
-import gen_prior.hub.files
+import gen_prior.hub.download
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.generators.base import Generator
@@ -166,7 +166,7 @@ def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 3)
-    monkeypatch.setattr(gen_prior.hub.files, "RETRY_WAITS", (0.01, 0.02))
+    monkeypatch.setattr(gen_prior.hub.download, "RETRY_WAITS", (0.01, 0.02))
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return server

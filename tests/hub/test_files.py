@@ -18,7 +18,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
-from gen_prior.hub.files import Files, parse_repo
+from gen_prior.hub.download import parse_repo
+from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, check_config, load_frozen, load_strictly
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 
@@ -256,13 +257,13 @@ def test_a_pickle_never_runs_code(hub: Hub, tmp_path: Path, plain_pickle: bool) 
         ("model.bin", pickled([torch.ones(1)]), "not a pickled dictionary"),
         ("model.bin", pickled({"epoch": 3}), "not a pickled dictionary"),
         ("model.bin", pickled(tensors())[:-30], "damaged"),
-        ("model.bin", pickled({"a": torch.zeros(1).expand(10**6, 10**6)}), "a is sparse, quantised, complex or larger"),
-        ("model.bin", pickled({"a": torch.eye(4).to_sparse()}), "a is sparse, quantised, complex or larger"),
-        ("model.bin", pickled({"a": torch.empty(3, device="meta")}), "a is sparse, quantised, complex or larger"),
+        ("model.bin", pickled({"a": torch.zeros(1).expand(10**6, 10**6)}), "a is sparse, quantised, complex or"),
+        ("model.bin", pickled({"a": torch.eye(4).to_sparse()}), "a is sparse, quantised, complex or"),
+        ("model.bin", pickled({"a": torch.empty(3, device="meta")}), "a is sparse, quantised, complex or"),
         (
             "model.bin",
             pickled({"a": torch.ones(3, dtype=torch.complex64)}),
-            "a is sparse, quantised, complex or larger",
+            "a is sparse, quantised, complex or",
         ),
         (
             SAFE,

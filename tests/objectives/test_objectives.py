@@ -1,4 +1,4 @@
-"""Every objective rises in a few steps; sums keep their words; diversity leaves the items of a batch alone."""
+"""Every objective rises in a few steps; sums keep their descriptions; diversity leaves the items of a batch alone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_items_do_not_see_each_other(name: str, tiny_classifier: Classifier) -> 
     torch.testing.assert_close(score(images[1:2]), score(images)[1:2])
 
 
-def test_sums_scale_and_keep_their_words(tiny_classifier: Classifier) -> None:
+def test_sums_scale_and_keep_their_descriptions(tiny_classifier: Classifier) -> None:
     first, second = objectives.channel("conv2", 3), objectives.layer_l2("relu1")
     whole = sum([2 * first, -second])
     assert isinstance(whole, Objective)
@@ -127,7 +127,7 @@ def test_several_objectives_of_maps_with_channels_last_rise_in_one_batch(
     assert torch.equal(result.codes[1], result.codes[2])
 
 
-def test_fulfilled_wishes_score_best(tiny_classifier: Classifier) -> None:
+def test_perfect_matches_score_best(tiny_classifier: Classifier) -> None:
     image = PHOTOGRAPH[None]
     for layer in ("relu1", "relu2", "logits"):
         for distance in ("l2", "cosine"):
@@ -158,7 +158,7 @@ def test_fulfilled_wishes_score_best(tiny_classifier: Classifier) -> None:
         (lambda c: objectives.log_probability(parse_target("conv2:1", c)), "no probability"),
     ],
 )
-def test_wishes_that_make_no_sense(
+def test_arguments_out_of_range_are_refused(
     make: Callable[[Classifier], Objective], words: str, tiny_classifier: Classifier
 ) -> None:
     with pytest.raises(OptionError, match=words):
@@ -184,11 +184,11 @@ def test_what_the_layer_does_not_have(
 
 @pytest.mark.parametrize("generator", ["pixel", "dgn-lite0"])
 def test_real_ones_rise_in_every_mode(generator: str, lite0: Classifier) -> None:
-    wishes = [
+    chosen = [
         objectives.channel("blocks.4", 3) + objectives.neuron("blocks.8", 5),
         objectives.layer_l2("blocks.6"),
         objectives.match("blocks.5", torch.ones(lite0.layer_shape("blocks.5")[0]), "cosine"),
     ]
-    result = synthesize(lite0, wishes, load_generator(generator, device="cpu"), steps=32)
+    result = synthesize(lite0, chosen, load_generator(generator, device="cpu"), steps=32)
     assert (result.activations > result.start_activations).all()
     assert result.images.shape[2] == 3
