@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -131,6 +132,15 @@ def tiny_generator() -> Generator:
 def lite0() -> Classifier:
     """The embedded EfficientNet-Lite0 with its published weights, on the CPU."""
     return load_classifier("efficientnet-lite0", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def written_by_0_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of files that 0.1 wrote (see tests/data/written_by_0_1/README.md); not to be written to."""
+    folder = tmp_path_factory.mktemp("written_by_0_1")
+    with tarfile.open(Path(__file__).parent / "data" / "written_by_0_1" / "written.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def test_fulfilled_wishes_score_best(tiny_classifier: Classifier) -> None:
     ("make", "words"),
     [
         (lambda c: objectives.units("conv2", {}), "at least one unit"),
-        (lambda c: objectives.direction("conv2", torch.zeros(12)), "not zero"),
+        (lambda c: objectives.direction("conv2", torch.zeros(12)), "other than zero"),
         (lambda c: objectives.match("conv2", torch.ones(12), "l1"), "l2, cosine"),
         (lambda c: objectives.match("logits", torch.tensor([torch.nan])), "finite"),
         (lambda c: objectives.match_image(c, torch.rand(2, 3, 8, 8), "relu1"), "one image"),
@@ -170,7 +170,7 @@ def test_wishes_that_make_no_sense(
     [
         (objectives.channel("conv2", 12), "units 0 to 11, got 12"),
         (objectives.neuron("conv2", 0, (16, 0)), r"up to \(15, 15\)"),
-        (objectives.neuron("conv2", 0, 3), r"places \(y, x\)"),
+        (objectives.neuron("conv2", 0, 3), r"positions \(y, x\)"),
         (objectives.direction("conv2", torch.ones(5)), "has 12 units, the direction 5"),
         (objectives.match("conv2", torch.ones(3, 4, 4)), r"\[3, 4, 4\] is wanted"),
     ],

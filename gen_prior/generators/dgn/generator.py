@@ -35,7 +35,7 @@ FLOW_METADATA = ("flow", "flow_data", "classes", *LAYOUT_METADATA)
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
-    edits=(("shell", {"radius": 1.3}),),
+    edits=(("norm_sphere", {"radius": 1.3}),),
     transforms=(("affine", {"degrees": 8.0, "scale": (0.9, 1.2), "shift": 0.06}),),
     domain="code",
     source="benchmarks/recipe_search.py",
@@ -43,7 +43,7 @@ RECIPE = Recipe(
 FLOW_RECIPE = replace(
     RECIPE,
     rate=0.4,
-    edits=(("shell", {"radius": 1.5}),),
+    edits=(("norm_sphere", {"radius": 1.5}),),
     transforms=(*RECIPE.transforms, ("blur", {"deviation": 5.0})),
     steps=64,
     candidates=8,
