@@ -89,27 +89,6 @@ def test_bad_data_is_one_line_before_the_work(run, tiny, tmp_path):
     assert "64, 128, 256" in wrong.complaint
 
 
-def test_refine_prior_does_what_it_was_told(run, written_by_0_1, tmp_path):
-    prior, out = written_by_0_1 / "training" / "calmed", tmp_path / "out"
-    where = (
-        "-c",
-        f"local-dir:{written_by_0_1 / 'classifier'}",
-        "--images",
-        written_by_0_1 / "photographs",
-        "--out",
-        out,
-    )
-    flags = ("--batch", "3", "--set", "crops=2", "--set", "refiner=4", "--set", "critic_width=4", "--device", "cpu")
-    done = run("refine-prior", prior, *where, "--steps", "1", *flags)
-    assert done.code == 0
-    assert f"local-dir:{out}" in done.out
-    again = run("refine-prior", prior, *where, "--steps", "2", *flags, "--resume", "--json")
-    assert load_generator(again.json["generator"], device="cpu").image_shape() == (128, 128)
-    record = json.loads(read_file_metadata(out / "generator.safetensors")["refining"])
-    assert (record["steps_done"], record["batch"], record["crops"], record["refiner"]) == (2, 3, 2, 4)
-    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
-
-
 @pytest.mark.parametrize(
     ("command", "stage", "settings"),
     [
@@ -129,6 +108,27 @@ def test_later_stages_get_what_the_command_was_given(run, tiny, stub, tmp_path, 
     assert [call["resume"] for call in calls] == [True, False]
     for call in calls:
         assert (call["classifier"].name, call["prior"], call["images"]) == ("tiny", tmp_path / "prior", tmp_path)
+
+
+def test_refine_prior_trains_as_its_flags_say(run, written_by_0_1, tmp_path):
+    prior, out = written_by_0_1 / "training" / "calmed", tmp_path / "out"
+    where = (
+        "-c",
+        f"local-dir:{written_by_0_1 / 'classifier'}",
+        "--images",
+        written_by_0_1 / "photographs",
+        "--out",
+        out,
+    )
+    flags = ("--batch", "3", "--set", "crops=2", "--set", "refiner=4", "--set", "critic_width=4", "--device", "cpu")
+    done = run("refine-prior", prior, *where, "--steps", "1", *flags)
+    assert done.code == 0
+    assert f"local-dir:{out}" in done.out
+    again = run("refine-prior", prior, *where, "--steps", "2", *flags, "--resume", "--json")
+    assert load_generator(again.json["generator"], device="cpu").image_shape() == (128, 128)
+    record = json.loads(read_file_metadata(out / "generator.safetensors")["refining"])
+    assert (record["steps_done"], record["batch"], record["crops"], record["refiner"]) == (2, 3, 2, 4)
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
 def test_layout_prior_passes_its_number(run, tiny, stub, tmp_path):
