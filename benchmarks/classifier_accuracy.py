@@ -25,7 +25,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 
 from gen_prior.classifiers import Classifier, load_classifier
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 NAMES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 PREPARATIONS = ("reference", "bicubic", "bilinear")

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.applications.dataset import make_dataset
-from gen_prior.applications.exemplars import image_paths
 from gen_prior.classifiers import load_classifier
 from gen_prior.generators import load_generator
-from gen_prior.util.image_io import read_image, write_json
+from gen_prior.util.files import write_json
+from gen_prior.util.image_io import image_files, read_image
 
 SIDE = 32
 CLASSES = [
@@ -96,7 +96,7 @@ def main() -> None:
     dreams = torch.stack([small(options.dreamed / sample.file) for sample in dreamed])
     dream_labels = torch.tensor([order.index(sample.class_index) for sample in dreamed])
     real = [
-        torch.stack([small(p) for p in image_paths(root / n)[: max(options.real) + options.tests]])
+        torch.stack([small(p) for p in image_files([root / n])[: max(options.real) + options.tests]])
         for n in options.classes
     ]
     tests = torch.cat([images[-options.tests :] for images in real])

@@ -33,7 +33,7 @@ import gen_prior as gp
 from gen_prior.classifiers import efficientnet_lite
 from gen_prior.generators.deepsim.network import VARIANTS, UpconvNetwork
 from gen_prior.util.devices import autocast, resolve_device
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 BATCHES = (1, 8, 32)
 TIMED_STEPS = {"cpu": {1: 6, 8: 3, 32: 2}, "cuda": {1: 50, 8: 50, 32: 50}}

@@ -21,7 +21,7 @@ import torch
 from gen_prior.applications.evolve import Evolution, activation_score, evolve
 from gen_prior.classifiers import load_classifier
 from gen_prior.generators import load_generator
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 BASELINE = "genetic"
 SEARCHES = (

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import gen_prior as gp
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 LAYERS, UNITS = ("blocks.3", "blocks.6", "blocks.9", "blocks.12"), 4
 EVALUATIONS = 128

@@ -38,7 +38,9 @@ from gen_prior.report.metrics import (
     kernel_distance,
     logits_and_features,
 )
-from gen_prior.util.image_io import read_image, write_json
+from gen_prior.util.files import write_json
+from gen_prior.util.image_io import read_image
+from gen_prior.util.resample import centre_crop
 
 METHODS = ("dgn-lite0", "fourier", "maco", "pixel", "pixel-raw")
 EVALUATIONS = 128
@@ -117,8 +119,7 @@ def photograph_features(paths: list[Path], judge: gp.Classifier) -> Tensor:
     for path in paths:
         image = read_image(path)
         side = min(image.shape[-2:])
-        top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
-        squares.append(judge.resize(image[None, :, top : top + side, left : left + side]))
+        squares.append(judge.resize(centre_crop(image, side, side)[None]))
     return logits_and_features(judge, torch.cat(squares))[1]
 
 

@@ -4,8 +4,8 @@
 
 Every combination of the varied settings is tried on the same classes (drawn with a fixed seed, unlike those of
 `prior_quality.py`), with equal classifier evaluations; source lite0, judge lite1, so that lite2 stays unseen.
-A setting's value is read as JSON where it is JSON; `shell=RADIUS`, `blur=DEVIATION` and `affine={"degrees": 8, ...}`
-put that edit or transform in the place of the recipe's own, or leave it out where the value is 0.
+A setting's value is read as JSON where it is JSON. `norm_sphere=RADIUS`, `blur=DEVIATION` and
+`affine={"degrees": 8, ...}` replace that edit or transform of the recipe, or remove it where the value is 0.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch
 
 import gen_prior as gp
 from gen_prior.report.metrics import logits_of
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 SELECTION_SEED = 2
 EVALUATIONS = 128
-SHORTHANDS = {"shell": ("edits", "radius"), "blur": ("transforms", "deviation"), "affine": ("transforms", "")}
+SHORTHANDS = {"norm_sphere": ("edits", "radius"), "blur": ("transforms", "deviation"), "affine": ("transforms", "")}
 """Settings that stand for one edit or transform: where it belongs, and the option that a number means."""
 
 

@@ -28,7 +28,8 @@ from gen_prior.training.export import load_networks
 from gen_prior.training.networks import Trunk, choose_taps
 from gen_prior.training.photographs import open_photographs
 from gen_prior.training.stages.decoder_trainer import Settings, Trainer
-from gen_prior.util.image_io import write_json, write_png
+from gen_prior.util.files import write_json
+from gen_prior.util.image_io import write_png
 
 NETWORKS = Path(__file__).parent.parent / "weights" / "make" / "dgn-lite0-networks.safetensors"
 SIDE, BATCH = 64, 100

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.optimise import loop
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 BATCHES = (1, 8, 64)
 STEPS, FIRST = 128, 8

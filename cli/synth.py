@@ -55,9 +55,9 @@ def run(
     """
     with keeping(out):
         import gen_prior
-        from gen_prior.optimise.loop import DEAD
+        from gen_prior.optimise.loop import NO_GRADIENT
         from gen_prior.optimise.presets import preset_options, remark_on
-        from gen_prior.optimise.synthesize import check_domain, planned_names
+        from gen_prior.optimise.resolve import check_domain, planned_names
         from gen_prior.report.grid import contact_sheet
         from gen_prior.util.image_io import write_png
 
@@ -99,7 +99,9 @@ def run(
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):
             if result.status[t][s] != "ok":
-                hint = "; another --seed or more --candidates may find one" if result.status[t][s] == DEAD else ""
+                hint = (
+                    "; another --seed or more --candidates may find one" if result.status[t][s] == NO_GRADIENT else ""
+                )
                 note(f"{target['name']}, seed {number}: {result.status[t][s]}{hint}", quiet=quiet)
     if as_json:
         print_json({"out": str(out)} | json.loads((out / "result.json").read_text(encoding="utf-8")))

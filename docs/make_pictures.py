@@ -35,9 +35,9 @@ UNIT = "blocks.4:7"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What pictures are made from."""
+    """The models and photographs that pictures are made from."""
 
-    eyes: gp.Classifier
+    classifier: gp.Classifier
     prior: gp.Generator
     photograph: Tensor
     large: Tensor
@@ -46,17 +46,19 @@ class Inputs:
 
 def dream_cat(given: Inputs) -> Tensor:
     """DeepDream on the photograph."""
-    return gp.dream(given.eyes, given.photograph, "blocks.9")
+    return gp.dream(given.classifier, given.photograph, "blocks.9")
 
 
 def dream_sky(given: Inputs) -> Tensor:
     """The same on a large photograph, in tiles."""
-    return gp.dream(given.eyes, given.large, "blocks.9")
+    return gp.dream(given.classifier, given.large, "blocks.9")
 
 
 def dream_frames(given: Inputs) -> Tensor:
     """First, fourth and last frame of the feedback loop."""
-    frames = list(gp.dream_frames(given.eyes, given.photograph, "blocks.9", frames=8, zoom=1.05, rotate=1, steps=6))
+    frames = list(
+        gp.dream_frames(given.classifier, given.photograph, "blocks.9", frames=8, zoom=1.05, rotate=1, steps=6)
+    )
     return mosaic([[frames[0], frames[3], frames[7]]], side=430)
 
 
@@ -67,7 +69,7 @@ def dream_through(given: Inputs) -> Tensor:
     row, words = [photo, start], ["photograph", "its code"]
     numbers = [""]
     for strength in (0.1, 0.3, 0.5):
-        result = gp.dream_through(given.eyes, given.prior, code, target="tabby", strength=strength, steps=60)
+        result = gp.dream_through(given.classifier, given.prior, code, target="tabby", strength=strength, steps=60)
         numbers += [f"tabby {result.start_activations.item():.1f}"] if len(numbers) == 1 else []
         numbers.append(f"tabby {result.activations.item():.1f}")
         row.append(result.images[0, 0])
@@ -78,17 +80,19 @@ def dream_through(given: Inputs) -> Tensor:
 def inversion(given: Inputs) -> Tensor:
     """Reconstructions from four depths, through the prior and in pixels."""
     generators = {"dgn-lite0": given.prior, "pixel": gp.load_generator("pixel")}
-    return gp.invert(given.eyes, given.photograph, ["blocks.1", "blocks.5", "blocks.10", "logits"], generators).sheet()
+    return gp.invert(
+        given.classifier, given.photograph, ["blocks.1", "blocks.5", "blocks.10", "logits"], generators
+    ).sheet()
 
 
 def hidden_channels(given: Inputs) -> Tensor:
     """Sixteen whole channels, evenly spread, at each of three depths."""
     rows: list[list[Tensor | None]] = []
     for layer in DEPTHS:
-        count = given.eyes.layer_shape(layer)[0]
+        count = given.classifier.layer_shape(layer)[0]
         units = [round(place * (count - 1) / 15) for place in range(16)]
         targets = [objectives.channel(layer, unit) for unit in units]
-        images = list(gp.synthesize(given.eyes, targets, given.prior, steps=48).images[:, 0])
+        images = list(gp.synthesize(given.classifier, targets, given.prior, steps=48).images[:, 0])
         rows += [images[:8], images[8:]]
     names = [name for layer in DEPTHS for name in (layer, "")]
     return mosaic(rows, row_names=names, side=112)
@@ -96,10 +100,10 @@ def hidden_channels(given: Inputs) -> Tensor:
 
 def hidden_unit(given: Inputs) -> Tensor:
     """A unit's synthesised images above the photographs that excite it most and what it saw of them."""
-    made = gp.synthesize(given.eyes, UNIT, given.prior, seeds=2, steps=128)
+    made = gp.synthesize(given.classifier, UNIT, given.prior, seeds=2, steps=128)
     with tempfile.TemporaryDirectory() as folder:
         photographs = given.photographs or squares_of_test_pictures(Path(folder))
-        found = gp.find_exemplars(given.eyes, UNIT, photographs, count=8, on_bad=print)
+        found = gp.find_exemplars(given.classifier, UNIT, photographs, count=8, on_bad=print)
     return mosaic(
         [list(made.images[0]), [each.image for each in found], [each.seen for each in found]],
         captions=[
@@ -112,9 +116,9 @@ def hidden_unit(given: Inputs) -> Tensor:
     )
 
 
-def wishes(given: Inputs) -> Tensor:
+def kinds_of_objective(given: Inputs) -> Tensor:
     """One picture for every kind of objective, through the prior and in Fourier space."""
-    seen = given.eyes.activations(square(given.photograph)[None], ["blocks.13"])["blocks.13"][0].mean((1, 2))
+    seen = given.classifier.activations(square(given.photograph)[None], ["blocks.13"])["blocks.13"][0].mean((1, 2))
     listed: dict[str, str | gp.Objective] = {
         "class goldfish": "goldfish",
         "neuron, one place": objectives.neuron("blocks.10", 42),
@@ -126,7 +130,7 @@ def wishes(given: Inputs) -> Tensor:
     }
     generators = {"dgn-lite0": given.prior, "fourier": gp.load_generator("fourier")}
     made = {
-        name: gp.synthesize(given.eyes, list(listed.values()), generator, steps=96)
+        name: gp.synthesize(given.classifier, list(listed.values()), generator, steps=96)
         for name, generator in generators.items()
     }
     captions = [[f"{value:.3g}" for value in result.activations[:, 0].tolist()] for result in made.values()]
@@ -139,7 +143,7 @@ def diversity(given: Inputs) -> Tensor:
     rows, captions = [], []
     for weight in (0.0, 100.0):
         results = gp.synthesize_apart(
-            given.eyes, "blocks.12:13@mean", given.prior, "blocks.5", weight=weight, seeds=6, steps=64
+            given.classifier, "blocks.12:13@mean", given.prior, "blocks.5", weight=weight, seeds=6, steps=64
         )
         rows.append([result.images[0, 0] for result in results])
         captions.append([f"{result.activations.item():.2f}" for result in results])
@@ -150,7 +154,11 @@ def transparency(given: Inputs) -> Tensor:
     """Images, their opacity, and both over a checkerboard."""
     clear, generator = gp.Transparency(), gp.load_generator("maco")
     result = gp.synthesize(
-        given.eyes, ["goldfish", "monarch", "pizza"], clear.watch(generator), recipe=gp.preset("maco2023"), record=clear
+        given.classifier,
+        ["goldfish", "monarch", "pizza"],
+        clear.watch(generator),
+        recipe=gp.preset("maco2023"),
+        record=clear,
     )
     pictures = clear.rgba(result.images)[:, 0]
     side = pictures.shape[-1]
@@ -169,7 +177,7 @@ def trajectory(given: Inputs) -> Tensor:
     for generator in (given.prior, gp.load_generator("fourier")):
         steps = generator.recipe.steps
         recorder = gp.Recorder(every=steps // 7)
-        gp.synthesize(given.eyes, "monarch", generator, record=recorder)
+        gp.synthesize(given.classifier, "monarch", generator, record=recorder)
         rows.append([frame.float() / 255 for frame in recorder.frames[0]])
         names.append(generator.name)
         shares = [f"after {100 * step // steps} %" for step in range(0, steps, recorder.every)]  # the same of both
@@ -180,7 +188,7 @@ def evolution(given: Inputs) -> Tensor:
     """The best picture so far of two searches without gradients."""
     rows, captions, names, marks = [], [], ["African elephant", "pizza"], (0, 100, 250, 500, 1000, 2000)
     for target in names:
-        search, score = gp.Evolution(given.prior, seed=0), activation_score(given.eyes, target)
+        search, score = gp.Evolution(given.prior, seed=0), activation_score(given.classifier, target)
         row, numbers = [], []
         for mark in marks:
             gp.evolve(search, score, evaluations=max(mark, 1))
@@ -195,7 +203,7 @@ def evolution(given: Inputs) -> Tensor:
 def chain(given: Inputs) -> Tensor:
     """What one chain kept, and after how many steps."""
     kept = gp.sample_chain(
-        given.eyes, "goldfish", given.prior, iterations=400, reset=50, every=10, threshold=0.9, apart=0.8
+        given.classifier, "goldfish", given.prior, iterations=400, reset=50, every=10, threshold=0.9, apart=0.8
     )
     pairs = zip(kept.iterations, kept.scores.tolist(), strict=True)
     captions = [f"step {step}: p {probability:.2f}" for step, probability in pairs]
@@ -207,7 +215,7 @@ def presets(given: Inputs) -> Tensor:
     cells, names = [], [name for name in fitting_presets("image") if gp.preset(name).domain == "image"]
     for name in names:
         generator = gp.load_generator(gp.preset_generator(name), **preset_options(name))
-        result = gp.synthesize(given.eyes, "goldfish", generator, recipe=gp.preset(name))
+        result = gp.synthesize(given.classifier, "goldfish", generator, recipe=gp.preset(name))
         cells.append((result.images[0, 0], f"{name} {result.activations.item():.0f}"))
     rows = [cells[place : place + 5] for place in range(0, len(cells), 5)]
     return mosaic([[image for image, _ in row] for row in rows], captions=[[word for _, word in row] for row in rows])
@@ -219,7 +227,7 @@ def dataset(given: Inputs) -> Tensor:
     rows, captions = [], []
     with tempfile.TemporaryDirectory() as folder:
         gp.make_dataset(
-            given.eyes, given.prior, folder, classes=classes, per_class=5, judge=judge, shard_size=0, steps=48
+            given.classifier, given.prior, folder, classes=classes, per_class=5, judge=judge, shard_size=0, steps=48
         )
         for name in classes:
             samples = [sample for sample in read_samples(folder) if sample.class_name == name]
@@ -236,7 +244,7 @@ PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "inversion.png": inversion,
     "hidden-channels.jpg": hidden_channels,
     "hidden-unit.jpg": hidden_unit,
-    "objectives.jpg": wishes,
+    "objectives.jpg": kinds_of_objective,
     "diversity.png": diversity,
     "transparency.jpg": transparency,
     "trajectory.jpg": trajectory,
@@ -277,8 +285,8 @@ def main() -> None:
     options = parser.parse_args()
     photograph = read_image(options.photograph) if options.photograph else test_picture("chelsea")
     large = read_image(options.large) if options.large else test_picture("hubble_deep_field")
-    eyes, prior = gp.load_classifier("efficientnet-lite0"), gp.load_generator("dgn-lite0")
-    given = Inputs(eyes, prior, photograph, large, options.photographs)
+    classifier, prior = gp.load_classifier("efficientnet-lite0"), gp.load_generator("dgn-lite0")
+    given = Inputs(classifier, prior, photograph, large, options.photographs)
     for name in options.names or PICTURES:
         began = time.perf_counter()
         picture = PICTURES[name](given)

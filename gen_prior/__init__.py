@@ -1,7 +1,7 @@
-"""What does this neuron want to see? Preferred inputs of neurons, synthesised through generator priors.
+"""Activation maximisation through generator priors: images that excite a chosen unit of an image classifier most.
 
-The public names are those of `gen_prior.api`, loaded at first use, so that `gen-prior --help` need not wait
-for torch. Inside the package, import from the modules themselves: `from gen_prior.defaults import SEEDS`.
+The public names are those of `gen_prior.api`, loaded at first use, so that `gen-prior --help` need not wait for torch.
+Inside the package, import from the modules themselves: `from gen_prior.defaults import SEEDS`.
 """
 
 from __future__ import annotations

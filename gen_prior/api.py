@@ -1,4 +1,4 @@
-"""The public names, all of them: what `import gen_prior` offers. To publish a name, import it and list it here."""
+"""All public names, as `import gen_prior` offers them. To publish a name, import it and list it here."""
 
 from gen_prior import objectives
 from gen_prior.applications.compare import Comparison, compare, load_comparison
@@ -16,8 +16,9 @@ from gen_prior.objectives import Objective
 from gen_prior.objectives.receptive_field import receptive_field
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.optimise import edits, regularisers, transforms
+from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.presets import PRESETS, preset, preset_generator
-from gen_prior.optimise.result import Result, load_result
+from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.film import Recorder, write_animation

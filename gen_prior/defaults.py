@@ -1,4 +1,4 @@
-"""Defaults that the command line shares with the library; needs no torch, so help texts can print them."""
+"""Defaults shared by the library and the command line; imports no torch, so that help texts can print them."""
 
 CLASSIFIER = "efficientnet-lite0"
 GENERATOR = "dgn-lite0"

@@ -1,4 +1,4 @@
-"""Every error a user can cause: what was given, what is allowed, and the command or call that mends it."""
+"""Errors that a user can cause. Messages say what was given, what is allowed, and how to fix it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 
 
 class GenPriorError(Exception):
-    """Base of the family. `str(error)` is one line, ending with the fix where there is one."""
+    """Base class of all our errors. `str(error)` is one line, `message`, then "Fix: " and `fix` where there is one."""
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
         self.message = message
         self.fix = fix
         stop = "" if message.endswith(("?", ".")) else "."
-        super().__init__(f"{message}{stop} To mend it: {fix}" if fix else message)
+        super().__init__(f"{message}{stop} Fix: {fix}" if fix else message)
 
 
 class UnknownNameError(GenPriorError):
-    """A name that is in no registry; the message lists close matches."""
+    """An unknown name of a model, layer, class or option; the message lists close matches."""
 
     def __init__(self, kind: str, given: str, allowed: Iterable[str], *, fix: str | None = None) -> None:
         names = list(allowed)
@@ -27,7 +27,7 @@ class UnknownNameError(GenPriorError):
 
 
 class TargetError(GenPriorError):
-    """A target that does not exist in this classifier: unknown layer, unit or position out of range."""
+    """A target that the classifier does not have: unknown layer, or a unit or position out of range."""
 
 
 class OptionError(GenPriorError):
@@ -35,11 +35,11 @@ class OptionError(GenPriorError):
 
 
 class WeightsError(GenPriorError):
-    """A weights file that is missing, damaged, of another network, or does not match its hash."""
+    """A weights file that is missing, damaged, of another network, or differs from its expected hash."""
 
 
 class DownloadError(GenPriorError):
-    """Files that could not be had from the Hub: no network, no such repository, no permission."""
+    """A failed download: no network, no such repository or file, no permission, or no space."""
 
 
 class MissingExtraError(GenPriorError):
@@ -47,19 +47,19 @@ class MissingExtraError(GenPriorError):
 
 
 class DeviceError(GenPriorError):
-    """A device that does not exist here, or whose memory does not suffice for a single item."""
+    """A device that does not exist on this machine, or has too little memory for a single item."""
 
 
 class ImageError(GenPriorError):
-    """A file that is no image, or one outside the limits."""
+    """An image file that is missing, damaged or too large, or no image."""
 
 
 class OutputError(GenPriorError):
-    """A folder that cannot be written to (full, read-only), or a result that cannot be read back."""
+    """A folder that cannot be written to (full, read-only), or a saved result that cannot be read."""
 
 
 def close_matches(given: str, names: Iterable[str], limit: int = 6) -> list[str]:
-    """Names that contain `given` or are spelled like it, best first, at most `limit`."""
+    """Names that contain `given` or are spelled like it, at most `limit`, best first."""
     names = list(dict.fromkeys(names))
     lowered = given.lower().strip()
     inside = [name for name in names if lowered and lowered in name.lower()]

@@ -1,4 +1,4 @@
-"""How a code is optimised: named, serialisable settings. The published ones are in `gen_prior.optimise.presets`."""
+"""`Recipe`: the settings of an optimisation. Those of published methods are in `gen_prior.optimise.presets`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from typing import Any
 from gen_prior.errors import OptionError, UnknownNameError
 
 Specs = tuple[tuple[str, Mapping[str, Any]], ...]
-"""Transforms or regularisers by name with their arguments: `(("jitter", {"pixels": 8}),)`."""
+"""Transforms, regularisers or edits by name with their options: `(("jitter", {"pixels": 8}),)`."""
 
 TRIAL_SHARE = 8
-"""A trial takes one step for so many of the optimisation after it."""
+"""A trial takes `steps // TRIAL_SHARE` steps."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one synthesis. The update rule reads the gradient of `-score + penalty`.
+    """Settings of one optimisation of a code, which minimises the loss `-score + penalty`; they serialise to JSON.
 
     Attributes:
-        steps: updates, each one forward and one backward pass of the classifier per item.
-        optimiser: "adam", "sgd" or "normalised" (step divided by the item's mean |gradient|, Nguyen 2016).
-        rate: step size at the start; it falls linearly towards `final_rate`, which would be reached after the last
-            update.
-        gradient_limit: largest norm of an item's gradient, longer ones are shortened to it ("sgd" only).
+        steps: updates, each with one forward and one backward pass of the classifier per item.
+        optimiser: "adam", "sgd" or "normalised" (gradient divided by the item's mean |gradient|, Nguyen et al. 2016).
+        rate: learning rate of the first update; it falls linearly, to reach `final_rate` after the last one.
+        momentum: Nesterov momentum of "sgd", first beta of "adam", in [0, 1).
+        gradient_limit: largest norm of an item's gradient, to which longer ones are clipped ("sgd" only).
         score: "activation" (the raw unit, before any softmax) or "log_probability" (class targets only).
         prior_weight: weight of the code prior's penalty in the loss.
-        shrink: factor on the code after every step and its clipping (0.99 in Nguyen 2016).
-        project: clip codes to the prior's bounds after every step.
-        sigmas: also clip to this many deviations from the prior's mean.
-        code_noise: deviation, in the prior's deviations, of fresh noise on the code in every forward pass.
-        transforms: applied in order between the image and the classifier, drawn per item and step.
-        regularisers: penalties of the image or code, each with a "weight".
-        edits: changes made to the code after every step (blur, clipping of small norms, noise).
-        gradient_edits: changes made to the gradient before the update (smoothing, noise).
-        keep: "last" iterate, or the "best" seen.
-        candidates: starts that are looked at first, one forward pass each; the best are gone on with. 1 begins at the
-            seed's own code.
-        trials: so many of the best starts are optimised for an eighth of `steps` each, and the optimisation begins at
-            what the best of them became. 1 begins at the best start itself. Where as many as `candidates`, nothing is
-            looked at before.
-        domain: "image", "code" or "any": what kind of generator the recipe is meant for.
-        source: the paper or measurement the settings come from.
+        shrink: factor on the code after every step and its clipping (0.99 in Nguyen et al. 2016).
+        project: True to clip codes to the prior's bounds after every step.
+        sigmas: where given, also clip codes to this many standard deviations from the prior's mean.
+        code_noise: std, in units of the prior's std, of fresh Gaussian noise on the code in every forward pass.
+        transforms: applied in order between the image and the classifier, with random draws per item and step.
+        regularisers: penalties on the image or code, each with a "weight".
+        edits: changes to the code after every update (blur, clipping of small norms, noise).
+        gradient_edits: changes to the gradient before every update (smoothing, noise).
+        keep: which iterate to return, the "last" one or the "best" by score.
+        candidates: random restarts: codes to score first, one forward pass each, of which the best start the
+            optimisation. 1 starts at the seed's own code.
+        trials: successive halving: so many of the best candidates are optimised for an eighth of `steps` each, and
+            the optimisation goes on from the best of them. 1 starts at the best candidate. Where all candidates are
+            tried, none is scored before.
+        domain: kind of generator that the recipe suits: "image" (the code is the image), "code", or "any".
+        source: the paper or measurement that the settings come from.
+
+    Raises:
+        OptionError: a setting out of range.
     """
 
     steps: int = 128
@@ -94,9 +97,9 @@ class Recipe:
             raise OptionError(f"momentum must be below 1, got {self.momentum}")
 
     def with_options(self, **options: Any) -> Recipe:
-        """A copy with some settings replaced; more trials alone mean as many candidates.
+        """Return a copy with some settings replaced; more trials than candidates raise `candidates` to their number.
 
-        Raises `UnknownNameError` for a name that is no setting.
+        Raises `UnknownNameError` for a name that is no setting, `OptionError` for a value out of range.
         """
         known = {field.name for field in fields(self)}
         for name in options:
@@ -107,30 +110,27 @@ class Recipe:
         return replace(self, **options)
 
     @property
-    def looks(self) -> bool:
-        """Whether starts are looked at: where there are several, and not all of them are tried."""
+    def ranks_starts(self) -> bool:
+        """True if candidates are scored first: there are several, and not all of them are tried."""
         return self.candidates > (self.trials if self.trial_steps else 1)
 
     @property
     def trial_steps(self) -> int:
-        """Of each trial; 0 where there are none, or too few steps."""
+        """Steps of each trial; 0 without trials, or with too few steps."""
         return self.steps // TRIAL_SHARE if min(self.trials, self.candidates) > 1 else 0
 
     @property
-    def tried_steps(self) -> int:
-        """Of all trials together."""
+    def all_trial_steps(self) -> int:
+        """Steps of all trials together."""
         return min(self.trials, self.candidates) * self.trial_steps
 
     @property
     def evaluations(self) -> int:
-        """Of the classifier for an image: at each start that is looked at, each step of a trial, and each step."""
-        return (self.candidates if self.looks else 0) + self.tried_steps + self.steps
+        """Forward passes of the classifier per image: one for each scored candidate, step of a trial, and step."""
+        return (self.candidates if self.ranks_starts else 0) + self.all_trial_steps + self.steps
 
     def within(self, evaluations: int) -> Recipe:
-        """A copy with as many steps as that number of evaluations allows.
-
-        At most a quarter goes to looking at starts.
-        """
+        """Return a copy with as many steps as fit into `evaluations`, of which at most a quarter scores candidates."""
         candidates = max(1, min(self.candidates, evaluations // 4))
         steps = next(
             steps
@@ -140,16 +140,16 @@ class Recipe:
         return replace(self, candidates=candidates, steps=steps)
 
     def from_given_start(self) -> Recipe:
-        """A copy of as many evaluations that looks at no starts."""
+        """Return a copy of as many evaluations with one candidate: for a start that the caller gives."""
         return replace(self, candidates=1, trials=1, steps=self.evaluations)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that `from_dict` reads back, for JSON."""
+        """Return plain values for JSON, which `from_dict` reads back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe that `to_dict` described."""
+        """Return the recipe that `to_dict` described. Raises as the class does."""
         specs = {
             name: tuple((kind, dict(options)) for kind, options in values[name])
             for name in ("transforms", "regularisers", "edits", "gradient_edits")
@@ -159,5 +159,5 @@ class Recipe:
 
 
 def schedule(recipe: Recipe, step: int) -> float:
-    """Step size of update `step` (0-based): linear from `rate` towards `final_rate`."""
+    """Learning rate of update `step` (0-based): linear from `rate` towards `final_rate`."""
     return recipe.rate + (recipe.final_rate - recipe.rate) * step / recipe.steps

@@ -22,11 +22,12 @@ from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators import NAMED, PREFIXED, load_generator
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.presets import PRESETS, preset, preset_generator, preset_options, remark_on
+from gen_prior.optimise.resolve import TargetLike, check_domain, resolve_objective, seed_list
 from gen_prior.optimise.result import Result, environment
-from gen_prior.optimise.synthesize import TargetLike, check_domain, goal_of, seed_list, synthesize
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
 
 FORMAT = "gen-prior/comparison-1"
 PRESET_PREFIX = "preset:"
@@ -114,7 +115,7 @@ def compare(
         raise OptionError(f"evaluations must be at least 1, got {evaluations}")
     arbiter = _judge(judge, classifier)
     listed = [targets] if isinstance(targets, TargetLike) else list(targets)
-    goals = [goal_of(target, classifier, Recipe()) for target in listed]
+    goals = [resolve_objective(target, classifier, Recipe()) for target in listed]
     if not goals:
         raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
     rows = _methods(methods, classifier.device)

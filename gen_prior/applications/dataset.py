@@ -27,7 +27,8 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
-from gen_prior.util.image_io import write_bytes, write_json, write_png
+from gen_prior.util.files import write_bytes, write_json
+from gen_prior.util.image_io import write_png
 
 RECORDS, CLASSES, SETTINGS = "images.jsonl", "classes.json", "settings.json"
 FORMAT = "gen-prior/dataset-1"

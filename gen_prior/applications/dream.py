@@ -19,8 +19,9 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives import layer_l2
 from gen_prior.optimise.edits.context import Context, Edit
 from gen_prior.optimise.presets import preset
+from gen_prior.optimise.resolve import TargetLike
 from gen_prior.optimise.result import Result
-from gen_prior.optimise.synthesize import TargetLike, synthesize
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 
 SCALE = 1.4

@@ -13,6 +13,7 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Activations, Objective, match_image
 from gen_prior.optimise.synthesize import synthesize
+from gen_prior.util.resample import centre_crop
 
 
 def encode(generator: Generator, image: Tensor, **options: object) -> Tensor:
@@ -86,8 +87,7 @@ def square(image: Tensor) -> Tensor:
     if image.ndim != 3 or image.shape[0] != 3 or min(image.shape) < 1:
         raise OptionError(f"an image must be RGB, [3, H, W], got {list(image.shape)}")
     side = min(image.shape[1:])
-    top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
-    return image[:, top : top + side, left : left + side].float()
+    return centre_crop(image, side, side).float()
 
 
 def _no_classifier(generator: Generator) -> Classifier:

@@ -24,7 +24,7 @@ from gen_prior.applications.black_boxes import BlackBox, activation_score, sourc
 from gen_prior.applications.searchers import FULL_UP_TO, METHODS, Points, build_searcher
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators.base import Generator
-from gen_prior.util.image_io import write_bytes
+from gen_prior.util.files import write_bytes
 
 FORMAT = "gen-prior/evolution-2"
 

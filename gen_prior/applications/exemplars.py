@@ -14,11 +14,9 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError, OptionError
-from gen_prior.objectives.receptive_field import Box, at, receptive_field
+from gen_prior.objectives.receptive_field import Box, receptive_field
 from gen_prior.objectives.targets import Target, parse_target
-from gen_prior.util.image_io import read_image
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+from gen_prior.util.image_io import image_files, read_image
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,7 @@ def image_paths(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"no such folder of images: {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    if not paths:
-        raise ImageError(f"no images under {folder} ({', '.join(ENDINGS)})")
-    return paths
+    return image_files([folder])
 
 
 def check_folder(folder: str | Path) -> None:
@@ -84,7 +79,7 @@ def find_exemplars(
     paths = image_paths(folder)
     best: list[tuple[float, int, tuple[int, int] | None]] = []
     done = 0
-    with classifier.reading([parsed.layer]) as reader, torch.no_grad():
+    with classifier.record_layers([parsed.layer]) as reader, torch.no_grad():
         for numbers, images in _batches(classifier, paths, batch, on_bad):
             values = reader(classifier.preprocess(images.to(classifier.device)))
             scores, places = _strongest(parsed, values, anywhere)
@@ -102,7 +97,7 @@ def find_exemplars(
     result = []
     for score, negative, place in found:
         if place not in boxes:
-            boxes[place] = receptive_field(classifier, parsed if place is None else at(parsed, place))
+            boxes[place] = receptive_field(classifier, parsed if place is None else parsed.with_position(place))
         path = paths[-negative]
         result.append(Exemplar(path, score, as_seen(classifier, read_image(path)), boxes[place]))
     return result
@@ -113,7 +108,8 @@ def as_seen(classifier: Classifier, image: Tensor) -> Tensor:
     height, width = classifier.input_size
     rows, columns = int(image.shape[-2]), int(image.shape[-1])
     factor = min(rows / height, columns / width)
-    # First the centre, then its size: scaled whole, a picture of 20,000 x 1 pixels would not fit in memory.
+    # First the centre, then its size: scaled whole, a picture of 20,000 x 1 pixels would not fit in memory. This is
+    # torchvision's crop, not `util.resample.centre_crop`: for odd margins they differ by a pixel.
     centre: Tensor = center_crop(image, [max(1, round(factor * height)), max(1, round(factor * width))])
     return resize(centre, [height, width], antialias=True).clamp(0, 1)
 

@@ -20,7 +20,8 @@ from gen_prior.objectives import Objective, match_image, style
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.grid import mosaic
-from gen_prior.util.image_io import write_json, write_png
+from gen_prior.util.files import write_json
+from gen_prior.util.image_io import write_png
 
 WEIGHT = 100.0
 """Of the relative feature error against the regularisers of the generators' own recipes."""

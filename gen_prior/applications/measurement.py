@@ -113,7 +113,7 @@ def measure(
     names = (*MEDIANS[1:], "judge_class", "judge_rank", *RATES)
     items = []
     for s, seed in enumerate(result.seeds):
-        stem = f"{folder}/{result._slugs[t]}-seed{seed}"
+        stem = f"{folder}/{result.slugs[t]}-seed{seed}"
         item = {
             "target": t,
             "seed": seed,

@@ -32,7 +32,8 @@ from gen_prior.hub.files import Files
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_shapes, read_tensors, save_safetensors
 from gen_prior.report.model_card import model_card, stated_comparison
-from gen_prior.util.image_io import write_bytes, write_json, write_png
+from gen_prior.util.files import write_bytes, write_json
+from gen_prior.util.image_io import write_png
 
 SAMPLES = 6
 INDEX = "model_index.json"

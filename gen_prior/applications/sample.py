@@ -1,6 +1,6 @@
-"""Several different inputs of one neuron: chains that sample (PPGN, Nguyen et al. 2017), and seeds kept apart.
+"""Several different inputs of one neuron: sampling chains (PPGN, Nguyen et al. 2017), and seeds pushed apart.
 
-Both run the one loop, in pieces: a chain as segments that start where the last one ended, seeds one after the other.
+Both run the one loop in pieces: a chain in segments that start where the last one ended, seeds one after the other.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives import activation, apart_from, log_probability
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import NON_FINITE, optimise
+from gen_prior.optimise.loop import NON_FINITE, Engine
+from gen_prior.optimise.resolve import TargetLike, check_domain, resolve_objective, seed_list, wanted_class
 from gen_prior.optimise.result import Result
-from gen_prior.optimise.starts import wanted_class
-from gen_prior.optimise.synthesize import TargetLike, check_domain, goal_of, seed_list, synthesize
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
+from gen_prior.util.progress import Progress, progress_callback
 from gen_prior.util.random import derived_seed
 
 SAMPLER = Recipe(
@@ -38,7 +39,7 @@ SAMPLER = Recipe(
 
 @dataclass(frozen=True)
 class Chain:
-    """What `sample_chain` kept, in order, on the CPU."""
+    """The samples that `sample_chain` kept, in order, on the CPU."""
 
     codes: Tensor
     """`[N, *code_shape]`."""
@@ -47,9 +48,9 @@ class Chain:
     scores: Tensor
     """`[N]`: probability of a class, activation of a hidden unit."""
     iterations: list[int]
-    """After how many iterations each was taken."""
+    """Iterations done when each sample was taken."""
     visited: Tensor
-    """`[M]`: the score at every place that the chain was looked at, kept or not."""
+    """`[M]`: the score at every look at the chain, kept or not."""
 
 
 def sample_chain(
@@ -65,29 +66,29 @@ def sample_chain(
     seed: int = 0,
     recipe: Recipe | None = None,
     precision: str = "auto",
-    progress: Callable[[int, int, float, int], None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> Chain:
-    """Samples of one target from one chain of noisy steps (PPGN, Nguyen et al. 2017, arXiv 1612.00005).
+    """Sample inputs of one target from one chain of noisy steps (PPGN, Nguyen et al. 2017, arXiv 1612.00005).
 
     Args:
         iterations: steps in all (200 in the paper for classes, 1000 for hidden units).
-        reset: steps after which the chain starts again from a fresh code (100 in the paper).
+        reset: steps after which the chain restarts from a fresh code (100 in the paper).
         every: steps between looks at the chain.
-        threshold: a code is kept where its score, without transforms, is above this: the probability of a class
+        threshold: a code is kept if its score, without transforms, is above this: the probability of a class
             (0.98 in the paper), the raw activation of a hidden unit.
-        apart: and where it is at least this far from every kept code: root mean square difference in deviations
-            of the code's prior. Two independent codes of a Gaussian prior are sqrt(2) apart.
-        seed: of all draws.
-        recipe: of the steps, with an update rule that remembers nothing; `SAMPLER` under the transforms of the
-            generator's own recipe where None. Its `steps` are not used and its rate stays as it starts.
-            `preset("ppgn2017")` is the published one, for codes of DeePSim's fc6.
-        progress: called as (iterations done, of all, score, codes kept) at every look.
+        apart: and if it is at least this far from every kept code: root mean square difference in units of the
+            prior's std. Two independent codes of a Gaussian prior are sqrt(2) apart.
+        seed: seed of all random draws.
+        recipe: settings of the steps, with an update rule without momentum; `SAMPLER` under the transforms of the
+            generator's own recipe where None. Its `steps` are not used and its rate stays constant.
+            `preset("ppgn2017")` is the published one, for codes of DeePSiM's fc6.
+        progress: called with a `Progress` at every look: iterations done, the number of kept codes, the score.
 
     Returns:
         A `Chain`; it may be empty.
 
     Raises:
-        OptionError: numbers that make no chain, a recipe with momentum or for other generators.
+        OptionError: settings that make no chain, a recipe with momentum or for other generators.
         TargetError, UnknownNameError: no such target.
     """
     if not 1 <= every <= reset or iterations < every:
@@ -96,47 +97,78 @@ def sample_chain(
         recipe = SAMPLER.with_options(transforms=generator.recipe.transforms)
     if recipe.optimiser == "adam" or (recipe.optimiser == "sgd" and recipe.momentum):
         raise OptionError(
-            "a chain cannot use momentum: where it goes must depend on where it is",
+            "a chain cannot use momentum: the next step must depend on the current code only",
             fix='use the optimiser "normalised", or "sgd" with momentum 0',
         )
     seed = seed_list([seed])[0]
     check_domain(recipe, generator)
     parsed = parse_target(target, classifier)
-    objective = log_probability(parsed) if parsed.is_class else activation(parsed)
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
-    deviation = torch.as_tensor(generator.prior.std, dtype=torch.float32).cpu()
-    wanted = wanted_class(parsed, classifier)
-    code = generator.initial_code(seed, wanted)
-    since_reset, done = 0, 0
-    codes: list[Tensor] = []
-    images: list[Tensor] = []
-    scores: list[float] = []
-    taken: list[int] = []
-    visited: list[float] = []
+    chain = _Chain(Engine(classifier, generator, precision=precision), parsed, recipe, seed)
+    report = progress_callback(progress, lambda p: (p.done, p.total, chain.visited[-1], len(chain.codes)))
+    done = since_reset = 0
     while done < iterations:
         steps = min(every, reset - since_reset, iterations - done)
-        piece = recipe.with_options(steps=steps, final_rate=recipe.rate, keep="last")
-        item = Item(objective, derived_seed(seed, done), code)
-        outcome = optimise(classifier, generator, [item], piece, precision=precision)
-        done, since_reset, code = done + steps, since_reset + steps, outcome.codes[0]
-        value = float(outcome.activations[0].exp() if parsed.is_class else outcome.activations[0])
-        visited.append(value)
-        if value > threshold and all(_distance(code, kept, deviation) >= apart for kept in codes):
-            codes.append(code)
-            images.append(outcome.images[0])
-            scores.append(value)
-            taken.append(done)
-        if since_reset >= reset or outcome.status[0] == NON_FINITE:
-            code, since_reset = generator.initial_code(derived_seed(seed, done), wanted), 0
-        if progress is not None:
-            progress(done, iterations, value, len(codes))
-    return Chain(
-        torch.stack(codes) if codes else torch.empty(0, *generator.code_shape),
-        torch.stack(images) if images else torch.empty(0, 3, *generator.image_shape()),
-        torch.tensor(scores),
-        taken,
-        torch.tensor(visited),
-    )
+        broken = chain.advance(steps, done)
+        done, since_reset = done + steps, since_reset + steps
+        chain.keep_if(threshold, apart, done)
+        if since_reset >= reset or broken:
+            since_reset = 0
+            chain.restart(done)
+        if report is not None:
+            report(Progress(done, iterations, f"{len(chain.codes)} kept", torch.tensor(chain.visited[-1])))
+    return chain.samples()
+
+
+class _Chain:
+    """A chain on its way: its code, and what was kept so far."""
+
+    def __init__(self, engine: Engine, target: Target, recipe: Recipe, seed: int) -> None:
+        self.engine, self.target, self.recipe, self.seed = engine, target, recipe, seed
+        self.objective = log_probability(target) if target.is_class else activation(target)
+        self.std = torch.as_tensor(engine.generator.prior.std, dtype=torch.float32).cpu()
+        self.wanted = wanted_class(target, engine.classifier)
+        self.code = engine.generator.initial_code(seed, self.wanted)
+        self.codes: list[Tensor] = []
+        self.images: list[Tensor] = []
+        self.scores: list[float] = []
+        self.iterations: list[int] = []
+        self.visited: list[float] = []
+
+    def advance(self, steps: int, done: int) -> bool:
+        """Take `steps` steps after `done` others; True if the gradient was not finite."""
+        piece = self.recipe.with_options(steps=steps, final_rate=self.recipe.rate, keep="last")
+        result = self.engine.optimise([Item(self.objective, derived_seed(self.seed, done), self.code)], piece)
+        self.code, self.image = result.codes[0], result.images[0]
+        score = result.activations[0]
+        self.visited.append(float(score.exp() if self.target.is_class else score))
+        return result.status[0] == NON_FINITE
+
+    def keep_if(self, threshold: float, apart: float, done: int) -> None:
+        """Keep the current code if it scores above `threshold` and is `apart` from all kept ones."""
+        if self.visited[-1] > threshold and all(self._distance(kept) >= apart for kept in self.codes):
+            self.codes.append(self.code)
+            self.images.append(self.image)
+            self.scores.append(self.visited[-1])
+            self.iterations.append(done)
+
+    def restart(self, done: int) -> None:
+        """Go on from a fresh code."""
+        self.code = self.engine.generator.initial_code(derived_seed(self.seed, done), self.wanted)
+
+    def samples(self) -> Chain:
+        """The kept samples."""
+        generator = self.engine.generator
+        return Chain(
+            torch.stack(self.codes) if self.codes else torch.empty(0, *generator.code_shape),
+            torch.stack(self.images) if self.images else torch.empty(0, 3, *generator.image_shape()),
+            torch.tensor(self.scores),
+            self.iterations,
+            torch.tensor(self.visited),
+        )
+
+    def _distance(self, other: Tensor) -> float:
+        return float(((self.code - other) / self.std).square().mean().sqrt())
 
 
 def synthesize_apart(
@@ -150,27 +182,23 @@ def synthesize_apart(
     recipe: Recipe | None = None,
     **options: Any,
 ) -> list[Result]:
-    """One result per seed, each pushed away from those before it: diversity, by choice and in order.
+    """One result per seed, each pushed away from those before it.
 
     From the second seed on the objective is the target plus `weight` times the distance, at `layer`, from the
-    images so far (`objectives.apart_from`); the activations are the target's own, without the distance. So a result
-    depends on the seeds before it, unlike those of `synthesize`, but on nothing else. `options` go to `synthesize`.
+    images so far (`objectives.apart_from`); the reported activations are the target's own. Unlike those of
+    `synthesize`, a result depends on the seeds before it. `options` are those of `synthesize`.
     """
     chosen = recipe if recipe is not None else generator.recipe
     results: list[Result] = []
     for seed in seed_list(seeds):
-        wish: TargetLike = target
+        objective: TargetLike = target
         if results:
-            goal = goal_of(target, classifier, chosen)
+            resolved = resolve_objective(target, classifier, chosen)
             finished = torch.cat([result.images[0] for result in results])
-            own = activation(goal.target) if goal.target is not None else goal.objective
-            wish = (goal.objective + weight * apart_from(classifier, finished, layer)).reporting(own)
-        results.append(synthesize(classifier, wish, generator, seeds=[seed], recipe=chosen, **options))
+            own = activation(resolved.target) if resolved.target is not None else resolved.objective
+            objective = (resolved.objective + weight * apart_from(classifier, finished, layer)).reporting(own)
+        results.append(synthesize(classifier, objective, generator, seeds=[seed], recipe=chosen, **options))
     return results
-
-
-def _distance(code: Tensor, other: Tensor, deviation: Tensor) -> float:
-    return float(((code - other) / deviation).square().mean().sqrt())
 
 
 __all__ = ["SAMPLER", "Chain", "sample_chain", "synthesize_apart"]

@@ -1,4 +1,7 @@
-"""Classifiers by name: `load_classifier("efficientnet-lite0")`. To add a family, write one file and one line here."""
+"""Classifiers, image -> logits, one file a source, their layers and class names; imports `hub` and below.
+
+`load_classifier("efficientnet-lite0")` loads one by name. To add a source, write one file and one line here.
+"""
 
 from __future__ import annotations
 
@@ -31,23 +34,33 @@ PREFIXED: dict[str, Loader] = {
     "hf-hub": timm_family.load,
     "local-dir": local_folder.load,
 }
-"""Source prefix -> `load(rest, **options)`, where the spec is `prefix:rest`."""
+"""Prefix -> `load(rest, **options)`, for names written as `prefix:rest`."""
 
 
 def load_classifier(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Classifier:
-    """The classifier called `spec`, frozen, on `device`.
+    """Load an image classifier by name, frozen and in evaluation mode.
 
-    `spec` is a name (`efficientnet-lite0`) or `prefix:rest` (`torchvision:resnet50`, `hf-hub:timm/NAME@REVISION`,
-    `local-dir:DIR`); a source is never guessed. Raises `UnknownNameError` for an unknown name, `OptionError` for
-    an option that the family does not take, `WeightsError` or `DownloadError` for weights that cannot be had.
+    Args:
+        spec: a name (`efficientnet-lite0`) or `prefix:rest` (`torchvision:resnet50`, `hf-hub:timm/NAME@REVISION`,
+            `local-dir:DIR`); the source is never guessed.
+        device: "auto" (CUDA, then MPS, then CPU) or a device.
+        options: of the source, such as `revision` for the Hub or `weights` for torchvision; `fold=False` keeps batch
+            norms as they are.
+
+    Raises:
+        UnknownNameError: unknown name or source.
+        OptionError: an option that the source does not take.
+        WeightsError, DownloadError: weights that are damaged, do not fit, or cannot be downloaded.
+        MissingExtraError: a package that this source needs is not installed.
+        DeviceError: the device does not exist.
     """
     load = find_loader("classifier", spec, NAMED, PREFIXED, _fix)
-    target = resolve_device(device)  # an absent device is found out before anything is loaded
+    target = resolve_device(device)  # fails before anything is loaded
     return load(**options).to(target)
 
 
 def _fix(spec: str) -> str:
-    """What to write instead of a name without its source."""
+    """How to write the name `spec`, which came without its source."""
     if spec in torchvision_family.names():
         return f"name the source: torchvision:{spec} or hf-hub:timm/{spec}.TAG"
     if re.fullmatch(r"\w+\.\w+", spec):

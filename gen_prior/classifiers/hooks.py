@@ -1,4 +1,4 @@
-"""Reading a network's inside: which layers it has, and their activations during a forward pass."""
+"""(network, layer names) -> (inputs -> activations of these layers), by forward hooks."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ LOGITS = "logits"
 Hook = Callable[[nn.Module, tuple[object, ...], object], None]
 
 
-class Readings(dict[str, Tensor]):
-    """`{layer: [B, ...]}` of one pass, with the layers whose units are their last axis, as Swin has its maps."""
+class Activations(dict[str, Tensor]):
+    """`{layer: [B, ...]}` of one forward pass.
+
+    `units_last`: the layers whose units are their last axis, `[B, tokens, units]` or `[B, H, W, units]` (Swin).
+    """
 
     def __init__(self, values: Mapping[str, Tensor], units_last: Iterable[str] = ()) -> None:
         super().__init__(values)
         self.units_last = frozenset(units_last)
 
-    def of(self, places: slice | Tensor) -> Readings:
-        """Those of some items of the batch."""
-        return Readings({layer: values[places] for layer, values in self.items()}, self.units_last)
+    def select(self, items: slice | Tensor) -> Activations:
+        """The activations of some items of the batch."""
+        return Activations({layer: values[items] for layer, values in self.items()}, self.units_last)
 
 
 def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, square: bool = True) -> bool:
-    """Whether a layer's units are its last axis, from its output's `shape` without the batch.
+    """True if the units are the last axis of an output of `shape`, which excludes the batch.
 
-    So it is for token rows, and for maps `[H, W, units]`: those of a layer that works on the last axis, or whose
-    first two sides are equal and the third is not, where the input is `square`.
+    They are for tokens `[tokens, units]`, and for three axes where `module` works on the last one, or where the first
+    two are equal and the third is not, as `[H, W, units]` is for a `square` input.
     """
     if len(shape) != 3:
         return len(shape) == 2
@@ -43,95 +46,94 @@ def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, sq
     return square and shape[0] == shape[1] != shape[2]
 
 
-class _DeepEnoughError(Exception):
-    """Stops a forward pass once every wanted layer is read."""
+class _StopForwardError(Exception):
+    """Ends a forward pass once every wanted layer is recorded."""
 
 
-class Reader:
-    """Runs a network and returns the activations of some layers; its hooks live as long as `reading` is open.
+class LayerHooks:
+    """Runs `network` and returns the activations of `layers`; `record_layers` makes one and removes its hooks.
 
-    A layer that runs several times in one pass (a shared ReLU) is read at its last run. The first pass goes to
-    the end to learn how often each layer runs; only later ones stop early.
+    A layer that runs several times in one pass (a shared ReLU) is recorded at its last run. The first pass runs to the
+    end and counts the runs of each layer; only later ones stop early.
     """
 
     def __init__(self, network: nn.Module, layers: Iterable[str], *, stop_early: bool) -> None:
         self.network = network
         self.layers = tuple(dict.fromkeys(layers))
-        self.inner = [layer for layer in self.layers if layer != LOGITS]
+        self.hooked = [layer for layer in self.layers if layer != LOGITS]
         self.modules = dict(network.named_modules(remove_duplicate=False))
-        """By name; those of the network given, whatever runs in its place."""
+        """Of the network as given, also where `network` is replaced by a compiled one."""
         self._stop_early = stop_early and LOGITS not in self.layers
-        self._caught: dict[str, Tensor] = {}
+        self._recorded: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
-        self.expected: Counter[str] | None = None
-        """How often each layer runs in one pass; learned in the first, or given by a reader of the same layers."""
+        self.runs_per_pass: Counter[str] | None = None
+        """How often each layer runs in one pass: counted in the first, or copied from hooks of the same layers."""
 
-    def __call__(self, inputs: Tensor) -> Readings:
-        """Normalised inputs -> `{layer: activation}`, batch first.
-
-        Raises `OptionError` for a layer that did not run.
-        """
-        self._caught, self._runs = {}, Counter()
+    def __call__(self, inputs: Tensor) -> Activations:
+        """Run the network on normalised inputs `[B, C, H, W]`. Raises `OptionError` for a layer that did not run."""
+        self._recorded, self._runs = {}, Counter()
         try:
             output = self.network(inputs)
             if LOGITS in self.layers:
-                self._caught[LOGITS] = as_tensor(output)
+                self._recorded[LOGITS] = as_tensor(output)
             if self._stop_early:
-                self.expected = self._runs
-        except _DeepEnoughError:
+                self.runs_per_pass = self._runs
+        except _StopForwardError:
             pass
-        finally:  # holds no graph between passes, nor after an exception
-            caught, self._caught = self._caught, {}
-        if missing := [layer for layer in self.layers if layer not in caught]:
+        finally:  # keep no graph alive between passes or after an exception
+            recorded, self._recorded = self._recorded, {}
+        if missing := [layer for layer in self.layers if layer not in recorded]:
             raise OptionError(f"layer {missing[0]!r} did not run in the forward pass")
         square = inputs.shape[-1] == inputs.shape[-2]
         last = [
             layer
-            for layer, values in caught.items()
+            for layer, values in recorded.items()
             if units_come_last(values.shape[1:], module=self.modules.get(layer), square=square)
         ]
-        return Readings(caught, last)
+        return Activations(recorded, last)
 
     def hook(self, layer: str) -> Hook:
-        """A forward hook that catches the output of `layer`."""
+        """A forward hook that records the output of `layer`, and ends the pass when it is the last one needed."""
 
-        def catch(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            original = unfolded(module)
+        def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            original = unfolded(module)  # a convolution with a norm folded into it is recorded without the norm
             values = as_tensor(output if original is None else original(*inputs))
             if not self._stop_early:
-                self._caught[layer] = values.clone()  # the layers that follow may write into their input
+                self._recorded[layer] = values.clone()  # the layers that follow may write into their input
                 return
             self._runs[layer] += 1
-            done = self.expected is not None and all(self._runs[name] >= self.expected[name] for name in self.inner)
-            self._caught[layer] = values if done else values.clone()
+            done = self.runs_per_pass is not None and all(
+                self._runs[name] >= self.runs_per_pass[name] for name in self.hooked
+            )
+            self._recorded[layer] = values if done else values.clone()
             if done:
-                raise _DeepEnoughError
+                raise _StopForwardError
 
-        return catch
+        return record
 
 
 @contextmanager
-def reading(network: nn.Module, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[Reader]:
-    """A `Reader` of `layers` ("logits" is the output); its hooks are removed on leaving, also after an exception.
+def record_layers(network: nn.Module, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[LayerHooks]:
+    """Hook `layers` ("logits" is the output) for the duration of the block, whose variable is a `LayerHooks`.
 
-    `stop_early` ends each forward pass at the last wanted layer. Raises `UnknownNameError` for unknown layers.
+    `stop_early` ends each forward pass at the last wanted layer. Raises `UnknownNameError` for an unknown layer.
     """
-    reader = Reader(network, layers, stop_early=stop_early)
-    modules = reader.modules
+    hooks = LayerHooks(network, layers, stop_early=stop_early)
+    modules = hooks.modules
     handles = []
     try:
-        for layer in reader.inner:
+        for layer in hooks.hooked:
             if layer not in modules or not layer:
                 raise UnknownNameError("layer", layer, [LOGITS, *filter(None, modules)])
-            handles.append(modules[layer].register_forward_hook(reader.hook(layer)))
-        yield reader
+            handles.append(modules[layer].register_forward_hook(hooks.hook(layer)))
+        yield hooks
     finally:
         for handle in handles:
             handle.remove()
 
 
 def as_tensor(output: object) -> Tensor:
-    """The tensor in a layer's output: itself, its `logits`, or the first tensor of a tuple, list or mapping.
+    """Find the tensor in a layer's output: itself, its `logits`, or the first one in a tuple, list or mapping.
 
     Raises `OptionError` where there is none.
     """
@@ -150,10 +152,10 @@ def as_tensor(output: object) -> Tensor:
 
 
 def layer_shapes(network: nn.Module, inputs: Tensor) -> dict[str, tuple[int, ...]]:
-    """`{layer: output shape without the batch}` of every layer that runs on `inputs`, in order of running.
+    """Return `{layer: output shape without the batch}` of all layers, in the order in which they run, "logits" last.
 
-    "logits" comes last. Left out: layers that do not run, and outputs that are no tensor or do not start with
-    the batch (attention over windows, say), since their units cannot be told apart by image.
+    Layers that do not run on `inputs` are left out, and those whose output is no tensor or does not start with the
+    batch (attention over windows, for example), because a unit of theirs has no value per image.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     handles = []

@@ -1,4 +1,4 @@
-"""Class names: number, WordNet id, name and synonyms of each class, looked up as people type them."""
+"""Class name, synonym or WordNet id, as people type them -> class number, and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gen_prior.errors import TargetError, UnknownNameError, close_matches
 
 @dataclass(frozen=True)
 class Label:
-    """One class."""
+    """A class: its number, name, WordNet id and synonyms."""
 
     index: int
     name: str
@@ -21,7 +21,7 @@ class Label:
 
 
 class Labels(Sequence[str]):
-    """The class names of a classifier in order; `labels[1]` is the name of class 1."""
+    """The class names of a classifier; `labels[1]` is the name of class 1."""
 
     def __init__(self, labels: Sequence[Label]) -> None:
         self.entries = tuple(labels)
@@ -35,7 +35,7 @@ class Labels(Sequence[str]):
 
     @classmethod
     def plain(cls, names: Sequence[str]) -> Labels:
-        """Labels from bare names."""
+        """Labels from names alone."""
         return cls([Label(index, name) for index, name in enumerate(names)])
 
     def __len__(self) -> int:
@@ -45,14 +45,14 @@ class Labels(Sequence[str]):
         return self.entries[index].name
 
     def key(self, index: int) -> str:
-        """What tells class `index` from those of other networks too: its WordNet id, else its name."""
+        """WordNet id of class `index`, else its name: the same for all classifiers."""
         return self.entries[index].wordnet_id or self.entries[index].name
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
-        """Number of the class called `value`: its name or WordNet id, else a synonym; case, `_` and `-` do not matter.
+        """Number of the class whose name or WordNet id, else a synonym, is `value`; case, `_` and `-` do not matter.
 
-        A name that another class bears with an addition is ambiguous (crane: the machine, or the crane bird).
-        Raises `TargetError` where several classes are called so, `UnknownNameError` where none is.
+        A name that starts another class's name and is its synonym is ambiguous ("crane": a machine, or the crane
+        bird). Raises `TargetError` for an ambiguous name, `UnknownNameError` for an unknown one.
         """
         key = _fold(value)
         names, synonyms = self._names.get(key, []) if key else [], self._synonyms.get(key, [])
@@ -71,7 +71,7 @@ class Labels(Sequence[str]):
         return f"{number} ({label.name}{', ' + label.wordnet_id if label.wordnet_id else ''})"
 
     def search(self, query: str, limit: int = 50) -> list[Label]:
-        """Classes whose name, synonyms or WordNet id contain `query`, then those spelled like it."""
+        """At most `limit` classes with `query` in a name or as WordNet id, else those spelled like it."""
         key = _fold(query)
         inside = [
             label
@@ -90,7 +90,7 @@ def _fold(name: str) -> str:
 
 @cache
 def imagenet() -> Labels:
-    """The 1000 classes of ImageNet-1k (ILSVRC 2012), from the one table that ships with the package."""
+    """The 1000 classes of ImageNet-1k (ILSVRC 2012)."""
     text = resources.files("gen_prior.classifiers").joinpath("imagenet_classes.tsv").read_text(encoding="utf-8")
     labels = []
     for index, line in enumerate(text.splitlines()):

@@ -1,4 +1,4 @@
-"""`local-dir:DIR`: a classifier from a folder with `config.json` and its weights, in timm's layout.
+"""`local-dir:DIR`: classifiers from a folder with `config.json` and weights in timm's layout.
 
 `config.json` names the `architecture` and `num_classes`; `pretrained_cfg` holds `input_size` (channels, height,
 width), `mean`, `std` and `interpolation`; `label_names` lists the classes. The network is timm's, or torchvision's
@@ -18,9 +18,9 @@ from gen_prior.hub.tensors import read_tensors
 
 
 def load(folder: str, *, fold: bool = True) -> Classifier:
-    """The classifier in `folder`: `model.safetensors`, or one `.pth` or `.bin` file, which is read as weights only.
+    """Load the classifier in `folder`, whose weights are `model.safetensors`, or one .safetensors, .pth or .bin file.
 
-    Raises `WeightsError` where something is missing, damaged or does not fit; `MissingExtraError` without timm.
+    Raises `WeightsError` for files that are missing, damaged or do not fit, `MissingExtraError` without timm.
     """
     files = Files.from_folder(folder)
     name = f"local-dir:{folder}"
@@ -31,11 +31,11 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
         if library == "timm":
             return timm_family.from_files(files, config, weights, name=name, fold=fold)
         if library != "torchvision":
-            raise WeightsError(f"{folder}: library {library!r} is not known; allowed: timm, torchvision")
+            raise WeightsError(f"{folder}: unknown library {library!r}; allowed: timm, torchvision")
         architecture = str(config.get("architecture"))
         if architecture not in torchvision_family.names():
             raise UnknownNameError("torchvision architecture", architecture, torchvision_family.names())
-        settings = timm_family.settings_of(config, f"{folder}/config.json")
+        settings = timm_family.read_settings(config, f"{folder}/config.json")
         if settings.channels != 3:
             raise WeightsError(f"{folder}: torchvision's networks take 3 channels, not {settings.channels}")
         tensors = read_tensors(files.weights(weights))
@@ -46,16 +46,16 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
             published=bool(config.get("transform_input", False)),
             auxiliary=any(key.startswith(("aux1.", "AuxLogits.")) for key in tensors),
         )
-        torchvision_family.fill(network, tensors, f"{folder}/{weights}", architecture)
+        torchvision_family.load_weights(network, tensors, f"{folder}/{weights}", architecture)
         torchvision_family.without_auxiliary(network, architecture)
         licence = config.get("license")
-        return timm_family.classifier_of(
+        return timm_family.make_classifier(
             network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold
         )
 
 
 def _weights_file(folder: Path) -> str:
-    """Name of the weights: safetensors before pickled files; more than one of a kind is an error."""
+    """Name of the weights: safetensors before pickled files. Raises `WeightsError` for several of a kind, or none."""
     for pattern in ("model.safetensors", "*.safetensors", "*.pth", "*.bin"):
         found = sorted(path.name for path in folder.glob(pattern))
         if len(found) > 1:

@@ -1,7 +1,7 @@
-"""`hf-hub:timm/NAME[@REVISION]`: classifiers in timm's layout, from the Hub, built by timm (extra `timm`).
+"""`hf-hub:timm/NAME[@REVISION]`: classifiers from the Hub in timm's layout, built by timm (extra `timm`).
 
-A repository gives a configuration and a safetensors file. The configuration names one of the installed timm's
-architectures; nothing from the repository is executed or unpickled, and timm downloads nothing.
+A repository holds a configuration, which names an architecture of timm, and a safetensors file. Nothing from it is
+executed or unpickled, and timm itself downloads nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import read_tensors
 
 _RESERVED = ("pretrained", "checkpoint", "cache", "features", "script", "export")
-"""Starts of the options that make timm load files or change the network's kind; a configuration may not set them."""
+"""Options that start so make timm load files or return another kind of network; a configuration may not set them."""
 
 
 class Settings(NamedTuple):
-    """What a configuration says of the images that a network takes and the classes it knows."""
+    """Input and classes of a network, from its configuration."""
 
     channels: int
     size: tuple[int, int]
@@ -36,10 +36,9 @@ class Settings(NamedTuple):
 
 
 def load(spec: str, *, revision: str | None = None, fold: bool = True) -> Classifier:
-    """The classifier in the Hub repository `spec`, `org/name[@revision]`.
+    """Load the classifier in the Hub repository `spec`, `org/name[@revision]`.
 
-    Raises `MissingExtraError` without timm, `DownloadError` where files cannot be had, `WeightsError` where
-    they are damaged, of another kind or do not fit.
+    Raises `MissingExtraError` without timm, `DownloadError`, and `WeightsError` for files that do not fit.
     """
     require_timm()
     files = Files.from_hub(spec, revision=revision)
@@ -48,18 +47,18 @@ def load(spec: str, *, revision: str | None = None, fold: bool = True) -> Classi
 
 
 def from_files(files: Files, config: Mapping[str, Any], weights: str, *, name: str, fold: bool = True) -> Classifier:
-    """The classifier that `config` describes, with the tensors of the file called `weights`."""
-    settings = settings_of(config, f"{files.source}/config.json")
+    """Build the classifier that `config` describes, with the tensors of the file called `weights`."""
+    settings = read_settings(config, f"{files.source}/config.json")
     tensors = read_tensors(files.weights(weights))
     network = build(config, settings, tensors, f"{files.source}/{weights}")
     licence = config.get("license") or _cfg(config).get("license")
-    return classifier_of(network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold)
+    return make_classifier(network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold)
 
 
-def classifier_of(
+def make_classifier(
     network: nn.Module, settings: Settings, files: Files, *, name: str, licence: str | None, fold: bool
 ) -> Classifier:
-    """A loaded network with the settings of its configuration."""
+    """Wrap a loaded network with the settings of its configuration."""
     return Classifier(
         network,
         mean=settings.mean,
@@ -74,7 +73,7 @@ def classifier_of(
 
 
 def build(config: Mapping[str, Any], settings: Settings, tensors: Mapping[str, Tensor], file: str) -> nn.Module:
-    """timm's network with these weights, which have to fit exactly. Raises `WeightsError`."""
+    """Build timm's network with these weights. Raises `WeightsError` unless they fit exactly."""
     timm = require_timm()
     architecture = str(config.get("architecture"))
     if not timm.is_model(architecture):
@@ -94,15 +93,15 @@ def build(config: Mapping[str, Any], settings: Settings, tensors: Mapping[str, T
         network: nn.Module = timm.create_model(
             architecture, pretrained=True, pretrained_cfg=cfg, num_classes=settings.classes, **options
         )
-    except Exception as error:  # configurations and weights from outside fail in timm in any way
+    except Exception as error:  # foreign configurations and weights make timm fail in any way
         reason = " ".join(str(error).split())
         short = reason if len(reason) <= 300 else f"{reason[:300]}..."
         raise WeightsError(f"{file} does not fit {architecture}: {short or type(error).__name__}") from error
     return network.eval()
 
 
-def settings_of(config: Mapping[str, Any], file: str) -> Settings:
-    """Input and classes of a configuration in timm's layout. Raises `WeightsError` for impossible ones."""
+def read_settings(config: Mapping[str, Any], file: str) -> Settings:
+    """Read input and classes from a configuration in timm's layout. Raises `WeightsError` for impossible values."""
     cfg = _cfg(config)
     try:
         channels, height, width = (int(size) for size in cfg.get("input_size", (3, 224, 224)))
@@ -126,7 +125,7 @@ def settings_of(config: Mapping[str, Any], file: str) -> Settings:
 
 
 def require_timm() -> ModuleType:
-    """The timm package. Raises `MissingExtraError` with the command that installs it."""
+    """Import timm. Raises `MissingExtraError` with the command that installs it."""
     try:
         return importlib.import_module("timm")
     except ModuleNotFoundError as error:
@@ -134,7 +133,7 @@ def require_timm() -> ModuleType:
 
 
 def _labels(config: Mapping[str, Any], classes: int, file: str) -> Labels | None:
-    """Names in the configuration; our ImageNet table where its ids or the tag say so; None where nothing does."""
+    """Class names: ImageNet's table where names or the tag match it, else those in the configuration, else None."""
     cfg = _cfg(config)
     listed = config.get("label_names") or cfg.get("label_names")
     if listed:

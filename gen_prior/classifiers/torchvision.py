@@ -1,7 +1,7 @@
-"""`torchvision:NAME[@WEIGHTS]`: torchvision's classifiers with their own weights and transforms.
+"""`torchvision:NAME[@WEIGHTS]`: torchvision's classifiers with their published weights, input size and normalisation.
 
-The file is downloaded once into torch's own cache, checked against the digest in its name, read as weights only,
-and has to fit the network exactly.
+The file is downloaded once into torch's cache, checked against the digest in its name, read with `weights_only=True`,
+and must fit the network exactly.
 """
 
 from __future__ import annotations
@@ -25,23 +25,21 @@ from gen_prior.hub.tensors import describe_bytes, file_sha256
 
 LICENCE = "torchvision: BSD-3-Clause; weights trained on ImageNet: see the page of the model"
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
-"""Networks with extra heads for training, which are removed once loaded, so that they fit their files."""
+"""Network -> its extra heads for training, which are removed after the weights, which include them, are loaded."""
 
 
 def names() -> list[str]:
-    """Every classifier of the installed torchvision."""
+    """Names of all classifiers of the installed torchvision."""
     listed: list[str] = torchvision.models.list_models(module=torchvision.models)
     return listed
 
 
 def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Classifier:
-    """The classifier `NAME` or `NAME@WEIGHTS`.
+    """Load the classifier `NAME` or `NAME@WEIGHTS`.
 
-    `weights` is an entry of the model's own list (`IMAGENET1K_V1`, `DEFAULT`), or None (or "none") for random
-    weights, which suffice to measure speed. Size, interpolation and normalisation are those of the weights.
-
-    Raises `UnknownNameError` for the name or the weights, `DownloadError` where the file cannot be had,
-    `WeightsError` where it is damaged.
+    `weights` is one of torchvision's for this network (`IMAGENET1K_V1`, `DEFAULT`); None or "none" gives random
+    weights, to measure speed. Raises `UnknownNameError` for the name or the weights, `OptionError` for weights
+    without a classifier, `DownloadError`, and `WeightsError` for a damaged file.
     """
     name, at, chosen = spec.partition("@")
     weights = chosen if at else weights
@@ -63,13 +61,13 @@ def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Cl
     if wanted is not None:
         path = download(entry.url)
         sha256[path.name] = file_sha256(path)
-        fill(network, read(path, sha256[path.name]), str(path), name)
+        load_weights(network, read(path, sha256[path.name]), str(path), name)
     return Classifier(
         without_auxiliary(network, name),
         mean=transforms.mean,
         std=transforms.std,
         input_size=side,
-        labels=labels_of(categories),
+        labels=match_labels(categories),
         name=f"torchvision:{name}",
         interpolation=transforms.interpolation.value,
         provenance=Provenance(
@@ -83,21 +81,21 @@ def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Cl
 
 
 def build(name: str, *, classes: int, side: int, published: bool, auxiliary: bool = True) -> nn.Module:
-    """Network `name` with random weights, laid out as its published weights are where `published`."""
+    """Build network `name` with random weights; `published` if published weights follow, `auxiliary` if with heads."""
     options: dict[str, Any] = {"num_classes": classes}
     if name.startswith("vit_"):
         options["image_size"] = side
     elif name == "maxvit_t":
         options["input_size"] = (side, side)
     elif name in AUXILIARY:
-        # Published weights expect the range of their original framework, which the network converts to itself.
+        # Published weights expect the input range of another framework; the network converts to it.
         options |= {"aux_logits": auxiliary, "transform_input": published, "init_weights": False}
     network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     return network.eval()
 
 
 def without_auxiliary(network: nn.Module, name: str) -> nn.Module:
-    """Drops the heads that only training uses."""
+    """Remove the heads that only training uses."""
     if name in AUXILIARY:
         network.aux_logits = False  # type: ignore[assignment]
         for head in AUXILIARY[name]:
@@ -105,13 +103,13 @@ def without_auxiliary(network: nn.Module, name: str) -> nn.Module:
     return network
 
 
-def labels_of(categories: Sequence[str]) -> Labels:
-    """Our ImageNet table with ids and synonyms where these are its classes in order, else the bare names."""
+def match_labels(categories: Sequence[str]) -> Labels:
+    """ImageNet's table, with ids and synonyms, where these are its classes in order; else labels of these names."""
     return imagenet() if list(categories) == list(imagenet()) else Labels.plain(categories)
 
 
 def download(url: str) -> Path:
-    """Path of the file in torch's cache (`TORCH_HOME`). Raises `DownloadError`."""
+    """Download a file to torch's cache (`TORCH_HOME`) unless it is there. Raises `DownloadError`."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if path.is_file():
         return path
@@ -129,16 +127,16 @@ def download(url: str) -> Path:
 
 
 def read(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Tensors of a published file, by the names that torchvision uses today. Raises `WeightsError`."""
+    """Read tensors of a published file by the names that torchvision uses today. Raises `WeightsError`."""
     fix = f"delete {path} and run it again"
     expected = _digest(path.name)
     if expected is not None and not sha256.startswith(expected):
-        raise WeightsError(f"{path} is damaged: its SHA-256 begins {sha256[:16]}, not {expected}", fix=fix)
+        raise WeightsError(f"{path} is damaged: its SHA-256 starts with {sha256[:16]}, not {expected}", fix=fix)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise ValueError("it holds other things than tensors")
-    except Exception as error:  # the unpickler raises nearly anything on bytes that are no pickle
+            raise ValueError("not a dictionary of tensors")
+    except Exception as error:  # the unpickler raises any error on bytes that are no pickle
         raise WeightsError(f"{path} is {describe_bytes(path)}, not a dictionary of tensors", fix=fix) from error
     # DenseNet's files are older than the ban on dots in names: denselayer1.norm.1 is norm1 today.
     return {
@@ -146,13 +144,13 @@ def read(path: Path, sha256: str) -> dict[str, Tensor]:
     }
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> None:
-    """Copy weights into `network`: its own names and shapes exactly, but for counters of batches.
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> None:
+    """Copy weights into `network`, whose names and shapes they must have; batch counters may be missing.
 
-    Raises `WeightsError` that lists what differs, or names a tensor that is not finite.
+    Raises `WeightsError` that lists the differences, or names a tensor that is not finite.
     """
     own = network.state_dict()
-    counters = {key for key in own if key.endswith("num_batches_tracked")}  # older files lack them, nothing uses them
+    counters = {key for key in own if key.endswith("num_batches_tracked")}  # missing in old files, and unused
     check_shapes(
         {key: tuple(value.shape) for key, value in own.items() if key not in counters},
         {key: tuple(value.shape) for key, value in tensors.items() if key not in counters},

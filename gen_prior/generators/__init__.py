@@ -1,4 +1,7 @@
-"""Generators by name: `load_generator("dgn-lite0")`. To add a family, write one file and one line here."""
+"""Generators, code -> image, one file a family, and their formats; imports `objectives` and below.
+
+`load_generator("dgn-lite0")` loads one by name. To add a family, write one file and one line here.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ from gen_prior.hub.convert import cache_folder
 from gen_prior.hub.files import Files
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
-from gen_prior.util.image_io import read_image
+from gen_prior.util.image_io import image_files, read_image
+from gen_prior.util.resample import centre_crop
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ FILE, FORMAT = "statistics.safetensors", "gen-prior/statistics-1"
 PARTS = ("mean", "std", "minimum", "maximum")
 WEIGHTS_KEY = "weights"
 LARGEST_COVARIANCE = 8192
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 class Statistics(NamedTuple):
@@ -132,26 +132,12 @@ def calibrate(
     return accumulator.result()
 
 
-def image_files(paths: Iterable[str | Path]) -> Iterator[Path]:
-    """Files as given, folders replaced by the image files under them, sorted. Raises `ImageError` for none at all."""
-    found = False
-    for given in paths:
-        path = Path(given)
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        for file in inside:
-            found = True
-            yield file
-    if not found:
-        raise ImageError("no images to measure", fix="name image files, or a folder that holds some")
-
-
 def _square(image: Tensor, height: int, width: int) -> Tensor:
     """The largest centre window of the wanted shape, resized to it."""
     scale = max(height / image.shape[1], width / image.shape[2])
     size = (max(height, round(image.shape[1] * scale)), max(width, round(image.shape[2] * scale)))
     resized = F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return resized[:, top : top + height, left : left + width]
+    return centre_crop(resized, height, width)
 
 
 def statistics_path(provenance: Provenance) -> Path:
@@ -233,7 +219,6 @@ __all__ = [
     "Statistics",
     "calibrate",
     "find_statistics",
-    "image_files",
     "save",
     "statistics_file",
     "statistics_path",

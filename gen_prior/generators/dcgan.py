@@ -18,7 +18,7 @@ from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.checks import class_index, proven, whole_number
 from gen_prior.hub.files import Files
-from gen_prior.hub.strict_loading import fill, on_meta, take
+from gen_prior.hub.strict_loading import build_on_meta, load_frozen, pop_float
 from gen_prior.hub.tensors import read_tensors
 from gen_prior.recipe import Recipe
 
@@ -143,12 +143,14 @@ def fold(tensors: dict[str, Tensor], layers: tuple[Layer, ...], file: str) -> di
     """Published tensors, taken out of `tensors` -> `layers.N.weight` and `.bias`, batch norms folded in."""
     folded: dict[str, Tensor] = {}
     for index, layer in enumerate(layers):
-        weight = take(tensors, f"{layer.name}.weight", file)
+        weight = pop_float(tensors, f"{layer.name}.weight", file)
         bias = (
-            take(tensors, f"{layer.name}.bias", file) if f"{layer.name}.bias" in tensors else torch.zeros(layer.outputs)
+            pop_float(tensors, f"{layer.name}.bias", file)
+            if f"{layer.name}.bias" in tensors
+            else torch.zeros(layer.outputs)
         )
         if layer.norm is not None:
-            gain, offset, mean, variance = (take(tensors, f"{layer.norm}.{part}", file) for part in NORM_PARTS)
+            gain, offset, mean, variance = (pop_float(tensors, f"{layer.norm}.{part}", file) for part in NORM_PARTS)
             gain = gain * (variance + EPS).rsqrt()
             weight, bias = weight * gain[:, None, None], (bias - mean) * gain + offset
         folded[f"layers.{index}.weight"], folded[f"layers.{index}.bias"] = weight, bias
@@ -202,7 +204,7 @@ def assemble(
         whole_number("label_channels", label_channels, least=0, most=layout.latent - 1)
     table = torch.eye(label_channels) if label_channels else torch.zeros(0, 0)
     if layout.embedding is not None:
-        table = take(tensors, f"{layout.embedding[0]}.weight", files.source)
+        table = pop_float(tensors, f"{layout.embedding[0]}.weight", files.source)
     if table.shape[1] >= layout.latent:
         raise WeightsError(f"{files.source}: class embeddings of {table.shape[1]} numbers leave nothing for the latent")
     if class_label is not None:
@@ -211,8 +213,8 @@ def assemble(
         class_label = class_index(class_label, len(table))
     held = table[class_label] if class_label is not None else torch.zeros(0)
     free = layout.latent - len(held)
-    network = on_meta(lambda: DCGAN(layout.layers, torch.zeros(len(held))), files.source)
-    fill(network, fold(tensors, layout.layers, files.source) | {"held": held}, files.source, "this DCGAN")
+    network = build_on_meta(lambda: DCGAN(layout.layers, torch.zeros(len(held))), files.source)
+    load_frozen(network, fold(tensors, layout.layers, files.source) | {"held": held}, files.source, "this DCGAN")
     mean, std = torch.zeros(free), torch.ones(free)
     if class_label is None and len(table):
         mean[-table.shape[1] :], std[-table.shape[1] :] = table.mean(0), table.std(0, unbiased=False).clamp_min(1e-3)

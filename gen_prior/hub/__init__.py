@@ -1,1 +1,1 @@
-"""Model files: the Hugging Face Hub and its cache, safe tensor files, conversion, provenance; imports `util`."""
+"""Weight files from the Hugging Face Hub or a folder, checked and made safetensors; imports `util` and below."""

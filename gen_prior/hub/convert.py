@@ -1,4 +1,4 @@
-"""Pickled state dicts -> safetensors in our cache: read as weights only, converted once for each content."""
+"""Pickled state dict -> safetensors in our cache, read with `weights_only=True`, converted once for each content."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where conversions and statistics are kept: `$HF_HOME/gen-prior`."""
+    """Folder of converted weights and code statistics, `$HF_HOME/gen-prior`."""
     return Path(constants.HF_HOME) / "gen-prior"
 
 
 def converted_path(sha256: str) -> Path:
-    """Where the safetensors conversion of the pickled file with this hash is, or would be."""
+    """Path in the cache for the conversion of the pickled file with this hash."""
     return cache_folder() / "converted" / f"{sha256}.safetensors"
 
 
 def find_converted(sha256: str) -> Path | None:
-    """The conversion of the file with this hash, or None where there is none; a damaged one is removed."""
+    """Find the conversion of the file with this hash, None where there is none; a damaged one is deleted."""
     usual = converted_path(sha256)
-    for path in (usual, *(folder / usual.name for folder in _spare)):
+    for path in (usual, *(folder / usual.name for folder in _temporary)):
         if path.is_file():
             try:
                 read_shapes(path)
@@ -45,10 +45,10 @@ def find_converted(sha256: str) -> Path | None:
 
 
 def convert(path: Path, sha256: str, source: str, revision: str | None) -> Path:
-    """A pickled state dict -> its safetensors conversion in our cache, made once for each content.
+    """Convert a pickled state dict to safetensors, once for each content, and return the new file.
 
-    Where the cache cannot be written, the conversion goes to a temporary folder of this process. Raises
-    `WeightsError`, `OutputError` where there is no space for it anywhere.
+    Where the cache cannot be written, it goes to a temporary folder that ends with the process. Raises `WeightsError`
+    for a file that is none, `OutputError` where it cannot be written anywhere.
     """
     if (found := find_converted(sha256)) is not None:
         return found
@@ -62,32 +62,32 @@ def convert(path: Path, sha256: str, source: str, revision: str | None) -> Path:
     except OSError as error:
         log.warning("cannot keep the conversion in %s (%s)", target.parent, error)
     try:
-        target = _spare_folder() / target.name
+        target = _temporary_folder() / target.name
         save_safetensors(target, tensors, metadata)
         return target
     except OSError as error:
         raise OutputError(
-            f"no place for the conversion of {source}: {error.strerror or error}",
+            f"cannot write the conversion of {source}: {error.strerror or error}",
             fix="free some space, or point HF_HOME to another disk",
         ) from error
 
 
-_spare: list[Path] = []
-"""The temporary folder for conversions that the cache does not take, once there is one."""
+_temporary: list[Path] = []
+"""At most one temporary folder, for conversions that cannot be written to the cache."""
 
 
-def _spare_folder() -> Path:
-    if not _spare:
-        _spare.append(Path(tempfile.mkdtemp(prefix="gen-prior-")))
-        atexit.register(shutil.rmtree, _spare[0], ignore_errors=True)
-    return _spare[0]
+def _temporary_folder() -> Path:
+    if not _temporary:
+        _temporary.append(Path(tempfile.mkdtemp(prefix="gen-prior-")))
+        atexit.register(shutil.rmtree, _temporary[0], ignore_errors=True)
+    return _temporary[0]
 
 
 def read_pickled(path: Path) -> dict[str, Tensor]:
-    """The tensors of a pickled state dict, read as weights only. Raises `WeightsError`."""
+    """Read `{name: tensor}` of a pickled state dict with `weights_only=True`. Raises `WeightsError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read raises
+            warnings.simplefilter("ignore")  # about pickle protocols; a file that cannot be read raises anyway
             state = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
     except Exception as error:  # damaged pickles fail in any way
         raise WeightsError(f"{path} is {describe_bytes(path)}, not a pickled dictionary of tensors") from error
@@ -100,7 +100,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
         if not _is_plain(value):
-            raise WeightsError(f"{path}: {key} is a tensor of a kind that no checkpoint needs, or larger than its data")
+            raise WeightsError(f"{path}: {key} is sparse, quantised, complex or larger than its data")
         storage = value.untyped_storage().data_ptr()
         tensors[str(key)] = value.contiguous() if storage not in seen else value.clone()
         seen.add(storage)
@@ -108,7 +108,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether a tensor's numbers are all there: a few bytes can claim to be a terabyte by strides of zero."""
+    """True if a tensor is dense and stores all its values: with strides of zero, few bytes can claim a terabyte."""
     if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()

@@ -1,4 +1,4 @@
-"""What huggingface_hub raised -> one of our errors, with what mends it."""
+"""Exception of huggingface_hub -> `DownloadError` with a fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gen_prior.errors import DownloadError
 
 
 def download_error(error: Exception, repo: str, revision: str | None, names: tuple[str, ...]) -> DownloadError:
-    """The error to raise for `error`, met while fetching the first of `names` that `repo` has at `revision`."""
+    """Explain `error`, raised while fetching the first of `names` that `repo` has at `revision`."""
     what = " or ".join(names)
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, GatedRepoError):
@@ -31,7 +31,7 @@ def download_error(error: Exception, repo: str, revision: str | None, names: tup
     if isinstance(error, RevisionNotFoundError):
         return DownloadError(
             f"{repo} has no revision {revision!r}",
-            fix=f"name one that it has: {repo}@REVISION, or gen-prior pull NAME --revision REVISION",
+            fix=f"name a branch, tag or commit that it has: {repo}@REVISION",
         )
     if isinstance(error, LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:

@@ -1,8 +1,8 @@
-"""Names of files in a Hub repository or a folder -> checked local files.
+"""File names in a Hub repository or a folder -> paths of checked local files.
 
-Downloads, cache, tokens and offline mode are huggingface_hub's own (`HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`).
-Added here: one commit for all files of a load, SHA-256 checks, and errors that say what mends them. Nothing from a
-repository is ever executed.
+Downloads, cache, tokens and offline mode are those of huggingface_hub (`HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`).
+This module adds one commit for all files of a load, SHA-256 checks, and errors with a fix. Nothing from a repository
+is ever executed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ log = logging.getLogger(__name__)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RETRY_WAITS = (1.0, 2.0, 4.0)
-"""Seconds between attempts at a file that the server answers with 5xx; 429 is waited for by the client itself."""
+"""Seconds between attempts after an answer 5xx; huggingface_hub itself waits after a 429."""
 LARGEST_CONFIG = 64 * 2**20
+"""Bytes."""
 
 
 class RepoSpec(NamedTuple):
-    """`org/name`, optionally a folder inside it and a revision: `org/name/folder@revision`."""
+    """The parts of `org/name[/folder][@revision]`."""
 
     repo: str
     folder: str
@@ -51,25 +52,25 @@ class RepoSpec(NamedTuple):
 
 
 def parse_repo(text: str) -> RepoSpec:
-    """`org/name[/folder][@revision]` -> its parts. Raises `OptionError`."""
+    """Parse `org/name[/folder][@revision]`. Raises `OptionError`."""
     path, at, revision = text.partition("@")
     parts = path.split("/")
     if len(parts) < 2 or (at and not revision) or any(part in ("", ".", "..") for part in parts):
-        raise OptionError(f"{text!r} names no repository", fix="write it as org/name or org/name@revision")
+        raise OptionError(f"{text!r} is not the name of a repository", fix="write it as org/name or org/name@revision")
     try:
         validate_repo_id("/".join(parts[:2]))
     except HFValidationError as error:
-        raise OptionError(f"{text!r} names no repository: {error}", fix="write it as org/name") from error
+        raise OptionError(f"{text!r} is not the name of a repository: {error}", fix="write it as org/name") from error
     return RepoSpec("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
 
 
 class Files:
-    """The files of one repository at one commit, or of one folder; made by `from_hub` or `from_folder`.
+    """The files of a repository at one commit, or of a folder; made by `from_hub` or `from_folder`.
 
     Attributes:
-        source: "hf-hub:org/name" or "local-dir:path".
+        source: "hf-hub:org/name[/folder]" or "local-dir:path".
         revision: the commit, once the first file was found; None for folders.
-        sha256: name -> hex digest of every file that was used.
+        sha256: `{name: hex digest}` of every file used so far.
     """
 
     def __init__(self, source: str, *, repo: RepoSpec | None, folder: Path | None, known: Mapping[str, str]) -> None:
@@ -83,7 +84,10 @@ class Files:
 
     @classmethod
     def from_hub(cls, text: str, *, revision: str | None = None, sha256: Mapping[str, str] | None = None) -> Files:
-        """Files of `org/name[/folder][@revision]`; `revision` overrides; `sha256`: name -> expected hex digest."""
+        """Files of the repository `org/name[/folder][@revision]`; `sha256` is `{name: expected hex digest}`.
+
+        `revision` overrides that of `text`. Raises `OptionError` for a name that cannot be one.
+        """
         if revision is not None and not isinstance(revision, str):
             raise OptionError(f"revision must be text, got {revision!r}", fix=f"quote it: revision='\"{revision}\"'")
         spec = parse_repo(text)
@@ -93,16 +97,16 @@ class Files:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Files:
-        """Files of a folder on this machine. Raises `WeightsError` where it does not exist."""
+        """Files of a local folder. Raises `WeightsError` where it does not exist."""
         path = Path(folder).expanduser()
         if not path.is_dir():
             raise WeightsError(f"no folder {folder}", fix="pass a folder that holds the weights and their config")
         return cls(f"local-dir:{folder}", repo=None, folder=path, known={})
 
     def get(self, *names: str) -> Path:
-        """Local path of the first of `names` that exists, hash checked.
+        """Local path of the first of `names` that exists, downloaded and checked.
 
-        Raises `DownloadError` where none can be had, `WeightsError` for a wrong hash.
+        Raises `DownloadError` (for a folder, `WeightsError`) where none exists, `WeightsError` for a wrong hash.
         """
         return self._get(names)[1]
 
@@ -112,11 +116,11 @@ class Files:
         return found[1] if found is not None else None
 
     def find_optional(self, *names: str) -> Path | None:
-        """As `find`, and also None where a download would be needed and there is no way to the Hub."""
+        """As `find`, and also None where the download fails."""
         try:
             return self.find(*names)
         except DownloadError as error:
-            log.info("left out: %s", error)
+            log.info("skipped: %s", error)
             return None
 
     def _get(self, names: tuple[str, ...]) -> tuple[str, Path]:
@@ -150,7 +154,7 @@ class Files:
         return None
 
     def json(self, *names: str) -> dict[str, Any]:
-        """The JSON object in the first of `names` that exists, its numbers within sane limits."""
+        """Read the JSON object in the first of `names` that exists. Raises as `get`, `WeightsError` for a bad one."""
         path = self.get(*names)
         try:
             if path.stat().st_size > LARGEST_CONFIG:
@@ -164,7 +168,7 @@ class Files:
         return config
 
     def weights(self, *names: str) -> Path:
-        """A safetensors file with the tensors of the first of `names` that exists: itself, or its conversion."""
+        """Path of the first of `names` that exists, or of its conversion to safetensors. Raises as `get`."""
         name, path = self._get(names)
         if name.endswith(".safetensors"):
             self._stated = read_file_metadata(path)
@@ -177,9 +181,9 @@ class Files:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Inside: what is wrong with the files is a `WeightsError`, and takes with it whatever this load cached.
+        """Turn failures inside the block into `WeightsError`, after deleting from the cache what this load put there.
 
-        Files from outside make libraries fail in any way; errors of the disk and of the caller's options stay theirs.
+        Foreign files make libraries fail in any way. Errors about the caller's options pass, as does `MemoryError`.
         """
         try:
             yield
@@ -194,7 +198,7 @@ class Files:
             raise WeightsError(f"{self._title()} cannot be read: {error}") from error
         except Exception as error:
             if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
-                raise  # an option that the family does not take; `find_loader` says so
+                raise  # an unknown option: `find_loader` explains it
             self._forget()
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             read = " or ".join(self.sha256) or "its files"
@@ -207,7 +211,7 @@ class Files:
             path.unlink(missing_ok=True)
 
     def provenance(self, *, licence: str | None = None, paper: str | None = None) -> Provenance:
-        """The record of what was used; licence and paper that are not given are those that `export` wrote down."""
+        """Record of the files used; a licence or paper not given is read from the metadata of the weights."""
         licence, paper = licence or self._stated.get("licence"), paper or self._stated.get("paper")
         return Provenance(self.source, self.revision, dict(self.sha256), licence, paper)
 
@@ -260,14 +264,14 @@ class Files:
         etag = path.resolve().name
         known = self._known.get(name) or (etag if SHA256.fullmatch(etag) else None)
         if known is not None and not name.endswith(".safetensors") and find_converted(known) is not None:
-            self.sha256[name] = known  # the file itself will not be read
+            self.sha256[name] = known  # its conversion is read instead
             return
         digest = file_sha256(path)
         if known is not None and digest != known:
             remove_from_cache(path, damaged=digest != etag)
             raise WeightsError(
                 f"{self._title()}: {name} has SHA-256 {digest[:16]}..., expected {known[:16]}..., and was removed",
-                fix="run it again to download afresh",
+                fix="run it again, which downloads it again",
             )
         self.sha256[name] = digest
 
@@ -289,9 +293,9 @@ def _header(error: Exception, name: str) -> str | None:
 
 
 def remove_from_cache(path: Path, *, damaged: bool = False) -> None:
-    """Take the file `path` of a snapshot out of the cache.
+    """Delete the file `path` of a snapshot from the Hub's cache.
 
-    Its content goes too, unless other snapshots have the same; where it is `damaged`, it is of no use to them either.
+    Its content goes too where it is `damaged` or no other snapshot shares it.
     """
     blob = path.resolve()
     path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where a network came from: source, revision, hashes, licence and paper."""
+"""`Provenance`: source, revision, hashes, licence and paper of a network."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a generator or classifier came from; goes into every result.
-
-    `sha256` maps a file's name to the hex digest of its bytes.
-    """
+    """Origin of a generator or classifier, as results record it; `sha256` is `{file name: hex digest}`."""
 
     source: str = "user"
     revision: str | None = None

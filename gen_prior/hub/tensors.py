@@ -1,12 +1,10 @@
-"""Safetensors files read and written: names and shapes first, every value finite, no file left half written."""
+"""Safetensors files <-> `{name: tensor}`, every value finite, written atomically."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gen_prior.errors import WeightsError
+from gen_prior.util.files import atomic_write
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """SHA-256 of a file as a hex digest."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -29,7 +28,7 @@ def file_sha256(path: Path) -> str:
 
 
 def describe_bytes(path: Path) -> str:
-    """What a file looks like that is not what it should be."""
+    """Say, for an error message, what a file that cannot be read seems to be."""
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(b"version https://git-lfs"):
@@ -40,41 +39,28 @@ def describe_bytes(path: Path) -> str:
 
 
 def save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write `tensors` atomically and durably, with the mode that the umask gives. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    partial = Path(name)
-    try:
+    """Write `tensors` as safetensors, atomically. Raises `OSError`."""
+    with atomic_write(path) as (partial,):
         try:
             save_file(dict(tensors), partial, dict(metadata))
         except SafetensorError as error:
             raise OSError(errno.EIO, str(error)) from error
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a safetensors file, without its data. Raises `WeightsError`."""
+    """Read `{name: shape}` of a safetensors file, without its data. Raises `WeightsError`."""
     with _open(path) as file:
         return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
 
 
 def read_file_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
+    """Read the metadata of a safetensors file. Raises `WeightsError`."""
     with _open(path) as file:
         return dict(file.metadata() or {})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, in memory of their own, all finite. Raises `WeightsError`."""
+    """Read `{name: tensor}` of a safetensors file. Raises `WeightsError` for a damaged file or values not finite."""
     tensors: dict[str, Tensor] = {}
     with _open(path) as file:
         for key in file.keys():  # noqa: SIM118
@@ -85,7 +71,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite(key: str, value: Tensor, file: str) -> None:
-    """Refuse a tensor with NaN or infinity in it. Raises `WeightsError`."""
+    """Raise `WeightsError` for a tensor with NaN or infinity in it."""
     if not value.is_floating_point() or not value.numel():
         return
     comparable = value if value.element_size() > 1 else value.float()  # torch does not compare 8-bit floats

@@ -1,10 +1,11 @@
-"""Objectives: (activations, image, code) -> score `[B]`, higher is better. They add and scale.
+"""Objectives, (activations, image, code) -> score `[B]`, and the targets they name; imports `classifiers` and below.
 
-A user's own objective is any such function: `Objective(function, layers=["blocks.5"])`. Read them qualified:
-`objectives.channel("blocks.5", 3) + 0.1 * objectives.layer_l2("blocks.2")`.
+Higher scores are better. Objectives add and scale: `objectives.channel("blocks.5", 3) + 0.1 *
+objectives.layer_l2("blocks.2")`. Any function of that type is one: `Objective(function, layers=["blocks.5"])`.
 """
 
-from gen_prior.objectives.base import Activations, Objective, Score
+from gen_prior.classifiers.hooks import Activations
+from gen_prior.objectives.base import Objective, Score
 from gen_prior.objectives.matching import apart_from, gram, match, match_image, style
 from gen_prior.objectives.units import activation, channel, direction, layer_l2, log_probability, neuron, units
 

@@ -1,4 +1,4 @@
-"""The type of every objective: (activations, image, code) -> score `[B]`, higher is better. They add and scale."""
+"""`Objective`: (activations, image, code) -> score `[B]`, higher is better."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.classifiers.hooks import LOGITS, Activations
 from gen_prior.errors import OptionError
 
-Activations = dict[str, Tensor]
 Score = Callable[[Activations, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A score function, the layers it reads, and the words that results describe it with.
+    """A score to maximise. Objectives can be added, subtracted, and multiplied by a number.
 
-    `function(activations, image, code)` takes `{layer: [B, ...]}`, images `[B, 3, H, W]` and codes
-    `[B, *code_shape]` and returns `[B]`; every item's score must depend on that item alone. Results report the value
-    of `reported` as the activation where there is one, else the score.
+    Attributes:
+        function: (`{layer: [B, ...]}`, images `[B, 3, H, W]` in [0, 1], codes `[B, *code_shape]`) -> scores `[B]`.
+            An item's score must depend on that item alone.
+        layers: the layers that `function` needs, "logits" is the output.
+        description: how results describe this objective.
+        reported: the objective whose value results report as the activation; None for this one.
     """
 
     function: Score
@@ -29,14 +31,14 @@ class Objective:
     reported: Objective | None = None
 
     def __call__(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        """The scores `[B]`. Raises `OptionError` where the function returns another shape."""
+        """Return the scores `[B]`. Raises `OptionError` where the function returns another shape."""
         score = self.function(activations, image, code)
         if score.shape != (len(code),):
             raise OptionError(f"objective {self.description!r} must return one score per item, got {list(score.shape)}")
         return score
 
     def reporting(self, other: Objective) -> Objective:
-        """The same score, with the value of `other` as the activation that results report."""
+        """Return the same objective, with the value of `other` as the activation that results report."""
         return replace(self, layers=tuple(dict.fromkeys([*self.layers, *other.layers])), reported=other)
 
     def __add__(self, other: Objective) -> Objective:
@@ -47,7 +49,7 @@ class Objective:
         return Objective(total, layers, f"{self.description} + {other.description}")
 
     def __radd__(self, other: object) -> Objective:
-        """So that `sum([a, b, c])`, which starts from 0, works."""
+        """Let `sum([a, b, c])` work, which starts from 0."""
         if other != 0:
             return NotImplemented
         return self

@@ -1,7 +1,4 @@
-"""Objectives that ask for a certain activation: of a vector, an image, its style, or away from finished images.
-
-Each is at most 0 (at most 2 for `apart_from`) and best where the wish is fulfilled.
-"""
+"""Objectives for a given activation: of a vector or an image, the style of an image, or far from finished images."""
 
 from __future__ import annotations
 
@@ -12,25 +9,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.classifiers.base import Classifier
+from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import OptionError
-from gen_prior.objectives.base import Activations, Objective
-from gen_prior.objectives.units import by_place
+from gen_prior.objectives.base import Objective
+from gen_prior.objectives.units import units_by_position
 
 DISTANCES = ("l2", "cosine")
 
 
 def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
-    """Any desired activation (creation by refinement, Lewis 1988).
+    """Match a given activation of a layer (creation by refinement, Lewis 1988). Scores are at most 0.
 
     Args:
-        layer: where.
-        wanted: the layer's output for one item, `[U]`, `[T, U]` or `[U, H, W]`; or `[U]` for a layer with
-            places, which then is matched by its mean over the places.
-        distance: "l2": minus the squared error relative to |wanted|^2 (Mahendran & Vedaldi 2015), so 0 at best
-            and -1 for silence; "cosine": the cosine minus 1, indifferent to strength.
+        layer: its name.
+        wanted: the layer's output for one image, `[U]`, `[T, U]` or `[U, H, W]`; `[U]` for a layer with positions
+            matches its mean over all positions.
+        distance: "l2" scores minus the squared error divided by |wanted|^2 (Mahendran & Vedaldi 2015), which is -1
+            for an activation of zero; "cosine" scores the cosine minus 1, whatever the magnitude.
 
     Raises:
-        OptionError: another distance, or a shape that the layer does not have.
+        OptionError: another distance, a value that is not finite, or, when scored, a shape that the layer lacks.
     """
     if distance not in DISTANCES:
         raise OptionError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
@@ -41,10 +39,10 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         values = activations[layer].float()
         if wanted.ndim == 1 and values.ndim > 2:
-            values = by_place(activations, layer).mean(2)
+            values = units_by_position(activations, layer).mean(2)
         if values.shape[1:] != wanted.shape:
             raise OptionError(
-                f"layer {layer!r} gives {list(activations[layer].shape[1:])}, but {list(wanted.shape)} is wanted"
+                f"layer {layer!r} has shape {list(activations[layer].shape[1:])}, but {list(wanted.shape)} is wanted"
             )
         goal = wanted.to(values.device).flatten()
         values = values.flatten(1)
@@ -57,22 +55,25 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
 
 
 def match_image(classifier: Classifier, image: Tensor, layer: str, distance: str = "l2") -> Objective:
-    """The activation of `image` (`[3, H, W]` or `[1, 3, H, W]`, RGB in [0, 1]) at `layer`: its inversion."""
+    """Match the activation of an image at `layer`: its inversion (Mahendran & Vedaldi 2015), see `match`.
+
+    `image`: `[3, H, W]` or `[1, 3, H, W]`, RGB in [0, 1]. Raises `OptionError` for another shape.
+    """
     matched = match(layer, _activations(classifier, image, [layer])[layer][0], distance)
     return Objective(matched.function, matched.layers, f"image at {layer} ({distance})")
 
 
 def gram(activations: Activations, layer: str) -> Tensor:
-    """A layer's activations -> `[B, U, U]`: which units are active together, wherever that is."""
-    placed = by_place(activations, layer)
-    return placed @ placed.transpose(1, 2) / placed.shape[2]
+    """Gram matrix of a layer, `[B, U, U]`: products of units, averaged over positions (Gatys et al. 2015)."""
+    units = units_by_position(activations, layer)
+    return units @ units.transpose(1, 2) / units.shape[2]
 
 
 def style(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Objective:
-    """The style of `image`: minus the relative squared error of the Gram matrices, mean over `layers`.
+    """Match the style of an image (Gatys et al. 2015, arXiv 1508.06576). Scores are at most 0.
 
-    After Gatys et al. 2015 (arXiv 1508.06576), each layer's error relative to its wanted Gram matrix. Image as in
-    `match_image`. Raises `OptionError` for no layers.
+    The score is minus the mean over `layers` of the squared error of the Gram matrix, divided by the squared norm of
+    the image's. `image` as in `match_image`. Raises `OptionError` for no layers or another shape.
     """
     if not layers:
         raise OptionError("style needs at least one layer")
@@ -91,11 +92,11 @@ def style(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Objec
 
 
 def apart_from(classifier: Classifier, images: Tensor, layer: str) -> Objective:
-    """Diversity by opt-in: the distance from images that are already finished, `[N, 3, H, W]` or `[3, H, W]`.
+    """Differ in style from finished images, for diversity (after Olah et al. 2017). Scores are in [0, 2].
 
-    Score in [0, 2]: 1 minus the largest cosine, over the finished images, of the Gram matrices at `layer` (after
-    Olah et al. 2017). The finished images are constants, so the items of a batch stay independent and results
-    depend on nothing but these images: `gen_prior.applications.sample.synthesize_apart` goes from seed to seed.
+    The score is 1 minus the largest cosine similarity of the Gram matrices at `layer` to those of `images`,
+    `[N, 3, H, W]` or `[3, H, W]`, RGB in [0, 1]. These are constants, so the items of a batch stay independent; see
+    `gen_prior.synthesize_apart` for seeds one after another. Raises `OptionError` for another shape.
     """
     finished = images if images.ndim == 4 else images[None]
     if finished.ndim != 4 or not len(finished):
@@ -111,8 +112,8 @@ def apart_from(classifier: Classifier, images: Tensor, layer: str) -> Objective:
     return Objective(score, (layer,), f"apart from {len(finished)} at {layer}")
 
 
-def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """`{layer: [1, ...]}` of one image, without a graph."""
+def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Activations:
+    """Return `{layer: [1, ...]}` of one image, without gradients."""
     single = image[None] if image.ndim == 3 else image
     if single.ndim != 4 or len(single) != 1 or single.shape[1] != 3:
         raise OptionError(f"one image [3, H, W], RGB in [0, 1], is needed, got {list(image.shape)}")

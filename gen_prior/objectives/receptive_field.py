@@ -1,25 +1,25 @@
-"""The receptive field of a unit: the part of the input that can reach it at all."""
+"""(classifier, target) -> `Box`: the part of the input that can change a unit, its receptive field."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.folding import unfolded
-from gen_prior.classifiers.hooks import reading
-from gen_prior.errors import OptionError
+from gen_prior.classifiers.hooks import record_layers
 from gen_prior.objectives.targets import Target, parse_target
 
-DIM = 1e-6
+INPUT_SCALE = 1e-6
+"""Inputs are so small that no ReLU6 saturates, which would cut the gradient off."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle of the classifier's input of `height` x `width` pixels; bottom and right are exclusive."""
+    """A rectangle, bottom and right exclusive, in pixels of the classifier's input of `height` x `width`."""
 
     top: int
     left: int
@@ -28,33 +28,30 @@ class Box:
     height: int
     width: int
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the unit sees the whole input."""
-        return (self.top, self.left, self.bottom, self.right) == (0, 0, self.height, self.width)
-
     def crop(self, images: Tensor) -> Tensor:
-        """Images `[..., H, W]` of any size, shown to the classifier whole -> the part in the box, at least a pixel."""
+        """Cut the box, at least one pixel, out of images `[..., H, W]` that are resized to the classifier's input."""
         rows = _scaled(self.top, self.bottom, images.shape[-2] / self.height, images.shape[-2])
         columns = _scaled(self.left, self.right, images.shape[-1] / self.width, images.shape[-1])
         return images[..., rows, columns]
 
 
 def receptive_field(classifier: Classifier, target: str | int | Target) -> Box:
-    """The smallest box that holds every input pixel which can change `target` (for a class: the whole input).
+    """Find the smallest box of the input that holds every pixel which can change `target`.
 
-    A copy of the network gets positive weights of similar size and no biases, so that no path is switched off
-    and none cancels another; then the pixels with a gradient are the receptive field. Follows any
-    architecture; a unit that attention connects to every token sees the whole image.
+    Works for any architecture, by a gradient: a copy of the network gets positive weights of similar size and no
+    biases, so that no path to the target is inactive and none cancels another. Then the pixels with a gradient other
+    than zero are the receptive field. For a class, and for units behind attention, it is the whole input.
+
+    Raises `TargetError` or `UnknownNameError` for a target that the classifier does not have.
     """
     parsed = parse_target(target, classifier)
     height, width = classifier.input_size
     network = _positive(classifier.network)
     noise = torch.rand(1, len(classifier.mean), height, width, generator=torch.Generator().manual_seed(0))
-    inputs = (DIM * (1 + noise.double())).requires_grad_()  # far below where any ReLU6 saturates
-    with reading(network, [parsed.layer]) as reader:
-        # Not `Target.read`: it rounds to float32, where long paths would vanish.
-        activation = parsed.at_place(parsed.everywhere(reader(inputs)))[0]
+    inputs = (INPUT_SCALE * (1 + noise.double())).requires_grad_()
+    with record_layers(network, [parsed.layer]) as hooks:
+        # Not by `Target.read`, which rounds to float32, where the gradients of long paths vanish.
+        activation = parsed.at_position(parsed.everywhere(hooks(inputs)))[0]
         (gradient,) = torch.autograd.grad(activation, inputs)
     seen = (gradient[0] != 0).any(0)
     if not seen.any():
@@ -63,15 +60,8 @@ def receptive_field(classifier: Classifier, target: str | int | Target) -> Box:
     return Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1, height, width)
 
 
-def at(target: Target, position: tuple[int, int]) -> Target:
-    """The same channel at another place."""
-    if isinstance(target.position, int) or target.position is None:
-        raise OptionError(f"{target} has no places in an image")
-    return replace(target, position=position)
-
-
 def _positive(network: nn.Module) -> nn.Module:
-    """A double-precision copy on the CPU whose weights average their inputs, unevenly, and whose norms do nothing."""
+    """Copy `network` in float64 on the CPU, with weights that average their inputs unevenly and norms that do nothing."""
     twin = copy.deepcopy(network).cpu().double().eval()
     source = torch.Generator().manual_seed(0)
     modules = list(twin.modules())

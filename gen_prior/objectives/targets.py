@@ -1,28 +1,35 @@
-"""Targets as people write them: `goldfish`, `logits:1`, `blocks.10:42`, `...@y,x`, `...@mean`, `...@token=3`."""
+"""Text -> `Target`: `goldfish`, `logits:1`, `blocks.10:42`, `...@y,x`, `...@centre`, `...@mean`, `...@token=3`."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import LOGITS, units_come_last
-from gen_prior.errors import TargetError
+from gen_prior.errors import OptionError, TargetError
+from gen_prior.util.deprecation import deprecated_alias
 
 Position = tuple[int, int] | int | str | None
-"""A place in the layer: (y, x), a token's number, "mean" over all places, or None for a layer without places."""
+"""Position in a layer: (y, x), the number of a token, "mean" over all, or None for a layer without positions."""
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Target:
-    """One unit of one layer, at one place. `read` picks its activation out of a forward pass.
+    """One unit of one layer at one position, made by `parse_target`.
 
-    `units_last` says that the layer's places come before its units, `[B, H, W, units]`.
+    Attributes:
+        layer: its name, "logits" for the output.
+        unit: number of the unit, channel or class.
+        position: see `Position`.
+        label: name of the class, "" for other units.
+        units_last: True for a layer whose units are its last axis, `[B, H, W, units]`.
     """
 
     layer: str
@@ -31,25 +38,33 @@ class Target:
     label: str = ""
     units_last: bool = False
 
-    def read(self, activations: dict[str, Tensor]) -> Tensor:
-        """`{layer: [B, ...]}` -> the unit's activation, `[B]`, in float32."""
-        return self.at_place(self.everywhere(activations).float())
+    def read(self, activations: Mapping[str, Tensor]) -> Tensor:
+        """Return the unit's activation `[B]` in float32, from `{layer: [B, ...]}`."""
+        return self.at_position(self.everywhere(activations).float())
 
-    def everywhere(self, activations: dict[str, Tensor]) -> Tensor:
-        """`{layer: [B, ...]}` -> the unit's activation at every place, `[B]`, `[B, tokens]` or `[B, H, W]`."""
+    def everywhere(self, activations: Mapping[str, Tensor]) -> Tensor:
+        """Return the unit's activation at every position: `[B]`, `[B, tokens]` or `[B, H, W]`."""
         values = activations[self.layer]
         last = self.units_last or values.ndim == 3  # [B, tokens, units], as vision transformers have it
         return values[..., self.unit] if last else values[:, self.unit]
 
-    def at_place(self, places: Tensor) -> Tensor:
-        """What `everywhere` gave -> `[B]`, at the target's place."""
-        if places.ndim == 1:
-            return places
+    def at_position(self, values: Tensor) -> Tensor:
+        """Return `[B]`, the values at the target's position, of those that `everywhere` returned."""
+        if values.ndim == 1:
+            return values
         if self.position == "mean":
-            return places.flatten(1).mean(1)
+            return values.flatten(1).mean(1)
         if isinstance(self.position, tuple):
-            return places[:, self.position[0], self.position[1]]
-        return places[:, self.position]  # type: ignore[index]
+            return values[:, self.position[0], self.position[1]]
+        return values[:, self.position]  # type: ignore[index]
+
+    at_place = deprecated_alias("Target.at_place", "Target.at_position", at_position)
+
+    def with_position(self, position: tuple[int, int]) -> Target:
+        """Return the same channel at (y, x). Raises `OptionError` for a unit of a layer that is no feature map."""
+        if isinstance(self.position, int) or self.position is None:
+            raise OptionError(f"{self} has no positions (y, x)")
+        return replace(self, position=position)
 
     def __str__(self) -> str:
         if isinstance(self.position, tuple):
@@ -60,35 +75,41 @@ class Target:
 
     @property
     def is_class(self) -> bool:
-        """Whether the unit is a class logit."""
+        """True if the unit is the logit of a class."""
         return self.layer == LOGITS
 
     @property
     def slug(self) -> str:
-        """A name for files: letters, digits, dots and dashes only."""
+        """Name for files, of letters, digits, dots and dashes."""
         name = self.label if self.is_class and self.label else str(self)
         return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "target"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"target": str(self), "layer": self.layer, "unit": self.unit, "label": self.label}
 
 
 def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
-    """The target that `text` names in `classifier`.
+    """Find the target that `text` names in `classifier`.
 
-    A whole-number text is the number of a class. Without a position, a unit of a map is read at the centre;
-    a unit of a row of tokens at the class token (number 0), or at the centre where the tokens fill a square.
+    Args:
+        text: a class by name, synonym, WordNet id or number (`goldfish`, `1`), or a unit as `LAYER:UNIT`, optionally
+            with a position, `@y,x`, `@centre`, `@mean` or `@token=3`. A `Target` is checked again.
+        classifier: the classifier of the target.
 
-    Raises `TargetError` or `UnknownNameError`: unknown class or layer, unit or position out of range; the
-    message states the layer's true shape.
+    Without a position, a unit of a feature map is read at the centre, and a unit of tokens at the class token (number
+    0), or at the central token where the tokens fill a square.
+
+    Raises:
+        TargetError: a unit or position out of range, or an ambiguous class; the message states the layer's shape.
+        UnknownNameError: an unknown class or layer, with close matches.
     """
     text = str(text).strip()
     if not text:
         raise TargetError("empty target", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-    place, at, position = (part.strip() for part in text.partition("@"))
-    layer, colon, unit = (part.strip() for part in place.rpartition(":"))
-    named = classifier.labels is not None and text in classifier.labels  # a class's own name may hold ":" or "@"
+    path, at, position = (part.strip() for part in text.partition("@"))
+    layer, colon, unit = (part.strip() for part in path.rpartition(":"))
+    named = classifier.labels is not None and text in classifier.labels  # the name of a class may contain ":" or "@"
     if named or not colon:
         if at and not named:
             raise TargetError(f"{text!r}: a class has no position; positions belong to LAYER:UNIT@...")
@@ -96,8 +117,8 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
             described = _shape(text, classifier.layers()[text], _units_last(text, classifier))
             raise TargetError(
                 f"{text!r} is a layer, not a unit: {described}",
-                fix=f"name a unit, {text}:0; a whole layer is raised by gen-prior dream IMAGE --layer {text}, or in "
-                f"Python by objectives.layer_l2({text!r})",
+                fix=f"name a unit, {text}:0, or maximise the whole layer: gen-prior dream IMAGE --layer {text}, "
+                f"in Python objectives.layer_l2({text!r})",
             )
         return _class(text, None, text, classifier)
     if layer == LOGITS and not re.fullmatch(r"\d+", unit):
@@ -114,27 +135,27 @@ def _class(name: str, position: str | None, text: str, classifier: Classifier) -
 
 
 def _checked(text: str, layer: str, unit: int, position: str | None, classifier: Classifier) -> Target:
-    """Unit and position held against the layer's true shape."""
+    """Make the target after checking unit and position against the layer's shape."""
     shape, units_last = classifier.layer_shape(layer), _units_last(layer, classifier)
     described = _shape(layer, shape, units_last)
     if len(shape) not in (1, 2, 3):
-        raise TargetError(f"{text!r}: {described}, which has no units to name")
+        raise TargetError(f"{text!r}: {described}, which has no units")
     units = shape[-1] if units_last else shape[0]
     if unit >= units:
         raise TargetError(f"{text!r}: {described}, units 0 to {units - 1}")
     label = classifier.class_name(unit) if layer == LOGITS else ""
-    place: Position
+    at: Position
     if len(shape) == 1:
         if position is not None:
             raise TargetError(f"{text!r}: {described}, which has no positions")
-        place = None
+        at = None
     elif position == "mean":
-        place = "mean"
+        at = "mean"
     elif len(shape) == 2:
         match = re.fullmatch(r"token\s*=\s*(\d+)", position or f"token={_central_token(shape[0])}")
         if not match or int(match[1]) >= shape[0]:
             raise TargetError(f"{text!r}: {described}; allowed: @mean, @token=0 to @token={shape[0] - 1}")
-        place = int(match[1])
+        at = int(match[1])
     else:
         height, width = shape[:2] if units_last else shape[1:]
         if position in (None, "centre", "center"):
@@ -142,8 +163,8 @@ def _checked(text: str, layer: str, unit: int, position: str | None, classifier:
         match = re.fullmatch(r"(\d+)\s*,\s*(\d+)", str(position))
         if not match or int(match[1]) >= height or int(match[2]) >= width:
             raise TargetError(f"{text!r}: {described}; allowed: @mean, @centre, @0,0 to @{height - 1},{width - 1}")
-        place = (int(match[1]), int(match[2]))
-    return Target(layer, unit, place, label, units_last and len(shape) == 3)
+        at = (int(match[1]), int(match[2]))
+    return Target(layer, unit, at, label, units_last and len(shape) == 3)
 
 
 def _central_token(tokens: int) -> int:
@@ -152,7 +173,7 @@ def _central_token(tokens: int) -> int:
 
 
 def _units_last(layer: str, classifier: Classifier) -> bool:
-    """Whether the layer's units are its last axis: token rows, and maps that keep their channels last (Swin)."""
+    """True if the layer's units are its last axis: tokens, and feature maps with channels last (Swin)."""
     module = classifier.network.get_submodule(layer) if layer != LOGITS else None
     square = classifier.input_size[0] == classifier.input_size[1]
     return units_come_last(classifier.layer_shape(layer), module=module, square=square)
@@ -160,6 +181,6 @@ def _units_last(layer: str, classifier: Classifier) -> bool:
 
 def _shape(layer: str, shape: Shape, units_last: bool) -> str:
     if not shape:
-        return f"layer {layer!r} has one number per image"
+        return f"layer {layer!r} has one value per image"
     kinds = {1: "units", 2: "tokens x units", 3: "height x width x units" if units_last else "units x height x width"}
     return f"layer {layer!r} has {' x '.join(map(str, shape))} {kinds.get(len(shape), 'values')}"

@@ -1,6 +1,7 @@
 """A step of the loop as one CUDA graph.
 
-A network of a hundred layers launches a thousand kernels a step, and at small batches the GPU would wait for each.
+A network of a hundred layers launches about a thousand kernels a step; at small batches launching them takes longer
+than running them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from torch import Tensor
 
 Step = Callable[..., tuple[Tensor, ...]]
 PLAIN_CALLS = 2
-"""Before the recording, for what libraries set up at their first call."""
+"""Calls before the capture, in which libraries set up what they need."""
 WORTHWHILE = 16
-"""Calls that repay a recording."""
+"""Number of calls from which a capture pays off."""
 
 
 class CapturedStep:
-    """A function of CUDA tensors, which is recorded at its third call and replayed from then on.
+    """A function of CUDA tensors that is captured at its third call and replayed from then on.
 
-    Shapes stay the same from call to call, and what is not computed on the device is as it was at the recording. Each
-    replay overwrites the tensors that the last one returned. A function that waits for the host cannot be recorded; it
-    goes on as it is.
+    Shapes must stay the same from call to call; values that are not computed on the device stay as they were at the
+    capture. Each replay overwrites the tensors that the last one returned. A function that synchronises with the host
+    cannot be captured and keeps running as it is.
     """
 
     def __init__(self, function: Step) -> None:

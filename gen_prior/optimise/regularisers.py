@@ -16,7 +16,7 @@ Regulariser = Callable[[Tensor, Tensor], Tensor]
 
 
 def total_variation(weight: float = 1.0, beta: float = 2.0) -> Regulariser:
-    """Mean over pixels of (dx^2 + dy^2)^(beta/2), Mahendran & Vedaldi 2015; beta 1 favours piecewise constant."""
+    """Mean over pixels of (dx^2 + dy^2)^(beta/2) (Mahendran & Vedaldi 2015); beta 1 favours flat regions."""
 
     def penalty(image: Tensor, code: Tensor) -> Tensor:
         dx = image[..., :-1, 1:] - image[..., :-1, :-1]
@@ -28,12 +28,12 @@ def total_variation(weight: float = 1.0, beta: float = 2.0) -> Regulariser:
 
 
 def alpha_norm(weight: float = 1.0, alpha: float = 6.0) -> Regulariser:
-    """Mean of |2x - 1|^alpha: keeps pixels off black and white (Mahendran & Vedaldi 2015, alpha 6)."""
+    """Mean of abs(2x - 1)^alpha: keeps pixels away from black and white (Mahendran & Vedaldi 2015, alpha 6)."""
     return lambda image, code: weight * (2 * image - 1).abs().pow(alpha).flatten(1).mean(1)
 
 
 def laplacian(weight: float = 1.0) -> Regulariser:
-    """Mean square of the second differences: zero for flat images and even gradients, high for fine grain."""
+    """Mean square of the discrete Laplacian: zero for linear gradients, high for fine texture."""
 
     def penalty(image: Tensor, code: Tensor) -> Tensor:
         middle = image[..., 1:-1, 1:-1]
@@ -44,11 +44,11 @@ def laplacian(weight: float = 1.0) -> Regulariser:
 
 
 def spectrum(weight: float = 1.0) -> Regulariser:
-    """How far the image's power spectrum is from that of natural photographs (Field 1987; ours as a penalty).
+    """Distance of the image's power spectrum from that of natural photographs (after Field 1987; the penalty is ours).
 
-    Power is averaged over rings of equal frequency in each of three decorrelated colour planes; the penalty is the
-    mean square, over rings and planes, of the logarithm of its ratio to the photographs' power. The mean colour is
-    free. Of an image that is not square, the central square is looked at.
+    Power is averaged over rings of equal frequency in three decorrelated colour planes. The penalty is the mean square,
+    over rings and planes, of the log ratio to the photographs' power. The mean colour does not count; images that are
+    not square are cropped to their central square.
     """
     known: dict[tuple[int, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -70,7 +70,7 @@ def spectrum(weight: float = 1.0) -> Regulariser:
 
 
 _FLOOR = 5e-4
-"""About the power of the rounding to 8 bits in the weakest plane: differences below it do not count."""
+"""About the power of 8-bit rounding in the weakest plane; power below it does not count."""
 
 
 def _rings(side: int) -> Tensor:
@@ -97,12 +97,11 @@ def code_l2(weight: float = 1.0) -> Regulariser:
 
 
 def noise_length(weight: float = 0.01, numbers: int | None = None) -> Regulariser:
-    """How unlikely the length of the code is for standard normal noise, relative to the likeliest length.
+    """Negative log-likelihood of the code's norm under standard normal noise, minus its minimum.
 
-    r^2 / 2 - (d - 1) log r for length r in d dimensions (ReNO, Eyring et al. 2024, arXiv 2406.04312), with the
-    value at the likeliest length subtracted. The logarithm is continued by its tangent below a thousandth of
-    that length squared, so that value and gradient are finite at zero. `numbers`: only so many of the code's
-    numbers are noise.
+    r^2 / 2 - (d - 1) log r for norm r in d dimensions (ReNO, Eyring et al. 2024, arXiv 2406.04312). The logarithm is
+    continued by its tangent below a thousandth of the likeliest squared norm, so that value and gradient are finite at
+    zero. `numbers`: the noise is only the first so many dimensions of the code; all where None.
     """
 
     def penalty(image: Tensor, code: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ REGULARISERS: dict[str, Callable[..., Regulariser]] = {
 
 
 def checked_penalty(regulariser: Regulariser, image: Tensor, code: Tensor) -> Tensor:
-    """The penalties `[B]`. Raises `OptionError` where the function returns another shape."""
+    """The penalties `[B]`. Raises `OptionError` if the function returns another shape."""
     penalty = regulariser(image, code)
     if penalty.shape != (len(code),):
         raise OptionError(f"a regulariser must return one penalty per item, got {list(penalty.shape)}")

@@ -12,9 +12,10 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from gen_prior.errors import OptionError
-from gen_prior.optimise.batch import Goal, item_names, unique_slugs
-from gen_prior.optimise.loop import Outcome
-from gen_prior.util.image_io import png_bytes, write_bytes, write_files
+from gen_prior.optimise.loop import BatchResult
+from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
+from gen_prior.util.files import write_bytes, write_files
+from gen_prior.util.image_io import png_bytes
 
 RECORD = "result.json"
 FORMAT = "gen-prior/result-1"
@@ -22,7 +23,7 @@ UNFINISHED = "not finished"
 
 
 class Record:
-    """What `result.json` holds while a result is being made: every item, finished or not."""
+    """The content of `result.json` while a result is being made: every item, finished or not."""
 
     def __init__(
         self,
@@ -37,17 +38,17 @@ class Record:
         self.targets, self.slugs, self.seeds, self.settings = targets, slugs, seeds, settings
         self.steps, self.image_shape, self.code_shape = steps, image_shape, code_shape
         self.seconds = 0.0
-        self.places = [(t, s) for t in range(len(targets)) for s in range(len(seeds))]
+        self.pairs = [(t, s) for t in range(len(targets)) for s in range(len(seeds))]
         self.items: list[dict[str, Any]] = [
-            {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.places
+            {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.pairs
         ]
 
-    def finish(self, place: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
-        """Note item `place` as finished; its files: the picture, and the exact image, code and numbers."""
-        t, s = self.places[place]
+    def finish(self, index: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
+        """Mark item `index` as finished; return its files: the PNG, and the exact tensors as safetensors."""
+        t, s = self.pairs[index]
         name = item_names([self.slugs[t]], [self.seeds[s]])[0]
         data = save_safetensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
-        self.items[place] |= {
+        self.items[index] |= {
             "status": status,
             "activation": finite(tensors["activation"]),
             "start_activation": finite(tensors["start_activation"]),
@@ -58,7 +59,7 @@ class Record:
         return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
 
     def write(self, folder: Path, files: dict[Path, bytes]) -> None:
-        """Write the files of finished items (names relative to `folder`), then the record of all."""
+        """Write the files of finished items (names relative to `folder`), then `result.json`."""
         write_files({folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()})
 
     def _bytes(self) -> bytes:
@@ -78,15 +79,17 @@ class Record:
 
 
 class ResultFolder:
-    """Writes a result while it is being made: each batch's items at once, with the record of all that is finished.
+    """Writes a result while it is being made: after each batch its items, and the record of all finished ones.
 
-    Raises `OutputError` for a folder that cannot be written to, `OptionError` for settings that JSON cannot hold:
-    both before the work, not after.
+    Raises `OutputError` for a folder that cannot be written to and `OptionError` for settings that JSON cannot hold,
+    both before the optimisation starts.
     """
 
-    def __init__(self, out: str | Path, goals: Sequence[Goal], seeds: list[int], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, out: str | Path, resolved: Sequence[ResolvedObjective], seeds: list[int], settings: dict[str, Any]
+    ) -> None:
         self.folder = Path(out)
-        self.goals, self.seeds, self.settings = goals, seeds, settings
+        self.resolved, self.seeds, self.settings = resolved, seeds, settings
         self._record: Record | None = None
         try:
             json.dumps(settings, allow_nan=False)
@@ -96,20 +99,20 @@ class ResultFolder:
         write_bytes(probe, b"")
         probe.unlink()
 
-    def write(self, first: int, outcome: Outcome, *, seconds: float, batches: list[int]) -> None:
+    def write(self, first: int, result: BatchResult, *, seconds: float, batches: list[int]) -> None:
         """Write the items of a finished batch, of which item `first` is the first, and the record."""
         if self._record is None:
-            targets, slugs = [goal.to_dict() for goal in self.goals], unique_slugs(self.goals)
-            steps, shapes = outcome.history.shape[1], (list(outcome.images.shape[1:]), list(outcome.codes.shape[1:]))
+            targets, slugs = [one.to_dict() for one in self.resolved], unique_slugs(self.resolved)
+            steps, shapes = result.history.shape[1], (list(result.images.shape[1:]), list(result.codes.shape[1:]))
             self._record = Record(targets, slugs, self.seeds, self.settings, steps, *shapes)
         files: dict[Path, bytes] = {}
-        for index, status in enumerate(outcome.status):
+        for index, status in enumerate(result.status):
             tensors = {
-                "image": outcome.images[index],
-                "code": outcome.codes[index],
-                "activation": outcome.activations[index],
-                "start_activation": outcome.start_activations[index],
-                "history": outcome.history[index],
+                "image": result.images[index],
+                "code": result.codes[index],
+                "activation": result.activations[index],
+                "start_activation": result.start_activations[index],
+                "history": result.history[index],
             }
             files |= self._record.finish(first + index, tensors, status)
         self._record.seconds += seconds
@@ -118,13 +121,13 @@ class ResultFolder:
 
 
 def finite(value: Tensor | float) -> float | None:
-    """A number for JSON: None where it is not finite."""
+    """The value as a float for JSON, or None if it is not finite."""
     number = float(value)
     return number if abs(number) < float("inf") else None
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """The first line of an error's message, or its type if it has none."""
     lines = str(error).strip().splitlines()
     kind = type(error).__name__
     return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]

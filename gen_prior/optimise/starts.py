@@ -1,83 +1,80 @@
-"""Where an optimisation begins: at its seed's own code, or at the best of several.
+"""Random restarts: which code an optimisation starts from.
 
-A code reaches only what lies near: how an image is composed it keeps from its start, and at a random code a hidden unit
-is often silent, so that no gradient leads anywhere. Looking at a few images first costs one forward pass each, no
-gradient; what a start leads to is known better after a few steps from it.
+An optimisation keeps much of its start's composition, and at a random code a hidden unit is often silent, so that there
+is no gradient. So several candidates are ranked by one forward pass each, and the best few (the trials) are optimised
+for a few steps; the optimisation goes on from the best of them (successive halving, Jamieson & Talwalkar 2016).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers.base import Classifier
-from gen_prior.generators.base import Generator
-from gen_prior.objectives.targets import Target
 from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import Outcome
+from gen_prior.optimise.loop import Engine
+from gen_prior.optimise.resolve import wanted_class
 from gen_prior.recipe import Recipe
 from gen_prior.util.devices import autocast
+from gen_prior.util.progress import ProgressCallback
 from gen_prior.util.random import derived_seed
 
-MOST_AT_A_TIME = 8
-
-Climb = Callable[[Sequence[Item], Recipe, int], Outcome]
-"""Optimises items by a recipe, as the trial of that number."""
+RANKED_AT_ONCE = 8
 
 
-def wanted_class(target: Target | None, classifier: Classifier) -> str | None:
-    """Key of the class that is maximised, where it is one: `Generator.initial_code` may begin nearer to it."""
-    return classifier.class_key(target.unit) if target is not None and target.is_class else None
-
-
-def begun_best(
-    classifier: Classifier, generator: Generator, items: Sequence[Item], recipe: Recipe, precision: str, climb: Climb
+def select_start(
+    engine: Engine, items: Sequence[Item], recipe: Recipe, progress: ProgressCallback | None = None
 ) -> list[Item]:
-    """Each item at the best of its recipe's candidates by its own objective, or at what the best trial made of one.
+    """Each item with the best start of its recipe's candidates, judged by its own objective.
 
-    The seed's own code is the first candidate; those of a class that the generator aims at are all aimed at it. What is
-    chosen depends on the item alone. `climb` optimises the items of one trial.
+    The seed's own code is the first candidate. What is selected depends on the item alone. `progress` counts the
+    steps of the trials.
     """
     if recipe.candidates == 1:
         return list(items)
-    starts = [_starts(classifier, generator, item, recipe.candidates) for item in items]
-    if recipe.looks:
-        seen = zip(items, starts, strict=True)
-        starts = [_ranked(classifier, generator, item, codes, precision, len(items)) for item, codes in seen]
+    # 1. Candidates, ranked by their scores unless all of them are tried anyway.
+    starts = [_candidates(engine, item, recipe.candidates) for item in items]
+    if recipe.ranks_starts:
+        starts = [_ranked(engine, item, codes, len(items)) for item, codes in zip(items, starts, strict=True)]
     if recipe.trial_steps == 0:
         return [replace(item, start=codes[0]) for item, codes in zip(items, starts, strict=True)]
+    # 2. A few steps from each of the best candidates, each trial with random draws of its own.
     short = replace(recipe, steps=recipe.trial_steps, final_rate=recipe.rate, keep="last")
-    tried = []
-    for place in range(min(recipe.trials, recipe.candidates)):
-        begun = [
-            replace(item, seed=derived_seed(item.seed, place), start=codes[place])
+    trials = []
+    for rank in range(min(recipe.trials, recipe.candidates)):
+        started = [
+            replace(item, seed=derived_seed(item.seed, rank), start=codes[rank])
             for item, codes in zip(items, starts, strict=True)
         ]
-        tried.append(climb(begun, short, place))
-    best = torch.stack([trial.scores for trial in tried]).nan_to_num(nan=-torch.inf).argmax(0).tolist()
-    return [replace(item, start=tried[best[index]].codes[index]) for index, item in enumerate(items)]
+        trials.append(engine.optimise(started, short, progress=_after_trials(progress, rank, recipe, len(items))))
+    # 3. Each item goes on from where its best trial ended.
+    best = torch.stack([trial.scores for trial in trials]).nan_to_num(nan=-torch.inf).argmax(0).tolist()
+    return [replace(item, start=trials[best[index]].codes[index]) for index, item in enumerate(items)]
 
 
-def _starts(classifier: Classifier, generator: Generator, item: Item, count: int) -> Tensor:
-    """`[count, *code_shape]`, the item's own first."""
-    wanted = wanted_class(item.target, classifier)
-    others = [generator.initial_code(derived_seed(item.seed, place), wanted) for place in range(1, count)]
+def _after_trials(progress: ProgressCallback | None, rank: int, recipe: Recipe, items: int) -> ProgressCallback | None:
+    if progress is None:
+        return None
+    return lambda report: progress(report.within(rank * recipe.trial_steps * items, recipe.all_trial_steps * items))
+
+
+def _candidates(engine: Engine, item: Item, count: int) -> Tensor:
+    """`[count, *code_shape]`, the item's own start first."""
+    wanted = wanted_class(item.target, engine.classifier)
+    others = [engine.generator.initial_code(derived_seed(item.seed, rank), wanted) for rank in range(1, count)]
     return torch.stack([item.start, *others])
 
 
-def _ranked(
-    classifier: Classifier, generator: Generator, item: Item, codes: Tensor, precision: str, batch: int
-) -> Tensor:
-    """Starts from the highest score to the lowest; equal ones in their order: where all are silent, the seed's own."""
-    scores = []
-    for part in codes.split(min(batch, MOST_AT_A_TIME)):
-        there = part.to(classifier.device)
-        with torch.no_grad(), autocast(precision, classifier.device):
-            images = generator(there).float()
-            seen = classifier.activations(images, item.objective.layers)
-            scores.append(item.objective(seen, images, there).float())
+def _ranked(engine: Engine, item: Item, codes: Tensor, batch: int) -> Tensor:
+    """Codes from the highest score to the lowest; equal scores keep their order, so the seed's own comes first."""
+    classifier, scores = engine.classifier, []
+    for part in codes.split(min(batch, RANKED_AT_ONCE)):
+        part = part.to(classifier.device)
+        with torch.no_grad(), autocast(engine.precision, classifier.device):
+            images = engine.generator(part).float()
+            activations = classifier.activations(images, item.objective.layers)
+            scores.append(item.objective(activations, images, part).float())
     found = torch.cat(scores).nan_to_num(nan=-torch.inf).cpu()
     return codes[found.argsort(descending=True, stable=True)]

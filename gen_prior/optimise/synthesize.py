@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import DeviceError, OptionError
+from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.objectives import Objective, activation, log_probability
-from gen_prior.objectives.targets import Target, parse_target
-from gen_prior.optimise.batch import Goal, Item, item_names, unique_slugs
-from gen_prior.optimise.edits.context import Edit
-from gen_prior.optimise.loop import Outcome, Progress, Record, bytes_per_item, optimise
-from gen_prior.optimise.presets import fitting_presets
+from gen_prior.objectives import Objective
+from gen_prior.objectives.targets import Target
+from gen_prior.optimise.batch import Item
+from gen_prior.optimise.edits import Edit
+from gen_prior.optimise.loop import BatchResult, Engine
+from gen_prior.optimise.memory import fitting_batch, run_in_batches
 from gen_prior.optimise.regularisers import Regulariser
+from gen_prior.optimise.resolve import (
+    ResolvedObjective,
+    TargetLike,
+    check_domain,
+    resolve_objective,
+    seed_list,
+    wanted_class,
+)
 from gen_prior.optimise.result import Result, environment
 from gen_prior.optimise.result_folder import ResultFolder
-from gen_prior.optimise.starts import begun_best, wanted_class
+from gen_prior.optimise.starts import select_start
 from gen_prior.optimise.transforms import Transform
 from gen_prior.recipe import Recipe
-from gen_prior.util.devices import free_memory
-from gen_prior.util.random import MAX_SEED
-
-TargetLike = str | int | Target | Objective
-CPU_BATCH, ACCELERATOR_BATCH = 8, 64
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
-"""What the message of a `RuntimeError` says where a library ran out of memory without PyTorch's own error."""
+from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
 
 def synthesize(
@@ -52,14 +51,14 @@ def synthesize(
     precision: str = "auto",
     compile: bool = False,
     out: str | Path | None = None,
-    progress: Callable[[int, int, int, int, Tensor], None] | None = None,
+    progress: Callable[..., None] | None = None,
     record: Callable[[int, int, Tensor], None] | None = None,
     **options: Any,
 ) -> Result:
-    """Synthesise the input that each target responds to most, once per seed (Nguyen et al. 2016).
+    """Synthesise the input that each target responds to most, once per seed (Nguyen et al. 2016, arXiv 1605.09304).
 
     Args:
-        classifier: whose unit is maximised; its device is used for everything.
+        classifier: the network whose unit is maximised; its device is used for everything.
         targets: class names or numbers, `LAYER:UNIT[@POSITION]`, `Target`s or `Objective`s.
         generator: the prior, or a pixel-space mode.
         seeds: a number of seeds (0, 1, ...) or the seeds themselves. A result depends on its own seed only.
@@ -67,13 +66,14 @@ def synthesize(
             settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
         start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
         transforms, regularisers, edits: your own, applied after the recipe's.
-        batch: items at a time, or the sizes of successive batches (the last one holds for the rest); chosen from
+        batch: items at a time, or the sizes of successive batches (the last one repeats); chosen from the free
             memory where None. Halved whenever memory runs out.
         precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
         out: a folder to write each finished item to at once.
-        progress: called as (item, items, step, steps, activations on the device) after every step, those of trials too.
-        record: called as (first item, step, images on the device) after every step with what it started from,
-            and with the final images as step `steps + 1`.
+        progress: called with a `Progress` after every step, those of trials included; `done` and `total` count the
+            steps of single items.
+        record: called as (first item, step, images on the device) before every update, and with the final images
+            as step `steps + 1`.
 
     Returns:
         A `Result`: images `[T, S, 3, H, W]` in [0, 1], activations `[T, S]`, history `[T, S, steps]`, codes.
@@ -81,32 +81,14 @@ def synthesize(
     Raises:
         GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
     """
-    if recipe is None:
-        recipe = generator.recipe if start is None else generator.recipe.from_given_start()
-    recipe = recipe.with_options(**options)
+    # 1. What is asked for: recipe, objectives, seeds, one item for each pair.
+    recipe = _chosen_recipe(recipe, generator, start is not None).with_options(**options)
     check_domain(recipe, generator)
-    listed = [targets] if isinstance(targets, str | int | Target | Objective) else list(targets)
-    if not listed:
-        raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-    goals = [goal_of(target, classifier, recipe) for target in listed]
+    resolved = [resolve_objective(target, classifier, recipe) for target in _target_list(targets)]
     numbers = seed_list(seeds)
-    grid = (len(goals), len(numbers))
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
-    if start is not None and tuple(start.shape) not in (generator.code_shape, grid + generator.code_shape):
-        raise OptionError(
-            f"start must have shape {list(generator.code_shape)}, or {[*grid, *generator.code_shape]} for one code "
-            f"per target and seed, got {list(start.shape)}"
-        )
-    items = [
-        Item(
-            goal.objective,
-            seed,
-            _start_of(start, generator, t, s, seed, wanted_class(goal.target, classifier)),
-            goal.target,
-        )
-        for t, goal in enumerate(goals)
-        for s, seed in enumerate(numbers)
-    ]
+    items = _items(classifier, generator, resolved, numbers, start)
+    # 2. Everything that the result is a function of.
     settings = {
         "classifier": classifier.describe(),
         "generator": generator.describe(),
@@ -117,158 +99,130 @@ def synthesize(
         "started_from": "given codes" if start is not None else "seeds",
         "environment": environment(classifier.device),
     }
-    folder = ResultFolder(out, goals, numbers, settings) if out is not None else None
-
-    tried = recipe.tried_steps if start is None else 0
-    steps = tried + recipe.steps
-
-    def climb(chunk: Sequence[Item], recipe: Recipe, first: int, before: int, record: Record | None = None) -> Outcome:
-        return optimise(
-            classifier,
-            generator,
-            chunk,
-            recipe,
-            transforms=transforms,
-            regularisers=regularisers,
-            edits=edits,
-            precision=precision,
-            compile=compile,
-            progress=_shifted(progress, first, len(items), before, steps),
-            record=record,
-        )
-
-    def run(chunk: Sequence[Item], first: int) -> Outcome:
-        def trial(begun: Sequence[Item], short: Recipe, number: int) -> Outcome:
-            return climb(begun, short, first, number * short.steps)
-
-        if start is None:
-            chunk = begun_best(classifier, generator, chunk, recipe, precision, trial)
-        return climb(chunk, recipe, first, tried, _shifted_record(record, first))
-
-    began = time.perf_counter()
-    outcomes: list[Outcome] = []
+    folder = ResultFolder(out, resolved, numbers, settings) if out is not None else None
+    # 3. Batch by batch: select starts, optimise, write.
+    engine = Engine(classifier, generator, transforms, regularisers, edits, precision, compile)
+    run = _BatchRun(engine, recipe, start is None, len(items), _progress_of(progress, recipe, len(items)), record)
+    began = clock = time.perf_counter()
+    batch = fitting_batch(classifier, generator, items) if batch is None else batch
+    results: list[BatchResult] = []
     sizes: list[int] = []
-    first = 0
-    if batch is None:
-        batch = fitting_batch(classifier, generator, items)
-    plan = batch_plan(batch)
-    size = next(plan)
-    while first < len(items):
-        chunk = items[first : first + size]
-        clock = time.perf_counter()
-        outcome = _attempt(run, chunk, first)
-        if outcome is None:
-            if len(chunk) == 1:
-                raise DeviceError(
-                    f"not enough memory on {classifier.device} for a single item of {generator.name}",
-                    fix="use a smaller image_size, --precision bf16 or another --device",
-                )
-            size = (len(chunk) + 1) // 2
-            plan = itertools.repeat(size)
-            continue
-        outcomes.append(outcome)
+    too_large = f"not enough memory on {classifier.device} for a single item of {generator.name}"
+    for first, chunk, result in run_in_batches(items, batch, run, too_large):
+        results.append(result)
         sizes.append(len(chunk))
         if folder is not None:
-            folder.write(first, outcome, seconds=time.perf_counter() - clock, batches=sizes)
-        first += len(chunk)
-        size = next(plan)
+            folder.write(first, result, seconds=time.perf_counter() - clock, batches=sizes)
+        clock = time.perf_counter()
     settings["batches"] = sizes
-    result = Result.assemble(goals, numbers, outcomes, settings, seconds=time.perf_counter() - began)
-    result.attach(classifier, generator)
-    return result
+    whole = Result.assemble(resolved, numbers, results, settings, seconds=time.perf_counter() - began)
+    whole.attach(classifier, generator, rerun)
+    return whole
 
 
-def goal_of(target: TargetLike, classifier: Classifier, recipe: Recipe) -> Goal:
-    """What is maximised for `target`, under which name it is reported. Raises for targets that do not exist."""
-    if isinstance(target, Objective):
-        for layer in target.layers:
-            classifier.layer_shape(layer)
-        return Goal(target, None)
-    parsed = parse_target(target, classifier)
-    use_probability = recipe.score == "log_probability" and parsed.is_class
-    return Goal((log_probability if use_probability else activation)(parsed), parsed)
+def rerun(result: Result, classifier: Classifier, generator: Generator) -> Result:
+    """Run the synthesis that `result` records again: same targets, seeds, recipe, batches and precision."""
+    settings = result.settings
+    return synthesize(
+        classifier,
+        [target["target"] for target in result.targets],
+        generator,
+        seeds=result.seeds,
+        recipe=result.recipe,
+        batch=settings["batches"],
+        precision=settings["precision"],
+        compile=settings["compile"],
+    )
 
 
-def planned_names(classifier: Classifier, targets: Sequence[TargetLike], seeds: int | Iterable[int]) -> list[str]:
-    """The file names, without their endings, that `synthesize` will give its items. Raises as it does."""
-    return item_names(unique_slugs([goal_of(target, classifier, Recipe()) for target in targets]), seed_list(seeds))
+@dataclass(frozen=True)
+class _BatchRun:
+    """Runs one batch of items: select each item's start, then optimise from it."""
 
+    engine: Engine
+    recipe: Recipe
+    select: bool
+    """False where the starts are given."""
+    items: int
+    progress: ProgressCallback | None
+    record: Callable[[int, int, Tensor], None] | None
 
-def check_domain(recipe: Recipe, generator: Generator) -> None:
-    """Raises `OptionError` where a recipe for images meets a generator of codes, or the reverse."""
-    if recipe.domain not in ("any", generator.domain):
-        kinds = {"image": "pixel-space modes", "code": "generators with a latent code"}
-        raise OptionError(
-            f"this recipe is meant for {kinds[recipe.domain]}, but {generator.name} is not one of them"
-            + (f" ({recipe.source})" if recipe.source else ""),
-            fix=f"take one of {', '.join(fitting_presets(generator.domain))}, or the generator's own recipe",
+    def __call__(self, chunk: Sequence[Item], first: int) -> BatchResult:
+        record, tried = self.record, self.recipe.all_trial_steps if self.select else 0
+        if self.select:
+            chunk = select_start(self.engine, chunk, self.recipe, self._progress(first, len(chunk), tried, 0))
+        return self.engine.optimise(
+            chunk,
+            self.recipe,
+            progress=self._progress(first, len(chunk), tried, tried),
+            on_frame=None if record is None else lambda step, images: record(first, step, images),
         )
 
+    def _progress(self, first: int, size: int, tried: int, before: int) -> ProgressCallback | None:
+        """Reports of a batch, after `before` steps of trials, as part of the whole run."""
+        progress, steps = self.progress, tried + self.recipe.steps
+        if progress is None:
+            return None
+        images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {self.items}"
 
-def seed_list(seeds: int | Iterable[int]) -> list[int]:
-    """A number of seeds, or the seeds themselves, as a checked list. Raises `OptionError`."""
-    if not isinstance(seeds, Iterable):
-        if seeds < 1:
-            raise OptionError(f"seeds must be at least 1, got {seeds}")
-        return list(range(operator.index(seeds)))
-    try:
-        numbers = [operator.index(seed) for seed in seeds]
-    except TypeError as error:
-        raise OptionError(f"seeds must be whole numbers, got {seeds!r}") from error
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise OptionError(f"seeds must be different numbers, at least one, got {numbers}")
-    if bad := [seed for seed in numbers if not 0 <= seed <= MAX_SEED]:
-        raise OptionError(f"seeds must lie in 0 to {MAX_SEED}, got {bad[0]}")
-    return numbers
+        def report(inner: Progress) -> None:
+            step = before + inner.done // size
+            label = f"{images}, step {step}/{steps}"
+            progress(inner.within(first * steps + before * size, self.items * steps, label))
+
+        return report
 
 
-def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[Item]) -> int:
-    """Items that one pass takes: what half of the free memory holds, at most 8 on a CPU and 64 elsewhere."""
-    most = min(len(items), CPU_BATCH if classifier.device.type == "cpu" else ACCELERATOR_BATCH)
-    free = free_memory(classifier.device)
-    if most == 1 or free is None:
-        return most
-    return max(1, min(most, free // 2 // max(1, bytes_per_item(classifier, generator, items[0]))))
+def _chosen_recipe(recipe: Recipe | None, generator: Generator, start_given: bool) -> Recipe:
+    if recipe is not None:
+        return recipe
+    return generator.recipe.from_given_start() if start_given else generator.recipe
 
 
-def batch_plan(batch: int | Sequence[int]) -> Iterator[int]:
-    """Sizes of successive batches, without end. Raises `OptionError` for one below 1."""
-    sizes = [batch] if isinstance(batch, int) else list(batch)
-    if not sizes or min(sizes) < 1:
-        raise OptionError(f"batch must be at least 1, got {batch}")
-    return itertools.chain(sizes, itertools.repeat(sizes[-1]))
+def _target_list(targets: TargetLike | Sequence[TargetLike]) -> list[TargetLike]:
+    listed = [targets] if isinstance(targets, str | int | Target | Objective) else list(targets)
+    if not listed:
+        raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
+    return listed
 
 
-def _start_of(start: Tensor | None, generator: Generator, t: int, s: int, seed: int, wanted: str | None) -> Tensor:
+def _items(
+    classifier: Classifier,
+    generator: Generator,
+    resolved: Sequence[ResolvedObjective],
+    seeds: Sequence[int],
+    start: Tensor | None,
+) -> list[Item]:
+    """One item per objective and seed, with its start. Raises `OptionError` for given codes of another shape."""
+    shape, grid = generator.code_shape, (len(resolved), len(seeds))
     if start is None:
-        return generator.initial_code(seed, wanted)
-    chosen = start if tuple(start.shape) == generator.code_shape else start[t, s]
-    return chosen.detach().float().cpu()
+        wanted = [wanted_class(one.target, classifier) for one in resolved]
+        codes = [[generator.initial_code(seed, key) for seed in seeds] for key in wanted]
+    elif tuple(start.shape) in (shape, grid + shape):
+        given = start.detach().float().cpu().expand(*grid, *shape)
+        codes = [list(row) for row in given]
+    else:
+        raise OptionError(
+            f"start must have shape {list(shape)}, or {[*grid, *shape]} for one code per target and seed, "
+            f"got {list(start.shape)}"
+        )
+    return [
+        Item(one.objective, seed, code, one.target)
+        for one, row in zip(resolved, codes, strict=True)
+        for seed, code in zip(seeds, row, strict=True)
+    ]
 
 
-def _attempt(run: Callable[[Sequence[Item], int], Outcome], chunk: Sequence[Item], first: int) -> Outcome | None:
-    """The outcome, or None where memory ran out (and has been given back)."""
-    with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
-        try:
-            return run(chunk, first)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or not any(sign in str(error) for sign in OUT_OF_MEMORY):
-                raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
+def _progress_of(callback: Callable[..., None] | None, recipe: Recipe, items: int) -> ProgressCallback | None:
+    """`callback`; one of version 0.1 is called as (first item, items, step, steps, activations)."""
+    finished = 0
 
+    def old_arguments(progress: Progress) -> tuple[Any, ...]:
+        nonlocal finished
+        assert progress.activations is not None
+        first, size, steps = finished, len(progress.activations), progress.total // items
+        step = (progress.done - first * steps) // size
+        finished += size if step == steps else 0
+        return first, items, step, steps, progress.activations
 
-def _shifted(
-    progress: Callable[[int, int, int, int, Tensor], None] | None, first: int, total: int, before: int, steps: int
-) -> Progress | None:
-    """Tells `progress` of steps that follow `before` others, of `steps` in all."""
-    if progress is None:
-        return None
-    return lambda step, _, activations: progress(first, total, before + step, steps, activations)
-
-
-def _shifted_record(record: Callable[[int, int, Tensor], None] | None, first: int) -> Record | None:
-    if record is None:
-        return None
-    return lambda step, images: record(first, step, images)
+    return progress_callback(callback, old_arguments)

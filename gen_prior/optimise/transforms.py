@@ -1,7 +1,7 @@
-"""Transforms: (images, uniform draws) -> images, random per item. Named ones are built from a recipe's specs.
+"""Transforms: (images `[B, 3, H, W]`, uniform draws `[B, count]`) -> transformed images, random per item.
 
-Each transform states how many uniform numbers an item needs per step; the loop draws them from the item's
-own stream before it starts, so a transform is a pure function and costs no host work inside the loop.
+Each transform states how many uniform draws an item needs per step. The loop takes them from the item's own random
+stream before the first step, so that a transform is a pure function and needs no host work inside the loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Transform:
 
 
 def jitter(pixels: int = 8) -> Transform:
-    """Shift by whole pixels, up to `pixels` each way, wrapping around (Mordvintsev 2015)."""
+    """Shift by whole pixels, up to `pixels` each way, wrapping around (Mordvintsev et al. 2015)."""
 
     def apply(images: Tensor, draws: Tensor) -> Tensor:
         return _roll(images, ((draws * 2 - 1) * (pixels + 0.5)).round().clamp(-pixels, pixels).long())
@@ -38,7 +38,7 @@ def jitter(pixels: int = 8) -> Transform:
 
 
 def noise(deviation: float = 0.05) -> Transform:
-    """Add Gaussian noise: one fixed tile, rolled and signed at random, so that it follows from the item's draws."""
+    """Add Gaussian noise of std `deviation`: one fixed tile, rolled and signed by the item's draws."""
     tiles: dict[tuple[object, ...], Tensor] = {}
 
     def apply(images: Tensor, draws: Tensor) -> Tensor:
@@ -56,10 +56,10 @@ def noise(deviation: float = 0.05) -> Transform:
 def affine(
     degrees: float = 0.0, scale: tuple[float, float] = (1.0, 1.0), shift: float = 0.0, mirror: bool = False
 ) -> Transform:
-    """Rotate up to +-`degrees`, scale within `scale`, shift up to `shift` of the side, perhaps mirror; one resampling.
+    """Rotate up to +-`degrees`, scale within `scale`, shift up to `shift` of the side, perhaps mirror: one resampling.
 
-    A scale above 1 enlarges. Beyond the edge the image is reflected, so no border ever shows. Raises
-    `OptionError` where the scales are not positive and in order.
+    A scale above 1 enlarges. The image is reflected at its edges, so that no border shows. Raises `OptionError` unless
+    the scales are positive and in order.
     """
     if not 0 < scale[0] <= scale[1]:
         raise OptionError(f"scale must be two positive factors, the smaller first, got {tuple(scale)}")
@@ -80,7 +80,7 @@ def affine(
 
 
 def crop(margin: float = 0.07) -> Transform:
-    """Enlarge by `margin` and cut a random window of the old size: a small random zoomed shift."""
+    """Enlarge by `margin` and cut out a random window of the old size."""
 
     def apply(images: Tensor, draws: Tensor) -> Tensor:
         reach = margin / (1 + margin)
@@ -95,9 +95,9 @@ def crop(margin: float = 0.07) -> Transform:
 
 
 def blur(deviation: float = 2.5) -> Transform:
-    """Mix in a Gaussian blur by `deviation` pixels, by a random share: fine texture alone shall not do.
+    """Mix in a random share of a Gaussian blur with std `deviation` in pixels, so that fine texture alone scores low.
 
-    Raises `OptionError` where the deviation is not positive.
+    Raises `OptionError` unless the std is positive and finite.
     """
     if not 0 < deviation < math.inf:
         raise OptionError(f"blur needs a positive deviation, got {deviation}")
@@ -122,14 +122,14 @@ def colour(brightness: float = 0.1, contrast: float = 0.1, saturation: float = 0
 
 
 def pad(pixels: int = 12, value: float = 0.5) -> Transform:
-    """A border of `pixels` of one grey on every side, so that nothing settles at the edge (Olah et al. 2017)."""
+    """Add a border of `pixels` of one grey on every side, against structure at the edge (Olah et al. 2017)."""
     if pixels < 0:
         raise OptionError(f"pad needs pixels >= 0, got {pixels}")
     return Transform(lambda images, draws: F.pad(images, [pixels] * 4, value=value), 0)
 
 
 def _roll(images: Tensor, shifts: Tensor) -> Tensor:
-    """Each image shifted down and right by its own whole numbers of pixels `[B, 2]`, wrapping around."""
+    """Shift each image down and right by its own `[B, 2]` pixels, wrapping around."""
     batch, channels, height, width = images.shape
     rows = (torch.arange(height, device=images.device) - shifts[:, :1]) % height
     columns = (torch.arange(width, device=images.device) - shifts[:, 1:]) % width
@@ -149,7 +149,7 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
 
 
 def as_transform(transform: Transform | Callable[[Tensor], Tensor]) -> Transform:
-    """A transform as it is; a plain function images -> images as one that draws nothing."""
+    """Return a `Transform` as it is; wrap a plain function images -> images as one without draws."""
     if isinstance(transform, Transform):
         return transform
     return Transform(lambda images, draws: transform(images), 0)

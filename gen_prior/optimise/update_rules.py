@@ -1,4 +1,4 @@
-"""Update rules: gradient of the loss -> new code. Plain functions of tensors; every item stands alone."""
+"""Update rules: (code, gradient of the loss, state, learning rate, step) -> new code, each item by itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gen_prior.recipe import Recipe
 
 State = dict[str, Tensor]
 Update = Callable[[Tensor, Tensor, State, float, int], Tensor]
-"""(code, gradient, state, rate, step) -> new code."""
+"""(code, gradient, state, learning rate, step) -> new code."""
 
 
 def adam(recipe: Recipe) -> Update:
@@ -48,7 +48,7 @@ def sgd(recipe: Recipe) -> Update:
 
 
 def normalised(recipe: Recipe) -> Update:
-    """The step divided by the item's mean |gradient|, without momentum (Nguyen et al. 2016)."""
+    """A step along the gradient divided by the item's mean absolute gradient, without momentum (Nguyen et al. 2016)."""
 
     def update(code: Tensor, gradient: Tensor, state: State, rate: float, step: int) -> Tensor:
         size = gradient.abs().flatten(1).mean(1).clamp_min(1e-12)

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from gen_prior.errors import ImageError, OutputError
 from gen_prior.report.grid import font, paste, wrapped, write_line
-from gen_prior.util.image_io import read_image, to_pil, write_bytes
+from gen_prior.util.files import write_bytes
+from gen_prior.util.image_io import read_image, to_pil
 
 RECORD = "comparison.json"
 SHEET = "contact-sheet.png"

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.errors import MissingExtraError, OptionError, OutputError
-from gen_prior.util.image_io import read_image, to_pil, write_bytes, write_png
+from gen_prior.util.files import write_bytes
+from gen_prior.util.image_io import read_image, to_pil, write_png
 
 KINDS = (".gif", ".webp", ".mp4")
 

@@ -102,7 +102,7 @@ def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
 
 def activations_of(classifier: Classifier, target: Target, images: Tensor) -> Tensor:
     """The target's activation for each image, `[B]`."""
-    with classifier.reading([target.layer]) as reader:
+    with classifier.record_layers([target.layer]) as reader:
         chunks = [target.read(reader(classifier.preprocess(chunk))) for chunk in _chunks(classifier, images)]
     return torch.cat(chunks).float().cpu()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gen_prior.util.image_io import write_files
+from gen_prior.util.files import write_files
 
 KEEP = 2
 log = logging.getLogger(__name__)

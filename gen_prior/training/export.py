@@ -24,7 +24,7 @@ from gen_prior.training.photograph_codes import principal_axes
 from gen_prior.training.stages.decoder_trainer import Trainer
 from gen_prior.training.stages.fine_code_trainer import DetailTrainer
 from gen_prior.training.stages.larger_images_trainer import RefinerTrainer
-from gen_prior.util.image_io import write_bytes
+from gen_prior.util.files import write_bytes
 
 VARIANCE_KEPT = 0.99
 NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"

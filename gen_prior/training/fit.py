@@ -16,7 +16,8 @@ from gen_prior.training.base_trainer import Training
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
 from gen_prior.training.photographs import Count, Photographs, check_source, open_photographs
 from gen_prior.training.settings import EnlargingSettings, RunSettings, TrainingSettings
-from gen_prior.util.image_io import write_bytes, write_png
+from gen_prior.util.files import write_bytes
+from gen_prior.util.image_io import write_png
 
 LOG = "log.jsonl"
 MAY_CHANGE = ("steps",)

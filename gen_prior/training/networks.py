@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gen_prior.classifiers.hooks import layer_shapes, reading
+from gen_prior.classifiers.hooks import layer_shapes, record_layers
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.blocks import CODE_SIDE, ResidualBlock
 
@@ -27,10 +27,10 @@ class Trunk(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image `[B, 3, S, S]` as the network takes it -> features, finest first (`[B, C, S/4, S/4]`, ...)."""
-        with reading(self.network, self.names) as reader:
-            reader.expected = self._runs
+        with record_layers(self.network, self.names) as reader:
+            reader.runs_per_pass = self._runs
             features = reader(image)
-            self._runs = reader.expected
+            self._runs = reader.runs_per_pass
         return [features[name] for name in self.names]
 
 

@@ -18,10 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from gen_prior.errors import ImageError
-from gen_prior.util.image_io import write_json
+from gen_prior.util.files import write_json
+from gen_prior.util.image_io import FORMATS, SUFFIXES, centre_square, is_image
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 CHUNK = 512
 SMALLEST_CROP = 0.5
 Count = Callable[[int, int], None]
@@ -83,18 +82,6 @@ def random_squares(image: Image.Image, size: int, count: int, seed: int) -> np.n
         box = (left, top, left + side, top + side)
         made.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box)))
     return np.stack(made)
-
-
-def square(image: Image.Image, size: int) -> np.ndarray:
-    """Centre square of `image`, resampled to `size`: `[size, size, 3]` uint8."""
-    image = image.convert("RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if side != size:
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    elif image.width != image.height:
-        image = image.crop((left, top, left + side, top + side))
-    return np.asarray(image)
 
 
 def check_source(source: str | Path) -> Path:
@@ -174,13 +161,13 @@ def _entries(source: Path) -> Iterator[tuple[str, Reader]]:
     """Name and reader of every image file, and of every image in every tar shard, in sorted order."""
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
     for path in files:
-        if path.suffix.lower() in SUFFIXES:
+        if is_image(path.name):
             yield str(path.relative_to(source)), path.read_bytes
         elif path.suffix.lower() == ".tar":
             try:
                 with tarfile.open(path, "r:") as shard:
                     for member in shard:
-                        if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                        if member.isfile() and is_image(member.name):
                             yield f"{path.name}/{member.name}", _slice(path, member.offset_data, member.size)
             except (tarfile.TarError, OSError) as error:
                 raise ImageError(f"{path} is not an uncompressed tar archive, or is damaged: {error}") from error
@@ -199,6 +186,8 @@ def _decode(read: Reader, size: int, crops: int, seed: int) -> np.ndarray | None
     """`[crops, size, size, 3]`, or None where the image cannot be read."""
     try:
         with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
-            return square(image, size)[None] if crops == 1 else random_squares(image, size, crops, seed)
+            if crops > 1:
+                return random_squares(image, size, crops, seed)
+            return np.asarray(centre_square(image, size))[None]
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None

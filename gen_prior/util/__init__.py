@@ -1,1 +1,1 @@
-"""Helpers that know no network: devices, random streams, registries, image files, resampling; imports `errors` only."""
+"""Helpers that know no network: devices, random streams, files, images, progress; imports nothing but `errors`."""

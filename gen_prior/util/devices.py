@@ -1,4 +1,4 @@
-"""Devices, number formats and memory: what runs where, and how many items at a time."""
+"""Devices, precision and free memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PRECISIONS = ("fp32", "bf16", "auto")
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """ "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps" -> a device that exists here.
+    """Return the device that "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:N" or "mps" stands for.
 
-    Raises `DeviceError` where it does not.
+    Raises `DeviceError` for a device that does not exist on this machine.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -40,17 +40,14 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def as_like(value: Tensor | float, other: Tensor) -> Tensor:
-    """`value` as a tensor of `other`'s kind, where `other` is; a number gets there without a wait for the device."""
+    """`value` as a tensor with the type and device of `other`; a float is filled in there, without a host sync."""
     if isinstance(value, Tensor):
         return value.to(other)
     return torch.full((), value, dtype=other.dtype, device=other.device)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on `device`; of the CPU, the least of what the machine and the container have left.
-
-    None where it cannot be known.
-    """
+    """Free bytes on `device`, None where unknown. On the CPU, the least that the machine and its cgroup have left."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu":
@@ -66,7 +63,10 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision for a forward pass; "auto" is bf16 on CUDA devices that compute in it, else fp32."""
+    """Mixed precision for a forward pass; "auto" is bf16 on CUDA devices with native bf16, else fp32.
+
+    Raises `OptionError` for another precision.
+    """
     if precision not in PRECISIONS:
         raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     wanted = precision == "bf16" or (

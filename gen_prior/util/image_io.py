@@ -1,15 +1,11 @@
-"""Files written whole or not at all, and images read with limits."""
+"""Image files <-> RGB tensors `[3, H, W]` in [0, 1]."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
-import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,77 +13,40 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from gen_prior.errors import ImageError, OutputError
+from gen_prior.errors import ImageError
+from gen_prior.util.files import write_bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically: a reader sees the old file or the new one, never a part.
+def image_files(paths: Iterable[str | Path]) -> list[Path]:
+    """The files among `paths` as they are, and in place of each folder the image files below it, sorted.
 
-    Raises `OutputError` where the disk is full or the folder cannot be written to.
+    Raises `ImageError` where there is none.
     """
-    write_files({path: data})
+    given, found = list(map(Path, paths)), list[Path]()
+    for path in given:
+        inside = (file for file in path.rglob("*") if is_image(file.name) and file.is_file())
+        found += sorted(inside) if path.is_dir() else [path]
+    if not found:
+        raise ImageError(
+            f"no images ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, given)) or 'no folder'}",
+            fix="name image files, or a folder that holds some",
+        )
+    return found
 
 
-def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write several files: all of them are on disk before the first takes its name, so a full disk changes nothing.
-
-    Raises `OutputError` as `write_bytes` does.
-    """
-    staged: dict[Path, Path] = {}
-    path = Path()
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            staged[path] = Path(partial)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        for path, part in staged.items():
-            part.chmod(0o666 & ~mask)
-            part.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(
-            f"cannot write {path}: {reason}", fix="free some space, or pass another folder with --out"
-        ) from error
-    finally:
-        for part in staged.values():
-            part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; refuses NaN, which JSON does not have."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
-
-
-def write_png(path: Path, image: Tensor) -> None:
-    """Write one RGB image `[3, H, W]` in [0, 1] as an 8-bit PNG, atomically."""
-    write_bytes(path, png_bytes(image))
-
-
-def png_bytes(image: Tensor) -> bytes:
-    """One RGB image `[3, H, W]` in [0, 1] as the bytes of an 8-bit PNG."""
-    buffer = io.BytesIO()
-    to_pil(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def to_pil(image: Tensor) -> Image.Image:
-    """RGB `[3, H, W]` in [0, 1] -> 8-bit picture, rounded."""
-    picture: Image.Image = to_pil_image((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu())
-    return picture
+def is_image(name: str) -> bool:
+    """True if a file of this name is an image, by its suffix."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def read_image(path: str | Path) -> Tensor:
-    """An image file -> RGB `[3, H, W]` in [0, 1]; rotated as its EXIF data says, transparency on white.
+    """Read an image file as RGB `[3, H, W]` in [0, 1], rotated as its EXIF data says, transparent pixels on white.
 
-    Raises `ImageError` where the file is missing, no image, damaged, of 32-bit numbers or beyond Pillow's pixel limit.
+    Raises `ImageError` for a file that is missing, damaged or no image, has 32 bits a channel, or exceeds Pillow's
+    pixel limit.
     """
     try:
         with warnings.catch_warnings():
@@ -96,7 +55,7 @@ def read_image(path: str | Path) -> Tensor:
         with file:
             if file.mode == "F" or (file.mode == "I" and file.format != "PNG"):
                 raise ImageError(
-                    f"{path} holds numbers of 32 bits, which do not say what is black and white",
+                    f"{path} has 32 bits a channel, without saying which value is black and which white",
                     fix="save it with 8 or 16 bits",
                 )
             picture = ImageOps.exif_transpose(file)
@@ -113,3 +72,30 @@ def read_image(path: str | Path) -> Tensor:
         raise ImageError(f"{path} has too many pixels (limit {Image.MAX_IMAGE_PIXELS})") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise ImageError(f"{path} is not an image that can be read ({', '.join(FORMATS)})") from error
+
+
+def centre_square(picture: Image.Image, size: int) -> Image.Image:
+    """Largest centred square of `picture` in RGB, resampled by Pillow to `size` x `size` pixels."""
+    picture = picture.convert("RGB")
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = (left, top, left + side, top + side)
+    return picture.crop(box) if side == size else picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
+def write_png(path: Path, image: Tensor) -> None:
+    """Write an RGB image `[3, H, W]` in [0, 1] as an 8-bit PNG, atomically. Raises `OutputError`."""
+    write_bytes(path, png_bytes(image))
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """Encode an RGB image `[3, H, W]` in [0, 1] as an 8-bit PNG."""
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """Convert `[3, H, W]` in [0, 1] to an 8-bit picture, each value rounded to the nearest."""
+    picture: Image.Image = to_pil_image((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu())
+    return picture

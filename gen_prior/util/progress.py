@@ -1,4 +1,4 @@
-"""How far a long call has come: every function with a `progress` argument calls it with one `Progress`."""
+"""Progress of long calls: every `progress` argument is a function of one `Progress`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking things up in the literal registries: one way for names with options, one for specs with a source."""
+"""(registry, name or `prefix:rest`, options) -> what is registered under it, built or loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def build(kind: str, registry: Mapping[str, Callable[..., T]], name: str, options: Mapping[str, Any]) -> T:
-    """The entry called `name`, made with its options.
+    """Build the entry called `name` with its options.
 
     Raises `UnknownNameError` with close matches, `OptionError` for options that it does not take.
     """
@@ -30,10 +30,9 @@ def find_loader(
     prefixed: Mapping[str, Callable[..., T]],
     fix: Callable[[str], str],
 ) -> Callable[..., T]:
-    """What loads `spec`, a name or `prefix:rest`, given options; a source is never guessed.
+    """The loader of `spec`, a name or `prefix:rest`, as a function of options; a source is never guessed.
 
-    Raises `UnknownNameError`, which ends with `fix(spec)`; what is returned raises `OptionError` for an option that
-    the family does not take.
+    Raises `UnknownNameError`, which ends with `fix(spec)`. The loader raises `OptionError` for an unknown option.
     """
     prefix, colon, rest = spec.partition(":")
     if spec in named:

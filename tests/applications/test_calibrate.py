@@ -15,7 +15,6 @@ from gen_prior.generators.code_statistics import (
     Accumulator,
     calibrate,
     find_statistics,
-    image_files,
     save,
     statistics_path,
 )
@@ -150,7 +149,7 @@ def test_what_cannot_be_measured(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="at least 2 images, got 1"):
         calibrate(generator(), [folder / "1.png"])
     with pytest.raises(ImageError, match="no images"):
-        list(image_files([]))
+        calibrate(generator(), [])
     with pytest.raises(ImageError):
         calibrate(generator(), [folder / "notes.txt"])
     with pytest.raises(OptionError, match="too large"):

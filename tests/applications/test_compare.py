@@ -16,8 +16,8 @@ from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators import load_generator
 from gen_prior.objectives import Objective
+from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.presets import preset
-from gen_prior.optimise.result import load_result
 from gen_prior.optimise.result_folder import UNFINISHED
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report import metrics

@@ -189,7 +189,7 @@ def test_through_a_generator_the_dial_bounds_the_way(tiny_classifier, tiny_gener
 
 def test_the_dial_takes_the_place_of_what_else_keeps_codes_plausible(tiny_classifier, tiny_generator):
     code = 0.3 * torch.ones(8)
-    shell = tiny_generator.recipe.with_options(edits=(("shell", {"radius": 3.0}),), shrink=0.9, transforms=())
+    shell = tiny_generator.recipe.with_options(edits=(("norm_sphere", {"radius": 3.0}),), shrink=0.9, transforms=())
     free, bound = (
         dream_through(tiny_classifier, tiny_generator.with_recipe(recipe), code, target="bee", strength=0.1, steps=10)
         for recipe in (shell.with_options(edits=(), shrink=1.0), shell)

@@ -17,10 +17,11 @@ from gen_prior.objectives import Objective, gram
 from gen_prior.optimise.presets import preset
 from gen_prior.optimise.result import Result
 from gen_prior.recipe import Recipe
+from gen_prior.util.progress import Progress
 
 
 def test_a_chain_keeps_what_is_good_and_new(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
-    seen: list[tuple[int, int, float, int]] = []
+    seen: list[Progress] = []
 
     def run(threshold: float) -> Chain:
         return sample_chain(
@@ -32,14 +33,14 @@ def test_a_chain_keeps_what_is_good_and_new(tiny_classifier: Classifier, tiny_ge
             every=5,
             threshold=threshold,
             apart=0.3,
-            progress=lambda *state: seen.append(state),
+            progress=seen.append,
         )
 
     middle = run(0.0).visited.median().item()
     seen.clear()
     chain = run(middle)
     assert len(chain.visited) == len(seen) == 12
-    assert [state[0] for state in seen] == list(range(5, 65, 5))
+    assert [report.done for report in seen] == list(range(5, 65, 5))
     assert len(chain.codes) == len(chain.images) == len(chain.scores) == len(chain.iterations) >= 2
     probabilities = torch.softmax(tiny_classifier(chain.images), 1)[:, 1]
     torch.testing.assert_close(chain.scores, probabilities, atol=1e-4, rtol=0)

@@ -80,8 +80,8 @@ def test_images_that_are_not_rgb_are_refused(shape: tuple[int, ...], tiny_classi
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"mean": (0.5,), "std": (0.5, 0.5)}, "one number per input channel"),
-        ({"mean": (), "std": ()}, "one number per input channel"),
+        ({"mean": (0.5,), "std": (0.5, 0.5)}, "one value per input channel"),
+        ({"mean": (), "std": ()}, "one value per input channel"),
         ({"std": (0.5, 0.0, 0.5)}, "std positive"),
         ({"mean": (0.5, float("nan"), 0.5)}, "mean must be finite"),
         ({"input_size": 0}, "input_size"),
@@ -100,7 +100,7 @@ def test_labels_have_to_match_the_logits(make_tiny_network: Callable[..., nn.Mod
         with pytest.raises(OptionError, match="has 5 classes, but 2 labels"):
             classifier.class_index("a")
     single = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 1), nn.Flatten(0)), input_size=4)
-    with pytest.raises(OptionError, match="one number per image"):
+    with pytest.raises(OptionError, match="one value per image"):
         single.layers()
 
 
@@ -187,3 +187,11 @@ def test_keys_of_classes(tiny_classifier: Classifier, lite0: Classifier, make_ti
     assert tiny_classifier.class_key(2) == "crane bird"
     assert lite0.class_key(1) == "n01443537"
     assert Classifier(make_tiny_network(), input_size=32, name="x").class_key(2) is None
+
+
+def test_the_old_name_works_and_warns(tiny_classifier: Classifier) -> None:
+    with (
+        pytest.warns(DeprecationWarning, match=r"Classifier\.reading is called Classifier\.record_layers"),
+        tiny_classifier.reading(["conv1"]) as hooks,
+    ):
+        assert set(hooks(torch.rand(1, 3, 32, 32))) == {"conv1"}

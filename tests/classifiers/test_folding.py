@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers.efficientnet_lite import EfficientNetLite, SameConv2d, Variant
 from gen_prior.classifiers.folding import fold_batch_norm, unfolded
-from gen_prior.classifiers.hooks import reading
+from gen_prior.classifiers.hooks import record_layers
 
 Lively = Callable[[nn.Module], nn.Module]
 
@@ -76,12 +76,12 @@ def test_a_folded_convolution_still_reads_as_itself(with_lively_norms: Lively) -
     network = with_lively_norms(Block()).eval()
     inputs = torch.randn(2, 3, 9, 9)
     layers = ["conv1", "bn1", "conv2", "bn2", "relu"]
-    with torch.no_grad(), reading(network, layers) as read:
+    with torch.no_grad(), record_layers(network, layers) as read:
         before = read(inputs)
     fold_batch_norm(network)
     assert unfolded(network.conv1) is not None
     assert unfolded(network.relu) is None
-    with torch.no_grad(), reading(network, layers) as read:
+    with torch.no_grad(), record_layers(network, layers) as read:
         after = read(inputs)
     for layer in layers:
         torch.testing.assert_close(after[layer], before[layer], rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gen_prior.classifiers.hooks import LOGITS, as_tensor, layer_shapes, reading
+from gen_prior.classifiers.hooks import LOGITS, as_tensor, layer_shapes, record_layers
 from gen_prior.errors import OptionError, UnknownNameError
 
 
@@ -46,7 +46,7 @@ def test_values_are_those_of_the_layer_even_if_later_layers_write_into_them() ->
     second = network.second(first.clamp(min=0))
     for layers in (["first"], ["second"], ["first", "second"], ["first", "second", LOGITS]):
         for stop_early in (True, False):
-            with reading(network, layers, stop_early=stop_early) as read:
+            with record_layers(network, layers, stop_early=stop_early) as read:
                 for _ in range(3):
                     caught = read(inputs)
                     assert set(caught) == set(layers)
@@ -59,7 +59,7 @@ def test_a_layer_that_runs_often_is_read_at_its_last_run() -> None:
     inputs = torch.randn(2, 3, 6, 6)
     logits = network(inputs)
     for stop_early in (True, False):
-        with reading(network, ["relu"], stop_early=stop_early) as read:
+        with record_layers(network, ["relu"], stop_early=stop_early) as read:
             for _ in range(3):
                 torch.testing.assert_close(read(inputs)["relu"], logits)
 
@@ -69,7 +69,7 @@ def test_gradients_are_the_same_with_and_without_stopping(make_tiny_network: Cal
     gradients = []
     for stop_early in (True, False):
         inputs = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16).requires_grad_()
-        with reading(network, ["bn1"], stop_early=stop_early) as read:
+        with record_layers(network, ["bn1"], stop_early=stop_early) as read:
             read(inputs)
             gradients.append(torch.autograd.grad(read(inputs)["bn1"][:, 2].sum(), inputs)[0])
     torch.testing.assert_close(*gradients)
@@ -81,27 +81,27 @@ def test_later_passes_stop_at_the_last_wanted_layer(make_tiny_network: Callable[
     reached = []
     network.get_submodule("fc").register_forward_pre_hook(lambda *_: reached.append(True))
     inputs = torch.randn(1, 3, 16, 16)
-    with reading(network, ["relu1", "bn1"]) as read:
+    with record_layers(network, ["relu1", "bn1"]) as read:
         for _ in range(3):
             read(inputs)
     assert len(reached) == 1
-    with reading(network, ["relu1", LOGITS]) as read:
+    with record_layers(network, ["relu1", LOGITS]) as read:
         read(inputs)
     assert len(reached) == 2
 
 
 def test_hooks_are_removed_also_after_exceptions(make_tiny_network: Callable[..., nn.Module]) -> None:
     network = make_tiny_network()
-    with reading(network, ["conv1", "fc"]):
+    with record_layers(network, ["conv1", "fc"]):
         assert hooks(network) == 2
     assert hooks(network) == 0
-    with pytest.raises(RuntimeError), reading(network, ["conv1"]) as read:
+    with pytest.raises(RuntimeError), record_layers(network, ["conv1"]) as read:
         read(torch.randn(1, 7, 16, 16))
     assert hooks(network) == 0
-    with pytest.raises(KeyboardInterrupt), reading(network, ["conv1"]):
+    with pytest.raises(KeyboardInterrupt), record_layers(network, ["conv1"]):
         raise KeyboardInterrupt
     assert hooks(network) == 0
-    with pytest.raises(UnknownNameError, match="conv1"), reading(network, ["conv1", "conv9"]):
+    with pytest.raises(UnknownNameError, match="conv1"), record_layers(network, ["conv1", "conv9"]):
         pass
     assert hooks(network) == 0
     with pytest.raises(RuntimeError):
@@ -111,7 +111,7 @@ def test_hooks_are_removed_also_after_exceptions(make_tiny_network: Callable[...
 
 def test_a_layer_that_does_not_run_is_an_error() -> None:
     network = Reused().eval()
-    with pytest.raises(OptionError, match="'idle' did not run"), reading(network, ["idle"]) as read:
+    with pytest.raises(OptionError, match="'idle' did not run"), record_layers(network, ["idle"]) as read:
         read(torch.randn(1, 3, 6, 6))
     assert hooks(network) == 0
 
@@ -153,11 +153,11 @@ def test_odd_outputs() -> None:
     network, inputs = Odd().eval(), torch.randn(2, 8, 3, 3)
     shapes = layer_shapes(network, inputs)
     assert shapes == {"attention_by_image": (9, 8), LOGITS: (3,)}
-    with reading(network, ["attention_by_image", LOGITS]) as read:
+    with record_layers(network, ["attention_by_image", LOGITS]) as read:
         caught = read(inputs)
         assert caught["attention_by_image"].shape == (2, 9, 8)
         torch.testing.assert_close(caught[LOGITS], network(inputs).logits)
-    with pytest.raises(OptionError, match="NoneType"), reading(network, ["nothing"]) as read:
+    with pytest.raises(OptionError, match="NoneType"), record_layers(network, ["nothing"]) as read:
         read(inputs)
 
 

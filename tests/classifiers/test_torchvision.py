@@ -84,7 +84,7 @@ def test_old_densenet_names(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"fc.bias": None}, "lacks fc.bias"),
-        ({"more": torch.zeros(1)}, "has more besides"),
+        ({"more": torch.zeros(1)}, "has unexpected more"),
         ({"fc.bias": torch.zeros(7)}, r"fc.bias \[7\] where \[1000\] is expected"),
         ({"fc.bias": torch.full((1000,), torch.nan)}, "fc.bias holds values that are not finite"),
     ],
@@ -111,7 +111,7 @@ def test_files_that_are_no_weights(content: bytes, tmp_path: Path, monkeypatch: 
     path = tmp_path / f"network-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     path.write_bytes(content)
     monkeypatch.setattr(torchvision_family, "download", lambda url: path)
-    with pytest.raises(WeightsError, match=r"not a dictionary of tensors\. To mend it: delete"):
+    with pytest.raises(WeightsError, match=r"not a dictionary of tensors\. Fix: delete"):
         load_classifier(f"torchvision:{SMALL}")
     assert not (tmp_path / "canary").exists()
     path.write_bytes(content + b"x")
@@ -139,7 +139,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "urlopen", refuse)
-    with pytest.raises(DownloadError, match=r"no route to host\. To mend it: check the network") as caught:
+    with pytest.raises(DownloadError, match=r"no route to host\. Fix: check the network") as caught:
         load_classifier(f"torchvision:{SMALL}")
     assert "\n" not in str(caught.value)
 
@@ -166,4 +166,4 @@ def test_every_classifier_of_torchvision_has_settings() -> None:
             assert len(transforms.crop_size) == 1
             assert transforms.interpolation.value in ("bilinear", "bicubic")
             if entry.meta["categories"] is not None:
-                assert torchvision_family.labels_of(entry.meta["categories"]) is imagenet()
+                assert torchvision_family.match_labels(entry.meta["categories"]) is imagenet()

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from gen_prior.optimise.result import load_result
+from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.result_folder import UNFINISHED
 
 COMMAND = [sys.executable, "-c", "from gen_prior.cli import main; main()"]

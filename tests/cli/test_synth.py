@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gen_prior import generators
-from gen_prior.optimise.result import load_result
+from gen_prior.optimise.load_result import load_result
 from gen_prior.report.grid import contact_sheet
 from gen_prior.util.image_io import read_image
 

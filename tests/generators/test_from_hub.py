@@ -33,7 +33,7 @@ from gen_prior.cli import app
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
 from gen_prior.generators import NAMED, load_described, load_generator
 from gen_prior.hub import registry
-from gen_prior.optimise.result import load_result
+from gen_prior.optimise.load_result import load_result
 
 
 def test_deepsim_by_name(hub: Hub) -> None:

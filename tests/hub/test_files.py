@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
 from gen_prior.hub.files import Files, parse_repo
-from gen_prior.hub.strict_loading import check_config, fill, load_strictly, on_meta
+from gen_prior.hub.strict_loading import build_on_meta, check_config, load_frozen, load_strictly
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 
 REPO = "org/name"
@@ -279,33 +279,36 @@ def test_what_is_not_what_it_should_be_is_refused(
     files = Files.from_hub(REPO)
     with pytest.raises(WeightsError, match=message) as caught, files.loading():
         files.json(name) if name == "config.json" else read_tensors(files.weights(name))
-    assert "To mend it" in str(caught.value)
+    assert "Fix:" in str(caught.value)
     assert left_in_cache(tmp_path) == []
 
 
 def test_tensors_must_be_exactly_the_networks() -> None:
     for wrong, message in (
         ({"weight": torch.ones(2, 3)}, "f does not fit net: it lacks bias"),
-        ({"weight": torch.ones(2, 3), "bias": torch.ones(2), "x": torch.ones(1)}, "has x besides"),
+        ({"weight": torch.ones(2, 3), "bias": torch.ones(2), "x": torch.ones(1)}, "has unexpected x"),
         ({"weight": torch.ones(3, 2), "bias": torch.ones(2)}, r"weight \[3, 2\] where \[2, 3\] is expected"),
     ):
         with pytest.raises(WeightsError, match=message):
-            fill(on_meta(lambda: nn.Linear(3, 2), "f"), wrong, "f", "net")
-    network = fill(
-        on_meta(lambda: nn.Linear(3, 2), "f"), {"weight": torch.ones(2, 3).half(), "bias": torch.zeros(2)}, "f", "net"
+            load_frozen(build_on_meta(lambda: nn.Linear(3, 2), "f"), wrong, "f", "net")
+    network = load_frozen(
+        build_on_meta(lambda: nn.Linear(3, 2), "f"),
+        {"weight": torch.ones(2, 3).half(), "bias": torch.zeros(2)},
+        "f",
+        "net",
     )
     assert network(torch.ones(1, 3)).tolist() == [[3, 3]]
     with pytest.raises(WeightsError, match="f: bias holds values that are not finite"):
-        fill(nn.Linear(3, 2), {"weight": torch.ones(2, 3), "bias": torch.tensor([1.0, torch.nan])}, "f", "net")
+        load_frozen(nn.Linear(3, 2), {"weight": torch.ones(2, 3), "bias": torch.tensor([1.0, torch.nan])}, "f", "net")
     with pytest.raises(WeightsError, match="no network that can be built"):
-        on_meta(lambda: nn.Conv2d(3, 2, 1, groups=2), "f")
+        build_on_meta(lambda: nn.Conv2d(3, 2, 1, groups=2), "f")
 
 
 @pytest.mark.parametrize("kind", [torch.int64, torch.complex64])
 def test_tensors_of_another_type_are_refused(kind: torch.dtype) -> None:
     wrong = {"weight": torch.ones(2, 3), "bias": torch.ones(2, dtype=kind)}
     with pytest.raises(WeightsError, match=r"f: bias is of type torch\.\w+64, not torch\.float32"):
-        fill(on_meta(lambda: nn.Linear(3, 2), "f"), wrong, "f", "net")
+        load_frozen(build_on_meta(lambda: nn.Linear(3, 2), "f"), wrong, "f", "net")
 
 
 def test_a_network_in_memory_keeps_its_parameters() -> None:
@@ -335,7 +338,7 @@ def test_the_cache_is_kept_when_others_may_want_it(hub: Hub, tmp_path: Path) -> 
     Files.from_hub(REPO).get(SAFE)
     files = Files.from_hub(REPO)
     with pytest.raises(WeightsError), files.loading():
-        fill(on_meta(lambda: nn.Linear(1, 1), "f"), read_tensors(files.weights(SAFE)), "f", "net")
+        load_frozen(build_on_meta(lambda: nn.Linear(1, 1), "f"), read_tensors(files.weights(SAFE)), "f", "net")
     assert len(left_in_cache(tmp_path)) == 2  # blob and link, there before this load
 
 

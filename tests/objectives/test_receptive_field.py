@@ -10,7 +10,7 @@ from torch import nn
 from gen_prior import objectives
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.objectives.receptive_field import Box, at, receptive_field
+from gen_prior.objectives.receptive_field import Box, receptive_field
 from gen_prior.objectives.targets import parse_target
 
 
@@ -34,7 +34,6 @@ def test_boxes_are_what_the_strides_say(tiny_classifier, target, box):
 def test_the_real_classifiers_deep_units_see_as_much_as_kernels_and_strides_say(lite0, target, side):
     box = receptive_field(lite0, target)
     assert (box.bottom - box.top, box.right - box.left) == (side, side)
-    assert not box.is_whole
 
 
 def test_changing_pixels_outside_changes_nothing_and_inside_something(tiny_classifier):
@@ -69,7 +68,7 @@ def test_a_unit_that_attends_to_every_token_sees_the_whole_image():
             return self.head(self.block(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
 
     classifier = Classifier(Attending(), input_size=16)
-    assert receptive_field(classifier, "block:2@token=3").is_whole
+    assert receptive_field(classifier, "block:2@token=3") == Box(0, 0, 16, 16, 16, 16)
     assert receptive_field(classifier, "patches:2@1,2") == Box(4, 8, 8, 12, 16, 16)
 
 
@@ -82,13 +81,13 @@ def test_cropping_follows_the_images_own_size():
 
 def test_a_class_has_no_places(tiny_classifier):
     with pytest.raises(OptionError, match="no places"):
-        at(parse_target("bee", tiny_classifier), (0, 0))
+        parse_target("bee", tiny_classifier).with_position((0, 0))
 
 
 def test_maps_with_channels_last(channels_last):
     assert receptive_field(channels_last, "block:5@7,1") == Box(28, 4, 32, 8, 32, 32)
     assert receptive_field(channels_last, "patches:5@7,1") == Box(28, 4, 32, 8, 32, 32)
-    target = at(parse_target("block:5@7,1", channels_last), (0, 2))
+    target = parse_target("block:5@7,1", channels_last).with_position((0, 2))
     assert receptive_field(channels_last, target) == Box(0, 8, 4, 12, 32, 32)
     values = channels_last.activations(torch.rand(1, 3, 32, 32), ["block"])
     assert target.read(values) == values["block"][0, 0, 2, 5]

@@ -100,7 +100,7 @@ def test_maps_with_channels_last(channels_last: Classifier) -> None:
         ("logits:ant@mean", "no positions"),
         ("conv2", "is a layer, not a unit: layer 'conv2' has 12 x 16 x 16"),
         ("conv2", "gen-prior dream IMAGE --layer conv2, or in Python by objectives.layer_l2('conv2')"),
-        ("conv3:1", "did you mean conv2, conv1? To mend it"),
+        ("conv3:1", "did you mean conv2, conv1? Fix:"),
         ("conv2:12", "12 x 16 x 16 units x height x width, units 0 to 11"),
         ("conv2:-1", "must be a number"),
         ("conv2:one", "12 x 16 x 16"),
@@ -166,3 +166,10 @@ def test_efficientnet_lite0_names(lite0: Classifier) -> None:
         parse_target("blocks.16:0", lite0)
     with pytest.raises(TargetError, match=r"134.*517"):
         parse_target("crane", lite0)
+
+
+def test_the_old_name_works_and_warns(tiny_classifier: Classifier) -> None:
+    target = parse_target("conv1:2@mean", tiny_classifier)
+    caught = tiny_classifier.activations(torch.rand(2, 3, 32, 32), ["conv1"])
+    with pytest.warns(DeprecationWarning, match=r"Target\.at_position"):
+        assert torch.equal(target.at_place(target.everywhere(caught)), target.read(caught))

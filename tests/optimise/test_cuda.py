@@ -108,7 +108,8 @@ def test_a_result_does_not_depend_on_its_neighbours(
 def test_the_loop_never_waits_for_the_gpu(name: str, steps: int, cuda_lite0: gp.Classifier) -> None:
     seen: list[int] = []
 
-    def progress(item: int, items: int, step: int, steps: int, activations: torch.Tensor) -> None:
+    def progress(report: gp.Progress) -> None:
+        step = report.done // len(report.activations)
         seen.append(step)
         torch.cuda.set_sync_debug_mode("error" if 3 <= step < steps else "default")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import gen_prior as gp
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators import load_generator
@@ -134,32 +135,32 @@ def test_langevin_keeps_a_gaussian_as_it_is() -> None:
     assert code.std().item() == pytest.approx(3.0, rel=0.03)
 
 
-def test_shell_keeps_the_direction_and_sets_the_distance(tiny_generator: Generator) -> None:
+def test_norm_sphere_keeps_the_direction_and_sets_the_distance(tiny_generator: Generator) -> None:
     codes = torch.randn(4, 8, generator=torch.Generator().manual_seed(3)) * 5
-    moved = build_edit("shell", {"radius": 1.5})(codes, context(tiny_generator, codes, codes))
+    moved = build_edit("norm_sphere", {"radius": 1.5})(codes, context(tiny_generator, codes, codes))
     torch.testing.assert_close(moved.square().mean(1).sqrt(), torch.full((4,), 1.5))
     torch.testing.assert_close(torch.cosine_similarity(moved, codes), torch.ones(4))
     with pytest.raises(OptionError, match="radius"):
-        build_edit("shell", {"radius": 0.0})
+        build_edit("norm_sphere", {"radius": 0.0})
 
 
-def test_a_shell_of_some_units_only_and_one_that_only_holds_back() -> None:
+def test_a_norm_sphere_of_some_dimensions_and_one_that_only_limits() -> None:
     std = torch.tensor([1.0] * 3 + [4.0] * 5)
     parted = Generator(lambda code: code[:, :3, None, None].expand(-1, 3, 64, 64), (8,), code_std=std)
     codes = torch.randn(2, 8, generator=torch.Generator().manual_seed(3)) * torch.tensor([[0.1], [9.0]])
     state = context(parted, codes, codes)
-    moved = build_edit("shell", {"radius": 1.5, "units": (0, 3)})(codes, state)
+    moved = build_edit("norm_sphere", {"radius": 1.5, "units": (0, 3)})(codes, state)
     torch.testing.assert_close(moved[:, :3].square().mean(1).sqrt(), torch.full((2,), 1.5))
     assert torch.equal(moved[:, 3:], codes[:, 3:])
-    held = build_edit("shell", {"radius": 1.0, "units": (3, 8), "inside": True})(codes, state)
+    held = build_edit("norm_sphere", {"radius": 1.0, "units": (3, 8), "inside": True})(codes, state)
     assert torch.equal(held[:, :3], codes[:, :3])
     assert torch.equal(held[0], codes[0]), "what lies inside stays"
     torch.testing.assert_close((held[1, 3:] / 4).square().mean().sqrt(), torch.tensor(1.0))
     for wrong in ((3, 3), (-1, 2), (1,)):
         with pytest.raises(OptionError, match="units must be"):
-            build_edit("shell", {"units": wrong})
-    with pytest.raises(OptionError, match="a code has 8 numbers"):
-        build_edit("shell", {"units": (0, 9)})(codes, state)
+            build_edit("norm_sphere", {"units": wrong})
+    with pytest.raises(OptionError, match="a code has 8 dimensions"):
+        build_edit("norm_sphere", {"units": (0, 9)})(codes, state)
 
 
 def test_langevin_denoises_by_the_encoder_where_there_is_one(tiny_generator: Generator) -> None:
@@ -246,3 +247,13 @@ def test_unknown_names() -> None:
     for name, options in (("smooth", {"deviation": 0}), ("laplacian", {"levels": 0}), ("ppgn", {"denoiser": ""})):
         with pytest.raises(OptionError):
             build_gradient_edit(name, options)
+
+
+def test_the_old_name_of_norm_sphere_still_works() -> None:
+    with pytest.warns(DeprecationWarning, match="norm_sphere"):
+        assert gp.edits.shell is gp.edits.norm_sphere
+    codes, generator = torch.ones(1, 8), gp.Generator(lambda code: code.view(-1, 1, 2, 4).expand(-1, 3, -1, -1), (8,))
+    state = context(generator, codes, codes)
+    moved = [build_edit(name, {"radius": 2.0})(codes, state) for name in ("shell", "norm_sphere")]  # 0.1, 0.2
+    assert torch.equal(moved[0], moved[1])
+    assert moved[0].square().mean().sqrt() == pytest.approx(2.0)

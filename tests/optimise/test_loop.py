@@ -16,9 +16,11 @@ from gen_prior.generators import load_generator
 from gen_prior.objectives.targets import parse_target
 from gen_prior.optimise import loop
 from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import DEAD, FLAT, NON_FINITE, OK, bytes_per_item
+from gen_prior.optimise.loop import FLAT, NO_GRADIENT, NON_FINITE, OK, Engine
+from gen_prior.optimise.memory import bytes_per_item
 from gen_prior.optimise.regularisers import total_variation
-from gen_prior.optimise.synthesize import goal_of, synthesize
+from gen_prior.optimise.resolve import resolve_objective
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 
 TRANSFORMS = (
@@ -129,7 +131,7 @@ def test_hooks_are_removed_after_an_exception(
 ) -> None:
     seen: list[int] = []
 
-    def interrupt(item: int, items: int, step: int, steps: int, activations: Tensor) -> None:
+    def interrupt(progress: gp.Progress) -> None:
         seen.append(hooks_of(tiny_classifier.network))
         raise error
 
@@ -140,7 +142,7 @@ def test_hooks_are_removed_after_an_exception(
 
 
 def test_progress_and_record_see_every_step(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
-    steps: list[tuple[int, int, int, int]] = []
+    reports: list[gp.Progress] = []
     images: list[tuple[int, int, tuple[int, ...]]] = []
     result = synthesize(
         tiny_classifier,
@@ -149,10 +151,10 @@ def test_progress_and_record_see_every_step(tiny_classifier: gp.Classifier, tiny
         seeds=3,
         steps=2,
         batch=2,
-        progress=lambda item, items, step, total, values: steps.append((item, items, step, total)),
+        progress=reports.append,
         record=lambda item, step, image: images.append((item, step, tuple(image.shape))),
     )
-    assert steps == [(0, 3, 1, 2), (0, 3, 2, 2), (2, 3, 1, 2), (2, 3, 2, 2)]
+    assert [(report.done, report.total) for report in reports] == [(2, 6), (4, 6), (5, 6), (6, 6)]
     two, one = (2, 3, 16, 16), (1, 3, 16, 16)  # and after the last step, the final images
     assert images == [(0, 1, two), (0, 2, two), (0, 3, two), (2, 1, one), (2, 2, one), (2, 3, one)]
     assert result.history.shape == (1, 3, 2)
@@ -215,15 +217,16 @@ def test_dead_units_are_reported(
             [-1e3, 1e3]
         )  # a ReLU that never opens, and one that always does
     result = synthesize(tiny_classifier, ["relu2:3", "relu2:4"], tiny_generator, steps=3, prior_weight=prior_weight)
-    assert result.status[0] == [DEAD]
-    assert result.status[1] != [DEAD]
+    assert result.status[0] == [NO_GRADIENT]
+    assert result.status[1] != [NO_GRADIENT]
     assert result.activations[0, 0] == 0
 
 
 def test_targets_that_never_rise_are_reported(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
     start = synthesize(tiny_classifier, "ant", tiny_generator, steps=60).codes[0, 0]
     against = (
-        -goal_of("ant", tiny_classifier, Recipe()).objective + 0.0 * goal_of("bee", tiny_classifier, Recipe()).objective
+        -resolve_objective("ant", tiny_classifier, Recipe()).objective
+        + 0.0 * resolve_objective("bee", tiny_classifier, Recipe()).objective
     )
     rising = synthesize(tiny_classifier, against, tiny_generator, steps=3, start=start)
     assert rising.status == [[OK]]
@@ -314,14 +317,14 @@ def test_grey_and_many_channel_classifiers(inputs: int, make_tiny_network, tiny_
 
 def test_items_in_any_order(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
     recipe = RECIPES["adam"]
-    goals = [goal_of(name, tiny_classifier, recipe) for name in ("bee", "conv2:3", "cup")]
+    goals = [resolve_objective(name, tiny_classifier, recipe) for name in ("bee", "conv2:3", "cup")]
     items = [
         Item(goals[goal].objective, seed, tiny_generator.initial_code(seed), goals[goal].target)
         for goal, seed in ((0, 1), (1, 1), (0, 2), (2, 1), (1, 2))
     ]
-    mixed = loop.optimise(tiny_classifier, tiny_generator, items, recipe)
+    mixed = Engine(tiny_classifier, tiny_generator).optimise(items, recipe)
     for place, item in enumerate(items):
-        alone = loop.optimise(tiny_classifier, tiny_generator, [item], recipe)
+        alone = Engine(tiny_classifier, tiny_generator).optimise([item], recipe)
         torch.testing.assert_close(mixed.history[place], alone.history[0], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(mixed.codes[place], alone.codes[0], rtol=1e-3, atol=1e-4)
 
@@ -329,7 +332,7 @@ def test_items_in_any_order(tiny_classifier: gp.Classifier, tiny_generator: gp.G
 def test_bytes_per_item_count_activations_and_not_weights(
     tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
 ) -> None:
-    goal = goal_of("ant", tiny_classifier, Recipe())
+    goal = resolve_objective("ant", tiny_classifier, Recipe())
     item = Item(goal.objective, 0, tiny_generator.initial_code(0), goal.target)
     kept = bytes_per_item(tiny_classifier, tiny_generator, item)
     # The ReLUs' outputs (8 x 32 x 32 and 12 x 16 x 16 floats) at least, and no more than every layer's output.

@@ -13,8 +13,8 @@ from PIL import Image
 import gen_prior as gp
 from gen_prior.errors import GenPriorError, OptionError, OutputError
 from gen_prior.objectives.targets import Target
-from gen_prior.optimise.batch import Goal, unique_slugs
-from gen_prior.optimise.result import load_result
+from gen_prior.optimise.load_result import load_result
+from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
 from gen_prior.optimise.result_folder import UNFINISHED
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.util import image_io as files
@@ -194,11 +194,12 @@ def test_numbers_that_json_does_not_have(result: gp.Result, tmp_path: Path) -> N
 
 
 def test_slugs_are_safe_short_and_unique() -> None:
-    def goal(label: str) -> Goal:
-        return Goal(gp.Objective(lambda activations, image, code: code[:, 0]), Target("logits", 0, None, label))
+    def resolved(label: str) -> ResolvedObjective:
+        first = gp.Objective(lambda activations, image, code: code[:, 0])
+        return ResolvedObjective(first, Target("logits", 0, None, label))
 
     labels = ["<script>", "../../etc/passwd", "ant", "ant", "é", "x" * 500, ".hidden"]
-    slugs = unique_slugs([goal(label) for label in labels])
+    slugs = unique_slugs([resolved(label) for label in labels])
     assert len(set(slugs)) == len(slugs)
     assert slugs[2:4] == ["ant", "ant-2"]
     for slug in slugs:

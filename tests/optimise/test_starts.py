@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import gen_prior as gp
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators import load_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective
 from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import Outcome, optimise
-from gen_prior.optimise.starts import begun_best
-from gen_prior.optimise.synthesize import goal_of, synthesize
+from gen_prior.optimise.loop import BatchResult, Engine
+from gen_prior.optimise.resolve import resolve_objective
+from gen_prior.optimise.starts import select_start
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.random import derived_seed
 
@@ -24,8 +27,25 @@ SEARCHED = Recipe(steps=2, rate=0.02, candidates=12)
 TRIED = Recipe(steps=16, rate=0.02, candidates=5, trials=3)
 
 
-def no_trial(items: Sequence[Item], recipe: Recipe, number: int) -> Outcome:
-    raise AssertionError("no trial was asked for")
+class WatchedEngine(Engine):
+    """Keeps the items and recipe of each trial."""
+
+    trials: ClassVar[list[tuple[Sequence[Item], Recipe]]] = []
+
+    def optimise(self, items: Sequence[Item], recipe: Recipe, **callbacks: Any) -> BatchResult:
+        self.trials.append((items, recipe))
+        return super().optimise(items, recipe, **callbacks)
+
+
+class NoTrials(Engine):
+    def optimise(self, items: Sequence[Item], recipe: Recipe, **callbacks: Any) -> BatchResult:
+        raise AssertionError("no trial was asked for")
+
+
+@pytest.fixture
+def watched(tiny_classifier: Classifier, tiny_generator: Generator) -> Iterator[WatchedEngine]:
+    yield WatchedEngine(tiny_classifier, tiny_generator, precision="fp32")
+    WatchedEngine.trials.clear()
 
 
 def brightness(code_weight: float = 0.0) -> Objective:
@@ -36,7 +56,7 @@ def brightness(code_weight: float = 0.0) -> Objective:
 
 def begun(classifier: Classifier, generator: Generator, item: Item, candidates: int = 12) -> Tensor:
     recipe = SEARCHED.with_options(candidates=candidates)
-    return begun_best(classifier, generator, [item], recipe, "fp32", no_trial)[0].start
+    return select_start(NoTrials(classifier, generator, precision="fp32"), [item], recipe)[0].start
 
 
 def test_it_begins_at_the_best_of_the_candidates(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
@@ -73,9 +93,9 @@ def test_the_starts_of_a_class_that_the_generator_aims_at_are_all_aimed(
 
     generator = Generator(tiny_generator.module, (8,), name="aiming", aim=aim)
     for name in ("bee", "ant"):
-        goal = goal_of(name, tiny_classifier, SEARCHED)
+        goal = resolve_objective(name, tiny_classifier, SEARCHED)
         item = Item(goal.objective, 2, generator.initial_code(2, name), goal.target)
-        found = begun_best(tiny_classifier, generator, [item], SEARCHED, "fp32", no_trial)[0].start
+        found = select_start(NoTrials(tiny_classifier, generator, precision="fp32"), [item], SEARCHED)[0].start
         seeds = [2, *(derived_seed(2, place) for place in range(1, 12))]
         starts = [generator.initial_code(seed) + (0.5 if name == "bee" else 0.0) for seed in seeds]
         codes = torch.stack(starts)
@@ -112,31 +132,25 @@ def test_the_candidates_are_looked_at_in_pieces_that_fit(
 
     generator = Generator(Counting(), (8,), name="counting")
     item = Item(brightness(), 1, tiny_generator.initial_code(1))
-    begun_best(tiny_classifier, generator, [item] * 2, SEARCHED, "fp32", no_trial)
+    select_start(NoTrials(tiny_classifier, generator, precision="fp32"), [item] * 2, SEARCHED)
     assert seen == [2] * 12
     seen.clear()
-    begun_best(tiny_classifier, generator, [item] * 9, SEARCHED, "fp32", no_trial)
+    select_start(NoTrials(tiny_classifier, generator, precision="fp32"), [item] * 9, SEARCHED)
     assert seen == [8, 4] * 9
 
 
-def test_it_goes_on_from_the_best_trial(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
+def test_it_goes_on_from_the_best_trial(watched: WatchedEngine, tiny_generator: Generator) -> None:
     item = Item(brightness(0.3), 5, tiny_generator.initial_code(5))
-    begun: list[tuple[int, Recipe, Tensor, int]] = []
-
-    def climb(items: Sequence[Item], recipe: Recipe, number: int) -> Outcome:
-        begun.append((number, recipe, items[0].start, items[0].seed))
-        return optimise(tiny_classifier, tiny_generator, items, recipe, precision="fp32")
-
-    found = begun_best(tiny_classifier, tiny_generator, [item], TRIED, "fp32", climb)[0]
-    seeds = [5, *(derived_seed(5, place) for place in range(1, 5))]
+    found = select_start(watched, [item], TRIED)[0]
+    tried = [(items[0], recipe) for items, recipe in watched.trials]
+    seeds = [5, *(derived_seed(5, rank) for rank in range(1, 5))]
     codes = torch.stack([tiny_generator.initial_code(seed) for seed in seeds])
     scores = tiny_generator(codes).mean((1, 2, 3)) + 0.3 * codes[:, 0]
     best = codes[scores.argsort(descending=True)[:3]]
-    assert torch.equal(torch.stack([start for *_, start, _ in begun]), best)
-    assert [number for number, *_ in begun] == [0, 1, 2]
-    assert len({seed for *_, seed in begun}) == 3
-    assert {(recipe.steps, recipe.rate, recipe.final_rate) for _, recipe, *_ in begun} == {(2, 0.02, 0.02)}
-    ends = [climb([Item(item.objective, seed, start)], recipe, number) for number, recipe, start, seed in begun[:3]]
+    assert torch.equal(torch.stack([trial.start for trial, _ in tried]), best)
+    assert len({trial.seed for trial, _ in tried}) == 3
+    assert {(recipe.steps, recipe.rate, recipe.final_rate) for _, recipe in tried} == {(2, 0.02, 0.02)}
+    ends = [watched.optimise([trial], recipe) for trial, recipe in tried]
     assert torch.equal(found.start, max(ends, key=lambda end: float(end.scores)).codes[0])
     assert found.seed == item.seed
 
@@ -160,35 +174,45 @@ def test_trials_are_chosen_by_the_score_not_by_what_is_reported(
 
 
 def test_where_all_candidates_are_tried_none_is_looked_at_before(
-    tiny_classifier: Classifier, tiny_generator: Generator
+    watched: WatchedEngine, tiny_generator: Generator
 ) -> None:
-    tried: list[Tensor] = []
-
-    def climb(items: Sequence[Item], recipe: Recipe, number: int) -> Outcome:
-        tried.append(items[0].start)
-        return optimise(tiny_classifier, tiny_generator, items, recipe, precision="fp32")
-
     def never(activations: object, image: Tensor, code: Tensor) -> Tensor:
-        assert code.requires_grad or tried, "a start was looked at before the first trial"
+        assert code.requires_grad or watched.trials, "a start was looked at before the first trial"
         return image.mean((1, 2, 3))
 
     item = Item(Objective(never), 5, tiny_generator.initial_code(5))
-    begun_best(tiny_classifier, tiny_generator, [item], TRIED.with_options(trials=5), "fp32", climb)
+    select_start(watched, [item], TRIED.with_options(trials=5))
+    tried = [items[0].start for items, _ in watched.trials]
     seeds = [5, *(derived_seed(5, place) for place in range(1, 5))]
     assert torch.equal(torch.stack(tried), torch.stack([tiny_generator.initial_code(seed) for seed in seeds]))
 
 
-def test_the_steps_of_trials_are_counted_and_told(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
-    told: list[tuple[int, int, int, int]] = []
+def test_the_steps_of_trials_are_counted_and_reported(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
+    reports: list[gp.Progress] = []
     pictures: list[tuple[int, int]] = []
     result = synthesize(
-        tiny_classifier, "conv2:3", tiny_generator, seeds=3, recipe=TRIED, batch=2,
-        progress=lambda item, items, step, steps, activations: told.append((item, items, step, steps)),
+        tiny_classifier, "conv2:3", tiny_generator, seeds=3, recipe=TRIED, batch=2, progress=reports.append,
         record=lambda item, step, images: pictures.append((item, step)),
     )  # fmt: skip
-    assert told == [(item, 3, step, 22) for item in (0, 2) for step in range(1, 23)]
+    batches = [(0, 2, "image 1-2 of 3"), (2, 1, "image 3 of 3")]
+    assert [(report.done, report.total, report.label) for report in reports] == [
+        (first * 22 + size * step, 66, f"{images}, step {step}/22")
+        for first, size, images in batches
+        for step in range(1, 23)
+    ]
+    assert [len(report.activations) for report in reports if report.activations is not None] == [2] * 22 + [1] * 22
     assert pictures == [(item, step) for item in (0, 2) for step in range(1, 18)]
     assert result.history.shape == (1, 3, 16)
+
+
+def test_progress_callbacks_of_version_0_1_still_work(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
+    calls: list[tuple[int, int, int, int]] = []
+    with pytest.warns(DeprecationWarning, match="gen_prior.Progress"):
+        synthesize(
+            tiny_classifier, "conv2:3", tiny_generator, seeds=3, recipe=TRIED, batch=2,
+            progress=lambda item, items, step, steps, activations: calls.append((item, items, step, steps)),
+        )  # fmt: skip
+    assert calls == [(item, 3, step, 22) for item in (0, 2) for step in range(1, 23)]
 
 
 def test_with_trials_too_what_is_chosen_depends_on_the_item_alone(

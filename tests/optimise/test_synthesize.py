@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 import gen_prior as gp
-import gen_prior.optimise.synthesize as synthesis
 from gen_prior.classifiers.labels import Label, Labels
 from gen_prior.errors import DeviceError, OptionError, OutputError, TargetError, UnknownNameError
-from gen_prior.optimise.result import load_result
+from gen_prior.optimise import memory
+from gen_prior.optimise.load_result import load_result
+from gen_prior.optimise.memory import batch_sizes, fitting_batch
+from gen_prior.optimise.resolve import planned_names
 from gen_prior.optimise.result_folder import UNFINISHED
-from gen_prior.optimise.synthesize import batch_plan, fitting_batch, planned_names, synthesize
+from gen_prior.optimise.synthesize import synthesize
+from gen_prior.util.progress import Progress
 
 
 def crowded(limit: int, message: str | None = None) -> gp.Generator:
@@ -60,24 +63,24 @@ def test_the_batch_is_chosen_from_memory(
     monkeypatch: pytest.MonkeyPatch, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
 ) -> None:
     def sizes(free: int | None) -> Any:
-        monkeypatch.setattr(synthesis, "free_memory", lambda device: free)
+        monkeypatch.setattr(memory, "free_memory", lambda device: free)
         return synthesize(tiny_classifier, "ant", tiny_generator, seeds=10, steps=1).settings["batches"]
 
     assert sizes(2**40) == [8, 2]
     assert sizes(None) == [8, 2]
     assert sizes(0) == [1] * 10
     items: list[Any] = []
-    monkeypatch.setattr(synthesis, "bytes_per_item", lambda *arguments: 100)
-    monkeypatch.setattr(synthesis, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(memory, "bytes_per_item", lambda *arguments: 100)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     assert fitting_batch(tiny_classifier, tiny_generator, [*items, *range(20)]) == 5  # type: ignore[list-item]
 
 
 def test_batch_plan() -> None:
-    plan = batch_plan([4, 2])
+    plan = batch_sizes([4, 2])
     assert [next(plan) for _ in range(4)] == [4, 2, 2, 2]
     for wrong in (0, [], [3, 0]):
         with pytest.raises(OptionError, match="batch must be at least 1"):
-            batch_plan(wrong)  # type: ignore[arg-type]
+            batch_sizes(wrong)  # type: ignore[arg-type]
 
 
 class _Stop(BaseException):
@@ -90,9 +93,9 @@ def test_finished_items_survive_an_interruption(
 ) -> None:
     on_disk: list[int] = []
 
-    def interrupt(item: int, items: int, step: int, steps: int, activations: Tensor) -> None:
+    def interrupt(progress: Progress) -> None:
         on_disk.append(len(list(tmp_path.glob("*.png"))))
-        if item == 4 and step == 2:
+        if progress.done == 4 * 3 + 2 * 2:
             raise error
 
     whole = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, steps=3, batch=2)
@@ -132,7 +135,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
     file.write_text("in the way")
     with pytest.raises(OutputError, match="--out"):
         synthesize(
-            tiny_classifier, "ant", tiny_generator, steps=1, out=file / "x", progress=lambda *arguments: steps.append(1)
+            tiny_classifier, "ant", tiny_generator, steps=1, out=file / "x", progress=lambda progress: steps.append(1)
         )
     assert not steps
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageColor, ImageDraw
 from gen_prior.errors import OutputError
 from gen_prior.report.comparison_sheet import CELL, RIGHT, TARGETS_PER_SHEET, WRONG, draw_sheet
 from gen_prior.report.grid import wrapped, write_line
-from gen_prior.util.image_io import write_json, write_png
+from gen_prior.util.files import write_json
+from gen_prior.util.image_io import write_png
 
 
 def record(*, right: bool, seeds: int = 2, methods: int = 2, **item):

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from gen_prior.errors import ImageError
-from gen_prior.training.photographs import open_photographs, square
+from gen_prior.training.photographs import open_photographs
 
 
 def png(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> bytes:
@@ -106,14 +106,6 @@ def test_bad_sources(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="only 1 of 9 images"):
         open_photographs(source, 64, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
-
-
-def test_square_is_the_centre() -> None:
-    wide = np.zeros((8, 24, 3), np.uint8)
-    wide[:, 8:16] = 255
-    assert square(Image.fromarray(wide), 8).min() == 255
-    assert square(Image.fromarray(wide), 4).min() > 200
-    assert square(Image.new("L", (6, 9), 7), 4).shape == (4, 4, 3)
 
 
 def test_mirroring(tmp_path: Path) -> None:

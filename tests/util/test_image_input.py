@@ -64,7 +64,7 @@ def test_sixteen_bits_keep_their_levels(tmp_path):
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_numbers_of_thirty_two_bits_are_refused(tmp_path, kind):
     path = saved(tmp_path, Image.fromarray(np.array([[0, 1], [1, 70_000]], kind)), "depth.tif")
-    with pytest.raises(ImageError, match=r"depth\.tif holds numbers of 32 bits.*8 or 16 bits") as caught:
+    with pytest.raises(ImageError, match=r"depth\.tif has 32 bits a channel.*8 or 16 bits") as caught:
         read_image(path)
     assert "\n" not in str(caught.value)
 

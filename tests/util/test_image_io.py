@@ -1,78 +1,16 @@
-"""Files: whole or not at all; images read with limits."""
+"""Images are written and read back, with limits."""
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from gen_prior.errors import ImageError, OutputError
-from gen_prior.util import image_io as files
-from gen_prior.util.image_io import read_image, to_pil, write_bytes, write_files, write_json, write_png
-
-
-def test_bytes_are_written_with_the_usual_mode(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "er" / "file.bin"
-    previous = os.umask(0o027)
-    try:
-        write_bytes(path, b"abc")
-    finally:
-        os.umask(previous)
-    assert path.read_bytes() == b"abc"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert [file.name for file in path.parent.iterdir()] == ["file.bin"]
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("place", ["fsync", "fdopen"])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    error: BaseException, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = tmp_path / "a", tmp_path / "b"
-    write_files({first: b"old", second: b"old"})
-    real = getattr(os, place)
-    calls: list[int] = []
-
-    def fail(*arguments: object, **options: object) -> object:
-        calls.append(1)
-        if len(calls) == 2:
-            raise error
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(files.os, place, fail)
-    with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
-        write_files({first: b"new", second: b"new"})
-    assert (first.read_bytes(), second.read_bytes()) == (b"old", b"old")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-
-
-def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write") as caught:
-        write_bytes(tmp_path / "file" / "x", b"")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
-    with pytest.raises(OutputError, match=r"Permission denied.*--out"):
-        write_bytes(tmp_path / "x", b"")
-
-
-def test_json_has_no_nan(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"x": [1, None]})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1, None]}
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "a.json", float("nan"))
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1, None]}
+from gen_prior.errors import ImageError
+from gen_prior.util.image_io import centre_square, image_files, read_image, to_pil, write_png
 
 
 def test_png_round_trip(tmp_path: Path) -> None:
@@ -118,3 +56,22 @@ def test_files_that_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(ImageError, match="too many pixels"):
             read_image(path)
+
+
+def test_image_files_are_those_named_and_those_in_folders(tmp_path: Path) -> None:
+    inside = [tmp_path / "a.PNG", tmp_path / "deep" / "b.jpeg"]
+    (tmp_path / "deep").mkdir()
+    for path in (*inside, tmp_path / "notes.txt"):
+        path.touch()
+    assert image_files([tmp_path]) == inside
+    assert image_files([tmp_path / "notes.txt", tmp_path / "deep"]) == [tmp_path / "notes.txt", inside[1]]
+    with pytest.raises(ImageError, match="no images"):
+        image_files([])
+
+
+def test_centre_square() -> None:
+    wide = np.zeros((8, 24, 3), np.uint8)
+    wide[:, 8:16] = 255
+    assert np.asarray(centre_square(Image.fromarray(wide), 8)).min() == 255
+    assert np.asarray(centre_square(Image.fromarray(wide), 4)).min() > 200
+    assert np.asarray(centre_square(Image.new("L", (6, 9), 7), 4)).shape == (4, 4, 3)

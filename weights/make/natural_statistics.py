@@ -18,17 +18,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from gen_prior.util.image_io import centre_square
+
 SIZE = 256
 
 
 def photograph(path: Path) -> Tensor:
     """Centre square of a file, RGB `[3, SIZE, SIZE]` in [-0.5, 0.5]."""
     with Image.open(path) as file:
-        picture = file.convert("RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    pixels: Tensor = pil_to_tensor(picture).double() / 255 - 0.5
+        pixels: Tensor = pil_to_tensor(centre_square(file, SIZE)).double() / 255 - 0.5
     return pixels
 
 

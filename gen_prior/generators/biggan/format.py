@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import WeightsError
-from gen_prior.hub.strict_loading import take
+from gen_prior.hub.strict_loading import pop_float
 
 CONFIG_KEYS = frozenset({"z_dim", "channel_width", "num_classes", "layers", "attention_layer_position", "n_stats"})
 REDUCTION = 4
@@ -147,19 +147,19 @@ def prepare(tensors: dict[str, Tensor], config: Config, truncation: float, file:
     ours: dict[str, Tensor] = {}
 
     def spectral(name: str) -> Tensor:
-        weight = take(tensors, f"{name}.weight_orig", file)
-        left, right = take(tensors, f"{name}.weight_u", file), take(tensors, f"{name}.weight_v", file)
+        weight = pop_float(tensors, f"{name}.weight_orig", file)
+        left, right = pop_float(tensors, f"{name}.weight_u", file), pop_float(tensors, f"{name}.weight_v", file)
         return weight / torch.dot(left, torch.mv(weight.flatten(1), right))
 
     def statistics(name: str) -> tuple[Tensor, Tensor]:
-        mean = at_truncation(take(tensors, f"{name}.running_means", file), truncation)
-        variance = at_truncation(take(tensors, f"{name}.running_vars", file), truncation)
+        mean = at_truncation(pop_float(tensors, f"{name}.running_means", file), truncation)
+        variance = at_truncation(pop_float(tensors, f"{name}.running_vars", file), truncation)
         return mean, (variance + config.eps).rsqrt()
 
     # The checkpoint orders these rows by height, width, channel.
     rows = spectral("generator.gen_z").view(4, 4, -1, config.condition)
     ours["entry.weight"] = rows.permute(2, 0, 1, 3).reshape(-1, config.condition)
-    ours["entry.bias"] = take(tensors, "generator.gen_z.bias", file).view(4, 4, -1).permute(2, 0, 1).reshape(-1)
+    ours["entry.bias"] = pop_float(tensors, "generator.gen_z.bias", file).view(4, 4, -1).permute(2, 0, 1).reshape(-1)
     for index, block in enumerate(config.blocks):
         theirs, own = f"generator.layers.{config.layer(index)}", f"blocks.{index}"
         for number in range(len(block.norms)):
@@ -169,18 +169,18 @@ def prepare(tensors: dict[str, Tensor], config: Config, truncation: float, file:
             ours[f"{own}.norms.{number}.gain.bias"] = scale
             ours[f"{own}.norms.{number}.offset.weight"] = spectral(f"{theirs}.bn_{number}.offset")
             ours[f"{own}.convolutions.{number}.weight"] = spectral(f"{theirs}.conv_{number}")
-            ours[f"{own}.convolutions.{number}.bias"] = take(tensors, f"{theirs}.conv_{number}.bias", file)
+            ours[f"{own}.convolutions.{number}.bias"] = pop_float(tensors, f"{theirs}.conv_{number}.bias", file)
     if (channels := config.attention_channels) is not None:
         theirs = f"generator.layers.{config.attention}"
         for name, _, _ in attention_convolutions(channels):
             ours[f"attention.{name}.weight"] = spectral(f"{theirs}.snconv1x1_{name}")
-        ours["attention.o_conv.weight"] *= take(tensors, f"{theirs}.gamma", file)
+        ours["attention.o_conv.weight"] *= pop_float(tensors, f"{theirs}.gamma", file)
     mean, scale = statistics("generator.bn")
-    gain = take(tensors, "generator.bn.weight", file) * scale
+    gain = pop_float(tensors, "generator.bn.weight", file) * scale
     ours["gain"] = gain[:, None, None]
-    ours["offset"] = (take(tensors, "generator.bn.bias", file) - mean * gain)[:, None, None]
+    ours["offset"] = (pop_float(tensors, "generator.bn.bias", file) - mean * gain)[:, None, None]
     ours["exit.weight"] = spectral("generator.conv_to_rgb")[:3].contiguous()
-    ours["exit.bias"] = take(tensors, "generator.conv_to_rgb.bias", file)[:3].contiguous()
+    ours["exit.bias"] = pop_float(tensors, "generator.conv_to_rgb.bias", file)[:3].contiguous()
     return ours
 
 

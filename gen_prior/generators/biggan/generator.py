@@ -19,7 +19,7 @@ from gen_prior.generators.biggan.network import BigGAN, Held
 from gen_prior.generators.checks import class_index, fraction, proven, whole_number
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
-from gen_prior.hub.strict_loading import check_shapes, fill, on_meta, take
+from gen_prior.hub.strict_loading import build_on_meta, check_shapes, load_frozen, pop_float
 from gen_prior.hub.tensors import read_shapes, read_tensors
 from gen_prior.recipe import Recipe
 
@@ -81,10 +81,10 @@ def assemble(
         raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
     if optimise == "noise" and class_label is None:
         raise OptionError("optimise='noise' holds the class, so it needs one", fix="pass class_label=...")
-    embeddings = take(published, "embeddings.weight", files.source).T.contiguous()
+    embeddings = pop_float(published, "embeddings.weight", files.source).T.contiguous()
     label = None if class_label is None else class_index(class_label, config.classes)
-    network = on_meta(lambda: BigGAN(config), files.source)
-    fill(network, prepare(published, config, truncation, files.source), files.source, "BigGAN-deep")
+    network = build_on_meta(lambda: BigGAN(config), files.source)
+    load_frozen(network, prepare(published, config, truncation, files.source), files.source, "BigGAN-deep")
     assert isinstance(network, BigGAN)
     centre, spread = embeddings.mean(0), embeddings.std(0, unbiased=False)
 
@@ -116,7 +116,7 @@ def assemble(
         other = noise if optimise == "class" else embedding
         module = Held(network, other(torch.Generator().manual_seed(noise_seed)), noise_is_held=optimise == "class")
     options = {"truncation": truncation, "class_label": label, "optimise": optimise}
-    entry = registry.of_source(files.source)
+    entry = registry.find_by_source(files.source)
     generator = Generator(
         module,
         mean.shape,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gen_prior.hub.strict_loading import fill, on_meta, renamed
+from gen_prior.hub.strict_loading import build_on_meta, load_frozen, rename_tensors
+from gen_prior.util.resample import centre_crop
 
 SLOPE = 0.3
 MEAN_RGB = (123.0, 117.0, 104.0)
@@ -167,9 +168,9 @@ def build(name: str, published: dict[str, Tensor], file: str) -> UpconvNetwork:
     Raises `WeightsError` where names or shapes are not exactly those of the layer table.
     """
     variant = VARIANTS[name]
-    tensors = renamed(published, lambda key: f"layers.{plain_key(key)}", file)
-    network = on_meta(lambda: UpconvNetwork(variant), file)
-    fill(network, tensors, file, name)
+    tensors = rename_tensors(published, lambda key: f"layers.{plain_key(key)}", file)
+    network = build_on_meta(lambda: UpconvNetwork(variant), file)
+    load_frozen(network, tensors, file, name)
     last = network.get_submodule(f"layers.{variant.layers[-1].name}")
     assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
     assert last.bias is not None
@@ -189,8 +190,7 @@ class CentreCrop(nn.Module):
         self.side = side
 
     def forward(self, images: Tensor) -> Tensor:
-        top, left = (images.shape[-2] - self.side) // 2, (images.shape[-1] - self.side) // 2
-        return images[..., top : top + self.side, left : left + self.side]
+        return centre_crop(images, self.side, self.side)
 
 
 def recognise(shapes: dict[str, tuple[int, ...]]) -> str | None:

@@ -23,7 +23,7 @@ from gen_prior.generators.checks import proven
 from gen_prior.generators.dgn.config import NetworkConfig
 from gen_prior.generators.dgn.flow import layout_place
 from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
-from gen_prior.hub.strict_loading import load_strictly, on_meta
+from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.recipe import Recipe
 
@@ -35,7 +35,7 @@ FLOW_METADATA = ("flow", "flow_data", "classes", *LAYOUT_METADATA)
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
-    edits=(("shell", {"radius": 1.3}),),
+    edits=(("norm_sphere", {"radius": 1.3}),),
     transforms=(("affine", {"degrees": 8.0, "scale": (0.9, 1.2), "shift": 0.06}),),
     domain="code",
     source="benchmarks/recipe_search.py",
@@ -43,7 +43,7 @@ RECIPE = Recipe(
 FLOW_RECIPE = replace(
     RECIPE,
     rate=0.4,
-    edits=(("shell", {"radius": 1.5}),),
+    edits=(("norm_sphere", {"radius": 1.5}),),
     transforms=(*RECIPE.transforms, ("blur", {"deviation": 5.0})),
     steps=64,
     candidates=8,
@@ -173,7 +173,7 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, dict[str, st
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     config = NetworkConfig.from_metadata(metadata, origin)
-    network = on_meta(lambda: WhitenedDecoder.from_config(config), origin)
+    network = build_on_meta(lambda: WhitenedDecoder.from_config(config), origin)
     load_strictly(network, read_tensors(path), origin)  # takes them over: beside them, loading needs no memory
     assert isinstance(network, WhitenedDecoder)
     flow = network.flow

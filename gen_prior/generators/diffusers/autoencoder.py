@@ -154,7 +154,7 @@ def from_files(
         family = FAMILIES[class_name]
         factor = family.factor(network.config)
         side, shape = _sizes(class_name, network, factor, image_size, f"{files.source}/{folder}config.json")
-        entry = registry.of_source(files.source)
+        entry = registry.find_by_source(files.source)
         provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else None)
         statistics = find_statistics(provenance, shape, files)
 

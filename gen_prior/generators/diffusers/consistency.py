@@ -137,7 +137,7 @@ def _assemble(
         near = mean[numbers:] + 0.1 * std[numbers:] * torch.randn(table.shape[1], generator=source)
         return torch.cat([noise, table[label] if label is not None else near])
 
-    entry = registry.of_source(files.source)
+    entry = registry.find_by_source(files.source)
     return Generator(
         network,
         mean.shape,

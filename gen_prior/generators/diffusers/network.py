@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import MissingExtraError, WeightsError
 from gen_prior.hub.files import Files
-from gen_prior.hub.strict_loading import check_shapes, fill, on_meta
+from gen_prior.hub.strict_loading import build_on_meta, check_shapes, load_frozen
 from gen_prior.hub.tensors import read_shapes, read_tensors
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -36,7 +36,7 @@ def read_network(files: Files, class_name: str, config: dict[str, Any], folder: 
         network: nn.Module = kind.from_config(config)
         return network
 
-    network = on_meta(build, file)
+    network = build_on_meta(build, file)
     path = files.weights(*(folder + name for name in WEIGHTS))
     origin = f"{files.source}/{folder}{path.name}"
     found = read_shapes(path)
@@ -49,7 +49,7 @@ def read_network(files: Files, class_name: str, config: dict[str, Any], folder: 
     )
     computed = _computed(network, build, file)
     tensors = read_tensors(path)
-    fill(network, {names[key]: tensors.pop(key) for key in list(tensors) if key in names}, origin, class_name)
+    load_frozen(network, {names[key]: tensors.pop(key) for key in list(tensors) if key in names}, origin, class_name)
     for name, value in computed.items():
         module, _, buffer = name.rpartition(".")
         setattr(network.get_submodule(module), buffer, value)

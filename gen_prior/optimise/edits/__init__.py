@@ -1,5 +1,7 @@
 """Edits of the code after each update, and of the gradient before it: (code or gradient, context) -> a new one."""
 
+import warnings
+
 from gen_prior.optimise.edits.code import (
     EDITS,
     blur,
@@ -10,7 +12,7 @@ from gen_prior.optimise.edits.code import (
     l2_decay,
     langevin,
     natural_range,
-    shell,
+    norm_sphere,
 )
 from gen_prior.optimise.edits.context import Context, Edit
 from gen_prior.optimise.edits.gradient import GRADIENT_EDITS, build_gradient_edit, laplacian, ppgn, smooth
@@ -30,7 +32,14 @@ __all__ = [
     "langevin",
     "laplacian",
     "natural_range",
+    "norm_sphere",
     "ppgn",
-    "shell",
     "smooth",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "shell":
+        warnings.warn("edits.shell is edits.norm_sphere since 0.2", DeprecationWarning, stacklevel=2)
+        return norm_sphere
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

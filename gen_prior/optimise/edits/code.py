@@ -1,7 +1,7 @@
-"""Edits of the code, after the update: (code, context) -> code.
+"""Edits of the code after each update: (code, context) -> code.
 
-Published methods alter the image itself between steps (blur, clipping) or sample instead of climbing (noise and
-a pull back to natural codes). Every edit treats each item by itself; noise comes from the item's own stream.
+Published methods change the image itself between steps (blur, clipping), or sample instead of maximising (noise, and a
+pull towards natural codes). Every edit treats each item by itself; noise comes from the item's own random stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gen_prior.util.registry import build
 
 
 def blur(every: int = 4, deviation: float = 1.0) -> Edit:
-    """Gaussian blur of the image, `deviation` in pixels, after every `every`-th step (Yosinski et al. 2015)."""
+    """Gaussian blur of the image with std `deviation` in pixels, after every `every`-th step (Yosinski et al. 2015)."""
     if every < 1 or not deviation > 0:
         raise OptionError(f"blur needs every >= 1 and deviation > 0, got {every} and {deviation}")
 
@@ -32,7 +32,7 @@ def blur(every: int = 4, deviation: float = 1.0) -> Edit:
 
 
 def clip_small_norm(percent: float = 50.0) -> Edit:
-    """Pixels whose distance from the mean colour is among the smallest `percent` become the mean (Yosinski 2015)."""
+    """Set the `percent` of pixels that are nearest to the mean colour to it (Yosinski et al. 2015)."""
     _check_percent("clip_small_norm", percent)
 
     def edit(code: Tensor, context: Context) -> Tensor:
@@ -44,9 +44,9 @@ def clip_small_norm(percent: float = 50.0) -> Edit:
 
 
 def clip_small_contribution(percent: float = 90.0) -> Edit:
-    """Pixels of small |sum over colours of (x - mean) * gradient| become the mean colour (Yosinski et al. 2015).
+    """Set the `percent` of pixels with the smallest contribution to the mean colour (Yosinski et al. 2015).
 
-    That product estimates what blanking the pixel would cost; the smallest `percent` are blanked.
+    The contribution, the absolute sum over colours of (x - mean) * gradient, estimates what blanking the pixel costs.
     """
     _check_percent("clip_small_contribution", percent)
 
@@ -67,7 +67,7 @@ def l2_decay(decay: float = 1e-4) -> Edit:
 
 
 def natural_range(low: float = 0.0, high: float = 1.0) -> Edit:
-    """Clip every pixel to the range that images have, as a hard constraint (Mahendran & Vedaldi 2016)."""
+    """Clip every pixel to the range of images, as a hard constraint (Mahendran & Vedaldi 2016)."""
     if not low < high:
         raise OptionError(f"natural_range needs low < high, got {low} and {high}")
 
@@ -79,12 +79,12 @@ def natural_range(low: float = 0.0, high: float = 1.0) -> Edit:
 
 
 def langevin(pull: float = 0.01, noise: float | None = None, denoiser: str = "auto") -> Edit:
-    """Noise, and a pull back to natural codes: steps that sample around the prior (PPGN, Nguyen et al. 2017).
+    """Langevin steps: noise, and a pull towards natural codes (PPGN, Nguyen et al. 2017, arXiv 1612.00005).
 
     Args:
         pull: fraction of the way to the denoised code, per step.
-        noise: deviation of the noise in the prior's deviations; where None, sqrt(2 pull - pull^2), for which pull
-            and noise alone keep codes of a Gaussian prior distributed as they are.
+        noise: std of the noise, relative to the prior's; where None, sqrt(2 pull - pull^2), for which pull and noise
+            alone leave the distribution of codes of a Gaussian prior unchanged.
         denoiser: "gaussian" (the denoised code is the prior's mean), "encoder" (the generator's encoding of the
             image), or "auto": the encoder where there is one.
     """
@@ -96,33 +96,36 @@ def langevin(pull: float = 0.01, noise: float | None = None, denoiser: str = "au
     def edit(code: Tensor, context: Context) -> Tensor:
         code = torch.lerp(code, denoised(context, code), pull)
         if size:
-            deviation = as_like(context.prior.std, code)
-            code = code + size * deviation * context.streams.normal(code.shape[1:])
+            std = as_like(context.prior.std, code)
+            code = code + size * std * context.streams.normal(code.shape[1:])
         return code
 
     return edit
 
 
-def shell(radius: float = 1.0, units: Sequence[int] | None = None, inside: bool = False) -> Edit:
-    """Keep every code where a Gaussian's codes are: at `radius` deviations from the mean, root mean square over units.
+def norm_sphere(radius: float = 1.0, units: Sequence[int] | None = None, inside: bool = False) -> Edit:
+    """Rescale every code to the norm sphere: root mean square distance `radius` from the prior's mean.
 
-    In many dimensions nearly all of a Gaussian lies on that shell, and a generator knows nothing of what is inside.
+    In many dimensions nearly all of a Gaussian's mass lies near one norm, so a generator never saw codes inside it.
 
     Args:
-        radius: in the prior's deviations.
-        units: the first of the code's numbers that are meant, and the first that are not any more; where None, all.
-        inside: codes nearer to the mean stay as they are, only those beyond are taken back.
+        radius: in the prior's std; 1 is where samples of the prior lie.
+        units: dimensions of the code as (first, end), end excluded; all where None.
+        inside: leave codes inside the sphere as they are, and pull back only those outside.
+
+    Raises:
+        OptionError: a radius that is not positive, or dimensions that the code does not have.
     """
     if not radius > 0:
         raise OptionError(f"radius must be positive, got {radius}")
     if units is not None and not (len(units) == 2 and 0 <= units[0] < units[1]):
-        raise OptionError(f"shell: units must be (first, end) with first < end, got {units}")
+        raise OptionError(f"norm_sphere: units must be (first, end) with first < end, got {units}")
 
     def edit(code: Tensor, context: Context) -> Tensor:
         mean, std = (as_like(v, code).expand_as(code).flatten(1) for v in (context.prior.mean, context.prior.std))
         first, end = units if units is not None else (0, mean.shape[1])
         if end > mean.shape[1]:
-            raise OptionError(f"shell: units end at {end}, but a code has {mean.shape[1]} numbers")
+            raise OptionError(f"norm_sphere: units end at {end}, but a code has {mean.shape[1]} dimensions")
         z = (code.flatten(1) - mean) / std
         size = z[:, first:end].square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)
         factor = radius / size
@@ -133,10 +136,10 @@ def shell(radius: float = 1.0, units: Sequence[int] | None = None, inside: bool 
 
 
 def fresh_noise(every: int = 20, share: float = 0.5) -> Edit:
-    """The first `share` of the code's numbers is noise: held, not climbed in, and drawn anew every `every` steps.
+    """Treat the first `share` of the code's dimensions as noise: not optimised, and redrawn every `every` steps.
 
-    What is climbed in the rest then holds for any noise, as BigGAN-AM (Li et al. 2020) averages over it. Drawn from
-    the prior's mean and deviation, cut at two deviations.
+    The rest of the code is then optimised for any noise (BigGAN-AM, Li et al. 2020, arXiv 1910.04760). Drawn from the
+    prior's mean and std, truncated at two std.
     """
     if every < 1 or not 0 < share < 1:
         raise OptionError(f"fresh_noise needs every >= 1 and share between 0 and 1, got {every} and {share}")
@@ -168,15 +171,18 @@ EDITS: dict[str, Callable[..., Edit]] = {
     "l2_decay": l2_decay,
     "natural_range": natural_range,
     "langevin": langevin,
-    "shell": shell,
+    "norm_sphere": norm_sphere,
     "fresh_noise": fresh_noise,
 }
-"""Of the code, after the update."""
+"""Name in recipes -> function of the options."""
+
+RENAMED = {"shell": "norm_sphere"}
+"""Names in recipes that version 0.1 wrote."""
 
 
 def build_edit(name: str, options: Mapping[str, Any]) -> Edit:
     """The named edit of the code. Raises `UnknownNameError`; `OptionError` for options that it does not take."""
-    return build("edit", EDITS, name, options)
+    return build("edit", EDITS, RENAMED.get(name, name), options)
 
 
 def _check_percent(name: str, percent: float) -> None:
@@ -185,7 +191,7 @@ def _check_percent(name: str, percent: float) -> None:
 
 
 def _is_small(values: Tensor, percent: float) -> Tensor:
-    """`[B, H, W]` -> `[B, 1, H, W]`: whether fewer than `percent` of the item's pixels are smaller."""
+    """`[B, H, W]` -> `[B, 1, H, W]`: True for the smallest `percent` of each item's values."""
     flat = values.flatten(1)
     threshold = flat.kthvalue(int(percent / 100 * flat.shape[1]) + 1, dim=1).values
     return (values < threshold[:, None, None])[:, None]

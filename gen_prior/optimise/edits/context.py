@@ -1,4 +1,4 @@
-"""What edits of codes and of gradients share: what they look at, and what they are made of."""
+"""Types and helpers that edits of codes and of gradients share."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from gen_prior.util.random import Streams
 
 @dataclass(frozen=True)
 class Context:
-    """What an edit may look at: the state that this step's gradient was taken in."""
+    """The state in which this step's gradient was taken."""
 
     step: int
     steps: int
     rate: float
     gradient: Tensor
-    """Gradient of the loss (a step goes against it), `[B, *code_shape]`, before any gradient edit."""
+    """Gradient of the loss in the code, `[B, *code_shape]`, before any gradient edit; updates go against it."""
     code: Tensor
     """`[B, *code_shape]`, before the update."""
     image: Tensor
-    """Of that code, `[B, 3, H, W]`, RGB in [0, 1]."""
+    """The image of that code, `[B, 3, H, W]`, RGB in [0, 1]."""
     generator: Generator
     streams: Streams
 
     @property
     def prior(self) -> CodePrior:
-        """What is known of natural codes."""
+        """The generator's prior over codes."""
         return self.generator.prior
 
 
@@ -55,7 +55,7 @@ def denoiser_of(name: str) -> Callable[[Context, Tensor], Tensor]:
 
 
 def need_image(name: str, context: Context) -> None:
-    """Raises `OptionError` unless the code is the image itself."""
+    """Raise `OptionError` unless the code is the image itself."""
     generator = context.generator
     if generator.domain != "image" or context.code.shape != context.image.shape:
         raise OptionError(
@@ -64,11 +64,15 @@ def need_image(name: str, context: Context) -> None:
 
 
 def prior_mean(context: Context, code: Tensor) -> Tensor:
-    """Of natural codes, on the device and in the type of `code`."""
+    """Mean of the prior over codes, on the device and in the type of `code`."""
     return as_like(context.prior.mean, code)
 
 
-def blurred(images: Tensor, deviation: float) -> Tensor:
-    """Gaussian blur of `[B, 3, H, W]`, `deviation` in pixels, mirrored at the edge."""
-    reach = max(1, min(math.ceil(3 * deviation), min(images.shape[-2:]) - 1))
-    return gaussian_blur(images, [2 * reach + 1] * 2, [deviation] * 2)
+def blurred(images: Tensor, std: float) -> Tensor:
+    """Gaussian blur of `[B, 3, H, W]`, std in pixels, mirrored at the edge, in torchvision's arithmetic.
+
+    The transform `blur` uses `util.resample.gaussian_blur`, which differs in the last digits; results of presets that
+    are replayed depend on either.
+    """
+    reach = max(1, min(math.ceil(3 * std), min(images.shape[-2:]) - 1))
+    return gaussian_blur(images, [2 * reach + 1] * 2, [std] * 2)

@@ -1,4 +1,4 @@
-"""Edits of the gradient, before the update: (gradient, context) -> gradient."""
+"""Edits of the gradient before each update: (gradient, context) -> gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gen_prior.util.registry import build
 
 
 def smooth(deviation: float = 1.0) -> Edit:
-    """Gaussian blur of the image's gradient, `deviation` in pixels (Oygard 2015, deepdraw)."""
+    """Gaussian blur of the image's gradient with std `deviation` in pixels (Oygard 2015, deepdraw)."""
     if not deviation > 0:
         raise OptionError(f"deviation must be positive, got {deviation}")
 
@@ -26,7 +26,7 @@ def smooth(deviation: float = 1.0) -> Edit:
 
 
 def laplacian(levels: int = 4) -> Edit:
-    """Split the gradient into octaves, each brought to the same strength (Laplacian pyramid, Mordvintsev 2015)."""
+    """Split the gradient into octaves and scale each to the same root mean square (Mordvintsev et al. 2015)."""
     if levels < 1:
         raise OptionError(f"levels must be at least 1, got {levels}")
 
@@ -48,9 +48,9 @@ def laplacian(levels: int = 4) -> Edit:
 
 
 def ppgn(prior_step: float = 1e-5, gradient_step: float = 1.0, noise: float = 1e-17, denoiser: str = "auto") -> Edit:
-    """Make it e2 * gradient + e1 * (denoised code - code) + N(0, e3), as PPGN steps (Nguyen et al. 2017).
+    """The direction e2 * gradient + e1 * (denoised code - code) + N(0, e3) of PPGN (Nguyen et al. 2017).
 
-    With the "normalised" optimiser this is the published update, whose sum is divided by its own mean size.
+    With the "normalised" optimiser this is the published update, divided by its mean absolute value.
     `denoiser` as in `langevin`.
     """
     denoised = denoiser_of(denoiser)
@@ -64,7 +64,7 @@ def ppgn(prior_step: float = 1e-5, gradient_step: float = 1.0, noise: float = 1e
 
 
 GRADIENT_EDITS: dict[str, Callable[..., Edit]] = {"smooth": smooth, "laplacian": laplacian, "ppgn": ppgn}
-"""Of the gradient, before the update."""
+"""Name in recipes -> function of the options."""
 
 
 def build_gradient_edit(name: str, options: Mapping[str, Any]) -> Edit:

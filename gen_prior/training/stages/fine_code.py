@@ -22,7 +22,7 @@ from gen_prior.training.fit import Progress, check_run, conduct, read_photograph
 from gen_prior.training.photographs import Count
 from gen_prior.training.prior_file import open_prior
 from gen_prior.training.stages.fine_code_trainer import DetailSettings, DetailTrainer
-from gen_prior.util.image_io import write_bytes
+from gen_prior.util.files import write_bytes
 
 SHEET_COLUMNS, SHEET_SIZES = 8, (0.3, 1.0)
 FITTED = "details.safetensors"

@@ -260,7 +260,7 @@ def test_wrong_tensors_are_named() -> None:
         generator_of("deepsim-norm1", state)
     del state["Rconv7.weight"]
     state["extra.weight"] = torch.zeros(1)
-    with pytest.raises(WeightsError, match=r"lacks .*Rconv7\.weight; it has .*extra\.weight besides"):
+    with pytest.raises(WeightsError, match=r"lacks .*Rconv7\.weight; it has unexpected .*extra\.weight"):
         generator_of("deepsim-norm1", state)
 
 

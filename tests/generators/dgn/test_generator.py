@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, 
     read(path, tensors, metadata)
     with pytest.raises(WeightsError, match="here does not fit this network: it lacks mean"):
         read(path, {name: value for name, value in tensors.items() if name != "mean"}, metadata)
-    with pytest.raises(WeightsError, match="has extra besides"):
+    with pytest.raises(WeightsError, match="has unexpected extra"):
         read(path, {**tensors, "extra": torch.zeros(1)}, metadata)
     with pytest.raises(WeightsError, match=rf"^{re.escape(str(path))}: mean holds values that are not finite"):
         read(path, {**tensors, "mean": tensors["mean"] * torch.nan}, metadata)

@@ -85,8 +85,8 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     assert generator.image_shape() == (128, 128)
     assert generator.code_shape == (coarse + 12,)
     assert generator.recipe.edits == (
-        ("shell", {"radius": 1.5, "units": (0, coarse)}),
-        ("shell", {"radius": 1.0, "inside": True, "units": (coarse, coarse + 12)}),
+        ("norm_sphere", {"radius": 1.5, "units": (0, coarse)}),
+        ("norm_sphere", {"radius": 1.0, "inside": True, "units": (coarse, coarse + 12)}),
     )
     result = gp.synthesize(small_classifier, "logits:2", generator, steps=3)
     assert result.images.isfinite().all()

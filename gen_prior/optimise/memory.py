@@ -1,0 +1,101 @@
+"""How many items fit in memory at once, and what happens when they do not."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import DeviceError, OptionError
+from gen_prior.generators.base import Generator
+from gen_prior.optimise.batch import Item
+from gen_prior.util.devices import free_memory
+
+T = TypeVar("T")
+CPU_BATCH, ACCELERATOR_BATCH = 8, 64
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
+"""Texts of the `RuntimeError`s with which libraries run out of memory without PyTorch's own error."""
+
+
+def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[Item]) -> int:
+    """Items per pass: as many as half of the free memory holds, at most 8 on a CPU and 64 elsewhere."""
+    most = min(len(items), CPU_BATCH if classifier.device.type == "cpu" else ACCELERATOR_BATCH)
+    free = free_memory(classifier.device)
+    if most == 1 or free is None:
+        return most
+    return max(1, min(most, free // 2 // max(1, bytes_per_item(classifier, generator, items[0]))))
+
+
+def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> int:
+    """Bytes that the forward pass of one item keeps for its backward pass, in float32, without the weights."""
+    weights = {p.untyped_storage().data_ptr() for p in classifier.network.parameters()}
+    if isinstance(generator.module, nn.Module):
+        weights |= {p.untyped_storage().data_ptr() for p in generator.module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    layers = [*item.objective.layers, *([item.target.layer] if item.target is not None else [])]
+    code = item.start[None].to(classifier.device).requires_grad_()
+    with (
+        classifier.record_layers(layers) as hooks,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        image = generator(code)
+        activations = hooks(classifier.preprocess(image))  # held until the end, so that no address is used twice
+        score = item.objective(activations, image, code)
+    del score
+    return sum(kept.values())
+
+
+def batch_sizes(batch: int | Sequence[int]) -> Iterator[int]:
+    """Sizes of successive batches, without end: the last one repeats. Raises `OptionError` for one below 1."""
+    sizes = [batch] if isinstance(batch, int) else list(batch)
+    if not sizes or min(sizes) < 1:
+        raise OptionError(f"batch must be at least 1, got {batch}")
+    return itertools.chain(sizes, itertools.repeat(sizes[-1]))
+
+
+def run_in_batches(
+    items: Sequence[Item], batch: int | Sequence[int], run: Callable[[Sequence[Item], int], T], out_of_memory: str
+) -> Iterator[tuple[int, Sequence[Item], T]]:
+    """Yield (first item, items, `run(items, first)`) batch by batch; a batch that does not fit is halved.
+
+    Raises `DeviceError` with `out_of_memory` where a single item does not fit.
+    """
+    sizes = batch_sizes(batch)
+    size, first = next(sizes), 0
+    while first < len(items):
+        chunk = items[first : first + size]
+        result = _or_none_if_out_of_memory(lambda chunk=chunk, first=first: run(chunk, first))  # type: ignore[misc]
+        if result is None:
+            if len(chunk) == 1:
+                fix = "use a smaller image_size, --precision bf16 or another --device"
+                raise DeviceError(out_of_memory, fix=fix)
+            size = (len(chunk) + 1) // 2
+            sizes = itertools.repeat(size)
+            continue
+        yield first, chunk, result
+        first += len(chunk)
+        size = next(sizes)
+
+
+def _or_none_if_out_of_memory(run: Callable[[], T]) -> T | None:
+    with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
+        try:
+            return run()
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or not any(text in str(error) for text in OUT_OF_MEMORY):
+                raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None

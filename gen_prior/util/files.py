@@ -1,0 +1,63 @@
+"""Files written atomically: a reader sees the old file or the new one, never a part of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gen_prior.errors import OutputError
+
+
+@contextmanager
+def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Temporary files that take the names `paths` when the block ends; after an exception, nothing has changed.
+
+    All are on disk before the first takes its name, with the mode that the umask gives. Raises `OSError`.
+    """
+    partial: list[Path] = []
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            partial.append(Path(name))
+            os.close(handle)
+        yield tuple(partial)
+        mask = os.umask(0)
+        os.umask(mask)
+        for part in partial:
+            with part.open("ab") as file:
+                os.fsync(file.fileno())
+            part.chmod(0o666 & ~mask)
+        for part, path in zip(partial, paths, strict=True):
+            part.replace(path)
+    finally:
+        for part in partial:
+            part.unlink(missing_ok=True)
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write several files, all or none of them. Raises `OutputError` for a full disk or a read-only folder."""
+    try:
+        with atomic_write(*files) as partial:
+            for part, data in zip(partial, files.values(), strict=True):
+                part.write_bytes(data)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {', '.join(map(str, files))}: {error.strerror or error}",
+            fix="free some space, or pass another folder with --out",
+        ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write one file. Raises `OutputError` as `write_files` does."""
+    write_files({path: data})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON. Raises `ValueError` for NaN, which JSON does not have."""
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
