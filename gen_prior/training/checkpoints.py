@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole or not at all, the newest undamaged one wins."""
+"""Checkpoints of a training run: written atomically with their SHA-256; the newest undamaged one is read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gen_prior.training.settings import current_names
 from gen_prior.util.files import write_files
 
 KEEP = 2
@@ -20,25 +21,25 @@ log = logging.getLogger(__name__)
 def save_checkpoint(out: Path, step: int, state: dict[str, Any]) -> Path:
     """Write `checkpoint-STEP.pt` and its SHA-256 atomically and delete all but the newest `KEEP`.
 
-    Raises `OutputError` where the disk is full.
+    Raises `OutputError` if the disk is full.
     """
     path = out / f"checkpoint-{step:08d}.pt"
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
-    write_files({path: data, _digest_of(path): hashlib.sha256(data).hexdigest().encode()})
+    write_files({path: data, _digest_path(path): hashlib.sha256(data).hexdigest().encode()})
     for old in checkpoints(out)[KEEP:]:
         old.unlink()
-        _digest_of(old).unlink(missing_ok=True)
+        _digest_path(old).unlink(missing_ok=True)
     return path
 
 
 def latest_checkpoint(out: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that reads back as it was written; a damaged one is reported and the one before is used."""
+    """The newest undamaged checkpoint in `out`, by today's names; a damaged one is logged and skipped."""
     for path in checkpoints(out):
         try:
             data = path.read_bytes()
-            recorded = _digest_of(path)
+            recorded = _digest_path(path)
             if recorded.exists() and recorded.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
                 raise ValueError("its SHA-256 is not the recorded one")
             state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
@@ -46,7 +47,7 @@ def latest_checkpoint(out: Path) -> dict[str, Any] | None:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             log.warning("%s is damaged (%s); using the checkpoint before it", path, reason)
             continue
-        return state
+        return _renamed(state)
     return None
 
 
@@ -55,5 +56,15 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob("checkpoint-*.pt"), reverse=True)
 
 
-def _digest_of(path: Path) -> Path:
+def _renamed(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state with the names of version 0.1 replaced by today's."""
+    if "taps" in state:
+        state["hook_layers"] = state.pop("taps")
+        state["settings"] = current_names(state["settings"])
+        if "rehearsal" in state["modules"]:
+            state["modules"]["on_policy"] = state["modules"].pop("rehearsal")
+    return state
+
+
+def _digest_path(path: Path) -> Path:
     return path.with_suffix(".sha256")

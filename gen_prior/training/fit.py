@@ -1,59 +1,92 @@
-"""What training a prior and refining one have in common around the run itself: checks, data, records, sheets."""
+"""Run a training stage: refuse impossible runs early, read the photographs, train, report, draw contact sheets."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import torch
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from gen_prior.errors import ImageError, OptionError
-from gen_prior.training.base_trainer import Training
+from gen_prior.training.base_trainer import BaseTrainer, ReportCallback
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
-from gen_prior.training.photographs import Count, Photographs, check_source, open_photographs
-from gen_prior.training.settings import EnlargingSettings, RunSettings, TrainingSettings
+from gen_prior.training.photographs import Photographs, check_source, open_photographs
+from gen_prior.training.settings import TrainingSettings
 from gen_prior.util.files import write_bytes
 from gen_prior.util.image_io import write_png
+from gen_prior.util.progress import ProgressCallback
 
 LOG = "log.jsonl"
+SHEET_COLUMNS = 8
 MAY_CHANGE = ("steps",)
-"""Settings that a resumed run may change: everything else would make it another run."""
-Progress = Callable[[dict[str, Any]], None]
+"""Settings that a resumed run may change; with any other it would be another run."""
 
 
-def check_run(images: str | Path, out: Path, settings: TrainingSettings, resume: bool) -> None:
-    """Early refusals. Raises `OptionError` for impossible settings or a folder with another run, `ImageError`."""
-    if settings.steps < 1:
-        raise OptionError(f"steps must be at least 1, got {settings.steps}")
-    if settings.batch < 2:
-        raise OptionError(f"batch must be at least 2, got {settings.batch}")
-    if isinstance(settings, RunSettings) and not 0 <= settings.rehearsed <= 4:
-        raise OptionError(f"rehearsed must lie in 0 to 4, got {settings.rehearsed}")
-    if isinstance(settings, EnlargingSettings):
-        for name in ("coring", "grain"):
-            if not 0 <= getattr(settings, name) < math.inf:
-                raise OptionError(f"{name} must be a finite number, not negative, got {getattr(settings, name)}")
-    check_source(images)
+class RunOptions(TypedDict, total=False):
+    """Options of `fit` that each stage passes on."""
+
+    log_every: int
+    """Steps between reports; 50 if not given."""
+    checkpoint_seconds: float
+    """Least seconds between checkpoints; 240 if not given."""
+    report: ReportCallback | None
+    """Called with each report: step, steps, seconds, images_per_second, losses, checkpoint."""
+
+
+def fit(
+    trainer: BaseTrainer,
+    out: Path,
+    sheet: Callable[[], Tensor],
+    *,
+    resume: bool,
+    log_every: int = 50,
+    checkpoint_seconds: float = 240.0,
+    report: ReportCallback | None = None,
+) -> None:
+    """Train to the end, from the newest checkpoint in `out` if `resume`; write `sheet` with each checkpoint.
+
+    Raises `OptionError` if the run in `out` has other settings, `OutputError` if `out` cannot be written to.
+    """
+    if resume and (state := latest_checkpoint(out)) is not None:
+        _check_same_run(out, trainer, state)
+        trainer.load_state(state)
+    truncate_log(out / LOG, trainer.step)
+    for record in trainer.run(out, log_every=log_every, checkpoint_seconds=checkpoint_seconds):
+        if record["checkpoint"]:
+            picture = sheet()
+            write_png(out / f"sheet-{record['step']:08d}.png", picture)
+            write_png(out / "sheet.png", picture)
+        if report is not None:
+            report(record)
+
+
+def check_run(images: str | Path | None, out: Path, settings: TrainingSettings, resume: bool) -> None:
+    """Early refusals.
+
+    Raises `OptionError` for impossible settings or a folder with another run, `ImageError` if `images` does not exist.
+    """
+    settings.check()
+    if images is not None:
+        check_source(images)
     if checkpoints(out) and not resume:
         raise OptionError(f"{out} holds a training run", fix="go on with --resume, or pass another --out")
 
 
 def read_photographs(
-    images: str | Path,
-    out: Path,
-    batch: int,
-    size: int,
-    reading: Count | None,
-    crops: int = 1,
+    images: str | Path, out: Path, batch: int, size: int, progress: ProgressCallback | None, crops: int = 1
 ) -> Photographs:
-    """The photographs below `images` as a run takes them, cached in `out`. Raises `ImageError`, `OutputError`."""
+    """The photographs below `images`, cached in `out`.
+
+    Raises `ImageError` if there are fewer than two batches of them, `OutputError` if `out` cannot be written to.
+    """
     write_bytes(out / ".gen-prior-probe", b"")
     (out / ".gen-prior-probe").unlink()
-    photographs = open_photographs(images, size, out / "cache", reading, crops)
+    photographs = open_photographs(images, size, out / "cache", progress, crops)
     if len(photographs) < 2 * batch:
         raise ImageError(
             f"{len(photographs)} readable images are too few for batches of {batch}",
@@ -62,37 +95,17 @@ def read_photographs(
     return photographs
 
 
-def conduct(
-    trainer: Training,
-    out: Path,
-    *,
-    resume: bool,
-    sheet: Callable[[], Tensor],
-    log_every: int,
-    checkpoint_seconds: float,
-    progress: Progress | None,
-) -> None:
-    """Run `trainer` to its end, from its newest checkpoint if `resume`; `sheet` draws one at every checkpoint."""
-    if resume:
-        check_same_run(out, trainer)
-        trainer.resume(out)
-    truncate_log(out / LOG, trainer.step)
-    for record in trainer.run(out, log_every=log_every, checkpoint_seconds=checkpoint_seconds):
-        if record["checkpoint"]:
-            picture = sheet()
-            write_png(out / f"sheet-{record['step']:08d}.png", picture)
-            write_png(out / "sheet.png", picture)
-        if progress is not None:
-            progress(record | {"steps": trainer.settings.steps})
+def contact_sheet(rows: Sequence[Tensor]) -> Tensor:
+    """One picture `[3, H, W]` in [0, 1] of rows of images, `[N, 3, S, S]` each."""
+    images = torch.cat([row.clamp(0, 1).float().cpu() for row in rows])
+    grid: Tensor = make_grid(images, nrow=len(rows[0]))
+    return grid
 
 
-def check_same_run(out: Path, trainer: Training) -> None:
-    """Raises `OptionError` where the checkpoint in `out` is of a run with other settings."""
-    state = latest_checkpoint(out)
-    if state is None:
-        return
-    ours = asdict(trainer.settings) | {"taps": list(trainer.taps)}
-    theirs = asdict(trainer.settings) | state["settings"] | {"taps": state["taps"]}
+def _check_same_run(out: Path, trainer: BaseTrainer, state: dict[str, Any]) -> None:
+    """Raises `OptionError` if the checkpoint in `out` is of a run with other settings."""
+    ours = asdict(trainer.settings) | {"hook_layers": list(trainer.hook_layers)}
+    theirs = ours | state["settings"] | {"hook_layers": state["hook_layers"]}
     different = [name for name in ours if name not in MAY_CHANGE and ours[name] != theirs[name]]
     if different:
         name = different[0]
@@ -103,7 +116,7 @@ def check_same_run(out: Path, trainer: Training) -> None:
 
 
 def truncate_log(path: Path, step: int) -> None:
-    """Drop the records after `step`, which a resumed run makes again, and a torn last line."""
+    """Drop the reports after `step`, which a resumed run makes again, and a torn last line."""
     if not path.exists():
         return
     kept = []

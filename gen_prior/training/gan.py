@@ -1,187 +1,164 @@
-"""What every training of an image-making network here shares: the step, its losses, the critics."""
+"""Base trainer of an image-making network: reconstruct photographs, then also convince critics.
+
+The losses are those of Dosovitskiy & Brox 2016 (arXiv 1602.02644): pixel distance, distance of a classifier's features
+and an adversarial loss, here the hinge loss (Lim & Ye 2017, arXiv 1705.02894) on critics with spectral normalisation.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.classifiers import Classifier
 from gen_prior.generators.dgn.network import Decoder, WhiteCodes
-from gen_prior.training.base_trainer import Training
-from gen_prior.training.networks import Critic, Trunk
-from gen_prior.training.on_policy import Rehearsal
+from gen_prior.training.base_trainer import BaseTrainer
+from gen_prior.training.networks import Critic, FeatureExtractor, to_channels_last
+from gen_prior.training.on_policy import OnPolicyCodes
 from gen_prior.training.photographs import Photographs
-from gen_prior.training.settings import RunSettings
+from gen_prior.training.settings import GanSettings
 
-Network = TypeVar("Network", bound=nn.Module)
+CRITIC_STEPS = 200
+"""Steps for which the critics learn alone, before the adversarial loss begins."""
+SAMPLE = 256
+"""Photographs over which the stds of features are taken."""
+Losses = dict[str, tuple[float, Tensor]]
+"""Name -> (weight, loss)."""
 
 
-class Run(Training):
-    """Holds the critics beside the trained networks.
+class GanTrainer(BaseTrainer):
+    """Trains image-making networks, a decoder among them, and critics.
 
-    A subclass calls `train_networks` when its networks are there, a decoder among them, and says in `codes` how codes
-    come of photographs; where more than the decoder makes images of them, in `images`.
+    A subclass calls `train_networks` once its networks exist, and defines `codes`; `images` too if more than the
+    decoder turns codes into images.
     """
 
-    settings: RunSettings
+    settings: GanSettings
 
-    def __init__(
-        self,
-        trunk: Trunk,
-        normalise: Callable[[Tensor], Tensor],
-        photographs: Photographs,
-        settings: RunSettings,
-        device: torch.device,
-    ) -> None:
-        super().__init__(settings, device)
-        self.photographs = photographs
-        self.trunk, self.normalise = placed(trunk.eval(), device), normalise
-        self.taps = self.trunk.names
+    def __init__(self, extractor: FeatureExtractor, photographs: Photographs, settings: GanSettings) -> None:
+        super().__init__(settings, extractor.classifier.device)
+        self.photographs, self.hook_layers = photographs, extractor.hook_layers
+        self.extractor = to_channels_last(extractor.eval(), self.device)
         torch.manual_seed(settings.seed)
         self.held_out, self.training = photographs.split(settings.held_out, settings.seed)
-        sample = photographs.batch(self.training[:256], device=device)
-        self.deviations = self.feature_deviations(sample)
-        channels = [len(deviation) for deviation in self.deviations]
-        self.critic = placed(Critic(channels, settings.size, settings.critic_width), device)
+        self.stds = extractor.stds(photographs.batch(self.training[:SAMPLE], device=self.device))
+        critic = Critic([len(std) for std in self.stds], settings.size, settings.critic_width)
+        self.critic = to_channels_last(critic, self.device)
         self.optimisers["critic"] = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
-        self.rehearsal: Rehearsal | None = None
+        self.on_policy: OnPolicyCodes | None = None
+        self.rate_factors: dict[str, float] = {}
+        """Factors on the learning rates of networks, by their names."""
         self._epoch, self._order = -1, self.training
 
-    def rehearse(self, classifier: Classifier, space: WhiteCodes) -> None:
-        """Let codes of `space` climb on `classifier`, as many as the settings want."""
-        if count := round(self.settings.batch * self.settings.rehearsed):
-            self.rehearsal = Rehearsal(classifier, space, count, self.settings.seed)
+    def add_on_policy(self, space: WhiteCodes) -> None:
+        """Train also on on-policy codes of `space`, as many as the settings ask for."""
+        if count := round(self.settings.batch * self.settings.on_policy):
+            self.on_policy = OnPolicyCodes(self.extractor.classifier, space, count, self.settings.seed)
 
     def train_networks(self, **networks: nn.Module) -> None:
-        """The networks that are optimised; the average of each is kept beside it."""
+        """Set the networks that are optimised, their averages and their optimiser."""
         super().train_networks(**networks)
         groups = [
-            {"params": network.parameters(), "factor": self.rate_factor(name)} for name, network in networks.items()
+            {"params": n.parameters(), "factor": self.rate_factors.get(name, 1.0)} for name, n in networks.items()
         ]
         self.optimisers["networks"] = torch.optim.Adam(groups, self.settings.rate, betas=(0.5, 0.99))
 
-    def rate_factor(self, network: str) -> float:
-        """What the rate is multiplied by for one of the networks."""
-        return 1.0
+    def learning_rate(self, optimiser: str) -> float:
+        return self.settings.critic_rate if optimiser == "critic" else self.settings.rate
 
     @abstractmethod
-    def codes(
-        self, photographs: Tensor, imagine: bool, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """A spatial code for each photograph `[B, 3, S, S]`, then imagined ones if wanted; losses with weights."""
+    def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
+        """Spatial codes `[B, C, H, W]` of photographs `[B, 3, S, S]`, followed by sampled ones; losses on codes."""
 
-    def images(self, codes: Tensor, count: int) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """Images of spatial codes, of which the first `count` are photographs'; losses with weights."""
+    def images(self, codes: Tensor, count: int) -> tuple[Tensor, Losses]:
+        """Images of spatial codes, of which the first `count` are photographs'; losses on images."""
         return self.networks["decoder"](codes).float(), {}
 
     def average_decoder(self) -> Decoder:
-        """The decoder as it is exported."""
+        """The decoder with averaged weights, as it is exported."""
         return cast(Decoder, self.averages["decoder"])
 
-    def make(
-        self, photographs: Tensor, imagine: bool, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, tuple[float, Tensor]]]:
-        """One image for each photograph, then imagined and climbing ones if wanted; further losses with weights."""
-        codes, extra = self.codes(photographs, imagine, generator)
-        climbing = self.rehearsal if imagine else None
-        if climbing is None:
-            images, more = self.images(codes, len(photographs))
-            return images, extra | more
-        white, spatial = climbing.draw(self.step, generator)
-        images, more = self.images(torch.cat([codes, spatial.to(codes)]), len(photographs))
-        lack = climbing.climb(self.step, white, images[-climbing.count :], generator)
-        return images, extra | more | {"climb": (self.settings.rehearsal_weight, lack)}
-
-    def features(self, image: Tensor, deviations: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """Trunk features of RGB images in [0, 1], scaled to unit deviation over photographs."""
-        return [
-            feature.float() / deviation[:, None, None]
-            for feature, deviation in zip(self.trunk(self.normalise(image)), deviations or self.deviations, strict=True)
-        ]
-
-    def feature_deviations(self, photographs: Tensor) -> list[Tensor]:
-        """Deviation of each feature over `photographs` (`[B, 3, S, S]`), depth by depth."""
-        with torch.no_grad():
-            return [f.float().std((0, 2, 3)).clamp_min(1e-3) for f in self.trunk(self.normalise(photographs))]
-
-    def rate_of(self, optimiser: str) -> float:
-        """The critics have their own."""
-        return self.settings.critic_rate if optimiser == "critic" else self.settings.rate
-
     def _modules(self) -> dict[str, nn.Module]:
-        pool = {"rehearsal": self.rehearsal} if self.rehearsal is not None else {}
-        return {**super()._modules(), "critic": self.critic, **pool}
+        on_policy = {"on_policy": self.on_policy} if self.on_policy is not None else {}
+        return {**super()._modules(), "critic": self.critic, **on_policy}
+
+    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+        settings = self.settings
+        photographs = self._batch(generator)
+        with_critics = self.step >= settings.adversarial_from - CRITIC_STEPS
+        with self.autocast():
+            # Draw an image of each photograph's code, and of sampled and on-policy codes once critics learn.
+            images, further = self._draw(photographs, with_critics, generator)
+            # Reconstruction: pixels, and features after a random shift, of photographs' images.
+            window = self._window(generator)
+            features = self.extractor.scaled(window(images), self.stds)
+            with torch.no_grad():
+                real = self.extractor.scaled(window(photographs), self.stds)
+            count = len(photographs)
+            losses = {
+                "pixel": (settings.pixel_weight, F.l1_loss(images[:count], photographs)),
+                "feature": (settings.feature_weight, relative_distance(features, real, count)),
+                **further,
+            }
+            # Adversarial: all images must score as real.
+            if self.step >= settings.adversarial_from:
+                losses["fool"] = (settings.adversarial_weight, self._adversarial_loss(images, features))
+            total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
+        self._step_optimiser(total, max_norm=5.0)
+        values = {name: loss.detach() for name, (_, loss) in losses.items()}
+        # Critics: one step on the same photographs and images.
+        if with_critics:
+            values["critic"] = self._update_critic(photographs, real, images.detach(), [f.detach() for f in features])
+        return values
 
     def _batch(self, generator: torch.Generator) -> Tensor:
         """The step's photographs: a fresh permutation every epoch, mirrored at random."""
         settings = self.settings
         per_epoch = max(1, len(self.training) // settings.batch)
-        epoch, place = divmod(self.step, per_epoch)
+        epoch, index = divmod(self.step, per_epoch)
         if self._epoch != epoch:
             shuffle = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
             self._epoch, self._order = epoch, torch.randperm(len(self.training), generator=shuffle)
-        chosen = self.training[self._order[place * settings.batch : (place + 1) * settings.batch]]
+        chosen = self.training[self._order[index * settings.batch : (index + 1) * settings.batch]]
         flip = torch.rand(len(chosen), generator=generator) < 0.5
         images = self.photographs.batch(chosen, flip, self.device)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _train_step(self) -> dict[str, Tensor]:
-        settings = self.settings
-        generator = self.draws()
-        self._set_rates()
-        photographs = self._batch(generator)
-        critics = self.step >= settings.adversarial_from - 200
-        adversarial = self.step >= settings.adversarial_from
-        with self.precision():
-            images, extra = self.make(photographs, critics, generator)
-            window = self._window(generator)
-            features = self.features(window(images))
-            with torch.no_grad():
-                real = self.features(window(photographs))
-            count = len(photographs)
-            terms = {
-                "pixel": (settings.pixel_weight, F.l1_loss(images[:count], photographs)),
-                "feature": (settings.feature_weight, sum_relative(features, real, count)),
-                **extra,
-            }
-            if adversarial:
-                self.critic.requires_grad_(False)
-                fool = -average([score.mean(1) for score in self.critic(images, features)]).mean()
-                terms["fool"] = (settings.adversarial_weight, fool)
-                self.critic.requires_grad_(True)
-            total = torch.stack([weight * loss for weight, loss in terms.values()]).sum()
-        optimiser = self.optimisers["networks"]
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 5.0)
-        optimiser.step()
-        losses = {name: loss.detach() for name, (_, loss) in terms.items()}
-        if critics:
-            loss = self._train_critic(photographs, real, images.detach(), [f.detach() for f in features])
-            losses["critic"] = loss.detach()
-        self._average()
-        return losses
+    def _draw(self, photographs: Tensor, with_critics: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
+        """Images of photographs' codes, then of sampled and on-policy codes; losses beside reconstruction."""
+        codes, losses = self.codes(photographs, with_critics, generator)
+        pool = self.on_policy if with_critics else None
+        if pool is None:
+            images, more = self.images(codes, len(photographs))
+            return images, losses | more
+        white, spatial = pool.draw(self.step, generator)
+        images, more = self.images(torch.cat([codes, spatial.to(codes)]), len(photographs))
+        shortfall = pool.ascend(self.step, white, images[-pool.count :], generator)
+        return images, losses | more | {"climb": (self.settings.on_policy_weight, shortfall)}
 
-    def _train_critic(
-        self, real: Tensor, real_features: list[Tensor], fake: Tensor, fake_features: list[Tensor]
-    ) -> Tensor:
-        """One hinge step; every head judges photographs, reconstructions and imagined images."""
-        with self.precision():
-            genuine, forged = self.critic(real, real_features), self.critic(fake, fake_features)
-            loss = average([F.relu(1 - score.float()).mean() for score in genuine])
-            loss = loss + average([F.relu(1 + score.float()).mean() for score in forged])
-        self.optimisers["critic"].zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimisers["critic"].step()
+    def _adversarial_loss(self, images: Tensor, features: list[Tensor]) -> Tensor:
+        """Minus the mean score of images over critics; the critics get no gradient."""
+        self.critic.requires_grad_(False)
+        loss = -mean_of([score.mean(1) for score in self.critic(images, features)]).mean()
+        self.critic.requires_grad_(True)
         return loss
 
+    def _update_critic(
+        self, real: Tensor, real_features: list[Tensor], fake: Tensor, fake_features: list[Tensor]
+    ) -> Tensor:
+        """One step of the critics by the hinge loss, which is returned."""
+        with self.autocast():
+            genuine, forged = self.critic(real, real_features), self.critic(fake, fake_features)
+            loss = mean_of([F.relu(1 - score.float()).mean() for score in genuine])
+            loss = loss + mean_of([F.relu(1 + score.float()).mean() for score in forged])
+        self._step_optimiser(loss, "critic")
+        return loss.detach()
+
     def _window(self, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-        """The step's shift of whole pixels, the same for photographs and what is made of them."""
+        """A random shift by whole pixels, the same for photographs and images of one step."""
         reach, size = self.settings.shift, self.settings.size
         y, x = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
 
@@ -191,17 +168,12 @@ class Run(Training):
         return shifted if reach else lambda images: images
 
 
-def placed(network: Network, device: torch.device) -> Network:
-    """`network` on the device, its weights laid out channels last."""
-    return network.to(device).to(memory_format=torch.channels_last)
-
-
-def average(terms: list[Tensor]) -> Tensor:
-    """Mean of equally shaped tensors."""
+def mean_of(terms: list[Tensor]) -> Tensor:
+    """Mean of tensors of the same shape."""
     return torch.stack(terms).mean(0)
 
 
-def sum_relative(features: list[Tensor], real: list[Tensor], count: int) -> Tensor:
-    """Relative L1 distance of the first `count` items' features, summed over the depths."""
+def relative_distance(features: list[Tensor], real: list[Tensor], count: int) -> Tensor:
+    """L1 distance of the first `count` items' features relative to the real ones' size, summed over layers."""
     terms = [(f[:count] - r).abs().mean() / r.abs().mean() for f, r in zip(features, real, strict=True)]
     return torch.stack(terms).sum()

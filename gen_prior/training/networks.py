@@ -1,49 +1,67 @@
-"""What training needs beside the decoder: the feature trunk, the encoder on it, and the critics."""
+"""The networks of training beside the decoder: frozen feature extractor, encoder and critics."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from gen_prior.classifiers import Classifier
 from gen_prior.classifiers.hooks import layer_shapes, record_layers
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.blocks import CODE_SIDE, ResidualBlock
 
+Network = TypeVar("Network", bound=nn.Module)
 
-class Trunk(nn.Module):
-    """A frozen classifier read at three depths: normalised image -> features, the pass ending at the deepest."""
 
-    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+def to_channels_last(network: Network, device: torch.device) -> Network:
+    """Move `network` to the device, its weights in the channels-last memory format."""
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+class FeatureExtractor(nn.Module):
+    """A frozen classifier read at some layers: RGB images in [0, 1] -> features; the pass ends at the last layer."""
+
+    def __init__(self, classifier: Classifier, hook_layers: Sequence[str]) -> None:
         super().__init__()
-        self.network = network.requires_grad_(False)
-        self.names = tuple(names)
+        self.classifier, self.hook_layers = classifier, tuple(hook_layers)
+        self.network = classifier.network.requires_grad_(False)
         self._runs: Counter[str] | None = None
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Image `[B, 3, S, S]` as the network takes it -> features, finest first (`[B, C, S/4, S/4]`, ...)."""
-        with record_layers(self.network, self.names) as reader:
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images `[B, 3, S, S]` -> the layers' outputs `[B, C, H, W]`, in the order of `hook_layers`."""
+        with record_layers(self.network, self.hook_layers) as reader:
             reader.runs_per_pass = self._runs
-            features = reader(image)
+            features = reader(self.classifier.normalise(images))
             self._runs = reader.runs_per_pass
-        return [features[name] for name in self.names]
+        return [features[layer] for layer in self.hook_layers]
+
+    def stds(self, images: Tensor) -> list[Tensor]:
+        """Standard deviation over `images` of each channel of each layer, `[C]`."""
+        with torch.no_grad():
+            return [feature.float().std((0, 2, 3)).clamp_min(1e-3) for feature in self(images)]
+
+    def scaled(self, images: Tensor, stds: Sequence[Tensor]) -> list[Tensor]:
+        """Features divided by `stds`."""
+        return [feature.float() / std[:, None, None] for feature, std in zip(self(images), stds, strict=True)]
 
 
-def choose_taps(network: nn.Module, size: int, channels: int = 3) -> list[str]:
-    """Names of the deepest layers whose output has side 16, 8 and 4 for an input `[1, channels, size, size]`.
+def choose_hook_layers(classifier: Classifier, size: int) -> list[str]:
+    """Names of the deepest layers whose outputs have side 16, 8 and 4 for images of `size` pixels.
 
     Raises `OptionError` for a network without such layers (a vision transformer, say).
     """
-    device = next(network.parameters()).device
     sides = (CODE_SIDE * 4, CODE_SIDE * 2, CODE_SIDE)
     deepest: dict[int, str] = {}
+    inputs = torch.zeros(1, len(classifier.mean), size, size, device=next(classifier.network.parameters()).device)
     try:
-        shapes = layer_shapes(network, torch.zeros(1, channels, size, size, device=device))
+        shapes = layer_shapes(classifier.network, inputs)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
             f"the classifier does not take images of {size} px: {str(error).splitlines()[0]}",
@@ -61,9 +79,10 @@ def choose_taps(network: nn.Module, size: int, channels: int = 3) -> list[str]:
 
 
 class Encoder(nn.Module):
-    """Trunk features at three depths -> mean and log-variance of the spatial code, each `[B, C, 4, 4]`."""
+    """Features at three depths -> mean and log-variance of the spatial code, each `[B, C, 4, 4]`."""
 
     def __init__(self, channels: Sequence[int], code_channels: int = 64, hidden: int = 192) -> None:
+        """`channels`: of the three features, finest first."""
         super().__init__()
         self.scales = nn.ParameterList(nn.Parameter(torch.ones(count)) for count in channels)
         fine, middle, coarse = channels
@@ -83,10 +102,10 @@ class Encoder(nn.Module):
 
 
 class Critic(nn.Module):
-    """Real or generated? One patch head on pixels, one head on each depth of the frozen trunk's features.
+    """Discriminators with spectral normalisation (Miyato et al. 2018): real photograph or generated image?
 
-    The heads on frozen features (Sauer et al. 2021, "Projected GANs") cost almost nothing here, since the
-    feature loss computes those features anyway; the deepest one sees the whole image.
+    One patch head sees pixels; one head on each layer of the frozen classifier's features (Sauer et al. 2021,
+    "Projected GANs") costs little, since the feature loss computes these anyway; the last head sees the whole image.
     """
 
     def __init__(self, channels: Sequence[int], size: int = 64, width: int = 32, hidden: int = 64) -> None:
@@ -115,7 +134,7 @@ class Critic(nn.Module):
         )
 
     def forward(self, image: Tensor, features: Sequence[Tensor]) -> list[Tensor]:
-        """Scores of each head, `[B, K]` each; higher is more real. `features` are scaled to unit deviation."""
+        """Scores of each head, `[B, K]` each; higher is more real. `features` are scaled to unit std."""
         scores = [self.patch(image * 4 - 2)]
         scores += [head(feature) for head, feature in zip(self.heads, features, strict=True)]
         return [score.flatten(1) for score in [*scores, self.whole(features[-1])]]

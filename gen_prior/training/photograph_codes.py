@@ -1,4 +1,4 @@
-"""Of every photograph its code, its mirror image's code, and the classifier's penultimate features: made once, kept."""
+"""White codes and classifier features of all photographs, computed once and kept in a file."""
 
 from __future__ import annotations
 
@@ -12,48 +12,51 @@ from torch.nn import functional as F
 from gen_prior.classifiers import Classifier
 from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn.network import WhiteCodes
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.report.metrics import last_linear
-from gen_prior.training.gan import placed
-from gen_prior.training.networks import Encoder, Trunk
-from gen_prior.training.photographs import Count, Photographs
+from gen_prior.training.networks import to_channels_last
+from gen_prior.training.photographs import Photographs
+from gen_prior.training.prior_file import Prior
+from gen_prior.util.progress import Progress, ProgressCallback
 
+CODES_FILE = "codes.safetensors"
 BATCH = 64
 SAMPLE = 256
-"""Photographs from which the deviations of the trunk's features are taken."""
+"""Photographs over which the stds of features are taken."""
 
 
 class Codes(NamedTuple):
-    """White codes `[N, 2, D]` of photographs and their mirror images, penultimate features `[N, F]`, float16."""
+    """White codes `[N, 2, D]` of photographs and their mirror images; penultimate features `[N, F]`; float16."""
 
     white: Tensor
     features: Tensor
 
 
-def head_of(classifier: Classifier) -> nn.Linear:
-    """The last linear layer, from features to classes. Raises `OptionError` where there is none."""
+def last_layer(classifier: Classifier) -> nn.Linear:
+    """The linear layer that gives the logits. Raises `OptionError` if the classifier does not end with one."""
     linear = last_linear(classifier)
     if linear is None or linear.out_features != classifier.layer_shape(LOGITS)[0]:
         raise OptionError(f"{classifier.name} has no linear layer at its end, so no penultimate features")
     return linear
 
 
-def wanted_features(head: nn.Linear, deviations: Tensor) -> Tensor:
-    """What each class asks for in white features, `[classes, K]` of length 1, where a white feature of 1 moves the
-    head's inputs by its column of `deviations` (`[F, K]`)."""
-    rows = head.weight.detach().float().cpu()
-    return F.normalize((rows - rows.mean(0)) @ deviations, dim=1)
+def class_directions(last: nn.Linear, basis: Tensor) -> Tensor:
+    """Direction in white features that raises each class against the mean of all, `[classes, K]`, of length 1.
+
+    `basis` (`[F, K]`): change of the penultimate features for each white feature.
+    """
+    rows = last.weight.detach().float().cpu()
+    return F.normalize((rows - rows.mean(0)) @ basis, dim=1)
 
 
 def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Variances `[D]`, largest first and never negative, and the directions (columns, `[D, D]`) that have them."""
+    """Variances `[D]`, largest first and never negative, and their directions (columns, `[D, D]`)."""
     values, vectors = torch.linalg.eigh(covariance)
     return values.flip(0).clamp_min(0), vectors.flip(1)
 
 
 def white_features(features: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    """The `kept` principal components of `[N, F]` at unit deviation, `[N, kept]`, and what each moves, `[F, kept]`."""
+    """First `kept` principal components of `[N, F]`, scaled to unit std, `[N, kept]`; and their basis `[F, kept]`."""
     values = features.float()
     centred = values - values.mean(0)
     variances, vectors = principal_axes((centred.T @ centred / len(centred)).double())
@@ -63,56 +66,56 @@ def white_features(features: Tensor, kept: int) -> tuple[Tensor, Tensor]:
 
 
 def read_codes(
-    classifier: Classifier,
-    trunk: Trunk,
-    encoder: Encoder,
-    space: WhiteCodes,
-    photographs: Photographs,
-    view: int,
-    cache: Path,
-    made_from: str,
-    progress: Count | None = None,
+    prior: Prior, photographs: Photographs, view: int, cache: Path, progress: ProgressCallback | None = None
 ) -> Codes:
-    """Codes by `encoder`, and features of the photographs enlarged to `view`, kept in the file `cache`.
+    """Codes of photographs by the prior's encoder, and features of the photographs enlarged to side `view`.
 
-    `made_from` tells the networks apart: a cache of others is made anew.
+    They are read from the folder `cache` if it holds those of the same prior, photographs and view, else computed and
+    written there.
     """
-    key = f"{made_from}-{photographs.description.listing_sha256}-{view}"
+    file = cache / CODES_FILE
+    key = f"{prior.sha256}-{photographs.description.listing_sha256}-{view}"
     try:
-        if read_file_metadata(cache).get("key") == key:
-            kept = read_tensors(cache)
+        if read_file_metadata(file).get("key") == key:
+            kept = read_tensors(file)
             return Codes(kept["white"], kept["features"])
     except (OSError, WeightsError, KeyError):
         pass
+    codes = _encode_all(prior, photographs, view, progress)
+    save_safetensors(file, codes._asdict(), {"key": key})
+    return codes
+
+
+def _encode_all(prior: Prior, photographs: Photographs, view: int, progress: ProgressCallback | None) -> Codes:
+    """Compute codes and features in batches, with mixed precision."""
+    classifier, count = prior.extractor.classifier, len(photographs)
     device = classifier.device
-    trunk, encoder = placed(trunk.eval(), device), placed(encoder.eval(), device)
-    mean, basis = space.mean.float().flatten().to(device), space.basis.float().to(device)
-    scale = basis / basis.square().sum(0)
+    extractor, encoder = (
+        to_channels_last(prior.extractor.eval(), device),
+        to_channels_last(prior.encoder.eval(), device),
+    )
+    mean, basis = prior.network.mean.float().flatten().to(device), prior.network.basis.float().to(device)
+    whiten = basis / basis.square().sum(0)
     caught: list[Tensor] = []
-    handle = head_of(classifier).register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
+    handle = last_layer(classifier).register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
     white, features = [], []
     try:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            order = torch.linspace(0, len(photographs) - 1, min(SAMPLE, len(photographs))).long()
-            sample = trunk(classifier.normalise(photographs.batch(order, device=device)))
-            deviations = [feature.float().std((0, 2, 3)).clamp_min(1e-3) for feature in sample]
-            for start in range(0, len(photographs), BATCH):
-                images = photographs.batch(torch.arange(start, min(start + BATCH, len(photographs))), device=device)
+            sample = torch.linspace(0, count - 1, min(SAMPLE, count)).long()
+            stds = extractor.stds(photographs.batch(sample, device=device))
+            for indices in torch.arange(count).split(BATCH):
+                images = photographs.batch(indices, device=device)
                 both = torch.cat([images, images.flip(-1)]).contiguous(memory_format=torch.channels_last)
-                seen = trunk(classifier.normalise(both))
-                scaled = [f.float() / d[:, None, None] for f, d in zip(seen, deviations, strict=True)]
-                code = encoder(scaled)[0].float().flatten(1) - mean
+                code = encoder(extractor.scaled(both, stds))[0].float().flatten(1) - mean
                 with torch.autocast(device.type, enabled=False):
-                    code = code @ scale
+                    code = code @ whiten
                 white.append(code.half().cpu().view(2, len(images), -1).transpose(0, 1))
                 large = F.interpolate(images, (view, view), mode="bicubic", antialias=True).clamp(0, 1)
                 caught.clear()
                 classifier.network(classifier.normalise(large).contiguous(memory_format=torch.channels_last))
                 features.append(caught[-1].half().cpu())
                 if progress is not None:
-                    progress(start + len(images), len(photographs))
+                    progress(Progress(int(indices[-1]) + 1, count, "encoding photographs"))
     finally:
         handle.remove()
-    codes = Codes(torch.cat(white).contiguous(), torch.cat(features))
-    save_safetensors(cache, codes._asdict(), {"key": key})
-    return codes
+    return Codes(torch.cat(white).contiguous(), torch.cat(features))

@@ -1,4 +1,4 @@
-"""Folders and tar shards of photographs -> one memory-mapped cache of small square uint8 images."""
+"""Folders and tar shards of photographs -> a memory-mapped cache of small square uint8 images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -20,33 +20,33 @@ from torch import Tensor
 from gen_prior.errors import ImageError
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import FORMATS, SUFFIXES, centre_square, is_image
+from gen_prior.util.progress import Progress, ProgressCallback
 
 CHUNK = 512
 SMALLEST_CROP = 0.5
-Count = Callable[[int, int], None]
-"""Called now and then with how much is done, and of how much."""
+LABEL = "reading photographs"
+Reader = Callable[[], bytes]
+"""Returns the bytes of one image file."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What was found in the source, as it goes into the metadata of a trained prior."""
+    """The photographs as the metadata of a trained prior describe them."""
 
     source: str
     size: int
     images: int
-    """Squares in the cache: one for each readable image, or `crops` of each."""
+    """Squares in the cache: `crops` of each readable image."""
     unreadable: int
     listing_sha256: str
     crops: int = 1
 
 
 class Photographs:
-    """`[N, 3, size, size]` uint8 photographs on disk; `batch(indices)` gives RGB floats in [0, 1].
-
-    Nothing has to fit in memory: the cache is memory-mapped, and the operating system keeps what fits.
-    """
+    """Square photographs in a memory-mapped file; `batch(indices)` gives RGB floats in [0, 1]."""
 
     def __init__(self, array: np.ndarray, description: Description) -> None:
+        """`array`: `[N, size, size, 3]` uint8."""
         self.array = array
         self.description = description
 
@@ -62,17 +62,14 @@ class Photographs:
         return squares[:held_out], squares[held_out:]
 
     def batch(self, indices: Tensor, flip: Tensor | None = None, device: torch.device | str | None = None) -> Tensor:
-        """Images of `indices` (`[B]`), mirrored where `flip` (`[B]`, bool) says so: `[B, 3, size, size]`.
-
-        They go to `device` as bytes.
-        """
+        """Images `[B, 3, size, size]` of `indices` (`[B]`) on `device`, mirrored where `flip` (`[B]`, bool) is true."""
         images = torch.from_numpy(self.array[np.sort(indices.numpy())])
         images = images[torch.argsort(torch.argsort(indices))].to(device).permute(0, 3, 1, 2).float() / 255
         return images if flip is None else torch.where(flip.to(device)[:, None, None, None], images.flip(-1), images)
 
 
 def random_squares(image: Image.Image, size: int, count: int, seed: int) -> np.ndarray:
-    """Squares of half to all of the short side anywhere in `image`, resampled: `[count, size, size, 3]` uint8."""
+    """Random squares of half to all of the short side, resampled to `size`: `[count, size, size, 3]` uint8."""
     image = image.convert("RGB")
     random = np.random.default_rng(seed)
     made = []
@@ -85,7 +82,7 @@ def random_squares(image: Image.Image, size: int, count: int, seed: int) -> np.n
 
 
 def check_source(source: str | Path) -> Path:
-    """`source` as a path. Raises `ImageError` where nothing is there."""
+    """`source` as a path. Raises `ImageError` if it does not exist."""
     source = Path(source)
     if not source.exists():
         raise ImageError(f"no such folder of images: {source}", fix="pass --images DIR, a folder that exists")
@@ -96,14 +93,14 @@ def open_photographs(
     source: str | Path,
     size: int,
     cache: str | Path,
-    progress: Count | None = None,
+    progress: ProgressCallback | None = None,
     crops: int = 1,
 ) -> Photographs:
-    """Read every image below `source` (a folder, nested or flat, or `.tar` shards in it) into `cache`, once.
+    """Read all images below `source` (a folder, nested or flat, or `.tar` shards in it) into the folder `cache`.
 
-    One centre square of each image, or `crops` random ones where that is more than one.
-    A later call with the same listing reuses the cache. Unreadable images are skipped and counted.
-    Raises `ImageError` where there is no image at all, or where most of them cannot be read.
+    The centre square of each image is kept, or `crops` random squares if more than one. A later call with the same
+    listing uses the cache. Unreadable images are skipped and counted; `progress` counts images.
+    Raises `ImageError` if there are no images, or if most of them cannot be read.
     """
     source, cache = check_source(source), Path(cache)
     entries = list(_entries(source))
@@ -116,19 +113,7 @@ def open_photographs(
     cache.mkdir(parents=True, exist_ok=True)
     partial = data.with_suffix(".partial.npy")
     array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(entries) * crops, size, size, 3))
-    kept = 0
-    with ThreadPoolExecutor() as pool:
-        queue = iter(entries)
-        done = 0
-        while chunk := list(islice(queue, CHUNK)):
-            seeds = range(done, done + len(chunk))
-            for squares in pool.map(lambda entry, seed: _decode(entry[1], size, crops, seed), chunk, seeds):
-                if squares is not None:
-                    array[kept * crops : (kept + 1) * crops] = squares
-                    kept += 1
-            done += len(chunk)
-            if progress is not None:
-                progress(done, len(entries))
+    kept = _decode_all([read for _, read in entries], array, size, crops, progress)
     if kept < max(2, len(entries) // 2):
         partial.unlink()
         raise ImageError(f"only {kept} of {len(entries)} images below {source} can be read")
@@ -140,8 +125,25 @@ def open_photographs(
     return Photographs(np.load(data, mmap_mode="r")[: kept * crops], described)
 
 
+def _decode_all(
+    entries: list[Reader], array: np.ndarray, size: int, crops: int, progress: ProgressCallback | None
+) -> int:
+    """Write the squares of all readable images into `array`; return the number of these images."""
+    kept = 0
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(entries), CHUNK):
+            chunk = entries[start : start + CHUNK]
+            for squares in pool.map(lambda read, seed: _decode(read, size, crops, seed), chunk, count(start)):
+                if squares is not None:
+                    array[kept * crops : (kept + 1) * crops] = squares
+                    kept += 1
+            if progress is not None:
+                progress(Progress(start + len(chunk), len(entries), LABEL))
+    return kept
+
+
 def _cached(data: Path, record: Path, listing: str, size: int, crops: int) -> Photographs | None:
-    """The cache of an earlier call, or None where there is none of this listing and size that reads back."""
+    """The cache of an earlier call; None unless it is undamaged and of this listing, size and number of crops."""
     try:
         described = Description(**json.loads(record.read_text(encoding="utf-8")))
         array = np.load(data, mmap_mode="r")
@@ -154,11 +156,8 @@ def _cached(data: Path, record: Path, listing: str, size: int, crops: int) -> Ph
     return Photographs(array[: described.images], described)
 
 
-Reader = Callable[[], bytes]
-
-
 def _entries(source: Path) -> Iterator[tuple[str, Reader]]:
-    """Name and reader of every image file, and of every image in every tar shard, in sorted order."""
+    """Name and reader of each image file and of each image in a tar shard; files in sorted order."""
     files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
     for path in files:
         if is_image(path.name):
@@ -183,7 +182,7 @@ def _slice(path: Path, offset: int, length: int) -> Reader:
 
 
 def _decode(read: Reader, size: int, crops: int, seed: int) -> np.ndarray | None:
-    """`[crops, size, size, 3]`, or None where the image cannot be read."""
+    """Squares `[crops, size, size, 3]` uint8 of an image, or None if it cannot be read."""
     try:
         with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
             if crops > 1:

@@ -13,13 +13,14 @@ import gen_prior.training.stages.decoder as command
 import gen_prior.training.stages.fine_code as detail_command
 import gen_prior.training.stages.flow as flow_command
 import gen_prior.training.stages.larger_images as refine_command
-import gen_prior.training.stages.texture as calming
+import gen_prior.training.stages.texture as texture_command
 from gen_prior.training.stages.class_exemplars import LayoutSettings
-from gen_prior.training.stages.decoder_trainer import Settings
-from gen_prior.training.stages.fine_code_trainer import DetailSettings
-from gen_prior.training.stages.flow_trainer import FlowSettings
-from gen_prior.training.stages.larger_images_trainer import RefinerSettings
-from gen_prior.training.stages.texture import CalmSettings
+from gen_prior.training.stages.decoder import DecoderSettings
+from gen_prior.training.stages.fine_code import FineCodeSettings
+from gen_prior.training.stages.flow import FlowSettings
+from gen_prior.training.stages.larger_images import RefinerSettings
+from gen_prior.training.stages.texture import TextureSettings
+from gen_prior.util.progress import Progress
 
 
 @pytest.fixture
@@ -27,17 +28,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `train_prior` was called with; it reports one record and returns a file."""
     calls: list[dict[str, Any]] = []
 
-    def train(classifier: Any, images: Path, out: Path, settings: Settings, **options: Any) -> Path:
+    def train(classifier: Any, images: Path, out: Path, settings: DecoderSettings, **options: Any) -> Path:
         calls.append({"classifier": classifier.name, "images": images, "out": out, "settings": settings, **options})
         if images.name == "interrupt":
             out.mkdir()
             (out / "checkpoint-00000040.pt").touch()
             raise KeyboardInterrupt
-        options["reading"](1, 2)
-        options["progress"]({"step": 1, "steps": 2, "images_per_second": 3.0, "pixel": 0.1, "feature": 1.0})
+        options["progress"](Progress(1, 2, "reading photographs"))
+        options["report"]({"step": 1, "steps": 2, "images_per_second": 3.0, "pixel": 0.1, "feature": 1.0})
         return out / "generator.safetensors"
 
-    monkeypatch.setattr(command, "train_prior", train)
+    monkeypatch.setattr(command, "train_decoder", train)
     return calls
 
 
@@ -46,7 +47,7 @@ def test_flags_become_settings(run, tiny, trained, tmp_path):
     done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", *flags)
     assert done.code == 0
     (call,) = trained
-    assert call["settings"] == Settings(size=128, steps=7, width=0.5, batch=4)
+    assert call["settings"] == DecoderSettings(size=128, steps=7, width=0.5, batch=4)
     assert call["resume"] is True
     assert call["classifier"] == "tiny"
     assert f"local-dir:{tmp_path / 'out'}" in done.out
@@ -54,7 +55,7 @@ def test_flags_become_settings(run, tiny, trained, tmp_path):
 
 def test_defaults_are_the_librarys_and_json_is_alone(run, tiny, trained, tmp_path):
     done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--json")
-    assert trained[0]["settings"] == Settings()
+    assert trained[0]["settings"] == DecoderSettings()
     assert json.loads(done.out)["generator"] == f"local-dir:{tmp_path / 'out'}"
 
 
@@ -85,7 +86,7 @@ def refined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         calls.append((classifier.name, prior, images, settings, resume))
         return out / "generator.safetensors"
 
-    monkeypatch.setattr(refine_command, "refine_prior", refine)
+    monkeypatch.setattr(refine_command, "train_larger_images", refine)
     return calls
 
 
@@ -111,12 +112,12 @@ def test_detail_prior_passes_on_what_it_was_given(run, tiny, monkeypatch, tmp_pa
         calls.append((classifier.name, prior, images, settings, resume))
         return out / "generator.safetensors"
 
-    monkeypatch.setattr(detail_command, "detail_prior", detail)
+    monkeypatch.setattr(detail_command, "train_fine_code", detail)
     where = ("--images", tmp_path, "--out", tmp_path / "out")
     done = run("detail-prior", tmp_path / "prior", "-c", "tiny", *where, "--batch", "9", "--set", "details=3")
     assert done.code == 0
     assert f"local-dir:{tmp_path / 'out'}" in done.out
-    assert calls == [("tiny", tmp_path / "prior", tmp_path, DetailSettings(batch=9, details=3), False)]
+    assert calls == [("tiny", tmp_path / "prior", tmp_path, FineCodeSettings(batch=9, details=3), False)]
 
 
 def test_detail_prior_needs_a_prior(run, tiny, tmp_path):
@@ -135,11 +136,11 @@ def flowed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         classifier: Any, prior: Path, images: Path, out: Path, settings: FlowSettings, *, resume: bool, **options: Any
     ) -> Path:
         calls.append((classifier.name, prior, images, settings, resume))
-        options["reading"](1, 2)
-        options["progress"]({"step": 1, "steps": 2, "images_per_second": 3.0, "flow": 0.9, "held_out": 0.8})
+        options["progress"](Progress(1, 2, "reading photographs"))
+        options["report"]({"step": 1, "steps": 2, "images_per_second": 3.0, "flow": 0.9, "held_out": 0.8})
         return out / "generator.safetensors"
 
-    monkeypatch.setattr(flow_command, "flow_prior", flow)
+    monkeypatch.setattr(flow_command, "train_flow", flow)
     return calls
 
 
@@ -173,13 +174,12 @@ def test_flow_prior_needs_a_prior_and_settings_that_fit(run, tiny, tmp_path):
 def test_layout_prior_passes_on_what_it_was_given(run, tiny, monkeypatch, tmp_path):
     calls: list[tuple[Any, ...]] = []
 
-    def layout(classifier, prior, images, out, settings, *, reading, encoding):
+    def layout(classifier, prior, images, out, settings, *, progress):
         calls.append((classifier.name, prior, images, settings))
-        reading(1, 2)
-        encoding(1, 2)
+        progress(Progress(1, 2, "encoding photographs"))
         return out / "generator.safetensors"
 
-    monkeypatch.setattr(layout_command, "layout_prior", layout)
+    monkeypatch.setattr(layout_command, "add_class_exemplars", layout)
     where = ("--images", tmp_path, "--out", tmp_path / "out")
     done = run("layout-prior", tmp_path / "prior", "-c", "tiny", *where, "--layouts", "3")
     assert done.code == 0
@@ -202,17 +202,17 @@ def test_layout_prior_needs_a_prior_and_a_number_that_fits(run, tiny, tmp_path):
 def test_calm_prior_passes_on_what_it_was_given(run, monkeypatch, tmp_path):
     calls: list[tuple[Any, ...]] = []
 
-    def calm(prior: Path, out: Path, settings: CalmSettings, *, device: str, resume: bool, progress: Any) -> Path:
+    def calm(prior: Path, out: Path, settings: TextureSettings, *, device: str, resume: bool, report: Any) -> Path:
         calls.append((prior, settings, device, resume))
-        progress({"step": 1, "steps": 2, "images_per_second": 3.0, "kept": 0.1, "coarse": 0.2, "rough": 0.3})
+        report({"step": 1, "steps": 2, "images_per_second": 3.0, "kept": 0.1, "coarse": 0.2, "rough": 0.3})
         return out / "generator.safetensors"
 
-    monkeypatch.setattr(calming, "calm_prior", calm)
+    monkeypatch.setattr(texture_command, "suppress_texture", calm)
     flags = ("--steps", "9", "--set", "radius=1.3", "--device", "cpu", "--resume", "--out", tmp_path / "out")
     done = run("calm-prior", tmp_path / "prior", *flags)
     assert done.code == 0
     assert f"local-dir:{tmp_path / 'out'}" in done.out
-    assert calls == [(tmp_path / "prior", CalmSettings(steps=9, radius=1.3), "cpu", True)]
+    assert calls == [(tmp_path / "prior", TextureSettings(steps=9, radius=1.3), "cpu", True)]
 
 
 def test_calm_prior_needs_a_prior(run, tmp_path):
@@ -228,7 +228,7 @@ def test_calm_prior_needs_a_prior(run, tmp_path):
         ("adversarial_weight=0.2", "adversarial_weight", 0.2),
         ("rate=1", "rate", 1.0),
         ("shift=0", "shift", 0),
-        ("imagined_scale=[0.5, 2]", "imagined_scale", (0.5, 2)),
+        ("sampled_scale=[0.5, 2]", "sampled_scale", (0.5, 2)),
         ("precision=bf16", "precision", "bf16"),
     ],
 )
@@ -238,13 +238,20 @@ def test_set_reaches_any_setting(run, tiny, trained, tmp_path, assignment, setti
     assert getattr(trained[0]["settings"], setting) == value
 
 
+def test_settings_have_their_names_of_version_0_1_too(run, tiny, trained, tmp_path):
+    where = ("--images", tmp_path, "--out", tmp_path / "out")
+    with pytest.warns(DeprecationWarning, match="rehearsal_weight is called on_policy_weight"):
+        assert run("train-prior", "-c", "tiny", *where, "--set", "rehearsal_weight=0.5").code == 0
+    assert trained[0]["settings"].on_policy_weight == 0.5
+
+
 @pytest.mark.parametrize(
     ("assignment", "complaint"),
     [
         ("adversarial_wait=0.2", "adversarial_weight"),
         ("shift=1.5", "shift a value like"),
         ("shift=true", "shift a value like"),
-        ("imagined_scale=[1]", "imagined_scale a value like"),
+        ("sampled_scale=[1]", "sampled_scale a value like"),
         ("rate", "NAME=VALUE"),
         ("rate=fast", "NAME=VALUE"),
     ],

@@ -14,9 +14,8 @@ from PIL import Image
 from torch import nn
 
 import gen_prior as gp
-from gen_prior.training.fit import Progress
-from gen_prior.training.stages.decoder import train_prior
-from gen_prior.training.stages.decoder_trainer import Settings
+from gen_prior.training.base_trainer import ReportCallback
+from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
 
 
 def convolutional(inputs: int = 3) -> nn.Module:
@@ -50,9 +49,11 @@ def small_classifier() -> gp.Classifier:
 
 
 @pytest.fixture(scope="session")
-def settings() -> Settings:
+def settings() -> DecoderSettings:
     """Thirty steps of a narrow network, the critics taking part from the tenth on."""
-    return Settings(steps=30, batch=4, width=0.125, code_channels=4, adversarial_from=10, held_out=4, cooldown=0.5)
+    return DecoderSettings(
+        steps=30, batch=4, width=0.125, code_channels=4, adversarial_from=10, held_out=4, cooldown=0.5
+    )
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +73,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prior(photographs: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prior(photographs: Path, settings: DecoderSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a prior of 64 pixels, trained for the small classifier; not to be written to."""
     out = tmp_path_factory.mktemp("prior")
     classifier = gp.Classifier(convolutional(), input_size=64, name="small")
-    train_prior(classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
+    train_decoder(classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
     return out
 
 
@@ -85,7 +86,7 @@ class _StopError(BaseException):
 
 
 @contextmanager
-def interrupt() -> Iterator[Progress]:
+def interrupt() -> Iterator[ReportCallback]:
     def stop(record: dict[str, Any]) -> None:
         if record["step"] == 20:
             raise _StopError
@@ -95,6 +96,6 @@ def interrupt() -> Iterator[Progress]:
 
 
 @pytest.fixture
-def interruption() -> AbstractContextManager[Progress]:
+def interruption() -> AbstractContextManager[ReportCallback]:
     """`with interruption as stop:` a run whose `progress` is `stop` ends, as it must, at its record of step 20."""
     return interrupt()

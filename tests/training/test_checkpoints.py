@@ -68,3 +68,13 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monk
     latest = latest_checkpoint(tmp_path)
     assert latest is not None
     assert latest["step"] == 1
+
+
+def test_names_of_version_0_1_are_read(tmp_path: Path) -> None:
+    old = {"taps": ["1"], "settings": {"rehearsed": 0.5, "extends": "ab"}, "modules": {"rehearsal": {}, "critic": {}}}
+    save_checkpoint(tmp_path, 1, old)
+    assert latest_checkpoint(tmp_path) == {
+        "hook_layers": ["1"],
+        "settings": {"on_policy": 0.5, "parent_sha256": "ab"},
+        "modules": {"on_policy": {}, "critic": {}},
+    }

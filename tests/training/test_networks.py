@@ -1,4 +1,4 @@
-"""The trunk reads what hooks of one's own would read, and stops where it may."""
+"""The feature extractor reads what hooks of one's own would read, and stops where it may."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import gen_prior as gp
-from gen_prior.training.networks import Critic, Encoder, Trunk, choose_taps
+from gen_prior.training.networks import Critic, Encoder, FeatureExtractor, choose_hook_layers
 
 
 def by_hand(network: nn.Module, names: list[str], images: Tensor) -> list[Tensor]:
@@ -26,26 +26,27 @@ def by_hand(network: nn.Module, names: list[str], images: Tensor) -> list[Tensor
     return [caught[name] for name in names]
 
 
-def test_trunk_equals_plain_hooks_and_stops_early(make_convolutional: Callable[..., nn.Module]) -> None:
+def test_the_extractor_equals_plain_hooks_and_stops_early(make_convolutional: Callable[..., nn.Module]) -> None:
     network = make_convolutional()
-    names = choose_taps(network, 64)
+    classifier = gp.Classifier(network, input_size=64)
+    names = choose_hook_layers(classifier, 64)
     assert names == ["1", "4", "6"]
-    trunk, images = Trunk(network, names), torch.randn(3, 3, 64, 64)
-    expected = by_hand(network, names, images)
+    extractor, images = FeatureExtractor(classifier, names), torch.rand(3, 3, 64, 64)
+    expected = by_hand(classifier.network, names, classifier.normalise(images))
     ran: list[int] = []
     network[9].register_forward_hook(lambda module, inputs, output: ran.append(1))
     for _ in range(3):
-        for mine, theirs in zip(trunk(images), expected, strict=True):
+        for mine, theirs in zip(extractor(images), expected, strict=True):
             assert torch.equal(mine, theirs)
     assert len(ran) == 1  # the first pass learns how often each layer runs
     assert [tuple(feature.shape[1:]) for feature in expected] == [(8, 16, 16), (12, 8, 8), (16, 4, 4)]
     assert not any(module._forward_hooks for module in network[:9].modules())
 
 
-def test_taps_of_the_embedded_classifier_are_its_deepest_blocks(lite0: gp.Classifier) -> None:
-    names = choose_taps(lite0.network, 64)
+def test_hook_layers_of_the_embedded_classifier_are_its_deepest_blocks(lite0: gp.Classifier) -> None:
+    names = choose_hook_layers(lite0, 64)
     images = torch.rand(2, 3, 64, 64)
-    features = Trunk(lite0.network, names)(lite0.normalise(images))
+    features = FeatureExtractor(lite0, names)(images)
     assert [feature.shape[-1] for feature in features] == [16, 8, 4]
     for mine, theirs in zip(features, by_hand(lite0.network, names, lite0.normalise(images)), strict=True):
         assert torch.equal(mine, theirs)

@@ -1,4 +1,4 @@
-"""Rehearsal: the pool climbs and keeps its distance from the mean; training with it resumes to the same bits."""
+"""On-policy codes: activations rise at a fixed code norm; training with them resumes to the same bits."""
 
 from __future__ import annotations
 
@@ -20,23 +20,21 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.config import FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.network import Decoder, WhiteCodes
+from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.checkpoints import latest_checkpoint
-from gen_prior.training.fit import Progress
-from gen_prior.training.on_policy import LIFETIME, RADIUS, Rehearsal
-from gen_prior.training.stages.decoder import train_prior
-from gen_prior.training.stages.decoder_trainer import Settings
-from gen_prior.training.stages.larger_images import refine_prior
-from gen_prior.training.stages.larger_images_trainer import RefinerSettings
+from gen_prior.training.on_policy import LIFETIME, RADIUS, OnPolicyCodes
+from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
+from gen_prior.training.stages.larger_images import RefinerSettings, train_larger_images
 
 
 def radii(codes: Tensor) -> Tensor:
     return codes.square().mean(1).sqrt()
 
 
-def test_the_pool_climbs_on_its_shell(small_classifier: gp.Classifier) -> None:
+def test_activations_of_the_pool_rise_at_a_fixed_norm(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
-    pool = Rehearsal(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), 2 * torch.eye(64)), 8, seed=3)
+    pool = OnPolicyCodes(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), 2 * torch.eye(64)), 8, seed=3)
     source = torch.Generator().manual_seed(0)
     assert ((radii(pool.codes) >= RADIUS[0] - 1e-5) & (radii(pool.codes) <= RADIUS[1] + 1e-5)).all()
     pool.ages.zero_()
@@ -51,7 +49,7 @@ def test_the_pool_climbs_on_its_shell(small_classifier: gp.Classifier) -> None:
     for step in range(10 * sweep):
         white, spatial = pool.draw(step, source)
         images = decoder(spatial)
-        loss = pool.climb(step, white, images, source)
+        loss = pool.ascend(step, white, images, source)
         assert 0 <= float(loss.detach()) <= 1
     assert (pool.ages == 10).all()
     assert torch.equal(pool.units, units)
@@ -68,10 +66,10 @@ def test_the_pool_climbs_on_its_shell(small_classifier: gp.Classifier) -> None:
     assert (pool.ages[:8] == 0).all()
 
 
-def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> None:
+def test_the_decoders_loss_raises_activations(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
-    pool = Rehearsal(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64)), 16, seed=0)
+    pool = OnPolicyCodes(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64)), 16, seed=0)
     optimiser = torch.optim.Adam(decoder.parameters(), 1e-3)
 
     def activations() -> Tensor:
@@ -84,7 +82,7 @@ def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> 
         source = torch.Generator().manual_seed(1)
         pool.ages.zero_()
         white, spatial = pool.draw(0, source)
-        loss = pool.climb(0, white, decoder(spatial), source)
+        loss = pool.ascend(0, white, decoder(spatial), source)
         pool.codes.copy_(start)  # only the decoder learns
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -92,14 +90,14 @@ def test_the_decoders_loss_raises_the_units(small_classifier: gp.Classifier) -> 
     assert (activations() - before).mean() > 0.01
 
 
-def test_behind_a_flow_codes_begin_at_their_class_and_climb(small_classifier: gp.Classifier) -> None:
+def test_with_a_flow_codes_start_at_their_class(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     flow = CodeFlow(64, FlowConfig(8, 16, 2, 6, 4, 2.0))
     flow.classes.copy_(F.normalize(torch.randn(6, 8), dim=1))
     flow.exit.weight.data.normal_(std=0.1)
     space = WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64), flow)
     before = {name: value.clone() for name, value in space.state_dict().items()}
-    pool = Rehearsal(small_classifier, space, 16, seed=0)
+    pool = OnPolicyCodes(small_classifier, space, 16, seed=0)
     assert pool.codes.shape == (64, 8 + 64)
     assert ((radii(pool.codes) >= RADIUS[0] - 1e-5) & (radii(pool.codes) <= RADIUS[1] + 1e-5)).all()
     assert F.cosine_similarity(pool.codes[:, :8], flow.classes[pool.units]).min() > 0.9
@@ -107,7 +105,7 @@ def test_behind_a_flow_codes_begin_at_their_class_and_climb(small_classifier: gp
     start, decoder, source = pool.codes.clone(), Decoder(4, 64, 0.125), torch.Generator().manual_seed(0)
     for step in range(4):
         white, spatial = pool.draw(step, source)
-        pool.climb(step, white, decoder(spatial), source)
+        pool.ascend(step, white, decoder(spatial), source)
     moved = (pool.codes - start).abs()
     assert (moved[:, :8].sum(1) > 0).all(), "features climb"
     assert (moved[:, 8:].sum(1) > 0).all(), "and so does the noise"
@@ -117,22 +115,22 @@ def test_behind_a_flow_codes_begin_at_their_class_and_climb(small_classifier: gp
 def test_training_with_it_resumes_to_the_same_bits(
     small_classifier: gp.Classifier,
     photographs: Path,
-    settings: Settings,
-    interruption: AbstractContextManager[Progress],
+    settings: DecoderSettings,
+    interruption: AbstractContextManager[ReportCallback],
     tmp_path: Path,
 ) -> None:
     fast: dict[str, Any] = {"log_every": 10, "checkpoint_seconds": 0.0, "sheet_steps": 1}
-    train_prior(small_classifier, photographs, tmp_path / "first", settings, **fast)
+    train_decoder(small_classifier, photographs, tmp_path / "first", settings, **fast)
     fast["start_from"] = tmp_path / "first" / "networks.safetensors"
-    rehearsing = replace(settings, rehearsed=0.5, encoder_rate=0.0)
+    rehearsing = replace(settings, on_policy=0.5, encoder_rate=0.0)
     records: list[dict[str, Any]] = []
-    file = train_prior(small_classifier, photographs, tmp_path / "whole", rehearsing, **fast, progress=records.append)
+    file = train_decoder(small_classifier, photographs, tmp_path / "whole", rehearsing, **fast, report=records.append)
     assert 0 < records[-1]["climb"] < 1
 
     again = tmp_path / "again"
     with interruption as stop:
-        train_prior(small_classifier, photographs, again, rehearsing, **fast, progress=stop)
-    resumed = train_prior(small_classifier, photographs, again, rehearsing, **fast, resume=True)
+        train_decoder(small_classifier, photographs, again, rehearsing, **fast, report=stop)
+    resumed = train_decoder(small_classifier, photographs, again, rehearsing, **fast, resume=True)
     ours, theirs = load_file(file), load_file(resumed)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -142,26 +140,26 @@ def test_training_with_it_resumes_to_the_same_bits(
     for name, value in last["modules"]["encoder"].items():  # the networks went through float16
         torch.testing.assert_close(value, first["modules"]["encoder_average"][name], atol=1e-3, rtol=1e-3)
     with safe_open(resumed, "pt") as opened:
-        assert json.loads(opened.metadata()["training"])["rehearsed"] == 0.5
+        assert json.loads(opened.metadata()["training"])["on_policy"] == 0.5
 
-    refining = RefinerSettings(steps=10, batch=4, refiner=8, crops=3, adversarial_from=0, held_out=6, rehearsed=0.5)
-    refine_prior(
-        small_classifier, again, photographs, tmp_path / "refined", refining, log_every=10, progress=records.append
+    refining = RefinerSettings(steps=10, batch=4, refiner=8, crops=3, adversarial_from=0, held_out=6, on_policy=0.5)
+    train_larger_images(
+        small_classifier, again, photographs, tmp_path / "refined", refining, log_every=10, report=records.append
     )
     assert 0 < records[-1]["climb"] < 1
 
 
 @pytest.mark.parametrize(
-    ("change", "match"), [({"rehearsed": 0.5}, "encoder_rate=0"), ({"rehearsed": -1.0}, "0 to 4, got -1.0")]
+    ("change", "match"), [({"on_policy": 0.5}, "encoder_rate=0"), ({"on_policy": -1.0}, "0 to 4, got -1.0")]
 )
 def test_refusals(
     change: dict[str, float],
     match: str,
     small_classifier: gp.Classifier,
     photographs: Path,
-    settings: Settings,
+    settings: DecoderSettings,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(OptionError, match=match):
-        train_prior(small_classifier, photographs, tmp_path / "out", replace(settings, **change))  # type: ignore[arg-type]
+        train_decoder(small_classifier, photographs, tmp_path / "out", replace(settings, **change))  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()

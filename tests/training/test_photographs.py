@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import gen_prior as gp
 from gen_prior.errors import ImageError
 from gen_prior.training.photographs import open_photographs
 
@@ -28,12 +29,12 @@ def test_nested_folders_and_other_files(tmp_path: Path) -> None:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 64), (index * 100, 0, 0)).save(source / name, quality=95)
     (source / "n01" / "n01_boxes.txt").write_text("n01_0.JPEG 0 0 63 63")
-    seen: list[tuple[int, int]] = []
-    photographs = open_photographs(source, 32, tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    seen: list[gp.Progress] = []
+    photographs = open_photographs(source, 32, tmp_path / "cache", seen.append)
     assert photographs.description.images == 3
     assert photographs.description.unreadable == 0
     assert photographs.description.source == "train"
-    assert seen == [(3, 3)]
+    assert seen == [gp.Progress(3, 3, "reading photographs")]
     batch = photographs.batch(torch.tensor([2, 0]))
     assert batch.shape == (2, 3, 32, 32)
     torch.testing.assert_close(batch[:, 0].mean((1, 2)), torch.tensor([200 / 255, 0.0]), rtol=0, atol=0.02)
@@ -61,14 +62,14 @@ def test_the_cache_is_read_again_only_while_it_fits(tmp_path: Path) -> None:
         (source / f"{index}.png").write_bytes(png((index, 0, 0)))
     open_photographs(source, 64, tmp_path / "cache")
     read: list[int] = []
-    open_photographs(source, 64, tmp_path / "cache", lambda done, total: read.append(done))
+    open_photographs(source, 64, tmp_path / "cache", lambda progress: read.append(progress.done))
     assert not read
     (tmp_path / "cache" / "photographs-64.json").write_text('{"torn": ')
-    open_photographs(source, 64, tmp_path / "cache", lambda done, total: read.append(done))
+    open_photographs(source, 64, tmp_path / "cache", lambda progress: read.append(progress.done))
     assert read == [3]
     data = tmp_path / "cache" / "photographs-64.npy"
     data.write_bytes(data.read_bytes()[:5000])
-    open_photographs(source, 64, tmp_path / "cache", lambda done, total: read.append(done))
+    open_photographs(source, 64, tmp_path / "cache", lambda progress: read.append(progress.done))
     assert read == [3, 3]
     (source / "3.png").write_bytes(png((9, 0, 0)))
     assert len(open_photographs(source, 64, tmp_path / "cache")) == 4

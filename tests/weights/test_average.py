@@ -12,7 +12,7 @@ import torch
 
 from gen_prior.generators.dgn.generator import FILE
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
-from gen_prior.training.export import NETWORKS_FILE
+from gen_prior.training.prior_file import NETWORKS_FILE
 
 SCRIPT = Path(__file__).parents[2] / "weights" / "make" / "average.py"
 
@@ -58,5 +58,5 @@ def test_other_shapes_are_refused(
     save_safetensors(second / FILE, {"weight": torch.zeros(4)}, {})
     with pytest.raises(SystemExit):
         average(monkeypatch, first, second, "--out", tmp_path / "out")
-    assert "other shapes" in capsys.readouterr().err
+    assert "different shapes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -2,10 +2,10 @@
 
     python weights/make/average.py FIRST SECOND --share 0.3 --out OUT
 
-What differs between the two `generator.safetensors` becomes (1 - share) * FIRST + share * SECOND; the metadata are
-SECOND's, with a record of the averaging, and so are whole numbers (layouts) and the networks to go on from. Weights
-between those of one network and its own further training draw better than either (Wortsman et al. 2022, "Model soups",
-arXiv 2203.05482).
+Weights of `generator.safetensors` become (1 - share) * FIRST + share * SECOND. Integer tensors (class exemplars),
+`networks.safetensors` and the metadata, to which a record of the averaging is added, are SECOND's. Weights between those
+of a network and of its own further training draw better than either (Wortsman et al. 2022, "Model soups", arXiv
+2203.05482).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gen_prior.generators.dgn.generator import FILE
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
-from gen_prior.training.export import NETWORKS_FILE, next_number
+from gen_prior.training.prior_file import NETWORKS_FILE, next_number
 
 
 def main() -> None:
@@ -24,14 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
-    parser.add_argument("--share", type=float, default=0.3, help="of SECOND, 0 to 1")
-    parser.add_argument("--metadata", action="append", default=[], metavar="KEY=TEXT", help="what else it is to say")
+    parser.add_argument("--share", type=float, default=0.3, help="weight of SECOND, 0 to 1")
+    parser.add_argument("--metadata", action="append", default=[], metavar="KEY=TEXT", help="further metadata")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     files = [folder / FILE for folder in (options.first, options.second)]
     first, second = (read_tensors(file) for file in files)
     if {key: value.shape for key, value in first.items()} != {key: value.shape for key, value in second.items()}:
-        parser.error(f"{options.first} and {options.second} hold networks of other shapes")
+        parser.error(f"{options.first} and {options.second} hold networks of different shapes")
     averaged = {
         key: first[key].float().lerp(value.float(), options.share).to(value.dtype)
         if value.is_floating_point()

@@ -1,10 +1,10 @@
-"""Makes `weights/natural-statistics.safetensors` from a folder of photographs.
+"""Make `weights/natural-statistics.safetensors` from a folder of photographs.
 
     python weights/make/natural_statistics.py FOLDER
 
-Holds what pixel-space modes need of natural images: the square root of the covariance of their colours
-(decorrelation, Olah et al. 2017) and, of the decorrelated colours, the mean magnitude of the Fourier spectrum
-(MACO, Fel et al. 2023).
+The file holds two statistics of natural images that pixel-space generators need: the square root of the covariance of
+their colours (for decorrelation, Olah et al. 2017) and the mean magnitude of the Fourier spectrum of the decorrelated
+colours (for MACO, Fel et al. 2023).
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""`layout_prior`: a prior with a flow learns by heart some photographs' codes for each class to begin with."""
+"""Stage `add_class_exemplars`: store for each class codes of photographs to start from. Nothing is trained.
+
+1. Encode all photographs, and rank them for each class by the classifier's log odds.
+2. Take the first ones for each class that differ enough from those taken before; every second one mirrored.
+3. Write their codes into the prior's flow, which starts seeds of the class at them.
+
+After Nguyen et al. 2016 (arXiv 1602.03616), who start at means of a class's photographs.
+"""
 
 from __future__ import annotations
 
@@ -14,164 +21,160 @@ from gen_prior.errors import ImageError, OptionError
 from gen_prior.generators.dgn.config import MAX_NUMBERS
 from gen_prior.generators.dgn.flow import CodeFlow, layouts_of
 from gen_prior.generators.dgn.generator import FILE
-from gen_prior.generators.dgn.network import WhiteCodes
 from gen_prior.hub.tensors import read_file_metadata
 from gen_prior.training.checkpoints import checkpoints
-from gen_prior.training.export import save_encoder, save_generator
 from gen_prior.training.fit import read_photographs
-from gen_prior.training.photograph_codes import head_of, read_codes
-from gen_prior.training.photographs import Count, check_source
-from gen_prior.training.prior_file import open_prior
-from gen_prior.training.stages.flow import CODES_FILE
-from gen_prior.training.stages.flow_trainer import FlowSettings
+from gen_prior.training.photograph_codes import last_layer, read_codes
+from gen_prior.training.photographs import check_source
+from gen_prior.training.prior_file import Prior, open_prior, save_encoder, save_generator
+from gen_prior.training.stages.flow import FlowSettings
+from gen_prior.util.progress import ProgressCallback
 
 MOST = 256
 CANDIDATES = 8
-"""Photographs that are looked at for each layout."""
+"""Photographs considered for each one that is taken."""
 CHUNK = 8192
 
 
 @dataclass(frozen=True)
 class LayoutSettings:
-    """Everything but the data, the classifier and the prior that layouts are a function of."""
+    """All that class exemplars are a function of, beside the photographs, the classifier and the prior."""
 
     layouts: int = 8
-    """Photographs for each class."""
+    """Photographs per class."""
     alike: float = 0.7
-    """Least distance of two of them, in parts of the mean distance of two photographs."""
+    """Least distance of two of them, relative to the mean distance of two photographs."""
     view: int = 0
-    """Side at which the classifier sees the photographs; 0: as for the prior's flow."""
-    extends: str = ""
+    """Side at which the classifier sees the photographs, in pixels; 0: as for the prior's flow."""
+    parent_sha256: str = ""
     """SHA-256 of the prior's file."""
 
+    def check(self) -> None:
+        """Raises `OptionError` for values out of range."""
+        if not 1 <= self.layouts <= MOST:
+            raise OptionError(f"layouts must lie in 1 to {MOST}, got {self.layouts}")
+        if not 0 <= self.alike <= 1:
+            raise OptionError(f"alike must lie in 0 to 1, got {self.alike}")
 
-def layout_prior(
+
+def add_class_exemplars(
     classifier: Classifier,
     prior: str | Path,
     images: str | Path,
     out: str | Path,
     settings: LayoutSettings | None = None,
     *,
-    reading: Count | None = None,
-    encoding: Count | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Choose for each class the photographs in which `classifier` is surest of it; export the prior with their codes.
 
-    No photograph needs to be of the class: what the classifier takes for it most has its form, or a form near it. The
-    weights stay as they are. Codes are begun at the features that a class asks for and at one of its photographs' codes
-    (`gen_prior.generators.dgn.flow.begun`), which the seed chooses. After Nguyen et al. 2016, arXiv 1602.03616, who
-    begin at means of photographs.
+    The photographs need not be of the class: those that the classifier takes for it most have its form, or a similar
+    one. The network's weights do not change.
 
     Args:
-        classifier: the one that the prior was trained on; its last linear layer says how sure it is of each class.
-        prior: the folder of `flow_prior`, or of a training that went on from it.
+        classifier: the one that the prior was trained on; it must end with a linear layer.
+        prior: the folder of `train_flow`, or of a later stage.
         images: photographs: a folder, nested or flat, or `.tar` shards.
-        out: another folder, for the cache and the result. A second call takes over what the first has encoded.
-        settings: how many, and how different from each other.
-        reading, encoding: called as (done, total) while photographs are read, and while they are encoded.
+        out: another folder, for the cache and the result. A second call uses the codes that the first has computed.
+        settings: how many photographs, and how different from each other.
+        progress: called while photographs are read and while they are encoded.
 
-    Returns:
-        The exported file; `load_generator("local-dir:OUT")` loads it.
-
-    Raises:
-        OptionError: settings that make no sense, another classifier, one without a linear layer, a prior without a
-            flow or names of classes, a folder with another prior.
-        WeightsError: a folder without a prior.
-        ImageError: no images, too few, or most of them unreadable.
-        OutputError: a folder that cannot be written to.
+    Returns and raises as `train_flow`; also `OptionError` for a prior without a flow or names of classes.
     """
     settings, out = settings if settings is not None else LayoutSettings(), Path(out)
     check_source(images)
-    if not 1 <= settings.layouts <= MOST:
-        raise OptionError(f"layouts must lie in 1 to {MOST}, got {settings.layouts}")
-    if not 0 <= settings.alike <= 1:
-        raise OptionError(f"alike must lie in 0 to 1, got {settings.alike}")
-    head = head_of(classifier)
-    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier, detailed=True)
-    if network.flow is None or len(network.flow.classes) != head.out_features:
-        raise OptionError(
-            f"the prior in {prior} has no flow that knows these classes", fix="pass it to flow-prior first"
-        )
-    if not json.loads(metadata.get("classes", "[]")):
-        raise OptionError(
-            f"the classes of the prior in {prior} have no names, and it is by these that seeds find their layouts",
-            fix="run flow-prior with a classifier that has labels",
-        )
-    most = MAX_NUMBERS // network.flow.classes.shape[0] // network.basis.shape[1]
-    if settings.layouts > most:
-        raise OptionError(f"layouts must lie in 1 to {most} for so many classes, got {settings.layouts}")
+    settings.check()
+    last = last_layer(classifier)
+    parent = open_prior(Path(prior), classifier)
+    old = _checked_flow(parent, prior, last, settings)
     _check_out(out, Path(prior))
-    photographs = read_photographs(images, out, 1, config.size, reading)
+    photographs = read_photographs(images, out, 1, parent.network.config.size, progress)
     if len(photographs) < settings.layouts:
         raise ImageError(
             f"{len(photographs)} readable images are too few for {settings.layouts} layouts",
             fix="pass more images, or a smaller --layouts",
         )
-    space = WhiteCodes(network.mean, network.basis)
-    cache = out / "cache" / CODES_FILE
-    view = settings.view or json.loads(metadata.get("flow", "{}")).get("view", FlowSettings.view)
-    settings = replace(settings, view=view, extends=digest)
-    codes = read_codes(classifier, trunk, encoder, space, photographs, view, cache, digest, encoding)
-    order = surest(codes.features, head, CANDIDATES * settings.layouts)
-    chosen = chosen_photographs(codes.white, order, network.basis.float().square().sum(0).cpu(), settings)
-    flow = CodeFlow(network.basis.shape[1], replace(network.flow.config, exemplars=settings.layouts))
-    flow.load_state_dict(network.flow.state_dict() | {"layouts": layouts_of(chosen)})
-    save_encoder(encoder, out)
-    network = network.with_parts(flow=flow)
+    view = settings.view or json.loads(parent.metadata.get("flow", "{}")).get("view", FlowSettings.view)
+    settings = replace(settings, view=view, parent_sha256=parent.sha256)
+    codes = read_codes(parent, photographs, view, out / "cache", progress)
+    ranking = ranked(codes.features, last, CANDIDATES * settings.layouts)
+    network = parent.network
+    chosen = chosen_codes(codes.white, ranking, network.basis.float().square().sum(0).cpu(), settings)
+    flow = CodeFlow(network.basis.shape[1], replace(old.config, exemplars=settings.layouts))
+    flow.load_state_dict(old.state_dict() | {"layouts": layouts_of(chosen)})
+    save_encoder(parent.encoder, out)
     added = {
-        "name": out.resolve().name,
-        "config": json.dumps(network.config.to_dict()),
         "layouts": json.dumps(asdict(settings)),
         "layouts_data": json.dumps(asdict(photographs.description)),
     }
-    return save_generator(network, metadata | added, out)
+    return save_generator(network.with_parts(flow=flow), parent.metadata | added, out)
+
+
+def _checked_flow(parent: Prior, prior: str | Path, last: nn.Linear, settings: LayoutSettings) -> CodeFlow:
+    """The prior's flow. Raises `OptionError` if it cannot hold exemplars of the classifier's classes."""
+    network, flow = parent.network, parent.network.flow
+    if flow is None or len(flow.classes) != last.out_features:
+        raise OptionError(f"the prior in {prior} has no flow for these classes", fix="pass it to flow-prior first")
+    if not json.loads(parent.metadata.get("classes", "[]")):
+        raise OptionError(
+            f"the classes of the prior in {prior} have no names, by which seeds find their exemplars",
+            fix="run flow-prior with a classifier that has labels",
+        )
+    most = MAX_NUMBERS // flow.classes.shape[0] // network.basis.shape[1]
+    if settings.layouts > most:
+        raise OptionError(f"layouts must lie in 1 to {most} for so many classes, got {settings.layouts}")
+    return flow
 
 
 def _check_out(out: Path, prior: Path) -> None:
-    """Raises `OptionError` where `out` holds something else than an earlier result of this command."""
+    """Raises `OptionError` if `out` holds anything but an earlier result of this stage."""
     file = out / FILE
     other = file.exists() and "layouts" not in read_file_metadata(file)
     if other or checkpoints(out) or out.resolve() == prior.resolve():
         raise OptionError(f"{out} holds another prior", fix="pass another --out")
 
 
-def surest(features: Tensor, head: nn.Linear, count: int) -> Tensor:
-    """Which photographs' `features` `[N, F]` speak most for each class against all others: `[classes, count]`, or N."""
-    classes = head.out_features
-    values, places = torch.empty(0, classes, dtype=torch.double), torch.empty(0, classes, dtype=torch.long)
+def ranked(features: Tensor, last: nn.Linear, count: int) -> Tensor:
+    """Indices of the photographs with the highest log odds of each class, best first: `[classes, count]`.
+
+    `features`: `[N, F]`; fewer than `count` if there are fewer photographs.
+    """
+    classes = last.out_features
+    values, indices = torch.empty(0, classes, dtype=torch.double), torch.empty(0, classes, dtype=torch.long)
     for start in range(0, len(features), CHUNK):
         with torch.no_grad():
-            logits = head(features[start : start + CHUNK].to(head.weight)).cpu()
-        told = logits.double().log_softmax(1)
-        odds = told - torch.log(-torch.expm1(told))  # in logarithms, which the surest would all have at 0
-        numbers = torch.arange(start, start + len(odds))[:, None].expand(-1, classes)
-        values, places = torch.cat([values, odds]), torch.cat([places, numbers])
+            logits = last(features[start : start + CHUNK].to(last.weight)).cpu()
+        log_p = logits.double().log_softmax(1)
+        odds = log_p - torch.log(-torch.expm1(log_p))  # probabilities would all be 1 for the surest
+        rows = torch.arange(start, start + len(odds))[:, None].expand(-1, classes)
+        values, indices = torch.cat([values, odds]), torch.cat([indices, rows])
         values, best = values.topk(min(count, len(values)), dim=0)
-        places = places.gather(0, best)
-    return places.T
+        indices = indices.gather(0, best)
+    return indices.T
 
 
-def chosen_photographs(white: Tensor, surest: Tensor, variances: Tensor, settings: LayoutSettings) -> Tensor:
-    """Codes `[classes, layouts, D]`: for each class of `white` `[N, 2, D]` the first of `surest` `[classes, M]`.
+def chosen_codes(white: Tensor, ranking: Tensor, variances: Tensor, settings: LayoutSettings) -> Tensor:
+    """White codes `[classes, layouts, D]` of the first different photographs of `ranking` `[classes, M]`.
 
-    A photograph too near to one taken before is left out as long as there are others; every second is mirrored.
+    `white`: `[N, 2, D]`, photographs and their mirrors. A photograph too near to one taken before is left out as long
+    as there are others; every second one taken is mirrored.
     """
     weights = variances / variances.mean()
     source = torch.Generator().manual_seed(0)
-    some = torch.randint(len(white), (2, 1024), generator=source)
-    usual = distance(white[some[0], 0].float(), white[some[1], 0].float(), weights).mean()
+    pairs = torch.randint(len(white), (2, 1024), generator=source)
+    usual = distance(white[pairs[0], 0].float(), white[pairs[1], 0].float(), weights).mean()
     classes = []
-    for order in surest:
+    for order in ranking:
         candidates = white[order].float()
         taken: list[int] = []
-        for number in range(len(order)):
+        for index in range(len(order)):
             if len(taken) == settings.layouts:
                 break
             before = candidates[taken].flatten(0, 1)
-            near = distance(before, candidates[number, 0], weights) if taken else usual[None]
+            near = distance(before, candidates[index, 0], weights) if taken else usual[None]
             if float(near.min()) >= settings.alike * float(usual):
-                taken.append(number)
-        left = [number for number in range(len(order)) if number not in taken]
+                taken.append(index)
+        left = [index for index in range(len(order)) if index not in taken]
         taken = (taken + left)[: settings.layouts]
         taken += [taken[0]] * (settings.layouts - len(taken))
         classes.append(candidates[taken, torch.arange(settings.layouts) % 2])
@@ -179,5 +182,5 @@ def chosen_photographs(white: Tensor, surest: Tensor, variances: Tensor, setting
 
 
 def distance(one: Tensor, other: Tensor, weights: Tensor) -> Tensor:
-    """Of white codes `[..., D]`, as their spatial codes have it: `[...]`."""
+    """RMS distance of white codes `[..., D]`, each dim weighted by its variance in spatial codes: `[...]`."""
     return ((one - other).square() * weights).mean(-1).sqrt()

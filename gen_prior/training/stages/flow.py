@@ -1,34 +1,160 @@
-"""`flow_prior`: a trained prior learns from photographs which codes go with which features."""
+"""Stage `train_flow`: train a flow that predicts codes from classifier features and noise.
+
+Flow matching (Lipman et al. 2023, arXiv 2210.02747) of the velocity on the circular path of Salimans & Ho 2022
+(arXiv 2202.00512), with features dropped at random for classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598);
+see `gen_prior.generators.dgn.flow`.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn.config import MAX_CHANNELS
+from gen_prior.generators.dgn.config import MAX_CHANNELS, FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.generator import LAYOUT_METADATA
 from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
-from gen_prior.training.export import record_of, save_encoder, save_generator
-from gen_prior.training.fit import Progress, check_run, conduct, read_photographs
-from gen_prior.training.photograph_codes import head_of, read_codes, wanted_features, white_features
-from gen_prior.training.photographs import Count
-from gen_prior.training.prior_file import open_prior
-from gen_prior.training.stages.flow_trainer import FlowSettings, FlowTrainer
+from gen_prior.training.base_trainer import BaseTrainer
+from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
+from gen_prior.training.photograph_codes import Codes, class_directions, last_layer, read_codes, white_features
+from gen_prior.training.prior_file import open_prior, run_record, save_encoder, save_generator
+from gen_prior.training.settings import TrainingSettings
+from gen_prior.util.progress import ProgressCallback
 
-SHEET_COLUMNS = 8
-CODES_FILE = "codes.safetensors"
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-def flow_prior(
+@dataclass(frozen=True)
+class FlowSettings(TrainingSettings):
+    """All that a flow is a function of, beside the photographs, the classifier and the prior."""
+
+    steps: int = 5_000
+    batch: int = 512
+    rate: float = 1e-3
+    cooldown: float = 0.8
+    ema: float = 0.999
+    held_out: int = 2_000
+    features: int = 192
+    """Principal components of the classifier's penultimate features that condition the flow."""
+    width: int = 512
+    depth: int = 6
+    feature_noise: float = 0.3
+    """Std of noise on the features, which prevents memorising photographs by them."""
+    withheld: float = 0.15
+    """Fraction of photographs whose features are dropped."""
+    even: float = 0.1
+    """The loss weighs each direction by its variance relative to the mean, plus this constant."""
+    sampling_steps: int = 4
+    guidance: float = 3.0
+    view: int = 192
+    """Side at which the classifier sees the photographs for their features, in pixels."""
+    parent_sha256: str = ""
+    """SHA-256 of the prior's file."""
+
+    def check(self) -> None:
+        super().check()
+        for name in ("width", "depth", "sampling_steps", "view"):
+            if not 1 <= getattr(self, name) <= MAX_CHANNELS:
+                raise OptionError(f"{name} must lie in 1 to {MAX_CHANNELS}, got {getattr(self, name)}")
+        if not abs(self.guidance) <= MAX_CHANNELS:
+            raise OptionError(f"guidance must be a number of at most {MAX_CHANNELS}, got {self.guidance}")
+        if not 0 <= self.withheld < 1:
+            raise OptionError(f"withheld must lie in 0 to 1, got {self.withheld}")
+
+
+class FlowTrainer(BaseTrainer):
+    """Trains a `CodeFlow` on the codes of photographs."""
+
+    settings: FlowSettings
+
+    def __init__(
+        self,
+        codes: Codes,
+        features: Tensor,
+        classes: Tensor,
+        variances: Tensor,
+        settings: FlowSettings,
+        device: torch.device,
+    ) -> None:
+        """`features`: white ones of the photographs `[N, K]`; `classes`: `[classes, K]`; `variances`: `[D]`."""
+        super().__init__(settings, device)
+        torch.manual_seed(settings.seed)
+        config = FlowConfig(
+            features=settings.features,
+            width=settings.width,
+            depth=settings.depth,
+            classes=len(classes),
+            steps=settings.sampling_steps,
+            guidance=settings.guidance,
+        )
+        flow = CodeFlow(codes.white.shape[-1], config).to(device)
+        flow.classes.copy_(classes)
+        self.codes, self.features = codes.white, features
+        weights = variances / variances.mean() + settings.even
+        self.weights = (weights / weights.mean()).to(device)
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(settings.seed))
+        count = min(settings.held_out, len(order) // 10)
+        self.held_out, self.training = order[:count], order[count:]
+        self.train_networks(flow=flow)
+        self.optimisers["networks"] = torch.optim.AdamW(
+            flow.parameters(), settings.rate, betas=(0.9, 0.99), weight_decay=0.01
+        )
+
+    def average_flow(self) -> CodeFlow:
+        """The flow with averaged weights, as it is exported."""
+        return cast(CodeFlow, self.averages["flow"])
+
+    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+        settings = self.settings
+        # A batch of photographs; their features get noise, and some are dropped.
+        chosen = self.training[torch.randint(len(self.training), (settings.batch,), generator=generator)]
+        features = self.features[chosen]
+        features = features + settings.feature_noise * torch.randn(features.shape, generator=generator)
+        withheld = torch.rand(len(chosen), generator=generator) < settings.withheld
+        # One step on the flow-matching loss.
+        with self.autocast():
+            loss = self.loss(cast(CodeFlow, self.networks["flow"]), chosen, features, withheld, generator)
+        self._step_optimiser(loss, max_norm=1.0)
+        return {"flow": loss.detach()}
+
+    def loss(
+        self, flow: CodeFlow, chosen: Tensor, features: Tensor, withheld: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Weighted mean of |v(x, t) - (cos t code - sin t noise)|^2 at x = cos t noise + sin t code, t in 0 to pi / 2.
+
+        It is 1 for a flow that stands still. Each code is a photograph's or its mirror image's.
+        """
+        side = torch.randint(2, (len(chosen),), generator=generator)
+        code = self.codes[chosen, side].float().to(self.device)
+        noise = torch.randn(code.shape, generator=generator).to(self.device)
+        angle = (torch.rand(len(chosen), generator=generator) * math.pi / 2).to(self.device)
+        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+        velocity = flow.velocity(cos * noise + sin * code, angle, features.to(self.device), withheld.to(self.device))
+        return ((velocity.float() - (cos * code - sin * noise)).square() * self.weights).mean()
+
+    def validate(self) -> dict[str, float]:
+        """Losses of the averaged flow on held-out photographs, with their features and without."""
+        values = {}
+        with torch.no_grad(), self.autocast():
+            for name, dropped in (("held_out", False), ("held_out_untold", True)):
+                withheld = torch.full((len(self.held_out),), dropped)
+                generator = torch.Generator().manual_seed(0)
+                features = self.features[self.held_out]
+                loss = self.loss(self.average_flow(), self.held_out, features, withheld, generator)
+                values[name] = round(float(loss), 5)
+        return values
+
+
+def train_flow(
     classifier: Classifier,
     prior: str | Path,
     images: str | Path,
@@ -36,99 +162,64 @@ def flow_prior(
     settings: FlowSettings | None = None,
     *,
     resume: bool = False,
-    log_every: int = 50,
-    checkpoint_seconds: float = 240.0,
-    reading: Count | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
+    **options: Unpack[RunOptions],
 ) -> Path:
-    """Learn the codes of photographs by the classifier's features, and export the prior with what was learned.
+    """Train a flow from classifier features and noise to codes of photographs, and export the prior with it.
 
-    Codes of the result are wanted features, then noise; a class begins at the features that it asks for.
+    Codes of the result are features, then noise. The initial code of a class has the features that its row of the
+    classifier's last layer asks for.
 
     Args:
-        classifier: the one that the prior was trained on; its last linear layer says what each class asks for.
-        prior: the folder of `train_prior` or `refine_prior`, with `generator.safetensors` and `networks.safetensors`;
-            or a later one, whose flow is learned anew.
+        classifier: the one that the prior was trained on; it must end with a linear layer.
+        prior: the folder of an earlier stage; a flow that it has is replaced.
         images: the photographs that the prior was trained on, or others: a folder, nested or flat, or `.tar` shards.
-        out: another folder, for the cache, checkpoints, `log.jsonl`, sample sheets and the result.
-        settings: all that the flow is a function of, beside the data and the prior.
-        resume, log_every, checkpoint_seconds, reading, progress: as of `train_prior`.
+        out: another folder.
+        settings, resume, progress, options: as for `train_decoder`.
 
-    Returns:
-        The exported file; `load_generator("local-dir:OUT")` loads it.
-
-    Raises:
-        OptionError: settings that make no sense, another classifier, one without a linear layer, a folder with
-            another run.
-        WeightsError: a folder without a prior.
-        ImageError: no images, too few, or most of them unreadable.
-        OutputError: a folder that cannot be written to.
+    Returns and raises as `train_decoder`; also `WeightsError` for a folder without a prior, and `OptionError` for
+    another classifier or one that does not end with a linear layer.
     """
     settings, out = settings if settings is not None else FlowSettings(), Path(out)
     check_run(images, out, settings, resume)
-    head = head_of(classifier)
-    check_settings(settings, head.in_features)
-    network, config, metadata, digest, trunk, encoder = open_prior(Path(prior), classifier, detailed=True)
-    settings = replace(settings, extends=digest)
-    photographs = read_photographs(images, out, settings.batch, config.size, reading)
-    space = WhiteCodes(network.mean, network.basis)
-    codes = read_codes(
-        classifier, trunk, encoder, space, photographs, settings.view, out / "cache" / CODES_FILE, digest, reading
-    )
-    features, moved = white_features(codes.features, settings.features)
+    last = last_layer(classifier)
+    if not 1 <= settings.features <= last.in_features:
+        raise OptionError(f"features must lie in 1 to {last.in_features}, got {settings.features}")
+    parent = open_prior(Path(prior), classifier)
+    network = parent.network
+    settings = replace(settings, parent_sha256=parent.sha256)
+    photographs = read_photographs(images, out, settings.batch, parent.network.config.size, progress)
+    codes = read_codes(parent, photographs, settings.view, out / "cache", progress)
+    features, basis = white_features(codes.features, settings.features)
     variances = network.basis.float().square().sum(0)
-    trainer = FlowTrainer(codes, features, wanted_features(head, moved), variances, settings, classifier.device)
-    trainer.taps = trunk.names
-
-    def whole() -> WhitenedDecoder:
-        return network.with_parts(flow=trainer.averages["flow"])
-
-    def sheet() -> Tensor:
-        return sample_sheet(whole().to(classifier.device), trainer)
-
-    timing: dict[str, Any] = {"log_every": log_every, "checkpoint_seconds": checkpoint_seconds}
-    conduct(trainer, out, resume=resume, sheet=sheet, progress=progress, **timing)
-    save_encoder(encoder, out)
-    flow = cast(CodeFlow, trainer.averages["flow"])
-    keys = [classifier.class_key(number) for number in range(len(flow.classes))] if classifier.labels else []
+    trainer = FlowTrainer(codes, features, class_directions(last, basis), variances, settings, classifier.device)
+    trainer.hook_layers = parent.extractor.hook_layers
+    network = network.with_parts(flow=trainer.average_flow()).to(trainer.device)
+    fit(trainer, out, lambda: sample_sheet(network, trainer), resume=resume, **options)
+    save_encoder(parent.encoder, out)
+    flow = trainer.average_flow()
+    keys = [classifier.class_key(index) for index in range(len(flow.classes))] if classifier.labels else []
     added = {
-        "name": out.resolve().name,
-        "config": json.dumps(whole().config.to_dict()),
         "classes": json.dumps(keys),
-        "flow": json.dumps(record_of(trainer)),
+        "flow": run_record(trainer),
         "flow_data": json.dumps(asdict(photographs.description)),
     }
-    kept = {key: value for key, value in metadata.items() if key not in LAYOUT_METADATA}
-    return save_generator(whole(), kept | added, out)
-
-
-def check_settings(settings: FlowSettings, features: int) -> None:
-    """Raises `OptionError` for settings that no flow can have."""
-    if not 1 <= settings.features <= features:
-        raise OptionError(f"features must lie in 1 to {features}, got {settings.features}")
-    for name in ("width", "depth", "sampling_steps", "view"):
-        if not 1 <= getattr(settings, name) <= MAX_CHANNELS:
-            raise OptionError(f"{name} must lie in 1 to {MAX_CHANNELS}, got {getattr(settings, name)}")
-    if not abs(settings.guidance) <= MAX_CHANNELS:
-        raise OptionError(f"guidance must be a number of at most {MAX_CHANNELS}, got {settings.guidance}")
-    if not 0 <= settings.withheld < 1:
-        raise OptionError(f"withheld must lie in 0 to 1, got {settings.withheld}")
+    kept = {key: value for key, value in parent.metadata.items() if key not in LAYOUT_METADATA}
+    return save_generator(network, kept | added, out)
 
 
 def sample_sheet(network: WhitenedDecoder, trainer: FlowTrainer) -> Tensor:
-    """`[3, H, W]`: held-out codes, the flow's by the same features and other noise, and where classes begin."""
+    """`[3, H, W]`, rows: held-out photographs' codes, codes of the same features and other noise, codes of classes."""
     columns = min(SHEET_COLUMNS, len(trainer.held_out))
     chosen = trainer.held_out[:columns]
-    source = torch.Generator().manual_seed(0)
-    noise = torch.randn(columns, network.numbers, generator=source)
-    known = trainer.features[chosen]
-    alike = torch.cat([known, noise[:, known.shape[1] :]], 1).to(trainer.device)
-    classes = torch.linspace(0, len(cast(CodeFlow, trainer.networks["flow"]).classes) - 1, columns).long()
+    noise = torch.randn(columns, network.numbers, generator=torch.Generator().manual_seed(0))
+    features = trainer.features[chosen]
+    same_features = torch.cat([features, noise[:, features.shape[1] :]], 1).to(trainer.device)
+    classes = torch.linspace(0, len(trainer.average_flow().classes) - 1, columns).long().to(trainer.device)
     with torch.no_grad():
         code = trainer.codes[chosen, 0].float().to(trainer.device)
         space = WhiteCodes(network.mean, network.basis, details=network.details)
         white = torch.cat([code, code.new_zeros(columns, space.numbers - space.coarse_numbers)], 1)
-        rows = [network.draw(space.spatial(white)), network(alike)]
-        rows.append(network(network.start(classes.to(trainer.device), noise.to(trainer.device))))
-    grid: Tensor = make_grid(torch.cat(rows).clamp(0, 1).float().cpu(), nrow=columns)
-    return grid
+        rows = [network.draw(space.spatial(white)), network(same_features)]
+        rows.append(network(network.start(classes, noise.to(trainer.device))))
+    return contact_sheet(rows)

@@ -1,4 +1,4 @@
-"""layout-prior: seeds of a class begin at codes of the photographs in which the classifier is surest of it."""
+"""add_class_exemplars: seeds of a class start at codes of the photographs in which the classifier is surest of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.generators.dgn.flow import LAYOUT_GAIN, LAYOUT_STEPS, layouts_of
 from gen_prior.generators.dgn.generator import LAYOUT_RECIPE
 from gen_prior.hub.tensors import file_sha256, read_tensors, save_safetensors
-from gen_prior.training.stages.class_exemplars import LayoutSettings, chosen_photographs, layout_prior, surest
-from gen_prior.training.stages.flow import flow_prior
-from gen_prior.training.stages.flow_trainer import FlowSettings
+from gen_prior.training.stages.class_exemplars import LayoutSettings, add_class_exemplars, chosen_codes, ranked
+from gen_prior.training.stages.flow import FlowSettings, train_flow
 
 SMALL = FlowSettings(steps=4, batch=8, features=4, width=32, depth=2, view=64, held_out=4)
 LABELS = ("ant", "bee", "crane", "cup", "crane", "dog")
@@ -37,16 +36,16 @@ def named(make_convolutional: Callable[..., nn.Module]) -> gp.Classifier:
 @pytest.fixture
 def flowing(named: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path) -> Path:
     """The folder of a prior with a flow."""
-    return flow_prior(named, prior, photographs, tmp_path / "flow", SMALL).parent
+    return train_flow(named, prior, photographs, tmp_path / "flow", SMALL).parent
 
 
 def test_each_seed_begins_at_another_photograph(
     named: gp.Classifier, flowing: Path, photographs: Path, tmp_path: Path
 ) -> None:
-    counts: dict[str, list[tuple[int, int]]] = {"reading": [], "encoding": []}
-    told: dict[str, Any] = {name: lambda *done, name=name: counts[name].append(done) for name in counts}
-    file = layout_prior(named, flowing, photographs, tmp_path / "out", SETTINGS, **told)
-    assert counts["reading"][-1] == counts["encoding"][-1] == (40, 40)
+    reports: list[gp.Progress] = []
+    file = add_class_exemplars(named, flowing, photographs, tmp_path / "out", SETTINGS, progress=reports.append)
+    for label in ("reading photographs", "encoding photographs"):
+        assert gp.Progress(40, 40, label) in reports
 
     # The file is the prior with layouts, and says how they were made.
     before, after = load_file(flowing / file.name), load_file(file)
@@ -58,7 +57,7 @@ def test_each_seed_begins_at_another_photograph(
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
     assert json.loads(metadata["config"])["flow"]["layouts"] == 3
-    assert json.loads(metadata["layouts"])["extends"] == file_sha256(flowing / file.name)
+    assert json.loads(metadata["layouts"])["parent_sha256"] == file_sha256(flowing / file.name)
     assert json.loads(metadata["layouts"])["view"] == SMALL.view
     assert json.loads(metadata["layouts_data"])["images"] == 40
     assert json.loads(metadata["flow"])["steps_done"] == 4
@@ -67,7 +66,7 @@ def test_each_seed_begins_at_another_photograph(
     codes = read_tensors(tmp_path / "out" / "cache" / "codes.safetensors")
     sure = named.network[-1](codes["features"].float()).log_softmax(1)
     best = sure[:, 1].topk(3).indices
-    assert torch.equal(surest(codes["features"], named.network[-1], 3)[1], best)
+    assert torch.equal(ranked(codes["features"], named.network[-1], 3)[1], best)
     expected = codes["white"][best, torch.tensor([0, 1, 0])]
     assert torch.equal(layouts[1], layouts_of(expected))
     assert (layouts[1].float() / LAYOUT_STEPS - expected.float()).abs().max() < 0.6 / LAYOUT_STEPS
@@ -90,7 +89,7 @@ def test_each_seed_begins_at_another_photograph(
     assert set(places[0]) == {0, 1, 2}
 
     # Learning a flow anew lets go of them.
-    again = flow_prior(named, tmp_path / "out", photographs, tmp_path / "again", SMALL)
+    again = train_flow(named, tmp_path / "out", photographs, tmp_path / "again", SMALL)
     assert "flow.layouts" not in load_file(again)
     assert json.loads(metadata_of(again)["config"])["flow"]["layouts"] == 0
     assert not {"layouts", "layouts_data"} & metadata_of(again).keys()
@@ -110,7 +109,7 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     variances = torch.ones(5)
 
     def chosen(alike: float, layouts: int = 3) -> list[int]:
-        codes = chosen_photographs(white, order, variances, LayoutSettings(layouts=layouts, alike=alike))
+        codes = chosen_codes(white, order, variances, LayoutSettings(layouts=layouts, alike=alike))
         assert codes.shape == (2, layouts, 5)
         assert torch.equal(codes[0], codes[1])
         return [int((white[:, place % 2] - code).abs().sum(1).argmin()) for place, code in enumerate(codes[0])]
@@ -121,13 +120,13 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     assert 1 not in taken
     assert len({2, 3} & set(taken)) < 2
     assert len(set(chosen(1.0, layouts=40))) == 40, "where too few differ, alike ones fill the places"
-    few = chosen_photographs(white[:2], order[:, :2], variances, LayoutSettings(layouts=3, alike=0.0))
+    few = chosen_codes(white[:2], order[:, :2], variances, LayoutSettings(layouts=3, alike=0.0))
     assert torch.equal(few[0, 2], white[0, 0]), "where there are too few photographs, the surest fills the places"
 
 
 def test_early_refusals(named: gp.Classifier, flowing: Path, prior: Path, photographs: Path, tmp_path: Path) -> None:
     def refused(settings: LayoutSettings = SETTINGS, folder: Path = flowing) -> None:
-        layout_prior(named, folder, photographs, tmp_path / "out", settings)
+        add_class_exemplars(named, folder, photographs, tmp_path / "out", settings)
 
     with pytest.raises(OptionError, match="layouts must lie in 1 to 256, got 0"):
         refused(replace(SETTINGS, layouts=0))
@@ -141,7 +140,7 @@ def test_early_refusals(named: gp.Classifier, flowing: Path, prior: Path, photog
     assert not (tmp_path / "out").exists()
     for other in (flowing, prior):
         with pytest.raises(OptionError, match="holds another prior"):
-            layout_prior(named, flowing, photographs, other, SETTINGS)
+            add_class_exemplars(named, flowing, photographs, other, SETTINGS)
     with pytest.raises(ImageError, match="40 readable images are too few for 41 layouts"):
         refused(replace(SETTINGS, layouts=41))
 
@@ -149,9 +148,9 @@ def test_early_refusals(named: gp.Classifier, flowing: Path, prior: Path, photog
 def test_classes_without_names_would_never_find_theirs(
     small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
-    flowing = flow_prior(small_classifier, prior, photographs, tmp_path / "flow", SMALL).parent
+    flowing = train_flow(small_classifier, prior, photographs, tmp_path / "flow", SMALL).parent
     with pytest.raises(OptionError, match="have no names"):
-        layout_prior(small_classifier, flowing, photographs, tmp_path / "out", SETTINGS)
+        add_class_exemplars(small_classifier, flowing, photographs, tmp_path / "out", SETTINGS)
 
 
 def test_a_flow_without_a_record_was_seen_at_the_usual_side(
@@ -160,7 +159,7 @@ def test_a_flow_without_a_record_was_seen_at_the_usual_side(
     file = flowing / "generator.safetensors"
     metadata = {key: value for key, value in metadata_of(file).items() if key != "flow"}
     save_safetensors(file, load_file(file), metadata)
-    made = layout_prior(named, flowing, photographs, tmp_path / "out", SETTINGS)
+    made = add_class_exemplars(named, flowing, photographs, tmp_path / "out", SETTINGS)
     assert json.loads(metadata_of(made)["layouts"])["view"] == FlowSettings.view
 
 
@@ -168,8 +167,8 @@ def test_the_surest_are_told_apart_where_all_are_sure() -> None:
     head = nn.Linear(2, 2, bias=False)
     head.weight.data.copy_(torch.eye(2))
     features = torch.stack([torch.linspace(0, 30, 50), torch.zeros(50)], 1)[torch.randperm(50)]
-    found = surest(features, head, 5)
+    found = ranked(features, head, 5)
     assert found.shape == (2, 5)
     assert features[found[0], 0].tolist() == sorted(features[:, 0].tolist(), reverse=True)[:5]
     assert features[found[1], 0].tolist() == sorted(features[:, 0].tolist())[:5]
-    assert surest(features, head, 99).shape == (2, 50)
+    assert ranked(features, head, 99).shape == (2, 50)

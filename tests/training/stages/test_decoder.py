@@ -1,4 +1,4 @@
-"""The whole of train-prior on thirty steps: it trains, resumes to the same bits, exports, and refuses early."""
+"""train_decoder on thirty steps: it trains, resumes to the same bits, exports, and refuses early."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from torch import nn
 
 import gen_prior as gp
 from gen_prior.errors import ImageError, OptionError, WeightsError
+from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
-from gen_prior.training.fit import Progress, truncate_log
-from gen_prior.training.stages.decoder import sample_sheet, train_prior
-from gen_prior.training.stages.decoder_trainer import Settings
+from gen_prior.training.fit import truncate_log
+from gen_prior.training.networks import FeatureExtractor, choose_hook_layers
+from gen_prior.training.photographs import open_photographs
+from gen_prior.training.stages.decoder import DecoderSettings, DecoderTrainer, sample_sheet, train_decoder
 
 
-def train(classifier: gp.Classifier, images: Path, out: Path, settings: Settings, **options: Any) -> Path:
+def train(classifier: gp.Classifier, images: Path, out: Path, settings: DecoderSettings, **options: Any) -> Path:
     fast: dict[str, Any] = {"log_every": 10, "checkpoint_seconds": 0.0, "sheet_steps": 1}
-    return train_prior(classifier, images, out, settings, **{**fast, **options})
+    return train_decoder(classifier, images, out, settings, **{**fast, **options})
 
 
 def same(one: Any, other: Any) -> bool:
@@ -44,13 +46,13 @@ def same(one: Any, other: Any) -> bool:
 def test_trains_resumes_to_the_same_bits_and_exports(
     small_classifier: gp.Classifier,
     photographs: Path,
-    settings: Settings,
-    interruption: AbstractContextManager[Progress],
+    settings: DecoderSettings,
+    interruption: AbstractContextManager[ReportCallback],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     records: list[dict[str, Any]] = []
-    file = train(small_classifier, photographs, tmp_path / "whole", settings, progress=records.append)
+    file = train(small_classifier, photographs, tmp_path / "whole", settings, report=records.append)
 
     # What the log, the sheets and the checkpoints hold.
     assert [record["step"] for record in records] == [10, 20, 30]
@@ -64,7 +66,7 @@ def test_trains_resumes_to_the_same_bits_and_exports(
         "checkpoint-00000020.pt",
     ]
     with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
-        assert sheet.height == 4 * 66 + 2  # photographs, reconstructions, imagined codes, targets
+        assert sheet.height == 4 * 66 + 2  # photographs, reconstructions, sampled codes, targets
 
     # The export is a generator like any other.
     generator = gp.load_generator(f"local-dir:{tmp_path / 'whole'}", device="cpu")
@@ -76,7 +78,7 @@ def test_trains_resumes_to_the_same_bits_and_exports(
     # Interrupted after 20 steps, its newest checkpoint damaged, it goes on from step 10 to the same weights.
     resumed = tmp_path / "resumed"
     with interruption as stop:
-        train(small_classifier, photographs, resumed, settings, progress=stop)
+        train(small_classifier, photographs, resumed, settings, report=stop)
     newest = checkpoints(resumed)[0]
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
@@ -87,7 +89,7 @@ def test_trains_resumes_to_the_same_bits_and_exports(
     left, right = latest_checkpoint(tmp_path / "whole"), latest_checkpoint(resumed)
     assert left is not None
     assert right is not None
-    for part in ("modules", "optimisers", "step", "settings", "taps"):
+    for part in ("modules", "optimisers", "step", "settings", "hook_layers"):
         assert same(left[part], right[part]), part
     again = gp.load_generator(f"local-dir:{resumed}", device="cpu")
     code = generator.initial_code(0)[None]
@@ -103,7 +105,7 @@ def test_trains_resumes_to_the_same_bits_and_exports(
 
 
 def test_metadata_says_how_it_was_made(
-    small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path
+    small_classifier: gp.Classifier, photographs: Path, settings: DecoderSettings, tmp_path: Path
 ) -> None:
     file = train(small_classifier, photographs, tmp_path / "prior", replace(settings, steps=2))
     with safe_open(file, "pt") as opened:
@@ -118,7 +120,7 @@ def test_metadata_says_how_it_was_made(
 
 
 def test_another_run_begins_where_one_ended(
-    small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path
+    small_classifier: gp.Classifier, photographs: Path, settings: DecoderSettings, tmp_path: Path
 ) -> None:
     file = train(small_classifier, photographs, tmp_path / "first", replace(settings, steps=4))
     networks = file.with_name("networks.safetensors")
@@ -136,11 +138,11 @@ def test_another_run_begins_where_one_ended(
 
 
 def test_training_lowers_the_pixel_loss(
-    small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path
+    small_classifier: gp.Classifier, photographs: Path, settings: DecoderSettings, tmp_path: Path
 ) -> None:
     records: list[dict[str, Any]] = []
     plain = replace(settings, steps=60, adversarial_from=1000, rate=5e-3)
-    train(small_classifier, photographs, tmp_path, plain, checkpoint_seconds=1e9, progress=records.append)
+    train(small_classifier, photographs, tmp_path, plain, checkpoint_seconds=1e9, report=records.append)
     assert records[-1]["pixel"] < 0.95 * records[0]["pixel"]
 
 
@@ -148,7 +150,7 @@ def test_refusals_come_before_the_work(
     small_classifier: gp.Classifier,
     make_convolutional: Callable[..., nn.Module],
     photographs: Path,
-    settings: Settings,
+    settings: DecoderSettings,
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
@@ -174,7 +176,7 @@ def test_refusals_come_before_the_work(
 
 
 def test_grey_classifiers_have_priors_too(
-    make_convolutional: Callable[..., nn.Module], photographs: Path, settings: Settings, tmp_path: Path
+    make_convolutional: Callable[..., nn.Module], photographs: Path, settings: DecoderSettings, tmp_path: Path
 ) -> None:
     grey = gp.Classifier(make_convolutional(1), mean=[0.5], std=[0.25], input_size=64, name="grey")
     train(grey, photographs, tmp_path, replace(settings, steps=2))
@@ -191,17 +193,11 @@ def test_logs_lose_what_a_resumed_run_makes_again(tmp_path: Path) -> None:
 
 
 def test_sheet_is_an_image(
-    small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path
+    small_classifier: gp.Classifier, photographs: Path, settings: DecoderSettings, tmp_path: Path
 ) -> None:
-    from gen_prior.training.networks import Trunk, choose_taps
-    from gen_prior.training.photographs import open_photographs
-    from gen_prior.training.stages.decoder_trainer import Trainer
-
-    taps = choose_taps(small_classifier.network, 64)
+    extractor = FeatureExtractor(small_classifier, choose_hook_layers(small_classifier, 64))
     pictures = open_photographs(photographs, 64, tmp_path)
-    trainer = Trainer(
-        Trunk(small_classifier.network, taps), small_classifier.normalise, pictures, settings, torch.device("cpu")
-    )
+    trainer = DecoderTrainer(extractor, pictures, settings)
     sheet = sample_sheet(trainer, small_classifier, steps=2)
     assert sheet.shape == (3, 4 * 66 + 2, 4 * 66 + 2)
     assert sheet.min() >= 0

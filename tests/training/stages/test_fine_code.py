@@ -1,4 +1,4 @@
-"""detail-prior on thirty steps: finer codes, twice the side, the same bits when resumed, early refusals."""
+"""train_fine_code on thirty steps: finer codes, twice the side, the same bits when resumed, early refusals."""
 
 from __future__ import annotations
 
@@ -19,19 +19,15 @@ from torch import nn
 import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn.fine_code import Details
-from gen_prior.training.fit import Progress
-from gen_prior.training.stages.class_exemplars import LayoutSettings, layout_prior
-from gen_prior.training.stages.decoder import train_prior
-from gen_prior.training.stages.decoder_trainer import Settings
-from gen_prior.training.stages.fine_code import detail_prior
-from gen_prior.training.stages.fine_code_trainer import DetailSettings, fit, rest_directions
-from gen_prior.training.stages.flow import flow_prior
-from gen_prior.training.stages.flow_trainer import FlowSettings
-from gen_prior.training.stages.larger_images import refine_prior
-from gen_prior.training.stages.larger_images_trainer import RefinerSettings
-from gen_prior.training.stages.texture import calm_prior
+from gen_prior.training.base_trainer import ReportCallback
+from gen_prior.training.stages.class_exemplars import LayoutSettings, add_class_exemplars
+from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
+from gen_prior.training.stages.fine_code import FineCodeSettings, fit_prediction, residual_directions, train_fine_code
+from gen_prior.training.stages.flow import FlowSettings, train_flow
+from gen_prior.training.stages.larger_images import RefinerSettings, train_larger_images
+from gen_prior.training.stages.texture import suppress_texture
 
-SMALL = DetailSettings(
+SMALL = FineCodeSettings(
     steps=30,
     batch=4,
     crops=3,
@@ -41,21 +37,21 @@ SMALL = DetailSettings(
     detail_width=8,
     fit_steps=20,
     fit_batch=8,
-    rehearsed=0.5,
+    on_policy=0.5,
 )
 
 
 @pytest.fixture
-def prior(small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path) -> Path:
+def prior(small_classifier: gp.Classifier, photographs: Path, settings: DecoderSettings, tmp_path: Path) -> Path:
     """The folder of a prior of 64 pixels, a flow before it."""
-    train_prior(small_classifier, photographs, tmp_path / "plain", settings, checkpoint_seconds=1e9, sheet_steps=1)
+    train_decoder(small_classifier, photographs, tmp_path / "plain", settings, checkpoint_seconds=1e9, sheet_steps=1)
     flow = FlowSettings(steps=5, batch=8, features=4, width=16, depth=2, held_out=4, view=64)
-    flow_prior(small_classifier, tmp_path / "plain", photographs, tmp_path / "prior", flow)
+    train_flow(small_classifier, tmp_path / "plain", photographs, tmp_path / "prior", flow)
     return tmp_path / "prior"
 
 
 def detail(classifier: gp.Classifier, prior: Path, images: Path, out: Path, **options: Any) -> Path:
-    return detail_prior(
+    return train_fine_code(
         classifier, prior, images, out, SMALL, **{"log_every": 10, "checkpoint_seconds": 0.0, **options}
     )
 
@@ -64,17 +60,17 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     small_classifier: gp.Classifier,
     photographs: Path,
     prior: Path,
-    interruption: AbstractContextManager[Progress],
+    interruption: AbstractContextManager[ReportCallback],
     tmp_path: Path,
 ) -> None:
     records: list[dict[str, Any]] = []
-    counted: dict[str, list[tuple[int, int]]] = {"encoding": [], "fitting": []}
-    counts = {name: lambda done, total, into=into: into.append((done, total)) for name, into in counted.items()}
-    file = detail(small_classifier, prior, photographs, tmp_path / "whole", progress=records.append, **counts)
+    done: list[gp.Progress] = []
+    callbacks = {"report": records.append, "progress": done.append}
+    file = detail(small_classifier, prior, photographs, tmp_path / "whole", **callbacks)
     assert [record["step"] for record in records] == [10, 20, 30]
-    assert counted["fitting"] == [(10, 20), (20, 20)]
-    done, total = counted["encoding"][-1]
-    assert done == total > 0
+    assert [(step.done, step.total) for step in done if "fitting" in step.label] == [(10, 20), (20, 20)]
+    encoded = [step for step in done if step.label == "encoding photographs"][-1]
+    assert encoded.done == encoded.total > 0
     assert {"pixel", "feature", "weak", "fool", "climb", "critic"} <= set(records[-1])
     with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
         assert sheet.height == 4 * 130 + 2
@@ -100,7 +96,7 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     assert json.loads(metadata["detailing_data"])["crops"] == 3
 
     with interruption as stop:
-        detail(small_classifier, prior, photographs, tmp_path / "again", progress=stop)
+        detail(small_classifier, prior, photographs, tmp_path / "again", report=stop)
     again = detail(small_classifier, prior, photographs, tmp_path / "again", resume=True)
     ours, theirs = load_file(again), load_file(file)
     assert ours.keys() == theirs.keys()
@@ -119,11 +115,11 @@ def test_what_follows_is_fitted_and_the_rest_gets_its_directions() -> None:
     )
     details = Details(4, 2, 16)
     settings = replace(SMALL, fit_steps=600, fit_batch=64)
-    fit(details, coarse, fine, settings, torch.device("cpu"))
+    fit_prediction(details, coarse, fine, settings)
     with torch.no_grad():
         missing = (details.expected(coarse) - torch.nn.functional.interpolate(coarse, scale_factor=2.0)).square().mean()
     assert missing < 0.3, "of 1, where nothing is known"
-    basis = rest_directions(details, coarse, fine, 2, torch.device("cpu"))
+    basis = residual_directions(details, coarse, fine, 2)
     assert basis.shape == (256, 2)
     assert basis[:64, 0].abs().mean() == pytest.approx(0.6, rel=0.2), "what all places share"
     assert basis[64:, 0].abs().max() < 0.3
@@ -133,9 +129,9 @@ def test_a_detailed_prior_learns_on(
     small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
     quick = replace(SMALL, steps=2)
-    first = detail_prior(small_classifier, prior, photographs, tmp_path / "first", quick)
+    first = train_fine_code(small_classifier, prior, photographs, tmp_path / "first", quick)
     others = replace(quick, details=7, detail_width=16)
-    second = detail_prior(small_classifier, first.parent, photographs, tmp_path / "second", others)
+    second = train_fine_code(small_classifier, first.parent, photographs, tmp_path / "second", others)
     before, after = load_file(first), load_file(second)
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -151,21 +147,21 @@ def test_a_refiner_is_left_out_and_may_come_after(
     small_classifier: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
     refining = RefinerSettings(steps=2, batch=4, refiner=8, crops=3, held_out=6)
-    refine_prior(small_classifier, prior, photographs, tmp_path / "refined", refining)
+    train_larger_images(small_classifier, prior, photographs, tmp_path / "refined", refining)
     quick = replace(SMALL, steps=2, coring=0.4, grain=0.1)
-    file = detail_prior(small_classifier, tmp_path / "refined", photographs, tmp_path / "out", quick)
+    file = train_fine_code(small_classifier, tmp_path / "refined", photographs, tmp_path / "out", quick)
     assert not any(name.startswith("refiner.") for name in load_file(file))
     generator = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
     assert generator.image_shape() == (256, 256), "grain doubles the side again"
     assert generator.module.coring.limit == 0.4  # type: ignore[union-attr]
     assert generator.module.grain.strength == 0.1  # type: ignore[union-attr]
-    plain = detail_prior(small_classifier, prior, photographs, tmp_path / "plain-out", replace(SMALL, steps=2))
+    plain = train_fine_code(small_classifier, prior, photographs, tmp_path / "plain-out", replace(SMALL, steps=2))
     assert not torch.equal(load_file(file)["decoder.exit.bias"], load_file(plain)["decoder.exit.bias"])
-    with pytest.raises(OptionError, match="has details already"):
-        calm_prior(file.parent, tmp_path / "more")
+    with pytest.raises(OptionError, match="has a fine code already"):
+        suppress_texture(file.parent, tmp_path / "more")
     records: list[dict[str, Any]] = []
-    options: dict[str, Any] = {"log_every": 1, "progress": records.append}
-    larger = refine_prior(small_classifier, file.parent, photographs, tmp_path / "larger", refining, **options)
+    options: dict[str, Any] = {"log_every": 1, "report": records.append}
+    larger = train_larger_images(small_classifier, file.parent, photographs, tmp_path / "larger", refining, **options)
     assert "cored" in records[-1], "the refiner learns with its images as the export shows them"
     generator = gp.load_generator(f"local-dir:{tmp_path / 'larger'}", device="cpu")
     assert generator.image_shape() == (256, 256)
@@ -186,11 +182,11 @@ def test_its_flow_is_learned_anew_and_gets_layouts(
 ) -> None:
     named = gp.Classifier(make_convolutional(), input_size=64, labels=tuple("abcdef"), name="named")
     quick = replace(SMALL, steps=2, coring=0.4, grain=0.1)
-    detailed = detail_prior(small_classifier, prior, photographs, tmp_path / "out", quick)
+    detailed = train_fine_code(small_classifier, prior, photographs, tmp_path / "out", quick)
     flow = FlowSettings(steps=5, batch=8, features=5, width=16, depth=2, held_out=4, view=64)
-    anew = flow_prior(named, detailed.parent, photographs, tmp_path / "anew", flow)
+    anew = train_flow(named, detailed.parent, photographs, tmp_path / "anew", flow)
     layouts = LayoutSettings(layouts=2, view=64)
-    last = layout_prior(named, anew.parent, photographs, tmp_path / "layouts", layouts)
+    last = add_class_exemplars(named, anew.parent, photographs, tmp_path / "layouts", layouts)
     before, after = load_file(detailed), load_file(last)
     kept = [name for name in before if not name.startswith("flow.")]
     assert any(name.startswith("details.") for name in kept)
@@ -214,5 +210,5 @@ def test_refusals(small_classifier: gp.Classifier, photographs: Path, prior: Pat
         ({"fit_steps": 0}, "fit_steps"),
     ):
         with pytest.raises(OptionError, match=message):
-            detail_prior(small_classifier, prior, photographs, out, replace(SMALL, **wrong))
+            train_fine_code(small_classifier, prior, photographs, out, replace(SMALL, **wrong))
     assert not out.exists()

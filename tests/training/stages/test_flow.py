@@ -1,6 +1,6 @@
-"""The whole of flow-prior on thirty steps: the export aims at classes, resumes to the same bits, refuses early.
+"""train_flow on thirty steps: the export starts classes at their features, resumes to the same bits, refuses early.
 
-A flow on codes that are known learns to tell them by their features.
+A flow trained on known codes predicts them from their features.
 """
 
 from __future__ import annotations
@@ -24,17 +24,14 @@ import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn.flow import AIM, SPREAD, CodeFlow
 from gen_prior.hub.tensors import file_sha256, read_tensors
+from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.checkpoints import checkpoints
-from gen_prior.training.fit import Progress
 from gen_prior.training.networks import Encoder
-from gen_prior.training.photograph_codes import Codes, wanted_features, white_features
+from gen_prior.training.photograph_codes import Codes, class_directions, white_features
 from gen_prior.training.photographs import open_photographs
-from gen_prior.training.stages.decoder import train_prior
-from gen_prior.training.stages.decoder_trainer import Settings
-from gen_prior.training.stages.flow import flow_prior
-from gen_prior.training.stages.flow_trainer import FlowSettings, FlowTrainer
-from gen_prior.training.stages.larger_images import refine_prior
-from gen_prior.training.stages.larger_images_trainer import RefinerSettings
+from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
+from gen_prior.training.stages.flow import FlowSettings, FlowTrainer, train_flow
+from gen_prior.training.stages.larger_images import RefinerSettings, train_larger_images
 
 SMALL = FlowSettings(steps=30, batch=8, features=4, width=32, depth=2, view=64, held_out=4)
 LABELS = ("ant", "bee", "crane", "cup", "crane", "dog")
@@ -48,7 +45,7 @@ def named(make_convolutional: Callable[..., nn.Module]) -> gp.Classifier:
 
 def learn(classifier: gp.Classifier, prior: Path, images: Path, out: Path, **options: Any) -> Path:
     fast: dict[str, Any] = {"settings": SMALL, "log_every": 10, "checkpoint_seconds": 0.0}
-    return flow_prior(classifier, prior, images, out, **{**fast, **options})
+    return train_flow(classifier, prior, images, out, **{**fast, **options})
 
 
 def metadata_of(file: Path) -> dict[str, Any]:
@@ -64,11 +61,11 @@ def test_aims_at_classes_and_resumes_to_the_same_bits(
     named: gp.Classifier,
     photographs: Path,
     prior: Path,
-    interruption: AbstractContextManager[Progress],
+    interruption: AbstractContextManager[ReportCallback],
     tmp_path: Path,
 ) -> None:
     records: list[dict[str, Any]] = []
-    file = learn(named, prior, photographs, tmp_path / "whole", progress=records.append)
+    file = learn(named, prior, photographs, tmp_path / "whole", report=records.append)
     assert [record["step"] for record in records] == [10, 20, 30]
     assert {"flow", "held_out", "held_out_untold"} <= set(records[-1])
     with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
@@ -85,7 +82,7 @@ def test_aims_at_classes_and_resumes_to_the_same_bits(
     assert json.loads(metadata["config"]) == json.loads(metadata_of(prior / file.name)["config"]) | {"flow": wanted}
     assert json.loads(metadata["classes"]) == list(LABELS)
     assert json.loads(metadata["flow"])["steps_done"] == 30
-    assert json.loads(metadata["flow"])["extends"] == file_sha256(prior / file.name)
+    assert json.loads(metadata["flow"])["parent_sha256"] == file_sha256(prior / file.name)
     assert json.loads(metadata["flow_data"])["images"] == 40
     assert json.loads(metadata["training"])["steps_done"] == 30
     ours, theirs = (load_file(folder / "networks.safetensors") for folder in (tmp_path / "whole", prior))
@@ -105,7 +102,7 @@ def test_aims_at_classes_and_resumes_to_the_same_bits(
     torch.testing.assert_close(gp.synthesize(named, "bee", generator, recipe=still).codes[0, 0], bee)
 
     with interruption as stop:
-        learn(named, prior, photographs, tmp_path / "again", progress=stop)
+        learn(named, prior, photographs, tmp_path / "again", report=stop)
     again = load_file(learn(named, prior, photographs, tmp_path / "again", resume=True))
     assert all(torch.equal(again[name], after[name]) for name in after)
     steps = [json.loads(line)["step"] for line in (tmp_path / "again" / "log.jsonl").read_text().splitlines()]
@@ -116,7 +113,7 @@ def test_codes_are_read_once_for_each_prior(
     named: gp.Classifier,
     photographs: Path,
     prior: Path,
-    settings: Settings,
+    settings: DecoderSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -128,7 +125,7 @@ def test_codes_are_read_once_for_each_prior(
         return forward(self, features)
 
     other = tmp_path / "other"
-    train_prior(named, photographs, other, replace(settings, seed=1, steps=2), checkpoint_seconds=1e9, sheet_steps=1)
+    train_decoder(named, photographs, other, replace(settings, seed=1, steps=2), checkpoint_seconds=1e9, sheet_steps=1)
     monkeypatch.setattr(Encoder, "forward", counted)
     out, cache = tmp_path / "out", tmp_path / "out" / "cache" / "codes.safetensors"
 
@@ -161,11 +158,11 @@ def test_codes_are_read_once_for_each_prior(
     torch.testing.assert_close(kept["features"].float(), seen, atol=0.02, rtol=0.05)
 
 
-def test_its_result_is_refined_with_codes_that_climb(
+def test_its_result_is_refined_with_on_policy_codes(
     named: gp.Classifier, photographs: Path, prior: Path, tmp_path: Path
 ) -> None:
     flowing = learn(named, prior, photographs, tmp_path / "flowing")
-    refining = RefinerSettings(steps=12, batch=4, refiner=8, crops=3, adversarial_from=0, held_out=6, rehearsed=0.5)
+    refining = RefinerSettings(steps=12, batch=4, refiner=8, crops=3, adversarial_from=0, held_out=6, on_policy=0.5)
     records: list[dict[str, Any]] = []
     fast: dict[str, Any] = {"log_every": 6, "checkpoint_seconds": 0.0}
 
@@ -173,8 +170,8 @@ def test_its_result_is_refined_with_codes_that_climb(
         if record["step"] == 6:
             raise KeyboardInterrupt
 
-    refined = refine_prior(
-        named, flowing.parent, photographs, tmp_path / "refined", refining, progress=records.append, **fast
+    refined = train_larger_images(
+        named, flowing.parent, photographs, tmp_path / "refined", refining, report=records.append, **fast
     )
     assert 0 < records[-1]["climb"] < 1
     before, after = load_file(flowing), load_file(refined)
@@ -189,10 +186,10 @@ def test_its_result_is_refined_with_codes_that_climb(
     assert torch.equal(generator.initial_code(3, "bee"), plain.initial_code(3, "bee"))
     assert not torch.equal(generator.initial_code(3, "bee"), plain.initial_code(3))
 
-    # Its pool of climbing codes goes through a checkpoint.
+    # Its pool of on-policy codes goes through a checkpoint.
     with pytest.raises(KeyboardInterrupt):
-        refine_prior(named, flowing.parent, photographs, tmp_path / "again", refining, progress=stop, **fast)
-    again = refine_prior(named, flowing.parent, photographs, tmp_path / "again", refining, resume=True, **fast)
+        train_larger_images(named, flowing.parent, photographs, tmp_path / "again", refining, report=stop, **fast)
+    again = train_larger_images(named, flowing.parent, photographs, tmp_path / "again", refining, resume=True, **fast)
     assert all(torch.equal(after[name], value) for name, value in load_file(again).items())
 
     # A refined prior, with a flow or without, learns another flow, which replaces the first.
@@ -238,7 +235,12 @@ def test_settings_that_no_flow_can_have(
 
 
 def test_refusals(
-    named: gp.Classifier, lite0: gp.Classifier, photographs: Path, prior: Path, settings: Settings, tmp_path: Path
+    named: gp.Classifier,
+    lite0: gp.Classifier,
+    photographs: Path,
+    prior: Path,
+    settings: DecoderSettings,
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(WeightsError, match=r"no generator\.safetensors"):
@@ -265,8 +267,8 @@ def test_refusals(
     with pytest.raises(OptionError, match="features 4, not 5"):
         learn(named, prior, photographs, out, settings=replace(SMALL, features=5), resume=True)
     other = tmp_path / "other"
-    train_prior(named, photographs, other, replace(settings, seed=1, steps=2), checkpoint_seconds=1e9, sheet_steps=1)
-    with pytest.raises(OptionError, match="has extends"):
+    train_decoder(named, photographs, other, replace(settings, seed=1, steps=2), checkpoint_seconds=1e9, sheet_steps=1)
+    with pytest.raises(OptionError, match="has parent_sha256"):
         learn(named, other, photographs, out, resume=True)
 
 
@@ -281,7 +283,7 @@ def test_features_are_white_and_classes_ask_for_what_raises_them() -> None:
     torch.testing.assert_close(moved, all_moved[:, :5])
 
     head = nn.Linear(8, 4)
-    wanted = wanted_features(head, moved)
+    wanted = class_directions(head, moved)
     point = torch.zeros(5, requires_grad=True)
     logits = head(raw.mean(0) + moved @ point)
     for number in range(4):
@@ -307,12 +309,12 @@ def test_a_flow_learns_which_codes_go_with_which_features() -> None:
         settings,
         torch.device("cpu"),
     )
-    before = trainer.measured()
+    before = trainer.validate()
     assert before["held_out"] == pytest.approx(1.0, abs=0.15), "a flow that stands still"
     for _ in range(settings.steps):
-        trainer._train_step()
+        trainer.train_step()
         trainer.step += 1
-    after = trainer.measured()
+    after = trainer.validate()
     assert after["held_out"] < 0.5 * before["held_out"]
     assert after["held_out"] < 0.9 * after["held_out_untold"], "the features tell what the place alone does not"
 

@@ -1,4 +1,4 @@
-"""The whole of refine-prior on thirty steps: the export doubles the side, resumes to the same bits, refuses early."""
+"""train_larger_images on thirty steps: the export doubles the side, resumes to the same bits, refuses early."""
 
 from __future__ import annotations
 
@@ -18,27 +18,25 @@ import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn.generator import read_network
 from gen_prior.generators.dgn.network import Refiner
-from gen_prior.training.fit import Progress
+from gen_prior.training.base_trainer import ReportCallback
+from gen_prior.training.enlarging import shrink
 from gen_prior.training.photographs import open_photographs
-from gen_prior.training.stages.decoder import train_prior
-from gen_prior.training.stages.decoder_trainer import Settings
-from gen_prior.training.stages.enlarging import shrink
-from gen_prior.training.stages.larger_images import refine_prior
-from gen_prior.training.stages.larger_images_trainer import RefinerSettings
+from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
+from gen_prior.training.stages.larger_images import RefinerSettings, train_larger_images
 
 SMALL = RefinerSettings(steps=30, batch=4, refiner=8, crops=3, adversarial_from=10, held_out=6)
 
 
 @pytest.fixture
-def prior(small_classifier: gp.Classifier, photographs: Path, settings: Settings, tmp_path: Path) -> Path:
+def prior(small_classifier: gp.Classifier, photographs: Path, settings: DecoderSettings, tmp_path: Path) -> Path:
     """The folder of a prior of 64 pixels."""
     out = tmp_path / "prior"
-    train_prior(small_classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
+    train_decoder(small_classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
     return out
 
 
 def refine(classifier: gp.Classifier, prior: Path, images: Path, out: Path, **options: Any) -> Path:
-    return refine_prior(
+    return train_larger_images(
         classifier, prior, images, out, SMALL, **{"log_every": 10, "checkpoint_seconds": 0.0, **options}
     )
 
@@ -47,11 +45,11 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     small_classifier: gp.Classifier,
     photographs: Path,
     prior: Path,
-    interruption: AbstractContextManager[Progress],
+    interruption: AbstractContextManager[ReportCallback],
     tmp_path: Path,
 ) -> None:
     records: list[dict[str, Any]] = []
-    file = refine(small_classifier, prior, photographs, tmp_path / "whole", progress=records.append)
+    file = refine(small_classifier, prior, photographs, tmp_path / "whole", report=records.append)
     assert [record["step"] for record in records] == [10, 20, 30]
     assert {"pixel", "feature", "fool", "faithful", "critic"} <= set(records[-1])
     with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
@@ -71,7 +69,7 @@ def test_doubles_the_side_and_resumes_to_the_same_bits(
     assert json.loads(metadata["refining_data"])["crops"] == 3
 
     with interruption as stop:
-        refine(small_classifier, prior, photographs, tmp_path / "again", progress=stop)
+        refine(small_classifier, prior, photographs, tmp_path / "again", report=stop)
     again = refine(small_classifier, prior, photographs, tmp_path / "again", resume=True)
     ours, theirs = load_file(again), load_file(file)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -83,15 +81,15 @@ def test_the_decoder_learns_along_or_not_at_all(
     records: list[dict[str, Any]] = []
     pixels_only = replace(SMALL, steps=90, batch=16, adversarial_from=1_000, feature_weight=0.0, rate=3e-3)
     pixels_only = replace(pixels_only, decoder_rate=0.0)
-    reported: dict[str, Any] = {"log_every": 15, "progress": records.append}
-    file = refine_prior(small_classifier, prior, photographs, tmp_path / "out", pixels_only, **reported)
+    reported: dict[str, Any] = {"log_every": 15, "report": records.append}
+    file = train_larger_images(small_classifier, prior, photographs, tmp_path / "out", pixels_only, **reported)
     refined, before = load_file(file), load_file(prior / "generator.safetensors")
     assert all(torch.equal(refined[name], before[name]) for name in before)
     assert set(refined) - set(before) == {name for name in refined if name.startswith("refiner.")} != set()
     assert records[-1]["pixel"] < 0.9 * records[0]["pixel"]
 
-    learning = replace(pixels_only, steps=3, decoder_rate=0.3, adversarial_from=0, rehearsed=0.5)
-    along = load_file(refine_prior(small_classifier, prior, photographs, tmp_path / "along", learning))
+    learning = replace(pixels_only, steps=3, decoder_rate=0.3, adversarial_from=0, on_policy=0.5)
+    along = load_file(train_larger_images(small_classifier, prior, photographs, tmp_path / "along", learning))
     changed = {name for name in before if not torch.equal(along[name], before[name])}
     assert changed
     assert all(name.startswith("decoder.") for name in changed), "the code keeps its meaning and statistics"
@@ -102,7 +100,7 @@ def test_a_refined_prior_learns_on_and_on(
 ) -> None:
     first = refine(small_classifier, prior, photographs, tmp_path / "first")
     settings = replace(SMALL, steps=1, rate=1e-9, critic_rate=1e-9, refiner=0)
-    second = refine_prior(small_classifier, first.parent, photographs, tmp_path / "second", settings)
+    second = train_larger_images(small_classifier, first.parent, photographs, tmp_path / "second", settings)
     before, after = load_file(first), load_file(second)
     assert before.keys() == after.keys()
     for name in before:
@@ -115,7 +113,7 @@ def test_a_refined_prior_learns_on_and_on(
     assert json.loads(metadata["config"])["coring"] == settings.coring == 0.3
 
     wider = replace(settings, refiner=16, coring=0.0)
-    anew = load_file(refine_prior(small_classifier, first.parent, photographs, tmp_path / "wider", wider))
+    anew = load_file(train_larger_images(small_classifier, first.parent, photographs, tmp_path / "wider", wider))
     assert len(anew["refiner.entry.weight"]) == 16
     assert anew["refiner.exit.weight"].abs().max() < 1e-3, "it begins as an enlargement alone"
     torch.testing.assert_close(anew["decoder.exit.weight"], before["decoder.exit.weight"], atol=1e-3, rtol=1e-2)
@@ -159,9 +157,9 @@ def test_refusals(small_classifier: gp.Classifier, lite0: gp.Classifier, photogr
     with pytest.raises(OptionError, match="holds a training run"):
         refine(small_classifier, prior, photographs, out)
     with pytest.raises(OptionError, match="crops"):
-        refine_prior(small_classifier, prior, photographs, out, replace(SMALL, crops=4), resume=True)
+        train_larger_images(small_classifier, prior, photographs, out, replace(SMALL, crops=4), resume=True)
     with pytest.raises(OptionError, match="coring must be"):
-        refine_prior(small_classifier, prior, photographs, out.parent / "cored", replace(SMALL, coring=-1.0))
+        train_larger_images(small_classifier, prior, photographs, out.parent / "cored", replace(SMALL, coring=-1.0))
     (prior / "networks.safetensors").write_bytes(b"damaged")
     with pytest.raises(WeightsError, match="cannot be read"):
         refine(small_classifier, prior, photographs, prior.parent / "third")

@@ -1,4 +1,4 @@
-"""The whole of calm-prior on thirty steps: only the decoder changes, it resumes to the same bits, refuses early."""
+"""suppress_texture on thirty steps: only the decoder changes, it resumes to the same bits, refuses early."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.network import Decoder, Refiner, WhitenedDecoder
 from gen_prior.generators.dgn.texture import Coring
 from gen_prior.hub.tensors import file_sha256
-from gen_prior.training.fit import Progress
-from gen_prior.training.stages.texture import CalmSettings, CalmTrainer, calm_prior, roughness
+from gen_prior.training.base_trainer import ReportCallback
+from gen_prior.training.stages.texture import TextureSettings, TextureTrainer, roughness, suppress_texture
 
-SMALL = CalmSettings(steps=30, batch=4, directions=3)
+SMALL = TextureSettings(steps=30, batch=4, directions=3)
 CPU = torch.device("cpu")
 
 
 def calm(prior: Path, out: Path, **options: Any) -> Path:
     fast: dict[str, Any] = {"settings": SMALL, "device": "cpu", "log_every": 10, "checkpoint_seconds": 0.0}
-    return calm_prior(prior, out, **{**fast, **options})
+    return suppress_texture(prior, out, **{**fast, **options})
 
 
 def woven(refiner: bool = False, flow: bool = False) -> WhitenedDecoder:
@@ -46,10 +46,10 @@ def woven(refiner: bool = False, flow: bool = False) -> WhitenedDecoder:
 
 
 def test_only_the_decoder_changes_and_it_resumes_to_the_same_bits(
-    small_classifier: gp.Classifier, prior: Path, interruption: AbstractContextManager[Progress], tmp_path: Path
+    small_classifier: gp.Classifier, prior: Path, interruption: AbstractContextManager[ReportCallback], tmp_path: Path
 ) -> None:
     records: list[dict[str, Any]] = []
-    file = calm(prior, tmp_path / "whole", progress=records.append)
+    file = calm(prior, tmp_path / "whole", report=records.append)
     assert [record["step"] for record in records] == [10, 20, 30]
     assert {"kept", "coarse", "pattern", "rough"} <= set(records[-1])
     with Image.open(tmp_path / "whole" / "sheet.png") as sheet:
@@ -61,14 +61,14 @@ def test_only_the_decoder_changes_and_it_resumes_to_the_same_bits(
     with safe_open(file, "pt") as opened:
         metadata = dict(opened.metadata())
     assert json.loads(metadata["calming"])["steps_done"] == 30
-    assert json.loads(metadata["calming"])["calms"] == file_sha256(prior / file.name)
+    assert json.loads(metadata["calming"])["parent_sha256"] == file_sha256(prior / file.name)
     assert json.loads(metadata["training"])["steps_done"] == 30
     assert (tmp_path / "whole" / "networks.safetensors").read_bytes() == (prior / "networks.safetensors").read_bytes()
     generator = gp.load_generator(f"local-dir:{tmp_path / 'whole'}", device="cpu")
     assert gp.synthesize(small_classifier, "logits:2", generator, steps=3).images.isfinite().all()
 
     with interruption as stop:
-        calm(prior, tmp_path / "again", progress=stop)
+        calm(prior, tmp_path / "again", report=stop)
     again = load_file(calm(prior, tmp_path / "again", resume=True))
     assert all(torch.equal(again[name], after[name]) for name in after)
 
@@ -76,8 +76,8 @@ def test_only_the_decoder_changes_and_it_resumes_to_the_same_bits(
 @pytest.mark.parametrize("refiner", [False, True])
 def test_near_the_mean_it_becomes_smooth_and_elsewhere_it_stays(refiner: bool, tmp_path: Path) -> None:
     network = woven(refiner)
-    settings = CalmSettings(steps=80, batch=8, directions=6, rate=2e-3, precision="fp32", roughness_weight=4.0)
-    trainer = CalmTrainer(network, settings, CPU)
+    settings = TextureSettings(steps=80, batch=8, directions=6, rate=2e-3, precision="fp32", roughness_weight=4.0)
+    trainer = TextureTrainer(network, settings, CPU)
     mean, far = torch.zeros(1, 12), trainer.white_codes(8, torch.Generator().manual_seed(9))
 
     def drawn(white: Tensor, whole: WhitenedDecoder) -> Tensor:
@@ -101,11 +101,11 @@ def test_near_the_mean_it_becomes_smooth_and_elsewhere_it_stays(refiner: bool, t
     assert (last[1] - wanted).abs().mean() < 0.6 * (first[1] - wanted).abs().mean()
 
 
-def test_codes_lie_on_the_shell_or_come_through_the_flow() -> None:
-    plain = CalmTrainer(woven(), SMALL, CPU).white_codes(6, torch.Generator().manual_seed(1))
+def test_codes_have_a_fixed_norm_or_come_through_the_flow() -> None:
+    plain = TextureTrainer(woven(), SMALL, CPU).white_codes(6, torch.Generator().manual_seed(1))
     torch.testing.assert_close(plain.norm(dim=1), torch.full((6,), 1.1 * 12**0.5))
     network = woven(flow=True)
-    trainer = CalmTrainer(network, SMALL, CPU)
+    trainer = TextureTrainer(network, SMALL, CPU)
     codes = trainer.white_codes(6, torch.Generator().manual_seed(1))
     assert codes.shape == (6, 12)
     assert torch.equal(codes, trainer.white_codes(6, torch.Generator().manual_seed(1)))
@@ -114,10 +114,10 @@ def test_codes_lie_on_the_shell_or_come_through_the_flow() -> None:
     assert trainer.result().config == network.config
 
 
-def test_weakened_codes_lie_between_the_mean_and_the_code() -> None:
-    trainer = CalmTrainer(woven(), SMALL, CPU)
+def test_codes_moved_towards_the_mean_lie_between_the_mean_and_the_code() -> None:
+    trainer = TextureTrainer(woven(), SMALL, CPU)
     white = torch.randn(200, 12)
-    spatial, factor = trainer.weakened(white, torch.Generator().manual_seed(0))
+    spatial, factor = trainer.towards_mean(white, torch.Generator().manual_seed(0))
     assert spatial.shape == (200, 4, 4, 4)
     assert factor.shape == (200, 1, 4, 4)
     assert 0 < factor.min() < 0.1
@@ -129,14 +129,14 @@ def test_weakened_codes_lie_between_the_mean_and_the_code() -> None:
     assert 0.35 < alike.float().mean() < 0.65  # the others keep their small directions
 
 
-def test_refuses_what_it_cannot_calm(prior: Path, tmp_path: Path) -> None:
+def test_refusals(prior: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"no generator\.safetensors"):
         calm(tmp_path / "none", tmp_path / "out")
-    for wrong in (CalmSettings(steps=0), CalmSettings(batch=1)):
-        with pytest.raises(OptionError, match="at least 1 and batch 2"):
+    for wrong in (TextureSettings(steps=0), TextureSettings(batch=1)):
+        with pytest.raises(OptionError, match=r"at least [12], got"):
             calm(prior, tmp_path / "out", settings=wrong)
-    calm(prior, tmp_path / "out", settings=CalmSettings(steps=2, batch=2, directions=3))
+    calm(prior, tmp_path / "out", settings=TextureSettings(steps=2, batch=2, directions=3))
     with pytest.raises(OptionError, match="holds a training run"):
         calm(prior, tmp_path / "out")
     with pytest.raises(OptionError, match="batch"):
-        calm(prior, tmp_path / "out", settings=CalmSettings(steps=2, batch=3, directions=3), resume=True)
+        calm(prior, tmp_path / "out", settings=TextureSettings(steps=2, batch=3, directions=3), resume=True)
