@@ -23,9 +23,9 @@ from gen_prior.generators.dgn.config import FlowConfig
 
 CONDITION = 256
 FREQUENCIES = 16
-AIM = 10.0
+FEATURE_SCALE = 10.0
 """How far the first features lie along what a class asks for; photographs that are named rightly lie at 6."""
-SPREAD = 0.5
+FEATURE_STD = 0.5
 """Deviation of the first features around that: seeds differ in them, not only in the noise."""
 LAYOUT_STEPS = 24
 """Whole numbers that a layout holds for each deviation of a code."""
@@ -115,7 +115,7 @@ class CodeFlow(nn.Module):
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Codes `[B, K + D]` to begin with for class numbers `[B]`, from as much standard normal noise."""
-        return begun(self.classes[classes], noise, self.layout(classes, noise))
+        return init_from_class(self.classes[classes], noise, self.layout(classes, noise))
 
     def layout(self, classes: Tensor, noise: Tensor) -> Tensor | None:
         """Of the layouts of classes `[B]` those that the first number of the noise proper chooses, `[B, D]`."""
@@ -125,13 +125,13 @@ class CodeFlow(nn.Module):
         return self.layouts[classes, layout_place(noise[:, self.config.features], count)]
 
 
-def begun(direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
+def init_from_class(direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
     """Codes `[..., K + D]` to begin with, aimed at `direction` (`[..., K]`), from as much standard normal noise.
 
     With a `layout` (`[..., D]`) that stands for the noise proper, or for `share` of it; the squares of both
     shares, the layout's and the noise's, add up to 1.
     """
-    code, count = aimed(direction, noise), direction.shape[-1]
+    code, count = init_features(direction, noise), direction.shape[-1]
     if layout is None:
         return code
     mixed = share * (LAYOUT_GAIN / LAYOUT_STEPS) * layout.to(noise) + (1 - share**2) ** 0.5 * noise[..., count:]
@@ -148,7 +148,7 @@ def layouts_of(codes: Tensor) -> Tensor:
     return (codes.float() * LAYOUT_STEPS).round().clamp(-127, 127).to(torch.int8)
 
 
-def aimed(direction: Tensor, noise: Tensor) -> Tensor:
+def init_features(direction: Tensor, noise: Tensor) -> Tensor:
     """Codes `[..., K + D]` from as much noise, their features near `direction` (`[..., K]`, of length 1)."""
     count = direction.shape[-1]
-    return torch.cat([AIM * direction + SPREAD * noise[..., :count], noise[..., count:]], -1)
+    return torch.cat([FEATURE_SCALE * direction + FEATURE_STD * noise[..., :count], noise[..., count:]], -1)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
-from gen_prior.generators.base import Aim, Generator, Provenance
+from gen_prior.generators.base import ClassInit, Generator, Provenance
 from gen_prior.generators.checks import proven
 from gen_prior.generators.dgn.config import NetworkConfig
 from gen_prior.generators.dgn.flow import layout_place
@@ -102,7 +102,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         code_std=network.deviations if network.details else 1.0,
         name=name,
         recipe=recipe,
-        aim=_aim(network, metadata, origin),
+        class_init=_class_init(network, metadata, origin),
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
@@ -136,7 +136,7 @@ def recipe_for(network: WhiteCodes) -> Recipe:
     return replace(recipe, edits=edits)
 
 
-def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> Aim | None:
+def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> ClassInit | None:
     """Where the codes of a class begin, by the keys that the file lists for its flow's classes."""
     if network.flow is None:
         return None
@@ -151,17 +151,17 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
     times = Counter(keys)
     numbers = {key: number for number, key in enumerate(keys) if times[key] == 1}  # a name of two classes says neither
 
-    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
+    def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         if (number := numbers.get(wanted)) is None:
             return None
         if layouts is None:
-            return network.begun(classes[number], noise)
+            return network.init_from_class(classes[number], noise)
         if seed < layouts.shape[1]:
-            return network.begun(classes[number], noise, layouts[number, seed])
+            return network.init_from_class(classes[number], noise, layouts[number, seed])
         place = layout_place(noise[classes.shape[1]], layouts.shape[1])
-        return network.begun(classes[number], noise, layouts[number, place], LAYOUT_SHARE)
+        return network.init_from_class(classes[number], noise, layouts[number, place], LAYOUT_SHARE)
 
-    return aim
+    return class_init
 
 
 def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, dict[str, str]]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
 from gen_prior.generators.dgn.config import NetworkConfig, widths
 from gen_prior.generators.dgn.fine_code import Details
-from gen_prior.generators.dgn.flow import CodeFlow, begun
+from gen_prior.generators.dgn.flow import CodeFlow, init_from_class
 from gen_prior.generators.dgn.texture import Coring, Grain
 from gen_prior.generators.dgn.texture import coring as cored_to
 from gen_prior.generators.dgn.texture import grain as grained_by
@@ -116,17 +116,21 @@ class WhiteCodes(nn.Module):
         """Both parts of codes for class numbers `[B]`: begun as by `start`, their details as large as photographs'."""
         return self.parts(self.start(classes, noise))[0], self.parts(noise * self.deviations.to(noise))[1]
 
-    def begun(self, direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
-        """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.begun`), from standard normal noise."""
+    def init_from_class(
+        self, direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0
+    ) -> Tensor:
+        """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.init_from_class`), from standard normal noise."""
         coarse, rest = self.parts(noise)
-        return torch.cat([begun(direction, coarse, layout, share), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1)
+        return torch.cat(
+            [init_from_class(direction, coarse, layout, share), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1
+        )
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
         flow = self.flow
         if flow is None:
             return noise * self.deviations.to(noise)
-        return self.begun(flow.classes[classes], noise, flow.layout(classes, noise))
+        return self.init_from_class(flow.classes[classes], noise, flow.layout(classes, noise))
 
     def spatial(self, code: Tensor) -> Tensor:
         """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""

@@ -18,7 +18,7 @@ import gen_prior as gp
 from gen_prior.applications.publish import export
 from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn.config import FlowConfig
-from gen_prior.generators.dgn.flow import AIM, LAYOUT_GAIN, LAYOUT_STEPS, SPREAD, CodeFlow
+from gen_prior.generators.dgn.flow import FEATURE_SCALE, FEATURE_STD, LAYOUT_GAIN, LAYOUT_STEPS, CodeFlow
 from gen_prior.generators.dgn.generator import FILE, FLOW_RECIPE, FORMAT, LAYOUT_SHARE, from_file, load_folder
 from gen_prior.generators.dgn.network import Decoder, WhitenedDecoder
 from gen_prior.hub.tensors import read_file_metadata, read_tensors
@@ -156,9 +156,9 @@ def test_behind_a_flow_codes_are_features_and_noise(
     assert generator.code_shape == (3 + 10,)
     assert generator.image_shape() == (64, 64)
     noise = generator.initial_code(5)
-    for key, features in (("n01443537", [AIM, 0, 0]), ("bee", [0, AIM, 0])):
+    for key, features in (("n01443537", [FEATURE_SCALE, 0, 0]), ("bee", [0, FEATURE_SCALE, 0])):
         code = generator.initial_code(5, key)
-        torch.testing.assert_close(code[:3], torch.tensor(features) + SPREAD * noise[:3])
+        torch.testing.assert_close(code[:3], torch.tensor(features) + FEATURE_STD * noise[:3])
         assert torch.equal(code[3:], noise[3:])
         assert not torch.equal(generator(code[None]), generator(noise[None]))
     assert torch.equal(generator.initial_code(5, "wasp"), noise), "a class that the file does not name"
@@ -183,7 +183,7 @@ def test_seeds_of_a_class_take_its_layouts_in_turn(
         form = layouts[1, place].float() * LAYOUT_GAIN / LAYOUT_STEPS
         mixed = LAYOUT_SHARE * form + (1 - LAYOUT_SHARE**2) ** 0.5 * noise[3:]
         torch.testing.assert_close(code[3:], form if seed < 2 else mixed)
-        torch.testing.assert_close(code[:3], AIM * torch.tensor([0.0, 1, 0]) + SPREAD * noise[:3])
+        torch.testing.assert_close(code[:3], FEATURE_SCALE * torch.tensor([0.0, 1, 0]) + FEATURE_STD * noise[:3])
     assert len(chosen) == 4, "later seeds take either too"
     assert generator.recipe.rate < FLOW_RECIPE.rate, "large steps lose the form"
     with pytest.raises(WeightsError, match=r"here: flow\.layouts is of type torch\.float32, not torch\.int8"):
