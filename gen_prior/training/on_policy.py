@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gen_prior.classifiers import Classifier
 from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.generators.dgn.generator import RECIPE
-from gen_prior.generators.dgn.network import DETAIL_DEVIATION, WhiteCodes
+from gen_prior.generators.dgn.network import DETAIL_STD, WhiteCodes
 from gen_prior.optimise.transforms import build_transform
 
 POOL = 64
@@ -105,8 +105,8 @@ class OnPolicyCodes(nn.Module):
         (coarse, details), (upward, detail_upward) = self.space.parts(white), self.space.parts(direction)
         moved = coarse + RATE * upward / rms(upward)
         moved = moved * (coarse.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
-        details = details + DETAIL_RATE * DETAIL_DEVIATION * detail_upward / rms(detail_upward)
-        details = details * (MOST_DETAIL * DETAIL_DEVIATION / rms(details)).clamp(max=1)
+        details = details + DETAIL_RATE * DETAIL_STD * detail_upward / rms(detail_upward)
+        details = details * (MOST_DETAIL * DETAIL_STD / rms(details)).clamp(max=1)
         return torch.cat([moved, details], 1)
 
     def _turn(self, step: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn.blocks import CODE_SIDE
-from gen_prior.generators.dgn.fine_code import SIDE
+from gen_prior.generators.dgn.fine_code import FINE_SIDE
 
 SIZES = (64, 128, 256)
 MAX_NUMBERS = 2**28
@@ -100,7 +100,7 @@ class NetworkConfig:
         return config
 
     def _check(self, origin: str, values: Any) -> None:
-        flow, fine = self.flow, self.code_channels * SIDE**2
+        flow, fine = self.flow, self.code_channels * FINE_SIDE**2
         impossible = {
             "network": self.size not in SIZES
             or min(self.code_channels, self.directions) < 1
@@ -124,7 +124,7 @@ class NetworkConfig:
     def _is_affordable(self) -> bool:
         """Return whether no tensor and no layer is larger than this library loads."""
         flow = self.flow
-        bases = self.code_channels * max(CODE_SIDE**2 * self.directions, SIDE**2 * self.details)
+        bases = self.code_channels * max(CODE_SIDE**2 * self.directions, FINE_SIDE**2 * self.details)
         tables = flow.classes * max(flow.features, flow.exemplars * self.directions) if flow else 0
         layers: list[float] = [self.code_channels, self.refiner, self.detail_width, *widths(self.size, self.width)]
         if flow:

@@ -53,7 +53,7 @@ LAYOUT_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1
 """A start with a form needs no trials, and large steps would lose it."""
 LAYOUT_SHARE = 0.7
 """Of a layout in starts of the seeds after those that took it as it is: the rest is noise, so no two are alike."""
-DETAIL_SHELL = {"radius": 1.0, "inside": True}
+DETAIL_SPHERE = {"radius": 1.0, "inside": True}
 """What details may be, beside what the recipe says of the coarse code."""
 
 
@@ -132,7 +132,7 @@ def recipe_for(network: WhiteCodes) -> Recipe:
         return recipe
     ((name, options),) = recipe.edits
     end = network.coarse_numbers
-    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SHELL, "units": (end, network.numbers)}))
+    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SPHERE, "units": (end, network.numbers)}))
     return replace(recipe, edits=edits)
 
 

@@ -15,15 +15,15 @@ from torch.nn import functional as F
 
 from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
 from gen_prior.generators.dgn.config import NetworkConfig, widths
-from gen_prior.generators.dgn.fine_code import Details
+from gen_prior.generators.dgn.fine_code import FineCode
 from gen_prior.generators.dgn.flow import CodeFlow, init_from_class
 from gen_prior.generators.dgn.texture import Coring, Grain
 from gen_prior.generators.dgn.texture import coring as cored_to
 from gen_prior.generators.dgn.texture import grain as grained_by
 
-DETAIL_DEVIATION = 4.0
+DETAIL_STD = 4.0
 """Of details over photographs, in a code: an optimisation's steps, equal in all numbers, change details more slowly."""
-FIRST_DETAILS = 0.3
+INITIAL_DETAIL_SCALE = 0.3
 """How large details are at first, in parts of photographs'."""
 
 
@@ -75,14 +75,14 @@ class WhiteCodes(nn.Module):
 
     The spatial code is `mean + basis @ white`, where white codes `[B, D]` are a standard normal over photographs: their
     full covariance gives the code a global structure that independent units do not have. A code is white; behind a
-    flow it holds features and noise `[B, K + D]`; and before details these follow, `DETAIL_DEVIATION` times as large.
+    flow it holds features and noise `[B, K + D]`; and before details these follow, `DETAIL_STD` times as large.
     """
 
     mean: Tensor
     basis: Tensor
 
     def __init__(
-        self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None, details: Details | None = None
+        self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None, details: FineCode | None = None
     ) -> None:
         """`mean`: `[C, 4, 4]`; `basis`: `[C * 16, D]`, columns scaled by their standard deviations."""
         super().__init__()
@@ -104,7 +104,7 @@ class WhiteCodes(nn.Module):
     @property
     def deviations(self) -> Tensor:
         """Of each number of a code over photographs, `[numbers]`."""
-        details = [] if self.details is None else [torch.full((self.details.numbers,), DETAIL_DEVIATION)]
+        details = [] if self.details is None else [torch.full((self.details.numbers,), DETAIL_STD)]
         return torch.cat([torch.ones(self.coarse_numbers), *details])
 
     def parts(self, codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,7 @@ class WhiteCodes(nn.Module):
         """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.init_from_class`), from standard normal noise."""
         coarse, rest = self.parts(noise)
         return torch.cat(
-            [init_from_class(direction, coarse, layout, share), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1
+            [init_from_class(direction, coarse, layout, share), INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1
         )
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class WhiteCodes(nn.Module):
         coarse, details = self.parts(code)
         white = coarse if self.flow is None else self.flow(coarse)
         spatial: Tensor = self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
-        return spatial if self.details is None else self.details(spatial, details / DETAIL_DEVIATION)
+        return spatial if self.details is None else self.details(spatial, details / DETAIL_STD)
 
 
 class WhitenedDecoder(WhiteCodes):
@@ -151,7 +151,7 @@ class WhitenedDecoder(WhiteCodes):
         *,
         refiner: Refiner | None = None,
         flow: CodeFlow | None = None,
-        details: Details | None = None,
+        details: FineCode | None = None,
         coring: float = 0.0,
         grain: float = 0.0,
     ) -> None:
@@ -172,7 +172,7 @@ class WhitenedDecoder(WhiteCodes):
             torch.empty(channels * CODE_SIDE**2, directions),
             refiner=Refiner(config.refiner) if config.refiner else None,
             flow=CodeFlow(directions, config.flow) if config.flow else None,
-            details=Details(channels, config.details, config.detail_width) if config.details else None,
+            details=FineCode(channels, config.details, config.detail_width) if config.details else None,
             coring=config.coring,
             grain=config.grain,
         )

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn.fine_code import SIDE, Details
+from gen_prior.generators.dgn.fine_code import FINE_SIDE, FineCode
 from gen_prior.generators.dgn.network import WhiteCodes
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import read_tensors
@@ -84,7 +84,7 @@ class FineCodeTrainer(EnlargingTrainer):
         prior: Prior,
         photographs: Photographs,
         settings: FineCodeSettings,
-        details: Details | None = None,
+        details: FineCode | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
         """`details`: if fitted earlier; else they are fitted here."""
@@ -96,12 +96,12 @@ class FineCodeTrainer(EnlargingTrainer):
         self.space.eval().to(self.device)
         self.train_networks(decoder=to_channels_last(network.decoder.float().requires_grad_(True), self.device))
 
-    def _fitted(self, channels: int, progress: ProgressCallback | None) -> Details:
+    def _fitted(self, channels: int, progress: ProgressCallback | None) -> FineCode:
         """The fine code fitted to the training photographs' codes."""
         coarse, fine = self._code_pairs(progress)
         settings = self.settings
         torch.manual_seed(settings.seed)
-        details = Details(channels, settings.details, settings.detail_width).to(self.device)
+        details = FineCode(channels, settings.details, settings.detail_width).to(self.device)
         fit_prediction(details, coarse, fine, settings, progress)
         details.basis.copy_(residual_directions(details, coarse, fine, settings.details))
         return details
@@ -136,7 +136,7 @@ class FineCodeTrainer(EnlargingTrainer):
 
 
 def fit_prediction(
-    details: Details,
+    details: FineCode,
     coarse: Tensor,
     fine: Tensor,
     settings: FineCodeSettings,
@@ -159,7 +159,7 @@ def fit_prediction(
             progress(Progress(step + 1, settings.fit_steps, "fitting the prediction of finer codes, step"))
 
 
-def residual_directions(details: Details, coarse: Tensor, fine: Tensor, count: int) -> Tensor:
+def residual_directions(details: FineCode, coarse: Tensor, fine: Tensor, count: int) -> Tensor:
     """Principal directions of what the prediction leaves of finer codes, scaled by their stds: `[C * 64, count]`."""
     size, device = fine[0].numel(), details.basis.device
     total = torch.zeros(size, size, device=device)
@@ -203,14 +203,14 @@ def train_fine_code(
     config, fitted = parent.network.config, parent.network.details
     if fitted is not None:
         settings = replace(settings, details=config.details, detail_width=config.detail_width)
-    most = config.code_channels * SIDE**2
+    most = config.code_channels * FINE_SIDE**2
     if not 1 <= settings.details <= most:
         raise OptionError(f"details must lie in 1 to {most}, got {settings.details}")
     settings = replace(settings, size=2 * config.size, parent_sha256=parent.sha256)
     photographs = read_photographs(images, out, settings.batch, settings.size, progress, settings.crops)
     kept = out / FITTED
     if fitted is None and resume and checkpoints(out) and kept.is_file():
-        fitted = Details(config.code_channels, settings.details, settings.detail_width)
+        fitted = FineCode(config.code_channels, settings.details, settings.detail_width)
         load_strictly(fitted, read_tensors(kept), str(kept))
     trainer = FineCodeTrainer(parent, photographs, settings, fitted, progress)
     if fitted is None:
