@@ -21,7 +21,7 @@ from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import ClassInit, Generator, Provenance
 from gen_prior.generators.checks import proven
 from gen_prior.generators.dgn.config import NetworkConfig
-from gen_prior.generators.dgn.flow import layout_place
+from gen_prior.generators.dgn.flow import exemplar_index
 from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
@@ -30,8 +30,8 @@ from gen_prior.recipe import Recipe
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
 EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors", "dgn-lite0-gaussian": "dgn-lite0.safetensors"}
-LAYOUT_METADATA = ("layouts", "layouts_data")
-FLOW_METADATA = ("flow", "flow_data", "classes", *LAYOUT_METADATA)
+EXEMPLAR_METADATA = ("layouts", "layouts_data")
+FLOW_METADATA = ("flow", "flow_data", "classes", *EXEMPLAR_METADATA)
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
@@ -49,9 +49,9 @@ FLOW_RECIPE = replace(
     candidates=8,
     trials=8,
 )
-LAYOUT_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1)
+EXEMPLAR_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1)
 """A start with a form needs no trials, and large steps would lose it."""
-LAYOUT_SHARE = 0.7
+EXEMPLAR_SHARE = 0.7
 """Of a layout in starts of the seeds after those that took it as it is: the rest is noise, so no two are alike."""
 DETAIL_SPHERE = {"radius": 1.0, "inside": True}
 """What details may be, beside what the recipe says of the coarse code."""
@@ -127,7 +127,7 @@ def recipe_for(network: WhiteCodes) -> Recipe:
     """What suits codes of that kind."""
     recipe = RECIPE
     if network.flow is not None:
-        recipe = LAYOUT_RECIPE if network.flow.config.exemplars else FLOW_RECIPE
+        recipe = EXEMPLAR_RECIPE if network.flow.config.exemplars else FLOW_RECIPE
     if network.details is None:
         return recipe
     ((name, options),) = recipe.edits
@@ -145,7 +145,7 @@ def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: s
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{origin} is damaged: {error}") from error
     classes = network.flow.classes.float().cpu()
-    layouts = network.flow.layouts.cpu() if network.flow.config.exemplars else None
+    exemplars = network.flow.exemplars.cpu() if network.flow.config.exemplars else None
     if len(keys) not in (0, len(classes)):
         raise WeightsError(f"{origin} names {len(keys)} classes, but its flow knows {len(classes)}")
     times = Counter(keys)
@@ -154,12 +154,12 @@ def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: s
     def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         if (number := numbers.get(wanted)) is None:
             return None
-        if layouts is None:
+        if exemplars is None:
             return network.init_from_class(classes[number], noise)
-        if seed < layouts.shape[1]:
-            return network.init_from_class(classes[number], noise, layouts[number, seed])
-        place = layout_place(noise[classes.shape[1]], layouts.shape[1])
-        return network.init_from_class(classes[number], noise, layouts[number, place], LAYOUT_SHARE)
+        if seed < exemplars.shape[1]:
+            return network.init_from_class(classes[number], noise, exemplars[number, seed])
+        place = exemplar_index(noise[classes.shape[1]], exemplars.shape[1])
+        return network.init_from_class(classes[number], noise, exemplars[number, place], EXEMPLAR_SHARE)
 
     return class_init
 

@@ -117,12 +117,12 @@ class WhiteCodes(nn.Module):
         return self.parts(self.start(classes, noise))[0], self.parts(noise * self.deviations.to(noise))[1]
 
     def init_from_class(
-        self, direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0
+        self, direction: Tensor, noise: Tensor, exemplar: Tensor | None = None, share: float = 1.0
     ) -> Tensor:
         """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.init_from_class`), from standard normal noise."""
         coarse, rest = self.parts(noise)
         return torch.cat(
-            [init_from_class(direction, coarse, layout, share), INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1
+            [init_from_class(direction, coarse, exemplar, share), INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1
         )
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class WhiteCodes(nn.Module):
         flow = self.flow
         if flow is None:
             return noise * self.deviations.to(noise)
-        return self.init_from_class(flow.classes[classes], noise, flow.layout(classes, noise))
+        return self.init_from_class(flow.classes[classes], noise, flow.exemplar(classes, noise))
 
     def spatial(self, code: Tensor) -> Tensor:
         """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""

@@ -20,7 +20,7 @@ from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.config import MAX_CHANNELS, FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
-from gen_prior.generators.dgn.generator import LAYOUT_METADATA
+from gen_prior.generators.dgn.generator import EXEMPLAR_METADATA
 from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
 from gen_prior.training.base_trainer import BaseTrainer
 from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
@@ -204,7 +204,7 @@ def train_flow(
         "flow": run_record(trainer),
         "flow_data": json.dumps(asdict(photographs.description)),
     }
-    kept = {key: value for key, value in parent.metadata.items() if key not in LAYOUT_METADATA}
+    kept = {key: value for key, value in parent.metadata.items() if key not in EXEMPLAR_METADATA}
     return save_generator(network, kept | added, out)
 
 

@@ -18,8 +18,8 @@ import gen_prior as gp
 from gen_prior.applications.publish import export
 from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn.config import FlowConfig
-from gen_prior.generators.dgn.flow import FEATURE_SCALE, FEATURE_STD, LAYOUT_GAIN, LAYOUT_STEPS, CodeFlow
-from gen_prior.generators.dgn.generator import FILE, FLOW_RECIPE, FORMAT, LAYOUT_SHARE, from_file, load_folder
+from gen_prior.generators.dgn.flow import EXEMPLAR_GAIN, EXEMPLAR_STEPS, FEATURE_SCALE, FEATURE_STD, CodeFlow
+from gen_prior.generators.dgn.generator import EXEMPLAR_SHARE, FILE, FLOW_RECIPE, FORMAT, from_file, load_folder
 from gen_prior.generators.dgn.network import Decoder, WhitenedDecoder
 from gen_prior.hub.tensors import read_file_metadata, read_tensors
 
@@ -180,8 +180,8 @@ def test_seeds_of_a_class_take_its_layouts_in_turn(
         code, noise = generator.initial_code(seed, "bee"), generator.initial_code(seed)
         place = seed if seed < 2 else int(noise[3] > 0)
         chosen.add((seed < 2, place))
-        form = layouts[1, place].float() * LAYOUT_GAIN / LAYOUT_STEPS
-        mixed = LAYOUT_SHARE * form + (1 - LAYOUT_SHARE**2) ** 0.5 * noise[3:]
+        form = layouts[1, place].float() * EXEMPLAR_GAIN / EXEMPLAR_STEPS
+        mixed = EXEMPLAR_SHARE * form + (1 - EXEMPLAR_SHARE**2) ** 0.5 * noise[3:]
         torch.testing.assert_close(code[3:], form if seed < 2 else mixed)
         torch.testing.assert_close(code[:3], FEATURE_SCALE * torch.tensor([0.0, 1, 0]) + FEATURE_STD * noise[:3])
     assert len(chosen) == 4, "later seeds take either too"
