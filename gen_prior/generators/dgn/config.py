@@ -13,7 +13,7 @@ from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.fine_code import FINE_SIDE
 
 SIZES = (64, 128, 256)
-MAX_NUMBERS = 2**28
+MAX_ELEMENTS = 2**28
 """Largest tensor that a file may ask for, in elements."""
 MAX_CHANNELS = 4096
 
@@ -129,7 +129,7 @@ class NetworkConfig:
         layers: list[float] = [self.code_channels, self.refiner, self.detail_width, *widths(self.size, self.width)]
         if flow:
             layers += [flow.features, flow.width, flow.depth, flow.steps, flow.exemplars, flow.guidance]
-        return max(bases, tables) <= MAX_NUMBERS and max(layers) <= MAX_CHANNELS
+        return max(bases, tables) <= MAX_ELEMENTS and max(layers) <= MAX_CHANNELS
 
 
 def _key(part: Any) -> str:
@@ -147,4 +147,4 @@ def _parse(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**found)
 
 
-__all__ = ["MAX_CHANNELS", "MAX_NUMBERS", "SIZES", "FlowConfig", "NetworkConfig", "widths"]
+__all__ = ["MAX_CHANNELS", "MAX_ELEMENTS", "SIZES", "FlowConfig", "NetworkConfig", "widths"]

@@ -34,7 +34,7 @@ class FineCode(nn.Module):
             self.exit.weight *= 0.3
 
     @property
-    def numbers(self) -> int:
+    def dims(self) -> int:
         """How many details a code has."""
         return self.basis.shape[1]
 

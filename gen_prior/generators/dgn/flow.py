@@ -87,7 +87,7 @@ class CodeFlow(nn.Module):
         return self.layouts
 
     @property
-    def numbers(self) -> int:
+    def dims(self) -> int:
         """Numbers of a code: features, then noise."""
         return self.config.features + self.directions
 

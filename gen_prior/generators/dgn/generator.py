@@ -22,7 +22,7 @@ from gen_prior.generators.base import ClassInit, Generator, Provenance
 from gen_prior.generators.checks import proven
 from gen_prior.generators.dgn.config import NetworkConfig
 from gen_prior.generators.dgn.flow import exemplar_index
-from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.recipe import Recipe
@@ -97,9 +97,9 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         raise WeightsError(f"{origin} states a recipe that is none: {error}") from error
     generator = Generator(
         network,
-        (network.numbers,),
+        (network.dims,),
         output_range=(0, 1),
-        code_std=network.deviations if network.details else 1.0,
+        code_std=network.std if network.details else 1.0,
         name=name,
         recipe=recipe,
         class_init=_class_init(network, metadata, origin),
@@ -123,7 +123,7 @@ def write_without_flow(path: Path, out: Path) -> None:
     save_safetensors(out, tensors, metadata | {"config": json.dumps(config)})
 
 
-def recipe_for(network: WhiteCodes) -> Recipe:
+def recipe_for(network: WhitenedCodes) -> Recipe:
     """What suits codes of that kind."""
     recipe = RECIPE
     if network.flow is not None:
@@ -131,8 +131,8 @@ def recipe_for(network: WhiteCodes) -> Recipe:
     if network.details is None:
         return recipe
     ((name, options),) = recipe.edits
-    end = network.coarse_numbers
-    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SPHERE, "units": (end, network.numbers)}))
+    end = network.coarse_dims
+    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SPHERE, "units": (end, network.dims)}))
     return replace(recipe, edits=edits)
 
 

@@ -70,7 +70,7 @@ class Refiner(nn.Module):
         return F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False) + correction
 
 
-class WhiteCodes(nn.Module):
+class WhitenedCodes(nn.Module):
     """Codes `[B, numbers]` -> spatial codes, by the principal directions of photographs' codes.
 
     The spatial code is `mean + basis @ white`, where white codes `[B, D]` are a standard normal over photographs: their
@@ -92,35 +92,35 @@ class WhiteCodes(nn.Module):
         self.details = details
 
     @property
-    def coarse_numbers(self) -> int:
+    def coarse_dims(self) -> int:
         """Numbers of one code before its details."""
-        return self.basis.shape[1] if self.flow is None else self.flow.numbers
+        return self.basis.shape[1] if self.flow is None else self.flow.dims
 
     @property
-    def numbers(self) -> int:
+    def dims(self) -> int:
         """Numbers of one code."""
-        return self.coarse_numbers + (0 if self.details is None else self.details.numbers)
+        return self.coarse_dims + (0 if self.details is None else self.details.dims)
 
     @property
-    def deviations(self) -> Tensor:
+    def std(self) -> Tensor:
         """Of each number of a code over photographs, `[numbers]`."""
-        details = [] if self.details is None else [torch.full((self.details.numbers,), DETAIL_STD)]
-        return torch.cat([torch.ones(self.coarse_numbers), *details])
+        details = [] if self.details is None else [torch.full((self.details.dims,), DETAIL_STD)]
+        return torch.cat([torch.ones(self.coarse_dims), *details])
 
-    def parts(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `[..., numbers]` without their details, and the details: of no number where there are none."""
-        coarse, details = codes.split([self.coarse_numbers, self.numbers - self.coarse_numbers], -1)
+        coarse, details = codes.split([self.coarse_dims, self.dims - self.coarse_dims], -1)
         return coarse, details
 
-    def natural(self, classes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, classes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Both parts of codes for class numbers `[B]`: begun as by `start`, their details as large as photographs'."""
-        return self.parts(self.start(classes, noise))[0], self.parts(noise * self.deviations.to(noise))[1]
+        return self.split(self.start(classes, noise))[0], self.split(noise * self.std.to(noise))[1]
 
     def init_from_class(
         self, direction: Tensor, noise: Tensor, exemplar: Tensor | None = None, share: float = 1.0
     ) -> Tensor:
         """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.init_from_class`), from standard normal noise."""
-        coarse, rest = self.parts(noise)
+        coarse, rest = self.split(noise)
         return torch.cat(
             [init_from_class(direction, coarse, exemplar, share), INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1
         )
@@ -129,18 +129,18 @@ class WhiteCodes(nn.Module):
         """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
         flow = self.flow
         if flow is None:
-            return noise * self.deviations.to(noise)
+            return noise * self.std.to(noise)
         return self.init_from_class(flow.classes[classes], noise, flow.exemplar(classes, noise))
 
     def spatial(self, code: Tensor) -> Tensor:
         """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""
-        coarse, details = self.parts(code)
+        coarse, details = self.split(code)
         white = coarse if self.flow is None else self.flow(coarse)
         spatial: Tensor = self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
         return spatial if self.details is None else self.details(spatial, details / DETAIL_STD)
 
 
-class WhitenedDecoder(WhiteCodes):
+class WhitenedDecoder(WhitenedCodes):
     """Codes `[B, numbers]` -> images `[B, 3, S, S]`, RGB, nominally in [0, 1] (not clamped)."""
 
     def __init__(
@@ -188,7 +188,7 @@ class WhitenedDecoder(WhiteCodes):
             refiner=self.refiner.entry.out_channels if isinstance(self.refiner, Refiner) else 0,
             flow=self.flow.config if self.flow else None,
             coring=self.coring.limit if isinstance(self.coring, Coring) else 0.0,
-            details=self.details.numbers if self.details else 0,
+            details=self.details.dims if self.details else 0,
             detail_width=self.details.entry.out_channels if self.details else 0,
             grain=self.grain.strength if isinstance(self.grain, Grain) else 0.0,
         )

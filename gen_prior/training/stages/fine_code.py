@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.fine_code import FINE_SIDE, FineCode
-from gen_prior.generators.dgn.network import WhiteCodes
+from gen_prior.generators.dgn.network import WhitenedCodes
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import read_tensors
 from gen_prior.training.checkpoints import checkpoints
@@ -92,7 +92,9 @@ class FineCodeTrainer(EnlargingTrainer):
         network = prior.network
         details = details if details is not None else self._fitted(len(network.mean), progress)
         self.details = details.requires_grad_(False).eval().to(self.device)
-        self.space = WhiteCodes(network.mean, network.basis, network.flow, self.details).float().requires_grad_(False)
+        self.space = (
+            WhitenedCodes(network.mean, network.basis, network.flow, self.details).float().requires_grad_(False)
+        )
         self.space.eval().to(self.device)
         self.train_networks(decoder=to_channels_last(network.decoder.float().requires_grad_(True), self.device))
 
@@ -234,11 +236,11 @@ def sample_sheet(trainer: FineCodeTrainer) -> Tensor:
     photographs = trainer.held_out_batch(SHEET_COLUMNS)
     columns = len(photographs)
     space, decoder = trainer.space, trainer.average_decoder()
-    noise = torch.randn(columns, space.numbers, generator=torch.Generator().manual_seed(0)).to(trainer.device)
+    noise = torch.randn(columns, space.dims, generator=torch.Generator().manual_seed(0)).to(trainer.device)
     classes = 1 if space.flow is None else len(space.flow.classes)
     chosen = torch.linspace(0, classes - 1, columns).long().to(trainer.device)
     with torch.no_grad():
-        coarse, details = space.natural(chosen, noise)
+        coarse, details = space.sample(chosen, noise)
         codes = [trainer.encode(photographs)]
         codes += [space.spatial(torch.cat([coarse, size * details], 1)) for size in SHEET_SIZES]
         return contact_sheet([photographs, *(trainer.coring(decoder(spatial)) for spatial in codes)])

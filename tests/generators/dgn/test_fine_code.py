@@ -40,8 +40,8 @@ def test_a_finer_code_is_what_follows_and_the_details(detailed: WhitenedDecoder)
     assert plain.shape == (2, 4, 8, 8)
     added = (details @ detailed.details.basis.T).view(2, 4, 8, 8)  # type: ignore[union-attr]
     torch.testing.assert_close(spatial - plain, added)
-    assert detailed.numbers == 10 + 12
-    assert detailed.deviations.tolist() == [1.0] * 10 + [DETAIL_STD] * (12)
+    assert detailed.dims == 10 + 12
+    assert detailed.std.tolist() == [1.0] * 10 + [DETAIL_STD] * (12)
 
 
 def test_of_a_file_it_has_twice_the_side_and_a_shell_of_its_own(detailed: WhitenedDecoder, tmp_path: Path) -> None:

@@ -272,8 +272,8 @@ def test_a_flow_may_know_more_classes_than_imagenet(
 def test_the_prior_without_its_flow_has_the_decoders_own_code(tmp_path: Path):
     behind_flow = gp.load_generator("dgn-lite0", device="cpu")
     plain = gp.load_generator("dgn-lite0-gaussian", device="cpu")
-    directions, coarse = behind_flow.module.basis.shape[1], behind_flow.module.coarse_numbers
-    details = behind_flow.module.details.numbers
+    directions, coarse = behind_flow.module.basis.shape[1], behind_flow.module.coarse_dims
+    details = behind_flow.module.details.dims
     assert plain.code_shape == (directions + details,)
     assert behind_flow.code_shape[0] == coarse + details > directions + details
     assert plain.recipe.edits != behind_flow.recipe.edits

@@ -83,7 +83,7 @@ def test_each_seed_begins_at_another_photograph(
 
     # Noise alone chooses one too, as trainings that go on from here draw codes.
     network: Any = generator.module
-    noise = torch.randn(64, network.numbers)
+    noise = torch.randn(64, network.dims)
     starts = network.start(torch.full((64,), 1), noise)[:, 4:]
     places = [(starts[:, None] - layouts[1].float() * EXEMPLAR_GAIN / EXEMPLAR_STEPS).abs().sum(-1).argmin(1).tolist()]
     assert set(places[0]) == {0, 1, 2}
