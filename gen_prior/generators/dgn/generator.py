@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import ClassInit, Generator, Provenance
-from gen_prior.generators.checks import proven
+from gen_prior.generators.checks import check_generates
 from gen_prior.generators.dgn.config import NetworkConfig
 from gen_prior.generators.dgn.flow import exemplar_index
 from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
@@ -112,7 +112,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         ),
     )
     side = network.config.image_side
-    return proven(generator, origin, size=(side, side))
+    return check_generates(generator, origin, size=(side, side))
 
 
 def write_without_flow(path: Path, out: Path) -> None:
