@@ -24,7 +24,7 @@ from gen_prior.generators.code_statistics import FILE as STATISTICS
 from gen_prior.generators.code_statistics import WEIGHTS_KEY, find_statistics, statistics_file, weights_hash
 from gen_prior.generators.deepsim.network import VARIANTS
 from gen_prior.generators.dgn import generator as dgn
-from gen_prior.generators.dgn.network import WhiteCodes
+from gen_prior.generators.dgn.network import WhitenedCodes
 from gen_prior.generators.formats import DCGAN_FORMAT, DEEPSIM_FORMAT, NAME_KEY
 from gen_prior.hub import registry
 from gen_prior.hub.convert import convert
@@ -118,7 +118,7 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
 def _write_embedded(name: str, generator: Generator, out: Path) -> None:
     """Write an embedded prior, without its flow if the generator was loaded without it."""
     embedded = resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED[name])
-    if isinstance(generator.module, WhiteCodes) and generator.module.flow is None:
+    if isinstance(generator.module, WhitenedCodes) and generator.module.flow is None:
         with resources.as_file(embedded) as whole:
             dgn.write_without_flow(whole, out / dgn.FILE)
     else:

@@ -7,6 +7,7 @@ is special about a family (its start, its prior, its recipe, its encoder) is pas
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from gen_prior.util.devices import as_like
 
 Decode = Callable[[Tensor], Tensor]
 Start = Callable[[torch.Generator], Tensor]
-Aim = Callable[[str, Tensor, int], Tensor | None]
+ClassInit = Callable[[str, Tensor, int], Tensor | None]
 Domain = Literal["image", "code"]
 CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0, 0, 0)}
 
@@ -82,7 +83,7 @@ class Generator:
         name: how results name this generator.
         recipe: default optimisation settings; those of a Gaussian code where None.
         start: draws one initial code from a `torch.Generator`; mean + std * N(0, 1), projected, where None.
-        aim: from a class's key (its WordNet id or name), standard normal noise `[*code_shape]` and the seed that this
+        class_init: from a class's key (its WordNet id or name), standard normal noise `[*code_shape]` and the seed that this
             came of, a code to begin with for that class; None for a class that it does not know.
         encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
         fit: (height, width) of a classifier's input -> the generator that draws for it; where the family has such.
@@ -108,14 +109,17 @@ class Generator:
         name: str = "custom",
         recipe: Recipe | None = None,
         start: Start | None = None,
-        aim: Aim | None = None,
+        class_init: ClassInit | None = None,
         encode: Callable[[Tensor], Tensor] | None = None,
         provenance: Provenance | None = None,
         domain: Domain = "code",
         fit: Callable[[tuple[int, int]], Generator] | None = None,
         options: Mapping[str, Any] | None = None,
         notes: Mapping[str, str] | None = None,
+        aim: ClassInit | None = None,
     ) -> None:
+        if aim is not None:
+            warnings.warn("Generator(aim=...) is called class_init since 0.2", DeprecationWarning, stacklevel=2)
         shape = tuple(int(size) for size in code_shape)
         if not shape or min(shape) < 1:
             raise OptionError(f"code_shape must hold positive integers, got {tuple(code_shape)}")
@@ -141,7 +145,7 @@ class Generator:
         self.options = dict(options or {})
         self.notes = dict(notes or {})
         self.device = torch.device("cpu")
-        self._start, self._aim = start, aim
+        self._start, self._class_init = start, class_init if class_init is not None else aim
         self._encode = encode
         self._fit = fit
         self.module = module
@@ -182,8 +186,10 @@ class Generator:
             return self._start(source).reshape(self.code_shape).float()
         noise = torch.randn(self.code_shape, generator=source)
         prior = self.prior.to("cpu")
-        if self._aim is not None and wanted is not None and (aimed := self._aim(wanted, noise, seed)) is not None:
-            return prior.project(aimed[None])[0].float()
+        if self._class_init is not None and wanted is not None:
+            code = self._class_init(wanted, noise, seed)
+            if code is not None:
+                return prior.project(code[None])[0].float()
         return prior.project((prior.mean + prior.std * noise)[None])[0].float()
 
     @property

@@ -52,7 +52,7 @@ def class_index(label: int | str, classes: int) -> int:
 __all__ = ["class_index", "fraction", "image_side", "whole_number"]
 
 
-def proven(
+def check_generates(
     generator: Generator,
     file: str,
     *,
@@ -78,4 +78,4 @@ def proven(
     return generator
 
 
-__all__ = ["proven"]
+__all__ = ["check_generates"]

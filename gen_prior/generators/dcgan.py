@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import class_index, proven, whole_number
+from gen_prior.generators.checks import check_generates, class_index, whole_number
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, load_frozen, pop_float
 from gen_prior.hub.tensors import read_tensors
@@ -229,7 +229,7 @@ def assemble(
         provenance=files.provenance(paper=PAPER),
         options={"class_label": class_label, "label_channels": label_channels},
     )
-    return proven(generator, files.source, size=(layout.side, layout.side))
+    return check_generates(generator, files.source, size=(layout.side, layout.side))
 
 
 __all__ = ["DCGAN", "RECIPE", "assemble", "fold", "from_files", "infer", "load"]

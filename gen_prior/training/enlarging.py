@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn.network import WhiteCodes
+from gen_prior.generators.dgn.network import WhitenedCodes
 from gen_prior.generators.dgn.texture import coring
 from gen_prior.training.gan import SAMPLE, GanTrainer, Losses
 from gen_prior.training.networks import to_channels_last
@@ -57,7 +57,7 @@ class EnlargingTrainer(GanTrainer):
     """
 
     settings: EnlargingSettings
-    space: WhiteCodes
+    space: WhitenedCodes
 
     def __init__(self, prior: Prior, photographs: Photographs, settings: EnlargingSettings) -> None:
         """`prior`: its decoder's images have half of `settings.size`."""
@@ -78,7 +78,7 @@ class EnlargingTrainer(GanTrainer):
         With a flow, each is an initial code of a random class.
         """
         settings = self.settings
-        noise = torch.randn(count, self.space.numbers, generator=generator)
+        noise = torch.randn(count, self.space.dims, generator=generator)
         scale, size = (
             low + (high - low) * torch.rand(count, 1, generator=generator)
             for low, high in (settings.sampled_scale, settings.sampled_details)
@@ -86,7 +86,7 @@ class EnlargingTrainer(GanTrainer):
         classes = 1 if self.space.flow is None else len(self.space.flow.classes)
         chosen = torch.randint(classes, (count,), generator=generator).to(self.device)
         with torch.no_grad():
-            coarse, details = self.space.natural(chosen, noise.to(self.device))
+            coarse, details = self.space.sample(chosen, noise.to(self.device))
             return self.space.spatial(torch.cat([coarse * scale.to(self.device), details * size.to(self.device)], 1))
 
     def with_sampled(self, codes: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.generators.dgn.network import Decoder, WhiteCodes
+from gen_prior.generators.dgn.network import Decoder, WhitenedCodes
 from gen_prior.training.base_trainer import BaseTrainer
 from gen_prior.training.networks import Critic, FeatureExtractor, to_channels_last
 from gen_prior.training.on_policy import OnPolicyCodes
@@ -53,7 +53,7 @@ class GanTrainer(BaseTrainer):
         """Factors on the learning rates of networks, by their names."""
         self._epoch, self._order = -1, self.training
 
-    def add_on_policy(self, space: WhiteCodes) -> None:
+    def add_on_policy(self, space: WhitenedCodes) -> None:
         """Train also on on-policy codes of `space`, as many as the settings ask for."""
         if count := round(self.settings.batch * self.settings.on_policy):
             self.on_policy = OnPolicyCodes(self.extractor.classifier, space, count, self.settings.seed)

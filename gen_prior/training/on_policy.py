@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gen_prior.classifiers import Classifier
 from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.generators.dgn.generator import RECIPE
-from gen_prior.generators.dgn.network import DETAIL_DEVIATION, WhiteCodes
+from gen_prior.generators.dgn.network import DETAIL_STD, WhitenedCodes
 from gen_prior.optimise.transforms import build_transform
 
 POOL = 64
@@ -40,7 +40,7 @@ class OnPolicyCodes(nn.Module):
     units: Tensor
     ages: Tensor
 
-    def __init__(self, classifier: Classifier, space: WhiteCodes, count: int, seed: int) -> None:
+    def __init__(self, classifier: Classifier, space: WhitenedCodes, count: int, seed: int) -> None:
         """`count` codes of `space` take an ascent step in each training step."""
         super().__init__()
         self.classifier, self.count = classifier, count
@@ -57,11 +57,11 @@ class OnPolicyCodes(nn.Module):
 
     def _new_codes(self, count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
         """Initial codes `[count, D]` for random classes `[count]`, and these classes."""
-        noise = torch.randn(count, self.space.numbers, generator=source)
+        noise = torch.randn(count, self.space.dims, generator=source)
         radius, size = (low + (high - low) * torch.rand(count, 1, generator=source) for low, high in RADII)
         units = torch.randint(self.classes, (count,), generator=source)
         device = self.space.mean.device
-        coarse, details = self.space.natural(units.to(device), noise.to(device))
+        coarse, details = self.space.sample(units.to(device), noise.to(device))
         coarse = coarse / rms(coarse) * radius.to(device)
         return torch.cat([coarse, details * size.to(device)], 1), units
 
@@ -102,11 +102,11 @@ class OnPolicyCodes(nn.Module):
 
     def _moved(self, white: Tensor, direction: Tensor) -> Tensor:
         """Codes after a step of fixed length along `direction`; the coarse part keeps its norm."""
-        (coarse, details), (upward, detail_upward) = self.space.parts(white), self.space.parts(direction)
+        (coarse, details), (upward, detail_upward) = self.space.split(white), self.space.split(direction)
         moved = coarse + RATE * upward / rms(upward)
         moved = moved * (coarse.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
-        details = details + DETAIL_RATE * DETAIL_DEVIATION * detail_upward / rms(detail_upward)
-        details = details * (MOST_DETAIL * DETAIL_DEVIATION / rms(details)).clamp(max=1)
+        details = details + DETAIL_RATE * DETAIL_STD * detail_upward / rms(detail_upward)
+        details = details * (MOST_DETAIL * DETAIL_STD / rms(details)).clamp(max=1)
         return torch.cat([moved, details], 1)
 
     def _turn(self, step: int) -> Tensor:

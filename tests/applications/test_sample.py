@@ -68,10 +68,10 @@ def test_a_chain_is_a_function_of_its_seed(tiny_classifier: Classifier, tiny_gen
 def test_a_chain_begins_at_its_class_after_every_reset(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     asked: list[str] = []
 
-    def aim(wanted: str, noise: torch.Tensor, seed: int) -> None:
+    def class_init(wanted: str, noise: torch.Tensor, seed: int) -> None:
         asked.append(wanted)
 
-    generator = Generator(tiny_generator.module, (8,), name="aiming", aim=aim)
+    generator = Generator(tiny_generator.module, (8,), name="aiming", class_init=class_init)
     sample_chain(tiny_classifier, "bee", generator, iterations=20, reset=10, every=5)
     assert asked == ["bee"] * 3
     asked.clear()

@@ -95,12 +95,12 @@ def test_initial_codes_follow_the_prior_and_the_seed() -> None:
 def test_codes_begin_nearer_to_a_class_that_is_known() -> None:
     asked: list[tuple[str, Tensor]] = []
 
-    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
+    def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         asked.append((wanted, noise))
         return noise.double() + 5 if wanted == "bee" else None
 
     plain = Generator(flat, (12,), code_max=7.0)
-    generator = Generator(flat, (12,), code_max=7.0, aim=aim)
+    generator = Generator(flat, (12,), code_max=7.0, class_init=class_init)
     noise = plain.initial_code(3)
     known = generator.initial_code(3, "bee")
     torch.testing.assert_close(known, (noise + 5).clamp(max=7.0))
@@ -112,7 +112,10 @@ def test_codes_begin_nearer_to_a_class_that_is_known() -> None:
     assert torch.equal(plain.initial_code(3, "bee"), noise)
     assert len(asked) == 2, "nobody is asked where no class is wanted"
     assert torch.equal(generator.with_module(flat).initial_code(3, "bee"), known), "a twin begins alike"
-    own = Generator(flat, (12,), start=lambda source: torch.zeros(12), aim=aim)
+    with pytest.warns(DeprecationWarning, match="class_init"):
+        old = Generator(flat, (12,), code_max=7.0, aim=class_init)
+    assert torch.equal(old.initial_code(3, "bee"), known)
+    own = Generator(flat, (12,), start=lambda source: torch.zeros(12), class_init=class_init)
     assert torch.equal(own.initial_code(3, "bee"), torch.zeros(12)), "a start of the family's own goes first"
 
 

@@ -88,10 +88,10 @@ def test_what_is_chosen_depends_on_the_item_alone(tiny_classifier: Classifier, t
 def test_the_starts_of_a_class_that_the_generator_aims_at_are_all_aimed(
     tiny_classifier: Classifier, tiny_generator: Generator
 ) -> None:
-    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
+    def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         return noise + 0.5 if wanted == "bee" else None
 
-    generator = Generator(tiny_generator.module, (8,), name="aiming", aim=aim)
+    generator = Generator(tiny_generator.module, (8,), name="aiming", class_init=class_init)
     for name in ("bee", "ant"):
         goal = resolve_objective(name, tiny_classifier, SEARCHED)
         item = Item(goal.objective, 2, generator.initial_code(2, name), goal.target)

@@ -222,12 +222,12 @@ def with_ids(make_tiny_network: Callable[..., nn.Module]) -> gp.Classifier:
 def aiming(asked: list[str]) -> gp.Generator:
     """A generator that records which class it is asked for, and begins brighter for each but `n00000002`."""
 
-    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
+    def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         asked.append(wanted)
         return None if wanted == "n00000002" else noise + float(wanted[-1])
 
     decode = crowded(99).module
-    return gp.Generator(decode, (6,), name="aiming", aim=aim)
+    return gp.Generator(decode, (6,), name="aiming", class_init=class_init)
 
 
 def test_only_classes_say_what_is_wanted_at_the_start(with_ids: gp.Classifier) -> None:

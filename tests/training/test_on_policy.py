@@ -19,7 +19,7 @@ import gen_prior as gp
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.config import FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
-from gen_prior.generators.dgn.network import Decoder, WhiteCodes
+from gen_prior.generators.dgn.network import Decoder, WhitenedCodes
 from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.checkpoints import latest_checkpoint
 from gen_prior.training.on_policy import LIFETIME, RADIUS, OnPolicyCodes
@@ -34,7 +34,7 @@ def radii(codes: Tensor) -> Tensor:
 def test_activations_of_the_pool_rise_at_a_fixed_norm(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
-    pool = OnPolicyCodes(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), 2 * torch.eye(64)), 8, seed=3)
+    pool = OnPolicyCodes(small_classifier, WhitenedCodes(torch.zeros(4, 4, 4), 2 * torch.eye(64)), 8, seed=3)
     source = torch.Generator().manual_seed(0)
     assert ((radii(pool.codes) >= RADIUS[0] - 1e-5) & (radii(pool.codes) <= RADIUS[1] + 1e-5)).all()
     pool.ages.zero_()
@@ -69,7 +69,7 @@ def test_activations_of_the_pool_rise_at_a_fixed_norm(small_classifier: gp.Class
 def test_the_decoders_loss_raises_activations(small_classifier: gp.Classifier) -> None:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.125)
-    pool = OnPolicyCodes(small_classifier, WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64)), 16, seed=0)
+    pool = OnPolicyCodes(small_classifier, WhitenedCodes(torch.zeros(4, 4, 4), torch.eye(64)), 16, seed=0)
     optimiser = torch.optim.Adam(decoder.parameters(), 1e-3)
 
     def activations() -> Tensor:
@@ -95,7 +95,7 @@ def test_with_a_flow_codes_start_at_their_class(small_classifier: gp.Classifier)
     flow = CodeFlow(64, FlowConfig(8, 16, 2, 6, 4, 2.0))
     flow.classes.copy_(F.normalize(torch.randn(6, 8), dim=1))
     flow.exit.weight.data.normal_(std=0.1)
-    space = WhiteCodes(torch.zeros(4, 4, 4), torch.eye(64), flow)
+    space = WhitenedCodes(torch.zeros(4, 4, 4), torch.eye(64), flow)
     before = {name: value.clone() for name, value in space.state_dict().items()}
     pool = OnPolicyCodes(small_classifier, space, 16, seed=0)
     assert pool.codes.shape == (64, 8 + 64)

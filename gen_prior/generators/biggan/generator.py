@@ -16,7 +16,7 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan.format import Config, prepare, published_shapes, read_config
 from gen_prior.generators.biggan.network import BigGAN, Held
-from gen_prior.generators.checks import class_index, fraction, proven, whole_number
+from gen_prior.generators.checks import check_generates, class_index, fraction, whole_number
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, check_shapes, load_frozen, pop_float
@@ -132,7 +132,7 @@ def assemble(
     )
     # At 512 px a whole image takes more memory than the weights; a sixteenth of one shows as much.
     side = 2 ** sum(block.upsample for block in config.blocks)
-    return proven(
+    return check_generates(
         generator, files.source, draw=draw_corner, code=both(torch.Generator().manual_seed(0)), size=(side, side)
     )
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from gen_prior.classifiers import caffenet
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import proven
+from gen_prior.generators.checks import check_generates
 from gen_prior.generators.code_statistics import Statistics, find_statistics
 from gen_prior.generators.deepsim.network import VARIANTS, CentreCrop, Variant, build
 from gen_prior.hub import registry
@@ -76,7 +76,7 @@ def assemble(
     entry = registry.find(variant_name)
     provenance = files.provenance(licence=entry.licence, paper=entry.paper)
     statistics = find_statistics(provenance, variant.code_shape, files)
-    return proven(_made(variant_name, network, provenance, statistics, name, crop), files.source)
+    return check_generates(_made(variant_name, network, provenance, statistics, name, crop), files.source)
 
 
 def _made(

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn.blocks import CODE_SIDE
-from gen_prior.generators.dgn.fine_code import SIDE
+from gen_prior.generators.dgn.fine_code import FINE_SIDE
 
 SIZES = (64, 128, 256)
-MAX_NUMBERS = 2**28
+MAX_ELEMENTS = 2**28
 """Largest tensor that a file may ask for, in elements."""
 MAX_CHANNELS = 4096
 
@@ -100,7 +100,7 @@ class NetworkConfig:
         return config
 
     def _check(self, origin: str, values: Any) -> None:
-        flow, fine = self.flow, self.code_channels * SIDE**2
+        flow, fine = self.flow, self.code_channels * FINE_SIDE**2
         impossible = {
             "network": self.size not in SIZES
             or min(self.code_channels, self.directions) < 1
@@ -124,12 +124,12 @@ class NetworkConfig:
     def _is_affordable(self) -> bool:
         """Return whether no tensor and no layer is larger than this library loads."""
         flow = self.flow
-        bases = self.code_channels * max(CODE_SIDE**2 * self.directions, SIDE**2 * self.details)
+        bases = self.code_channels * max(CODE_SIDE**2 * self.directions, FINE_SIDE**2 * self.details)
         tables = flow.classes * max(flow.features, flow.exemplars * self.directions) if flow else 0
         layers: list[float] = [self.code_channels, self.refiner, self.detail_width, *widths(self.size, self.width)]
         if flow:
             layers += [flow.features, flow.width, flow.depth, flow.steps, flow.exemplars, flow.guidance]
-        return max(bases, tables) <= MAX_NUMBERS and max(layers) <= MAX_CHANNELS
+        return max(bases, tables) <= MAX_ELEMENTS and max(layers) <= MAX_CHANNELS
 
 
 def _key(part: Any) -> str:
@@ -147,4 +147,4 @@ def _parse(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**found)
 
 
-__all__ = ["MAX_CHANNELS", "MAX_NUMBERS", "SIZES", "FlowConfig", "NetworkConfig", "widths"]
+__all__ = ["MAX_CHANNELS", "MAX_ELEMENTS", "SIZES", "FlowConfig", "NetworkConfig", "widths"]

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
 
-SIDE = 2 * CODE_SIDE
+FINE_SIDE = 2 * CODE_SIDE
 
 
-class Details(nn.Module):
+class FineCode(nn.Module):
     """Coarse spatial codes `[B, C, 4, 4]` and details `[B, D]` -> spatial codes `[B, C, 8, 8]`."""
 
     basis: Tensor
@@ -29,12 +29,12 @@ class Details(nn.Module):
         self.low = ResidualBlock(width, width)
         self.high = ResidualBlock(width, width)
         self.exit = nn.Conv2d(width, channels, 3, padding=1)
-        self.register_buffer("basis", torch.zeros(channels * SIDE**2, count))
+        self.register_buffer("basis", torch.zeros(channels * FINE_SIDE**2, count))
         with torch.no_grad():
             self.exit.weight *= 0.3
 
     @property
-    def numbers(self) -> int:
+    def dims(self) -> int:
         """How many details a code has."""
         return self.basis.shape[1]
 

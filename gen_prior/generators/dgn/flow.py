@@ -23,13 +23,13 @@ from gen_prior.generators.dgn.config import FlowConfig
 
 CONDITION = 256
 FREQUENCIES = 16
-AIM = 10.0
+FEATURE_SCALE = 10.0
 """How far the first features lie along what a class asks for; photographs that are named rightly lie at 6."""
-SPREAD = 0.5
+FEATURE_STD = 0.5
 """Deviation of the first features around that: seeds differ in them, not only in the noise."""
-LAYOUT_STEPS = 24
+EXEMPLAR_STEPS = 24
 """Whole numbers that a layout holds for each deviation of a code."""
-LAYOUT_GAIN = 1.3
+EXEMPLAR_GAIN = 1.3
 """How much larger than the code of a photograph the noise is that the flow turns into about that code."""
 
 
@@ -58,7 +58,7 @@ class CodeFlow(nn.Module):
     """Features and noise `[B, K + D]`, standard normal over photographs -> white codes `[B, D]`.
 
     `classes` (`[N, K]`, rows of length 1) are the features that each class asks for; `layouts` (`[N, layouts, D]`,
-    whole numbers, see `layouts_of`) the codes of photographs that it may begin with.
+    whole numbers, see `quantise_exemplars`) the codes of photographs that it may begin with.
     """
 
     classes: Tensor
@@ -82,7 +82,12 @@ class CodeFlow(nn.Module):
             self.exit.bias.zero_()
 
     @property
-    def numbers(self) -> int:
+    def exemplars(self) -> Tensor:
+        """Codes of photographs to start from, `[classes, exemplars, D]`, int8; files call the buffer `layouts`."""
+        return self.layouts
+
+    @property
+    def dims(self) -> int:
         """Numbers of a code: features, then noise."""
         return self.config.features + self.directions
 
@@ -115,40 +120,40 @@ class CodeFlow(nn.Module):
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Codes `[B, K + D]` to begin with for class numbers `[B]`, from as much standard normal noise."""
-        return begun(self.classes[classes], noise, self.layout(classes, noise))
+        return init_from_class(self.classes[classes], noise, self.exemplar(classes, noise))
 
-    def layout(self, classes: Tensor, noise: Tensor) -> Tensor | None:
+    def exemplar(self, classes: Tensor, noise: Tensor) -> Tensor | None:
         """Of the layouts of classes `[B]` those that the first number of the noise proper chooses, `[B, D]`."""
         count = self.config.exemplars
         if not count:
             return None
-        return self.layouts[classes, layout_place(noise[:, self.config.features], count)]
+        return self.exemplars[classes, exemplar_index(noise[:, self.config.features], count)]
 
 
-def begun(direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
+def init_from_class(direction: Tensor, noise: Tensor, exemplar: Tensor | None = None, share: float = 1.0) -> Tensor:
     """Codes `[..., K + D]` to begin with, aimed at `direction` (`[..., K]`), from as much standard normal noise.
 
     With a `layout` (`[..., D]`) that stands for the noise proper, or for `share` of it; the squares of both
     shares, the layout's and the noise's, add up to 1.
     """
-    code, count = aimed(direction, noise), direction.shape[-1]
-    if layout is None:
+    code, count = init_features(direction, noise), direction.shape[-1]
+    if exemplar is None:
         return code
-    mixed = share * (LAYOUT_GAIN / LAYOUT_STEPS) * layout.to(noise) + (1 - share**2) ** 0.5 * noise[..., count:]
+    mixed = share * (EXEMPLAR_GAIN / EXEMPLAR_STEPS) * exemplar.to(noise) + (1 - share**2) ** 0.5 * noise[..., count:]
     return torch.cat([code[..., :count], mixed], -1)
 
 
-def layout_place(number: Tensor, count: int) -> Tensor:
+def exemplar_index(number: Tensor, count: int) -> Tensor:
     """One of `count` layouts by a standard normal number, each as often."""
     return (torch.special.ndtr(number.float()) * count).long().clamp(max=count - 1)
 
 
-def layouts_of(codes: Tensor) -> Tensor:
+def quantise_exemplars(codes: Tensor) -> Tensor:
     """White codes as layouts hold them: int8."""
-    return (codes.float() * LAYOUT_STEPS).round().clamp(-127, 127).to(torch.int8)
+    return (codes.float() * EXEMPLAR_STEPS).round().clamp(-127, 127).to(torch.int8)
 
 
-def aimed(direction: Tensor, noise: Tensor) -> Tensor:
+def init_features(direction: Tensor, noise: Tensor) -> Tensor:
     """Codes `[..., K + D]` from as much noise, their features near `direction` (`[..., K]`, of length 1)."""
     count = direction.shape[-1]
-    return torch.cat([AIM * direction + SPREAD * noise[..., :count], noise[..., count:]], -1)
+    return torch.cat([FEATURE_SCALE * direction + FEATURE_STD * noise[..., :count], noise[..., count:]], -1)

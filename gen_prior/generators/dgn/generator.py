@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
-from gen_prior.generators.base import Aim, Generator, Provenance
-from gen_prior.generators.checks import proven
+from gen_prior.generators.base import ClassInit, Generator, Provenance
+from gen_prior.generators.checks import check_generates
 from gen_prior.generators.dgn.config import NetworkConfig
-from gen_prior.generators.dgn.flow import layout_place
-from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.flow import exemplar_index
+from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.recipe import Recipe
@@ -30,8 +30,8 @@ from gen_prior.recipe import Recipe
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
 EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors", "dgn-lite0-gaussian": "dgn-lite0.safetensors"}
-LAYOUT_METADATA = ("layouts", "layouts_data")
-FLOW_METADATA = ("flow", "flow_data", "classes", *LAYOUT_METADATA)
+EXEMPLAR_METADATA = ("layouts", "layouts_data")
+FLOW_METADATA = ("flow", "flow_data", "classes", *EXEMPLAR_METADATA)
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
     rate=0.2,
@@ -49,11 +49,11 @@ FLOW_RECIPE = replace(
     candidates=8,
     trials=8,
 )
-LAYOUT_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1)
+EXEMPLAR_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1)
 """A start with a form needs no trials, and large steps would lose it."""
-LAYOUT_SHARE = 0.7
+EXEMPLAR_SHARE = 0.7
 """Of a layout in starts of the seeds after those that took it as it is: the rest is noise, so no two are alike."""
-DETAIL_SHELL = {"radius": 1.0, "inside": True}
+DETAIL_SPHERE = {"radius": 1.0, "inside": True}
 """What details may be, beside what the recipe says of the coarse code."""
 
 
@@ -97,12 +97,12 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         raise WeightsError(f"{origin} states a recipe that is none: {error}") from error
     generator = Generator(
         network,
-        (network.numbers,),
+        (network.dims,),
         output_range=(0, 1),
-        code_std=network.deviations if network.details else 1.0,
+        code_std=network.std if network.details else 1.0,
         name=name,
         recipe=recipe,
-        aim=_aim(network, metadata, origin),
+        class_init=_class_init(network, metadata, origin),
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
@@ -112,7 +112,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         ),
     )
     side = network.config.image_side
-    return proven(generator, origin, size=(side, side))
+    return check_generates(generator, origin, size=(side, side))
 
 
 def write_without_flow(path: Path, out: Path) -> None:
@@ -123,20 +123,20 @@ def write_without_flow(path: Path, out: Path) -> None:
     save_safetensors(out, tensors, metadata | {"config": json.dumps(config)})
 
 
-def recipe_for(network: WhiteCodes) -> Recipe:
+def recipe_for(network: WhitenedCodes) -> Recipe:
     """What suits codes of that kind."""
     recipe = RECIPE
     if network.flow is not None:
-        recipe = LAYOUT_RECIPE if network.flow.config.exemplars else FLOW_RECIPE
+        recipe = EXEMPLAR_RECIPE if network.flow.config.exemplars else FLOW_RECIPE
     if network.details is None:
         return recipe
     ((name, options),) = recipe.edits
-    end = network.coarse_numbers
-    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SHELL, "units": (end, network.numbers)}))
+    end = network.coarse_dims
+    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SPHERE, "units": (end, network.dims)}))
     return replace(recipe, edits=edits)
 
 
-def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> Aim | None:
+def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> ClassInit | None:
     """Where the codes of a class begin, by the keys that the file lists for its flow's classes."""
     if network.flow is None:
         return None
@@ -145,23 +145,23 @@ def _aim(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> 
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{origin} is damaged: {error}") from error
     classes = network.flow.classes.float().cpu()
-    layouts = network.flow.layouts.cpu() if network.flow.config.exemplars else None
+    exemplars = network.flow.exemplars.cpu() if network.flow.config.exemplars else None
     if len(keys) not in (0, len(classes)):
         raise WeightsError(f"{origin} names {len(keys)} classes, but its flow knows {len(classes)}")
     times = Counter(keys)
     numbers = {key: number for number, key in enumerate(keys) if times[key] == 1}  # a name of two classes says neither
 
-    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
+    def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         if (number := numbers.get(wanted)) is None:
             return None
-        if layouts is None:
-            return network.begun(classes[number], noise)
-        if seed < layouts.shape[1]:
-            return network.begun(classes[number], noise, layouts[number, seed])
-        place = layout_place(noise[classes.shape[1]], layouts.shape[1])
-        return network.begun(classes[number], noise, layouts[number, place], LAYOUT_SHARE)
+        if exemplars is None:
+            return network.init_from_class(classes[number], noise)
+        if seed < exemplars.shape[1]:
+            return network.init_from_class(classes[number], noise, exemplars[number, seed])
+        place = exemplar_index(noise[classes.shape[1]], exemplars.shape[1])
+        return network.init_from_class(classes[number], noise, exemplars[number, place], EXEMPLAR_SHARE)
 
-    return aim
+    return class_init
 
 
 def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, dict[str, str]]:

@@ -15,15 +15,15 @@ from torch.nn import functional as F
 
 from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
 from gen_prior.generators.dgn.config import NetworkConfig, widths
-from gen_prior.generators.dgn.fine_code import Details
-from gen_prior.generators.dgn.flow import CodeFlow, begun
+from gen_prior.generators.dgn.fine_code import FineCode
+from gen_prior.generators.dgn.flow import CodeFlow, init_from_class
 from gen_prior.generators.dgn.texture import Coring, Grain
 from gen_prior.generators.dgn.texture import coring as cored_to
 from gen_prior.generators.dgn.texture import grain as grained_by
 
-DETAIL_DEVIATION = 4.0
+DETAIL_STD = 4.0
 """Of details over photographs, in a code: an optimisation's steps, equal in all numbers, change details more slowly."""
-FIRST_DETAILS = 0.3
+INITIAL_DETAIL_SCALE = 0.3
 """How large details are at first, in parts of photographs'."""
 
 
@@ -70,19 +70,19 @@ class Refiner(nn.Module):
         return F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False) + correction
 
 
-class WhiteCodes(nn.Module):
+class WhitenedCodes(nn.Module):
     """Codes `[B, numbers]` -> spatial codes, by the principal directions of photographs' codes.
 
     The spatial code is `mean + basis @ white`, where white codes `[B, D]` are a standard normal over photographs: their
     full covariance gives the code a global structure that independent units do not have. A code is white; behind a
-    flow it holds features and noise `[B, K + D]`; and before details these follow, `DETAIL_DEVIATION` times as large.
+    flow it holds features and noise `[B, K + D]`; and before details these follow, `DETAIL_STD` times as large.
     """
 
     mean: Tensor
     basis: Tensor
 
     def __init__(
-        self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None, details: Details | None = None
+        self, mean: Tensor, basis: Tensor, flow: CodeFlow | None = None, details: FineCode | None = None
     ) -> None:
         """`mean`: `[C, 4, 4]`; `basis`: `[C * 16, D]`, columns scaled by their standard deviations."""
         super().__init__()
@@ -92,51 +92,55 @@ class WhiteCodes(nn.Module):
         self.details = details
 
     @property
-    def coarse_numbers(self) -> int:
+    def coarse_dims(self) -> int:
         """Numbers of one code before its details."""
-        return self.basis.shape[1] if self.flow is None else self.flow.numbers
+        return self.basis.shape[1] if self.flow is None else self.flow.dims
 
     @property
-    def numbers(self) -> int:
+    def dims(self) -> int:
         """Numbers of one code."""
-        return self.coarse_numbers + (0 if self.details is None else self.details.numbers)
+        return self.coarse_dims + (0 if self.details is None else self.details.dims)
 
     @property
-    def deviations(self) -> Tensor:
+    def std(self) -> Tensor:
         """Of each number of a code over photographs, `[numbers]`."""
-        details = [] if self.details is None else [torch.full((self.details.numbers,), DETAIL_DEVIATION)]
-        return torch.cat([torch.ones(self.coarse_numbers), *details])
+        details = [] if self.details is None else [torch.full((self.details.dims,), DETAIL_STD)]
+        return torch.cat([torch.ones(self.coarse_dims), *details])
 
-    def parts(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `[..., numbers]` without their details, and the details: of no number where there are none."""
-        coarse, details = codes.split([self.coarse_numbers, self.numbers - self.coarse_numbers], -1)
+        coarse, details = codes.split([self.coarse_dims, self.dims - self.coarse_dims], -1)
         return coarse, details
 
-    def natural(self, classes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, classes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Both parts of codes for class numbers `[B]`: begun as by `start`, their details as large as photographs'."""
-        return self.parts(self.start(classes, noise))[0], self.parts(noise * self.deviations.to(noise))[1]
+        return self.split(self.start(classes, noise))[0], self.split(noise * self.std.to(noise))[1]
 
-    def begun(self, direction: Tensor, noise: Tensor, layout: Tensor | None = None, share: float = 1.0) -> Tensor:
-        """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.begun`), from standard normal noise."""
-        coarse, rest = self.parts(noise)
-        return torch.cat([begun(direction, coarse, layout, share), FIRST_DETAILS * DETAIL_DEVIATION * rest], -1)
+    def init_from_class(
+        self, direction: Tensor, noise: Tensor, exemplar: Tensor | None = None, share: float = 1.0
+    ) -> Tensor:
+        """Codes to begin with, aimed at `direction` `[..., K]` (see `code_flow.init_from_class`), from standard normal noise."""
+        coarse, rest = self.split(noise)
+        return torch.cat(
+            [init_from_class(direction, coarse, exemplar, share), INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1
+        )
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
         flow = self.flow
         if flow is None:
-            return noise * self.deviations.to(noise)
-        return self.begun(flow.classes[classes], noise, flow.layout(classes, noise))
+            return noise * self.std.to(noise)
+        return self.init_from_class(flow.classes[classes], noise, flow.exemplar(classes, noise))
 
     def spatial(self, code: Tensor) -> Tensor:
         """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""
-        coarse, details = self.parts(code)
+        coarse, details = self.split(code)
         white = coarse if self.flow is None else self.flow(coarse)
         spatial: Tensor = self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
-        return spatial if self.details is None else self.details(spatial, details / DETAIL_DEVIATION)
+        return spatial if self.details is None else self.details(spatial, details / DETAIL_STD)
 
 
-class WhitenedDecoder(WhiteCodes):
+class WhitenedDecoder(WhitenedCodes):
     """Codes `[B, numbers]` -> images `[B, 3, S, S]`, RGB, nominally in [0, 1] (not clamped)."""
 
     def __init__(
@@ -147,7 +151,7 @@ class WhitenedDecoder(WhiteCodes):
         *,
         refiner: Refiner | None = None,
         flow: CodeFlow | None = None,
-        details: Details | None = None,
+        details: FineCode | None = None,
         coring: float = 0.0,
         grain: float = 0.0,
     ) -> None:
@@ -168,7 +172,7 @@ class WhitenedDecoder(WhiteCodes):
             torch.empty(channels * CODE_SIDE**2, directions),
             refiner=Refiner(config.refiner) if config.refiner else None,
             flow=CodeFlow(directions, config.flow) if config.flow else None,
-            details=Details(channels, config.details, config.detail_width) if config.details else None,
+            details=FineCode(channels, config.details, config.detail_width) if config.details else None,
             coring=config.coring,
             grain=config.grain,
         )
@@ -184,7 +188,7 @@ class WhitenedDecoder(WhiteCodes):
             refiner=self.refiner.entry.out_channels if isinstance(self.refiner, Refiner) else 0,
             flow=self.flow.config if self.flow else None,
             coring=self.coring.limit if isinstance(self.coring, Coring) else 0.0,
-            details=self.details.numbers if self.details else 0,
+            details=self.details.dims if self.details else 0,
             detail_width=self.details.entry.out_channels if self.details else 0,
             grain=self.grain.strength if isinstance(self.grain, Grain) else 0.0,
         )

@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import LARGEST_SIDE, image_side, proven
+from gen_prior.generators.checks import LARGEST_SIDE, check_generates, image_side
 from gen_prior.generators.code_statistics import find_statistics
 from gen_prior.generators.diffusers.network import read_network, require_diffusers
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.recipe import Recipe
 
-PROVEN = 4
+CHECKED_SIDE = 4
 """Side, in code positions, of what a network has to draw before it is kept."""
 RECIPE = Recipe(
     rate=0.05,
@@ -177,9 +177,11 @@ def from_files(
             notes={"class": class_name},
         )
         # The convolutional ones are shown to work on a corner, which costs little of time and memory.
-        sides = shape[1:] if class_name == "AutoencoderRAE" else tuple(min(PROVEN, length) for length in shape[1:])
+        sides = (
+            shape[1:] if class_name == "AutoencoderRAE" else tuple(min(CHECKED_SIDE, length) for length in shape[1:])
+        )
         code = torch.randn(shape[0], *sides, generator=torch.Generator().manual_seed(0))
-        return proven(generator, files.source, code=code, size=(sides[0] * factor, sides[1] * factor))
+        return check_generates(generator, files.source, code=code, size=(sides[0] * factor, sides[1] * factor))
 
 
 def _sizes(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import class_index, proven
+from gen_prior.generators.checks import check_generates, class_index
 from gen_prior.generators.diffusers.network import read_network, require_diffusers
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
@@ -101,7 +101,9 @@ def from_files(
             raise WeightsError(f"{files.source}/unet/config.json describes no RGB image of a known size")
         table = take_class_table(unet, files.source)
         network = OneStep(unet, (3, side, side), torch.zeros(0), scheduler)
-        return proven(_assemble(network, table, files, name, class_label, optimise), files.source, size=(side, side))
+        return check_generates(
+            _assemble(network, table, files, name, class_label, optimise), files.source, size=(side, side)
+        )
 
 
 def _assemble(

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import ImageError, OptionError
-from gen_prior.generators.dgn.config import MAX_NUMBERS
-from gen_prior.generators.dgn.flow import CodeFlow, layouts_of
+from gen_prior.generators.dgn.config import MAX_ELEMENTS
+from gen_prior.generators.dgn.flow import CodeFlow, quantise_exemplars
 from gen_prior.generators.dgn.generator import FILE
 from gen_prior.hub.tensors import read_file_metadata
 from gen_prior.training.checkpoints import checkpoints
@@ -101,7 +101,7 @@ def add_class_exemplars(
     network = parent.network
     chosen = chosen_codes(codes.white, ranking, network.basis.float().square().sum(0).cpu(), settings)
     flow = CodeFlow(network.basis.shape[1], replace(old.config, exemplars=settings.layouts))
-    flow.load_state_dict(old.state_dict() | {"layouts": layouts_of(chosen)})
+    flow.load_state_dict(old.state_dict() | {"layouts": quantise_exemplars(chosen)})
     save_encoder(parent.encoder, out)
     added = {
         "layouts": json.dumps(asdict(settings)),
@@ -120,7 +120,7 @@ def _checked_flow(parent: Prior, prior: str | Path, last: nn.Linear, settings: L
             f"the classes of the prior in {prior} have no names, by which seeds find their exemplars",
             fix="run flow-prior with a classifier that has labels",
         )
-    most = MAX_NUMBERS // flow.classes.shape[0] // network.basis.shape[1]
+    most = MAX_ELEMENTS // flow.classes.shape[0] // network.basis.shape[1]
     if settings.layouts > most:
         raise OptionError(f"layouts must lie in 1 to {most} for so many classes, got {settings.layouts}")
     return flow

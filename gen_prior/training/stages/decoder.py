@@ -22,7 +22,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.config import SIZES
 from gen_prior.generators.dgn.generator import FORMAT, RECIPE
-from gen_prior.generators.dgn.network import Decoder, WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.network import Decoder, WhitenedCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
@@ -180,7 +180,7 @@ def train_decoder(
     if networks is not None:
         trainer.start_from(networks, str(start_from))
     if settings.on_policy:
-        trainer.add_on_policy(WhiteCodes(*code_statistics(trainer, ON_POLICY_PHOTOGRAPHS)))
+        trainer.add_on_policy(WhitenedCodes(*code_statistics(trainer, ON_POLICY_PHOTOGRAPHS)))
     fit(trainer, out, lambda: sample_sheet(trainer, classifier, sheet_steps), resume=resume, **options)
     return _export(trainer, classifier, out)
 
@@ -228,7 +228,7 @@ def sample_sheet(trainer: DecoderTrainer, classifier: Classifier, steps: int) ->
     columns = min(SHEET_COLUMNS, len(trainer.held_out))
     photographs = trainer.photographs.batch(trainer.held_out[:columns], device=trainer.device)
     network = deepcopy(trainer.whitened(SHEET_PHOTOGRAPHS))
-    generator = Generator(network, (network.numbers,), output_range=(0, 1), name="in training", recipe=RECIPE)
+    generator = Generator(network, (network.dims,), output_range=(0, 1), name="in training", recipe=RECIPE)
     generator = generator.to(trainer.device)
     sampled = torch.randn(columns, *generator.code_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn.fine_code import SIDE, Details
-from gen_prior.generators.dgn.network import WhiteCodes
+from gen_prior.generators.dgn.fine_code import FINE_SIDE, FineCode
+from gen_prior.generators.dgn.network import WhitenedCodes
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import read_tensors
 from gen_prior.training.checkpoints import checkpoints
@@ -84,7 +84,7 @@ class FineCodeTrainer(EnlargingTrainer):
         prior: Prior,
         photographs: Photographs,
         settings: FineCodeSettings,
-        details: Details | None = None,
+        details: FineCode | None = None,
         progress: ProgressCallback | None = None,
     ) -> None:
         """`details`: if fitted earlier; else they are fitted here."""
@@ -92,16 +92,18 @@ class FineCodeTrainer(EnlargingTrainer):
         network = prior.network
         details = details if details is not None else self._fitted(len(network.mean), progress)
         self.details = details.requires_grad_(False).eval().to(self.device)
-        self.space = WhiteCodes(network.mean, network.basis, network.flow, self.details).float().requires_grad_(False)
+        self.space = (
+            WhitenedCodes(network.mean, network.basis, network.flow, self.details).float().requires_grad_(False)
+        )
         self.space.eval().to(self.device)
         self.train_networks(decoder=to_channels_last(network.decoder.float().requires_grad_(True), self.device))
 
-    def _fitted(self, channels: int, progress: ProgressCallback | None) -> Details:
+    def _fitted(self, channels: int, progress: ProgressCallback | None) -> FineCode:
         """The fine code fitted to the training photographs' codes."""
         coarse, fine = self._code_pairs(progress)
         settings = self.settings
         torch.manual_seed(settings.seed)
-        details = Details(channels, settings.details, settings.detail_width).to(self.device)
+        details = FineCode(channels, settings.details, settings.detail_width).to(self.device)
         fit_prediction(details, coarse, fine, settings, progress)
         details.basis.copy_(residual_directions(details, coarse, fine, settings.details))
         return details
@@ -136,7 +138,7 @@ class FineCodeTrainer(EnlargingTrainer):
 
 
 def fit_prediction(
-    details: Details,
+    details: FineCode,
     coarse: Tensor,
     fine: Tensor,
     settings: FineCodeSettings,
@@ -159,7 +161,7 @@ def fit_prediction(
             progress(Progress(step + 1, settings.fit_steps, "fitting the prediction of finer codes, step"))
 
 
-def residual_directions(details: Details, coarse: Tensor, fine: Tensor, count: int) -> Tensor:
+def residual_directions(details: FineCode, coarse: Tensor, fine: Tensor, count: int) -> Tensor:
     """Principal directions of what the prediction leaves of finer codes, scaled by their stds: `[C * 64, count]`."""
     size, device = fine[0].numel(), details.basis.device
     total = torch.zeros(size, size, device=device)
@@ -203,14 +205,14 @@ def train_fine_code(
     network, config = parent.network, parent.network.config
     if network.details is not None:
         settings = replace(settings, details=config.details, detail_width=config.detail_width)
-    most = config.code_channels * SIDE**2
+    most = config.code_channels * FINE_SIDE**2
     if not 1 <= settings.details <= most:
         raise OptionError(f"details must lie in 1 to {most}, got {settings.details}")
     settings = replace(settings, size=2 * config.size, parent_sha256=parent.sha256)
     photographs = read_photographs(images, out, settings.batch, settings.size, progress, settings.crops)
     fitted = network.details
     if fitted is None and resume and checkpoints(out):
-        fitted = _load_fitted(out / FITTED, Details(config.code_channels, settings.details, settings.detail_width))
+        fitted = _load_fitted(out / FITTED, FineCode(config.code_channels, settings.details, settings.detail_width))
     trainer = FineCodeTrainer(parent, photographs, settings, fitted, progress)
     if fitted is None:
         tensors = {key: value.detach().cpu().contiguous() for key, value in trainer.details.state_dict().items()}
@@ -228,7 +230,7 @@ def train_fine_code(
     return save_generator(whole, trainer.metadata(parent.metadata, "detailing"), out)
 
 
-def _load_fitted(path: Path, details: Details) -> Details | None:
+def _load_fitted(path: Path, details: FineCode) -> FineCode | None:
     """The fine code that an interrupted run fitted; None if it did not come so far."""
     if not path.is_file():
         return None
@@ -241,11 +243,11 @@ def sample_sheet(trainer: FineCodeTrainer) -> Tensor:
     photographs = trainer.held_out_batch(SHEET_COLUMNS)
     columns = len(photographs)
     space, decoder = trainer.space, trainer.average_decoder()
-    noise = torch.randn(columns, space.numbers, generator=torch.Generator().manual_seed(0)).to(trainer.device)
+    noise = torch.randn(columns, space.dims, generator=torch.Generator().manual_seed(0)).to(trainer.device)
     classes = 1 if space.flow is None else len(space.flow.classes)
     chosen = torch.linspace(0, classes - 1, columns).long().to(trainer.device)
     with torch.no_grad():
-        coarse, details = space.natural(chosen, noise)
+        coarse, details = space.sample(chosen, noise)
         codes = [trainer.encode(photographs)]
         codes += [space.spatial(torch.cat([coarse, size * details], 1)) for size in SHEET_SIZES]
         return contact_sheet([photographs, *(trainer.coring(decoder(spatial)) for spatial in codes)])

@@ -20,8 +20,8 @@ from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.config import MAX_CHANNELS, FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
-from gen_prior.generators.dgn.generator import LAYOUT_METADATA
-from gen_prior.generators.dgn.network import WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.generator import EXEMPLAR_METADATA
+from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
 from gen_prior.training.base_trainer import BaseTrainer
 from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.photograph_codes import Codes, class_directions, last_layer, read_codes, white_features
@@ -204,7 +204,7 @@ def train_flow(
         "flow": run_record(trainer),
         "flow_data": json.dumps(asdict(photographs.description)),
     }
-    kept = {key: value for key, value in parent.metadata.items() if key not in LAYOUT_METADATA}
+    kept = {key: value for key, value in parent.metadata.items() if key not in EXEMPLAR_METADATA}
     return save_generator(network, kept | added, out)
 
 
@@ -212,14 +212,14 @@ def sample_sheet(network: WhitenedDecoder, trainer: FlowTrainer) -> Tensor:
     """`[3, H, W]`, rows: held-out photographs' codes, codes of the same features and other noise, codes of classes."""
     columns = min(SHEET_COLUMNS, len(trainer.held_out))
     chosen = trainer.held_out[:columns]
-    noise = torch.randn(columns, network.numbers, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(columns, network.dims, generator=torch.Generator().manual_seed(0))
     features = trainer.features[chosen]
     same_features = torch.cat([features, noise[:, features.shape[1] :]], 1).to(trainer.device)
     classes = torch.linspace(0, len(trainer.average_flow().classes) - 1, columns).long().to(trainer.device)
     with torch.no_grad():
         code = trainer.codes[chosen, 0].float().to(trainer.device)
-        space = WhiteCodes(network.mean, network.basis, details=network.details)
-        white = torch.cat([code, code.new_zeros(columns, space.numbers - space.coarse_numbers)], 1)
+        space = WhitenedCodes(network.mean, network.basis, details=network.details)
+        white = torch.cat([code, code.new_zeros(columns, space.dims - space.coarse_dims)], 1)
         rows = [network.draw(space.spatial(white)), network(same_features)]
         rows.append(network(network.start(classes, noise.to(trainer.device))))
     return contact_sheet(rows)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.classifiers import Classifier
-from gen_prior.generators.dgn.network import Decoder, Refiner, WhiteCodes
+from gen_prior.generators.dgn.network import Decoder, Refiner, WhitenedCodes
 from gen_prior.training.enlarging import EnlargingSettings, EnlargingTrainer, shrink
 from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
 from gen_prior.training.gan import Losses
@@ -118,7 +118,7 @@ def train_larger_images(
     settings = replace(settings, size=2 * config.decoder_side, parent_sha256=parent.sha256, refiner=width)
     photographs = read_photographs(images, out, settings.batch, settings.size, progress, settings.crops)
     trainer = RefinerTrainer(parent, photographs, settings)
-    trainer.add_on_policy(WhiteCodes(network.mean, network.basis, network.flow, network.details))
+    trainer.add_on_policy(WhitenedCodes(network.mean, network.basis, network.flow, network.details))
     fit(trainer, out, lambda: sample_sheet(trainer), resume=resume, **options)
     save_encoder(parent.encoder, out)
     whole = network.with_parts(

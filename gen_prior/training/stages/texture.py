@@ -26,7 +26,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn.blocks import CODE_SIDE
-from gen_prior.generators.dgn.flow import aimed
+from gen_prior.generators.dgn.flow import init_features
 from gen_prior.generators.dgn.generator import FILE, read_network
 from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.tensors import file_sha256
@@ -90,14 +90,14 @@ class TextureTrainer(BaseTrainer):
 
     def white_codes(self, count: int, source: torch.Generator) -> Tensor:
         """White codes `[count, D]` like the initial codes of optimisations, with the norm that these will have."""
-        noise = torch.randn(count, self.prior.numbers, generator=source)
+        noise = torch.randn(count, self.prior.dims, generator=source)
         flow = self.prior.flow
         if flow is not None:
             classes = flow.classes.float().cpu()
             chosen = classes[torch.randint(len(classes), (count,), generator=source)]
             known = torch.rand(count, 1, generator=source) < self.settings.from_class
-            noise = torch.where(known, aimed(chosen, noise), noise)
-        length = self.settings.radius * self.prior.numbers**0.5
+            noise = torch.where(known, init_features(chosen, noise), noise)
+        length = self.settings.radius * self.prior.dims**0.5
         codes = (noise * (length / noise.norm(dim=1, keepdim=True))).to(self.device)
         return codes if flow is None else cast(Tensor, flow(codes))
 

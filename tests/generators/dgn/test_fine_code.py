@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 import gen_prior as gp
 from gen_prior.errors import WeightsError
-from gen_prior.generators.dgn.fine_code import Details
+from gen_prior.generators.dgn.fine_code import FineCode
 from gen_prior.generators.dgn.generator import FILE, FORMAT, RECIPE
-from gen_prior.generators.dgn.network import DETAIL_DEVIATION, Decoder, WhitenedDecoder
+from gen_prior.generators.dgn.network import DETAIL_STD, Decoder, WhitenedDecoder
 from gen_prior.generators.dgn.texture import Grain
 
 CONFIG = {"size": 64, "code_channels": 4, "width": 0.125, "directions": 10, "details": 12, "detail_width": 8}
@@ -23,7 +23,7 @@ CONFIG = {"size": 64, "code_channels": 4, "width": 0.125, "directions": 10, "det
 def detailed() -> WhitenedDecoder:
     """A small prior with twelve details."""
     torch.manual_seed(0)
-    details = Details(4, 12, 8)
+    details = FineCode(4, 12, 8)
     details.basis.copy_(torch.randn(256, 12))
     return WhitenedDecoder(Decoder(4, 64, 0.125), torch.randn(4, 4, 4), torch.randn(64, 10), details=details)
 
@@ -36,12 +36,12 @@ def write(network: WhitenedDecoder, folder: Path, **changed: float) -> None:
 def test_a_finer_code_is_what_follows_and_the_details(detailed: WhitenedDecoder) -> None:
     coarse, details = torch.randn(2, 10), torch.randn(2, 12)
     plain = detailed.spatial(torch.cat([coarse, torch.zeros(2, 12)], 1))
-    spatial = detailed.spatial(torch.cat([coarse, DETAIL_DEVIATION * details], 1))
+    spatial = detailed.spatial(torch.cat([coarse, DETAIL_STD * details], 1))
     assert plain.shape == (2, 4, 8, 8)
     added = (details @ detailed.details.basis.T).view(2, 4, 8, 8)  # type: ignore[union-attr]
     torch.testing.assert_close(spatial - plain, added)
-    assert detailed.numbers == 10 + 12
-    assert detailed.deviations.tolist() == [1.0] * 10 + [DETAIL_DEVIATION] * (12)
+    assert detailed.dims == 10 + 12
+    assert detailed.std.tolist() == [1.0] * 10 + [DETAIL_STD] * (12)
 
 
 def test_of_a_file_it_has_twice_the_side_and_a_shell_of_its_own(detailed: WhitenedDecoder, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_of_a_file_it_has_twice_the_side_and_a_shell_of_its_own(detailed: Whiten
     assert generator.recipe.edits[0][1]["radius"] == RECIPE.edits[0][1]["radius"]
     codes = torch.stack([generator.initial_code(seed) for seed in range(20)])
     assert float(codes[:, :10].std()) == pytest.approx(1.0, rel=0.2)
-    assert float(codes[:, 10:].std()) == pytest.approx(DETAIL_DEVIATION, rel=0.2), "random codes are photographs'"
+    assert float(codes[:, 10:].std()) == pytest.approx(DETAIL_STD, rel=0.2), "random codes are photographs'"
     image = generator(codes[:2])
     torch.testing.assert_close(generator(codes[1:2]), image[1:2], rtol=1e-3, atol=1e-4)
 

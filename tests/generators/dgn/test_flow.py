@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 import gen_prior as gp
 from gen_prior.generators.dgn.config import FlowConfig
-from gen_prior.generators.dgn.flow import AIM, SPREAD, CodeFlow, aimed
-from gen_prior.generators.dgn.network import Decoder, WhiteCodes, WhitenedDecoder
+from gen_prior.generators.dgn.flow import FEATURE_SCALE, FEATURE_STD, CodeFlow, init_features
+from gen_prior.generators.dgn.network import Decoder, WhitenedCodes, WhitenedDecoder
 
 CONFIG = FlowConfig(features=3, width=16, depth=2, classes=5, steps=4, guidance=3.0)
 DIRECTIONS = 7
@@ -47,7 +47,7 @@ def codes(count: int = 4) -> Tensor:
 def test_an_untrained_flow_only_shrinks_the_noise(steps: int) -> None:
     """Its velocity is 0, so each step is the projection cos(turn) of a turn; features change nothing."""
     flow, code = untrained(steps=steps).requires_grad_(False), codes()
-    assert flow.numbers == 3 + DIRECTIONS
+    assert flow.dims == 3 + DIRECTIONS
     factor = math.cos(math.pi / 2 / steps) ** steps
     torch.testing.assert_close(flow(code), factor * code[:, 3:])
     assert torch.equal(flow(torch.cat([code[:, :3] + 9, code[:, 3:]], 1)), flow(code))
@@ -103,9 +103,9 @@ def test_classes_begin_along_what_they_ask_for() -> None:
     flow, noise = untrained(), codes(5)
     begun = flow.start(torch.arange(5), noise)
     assert torch.equal(begun[:, 3:], noise[:, 3:])
-    torch.testing.assert_close(begun[:, :3], AIM * flow.classes + SPREAD * noise[:, :3])
+    torch.testing.assert_close(begun[:, :3], FEATURE_SCALE * flow.classes + FEATURE_STD * noise[:, :3])
     assert F.cosine_similarity(begun[:, :3], flow.classes).min() > 0.95
-    torch.testing.assert_close(aimed(flow.classes[2], noise[2]), begun[2])  # one code without a batch
+    torch.testing.assert_close(init_features(flow.classes[2], noise[2]), begun[2])  # one code without a batch
     same = flow.start(torch.tensor([1, 1]), noise[:2])
     assert not torch.equal(same[0, :3], same[1, :3]), "seeds differ in their features too"
     assert not torch.equal(same[0, 3:], same[1, 3:])
@@ -113,8 +113,8 @@ def test_classes_begin_along_what_they_ask_for() -> None:
 
 def test_white_codes_with_and_without_a_flow() -> None:
     mean, basis, flow = torch.randn(2, 4, 4), torch.randn(32, DIRECTIONS), lively()
-    plain, flowing = WhiteCodes(mean, basis), WhiteCodes(mean, basis, flow)
-    assert (plain.numbers, flowing.numbers) == (DIRECTIONS, 3 + DIRECTIONS)
+    plain, flowing = WhitenedCodes(mean, basis), WhitenedCodes(mean, basis, flow)
+    assert (plain.dims, flowing.dims) == (DIRECTIONS, 3 + DIRECTIONS)
     code, classes = codes(), torch.tensor([0, 1, 2, 4])
     torch.testing.assert_close(flowing.spatial(code), plain.spatial(flow(code)))
     assert torch.equal(flowing.start(classes, code), flow.start(classes, code))
@@ -128,10 +128,10 @@ def test_a_result_does_not_depend_on_its_neighbours(tiny_classifier: gp.Classifi
     network = WhitenedDecoder(Decoder(2, 64, 0.125), torch.zeros(2, 4, 4), torch.randn(32, DIRECTIONS), flow=flow)
     keys = ["ant", "bee", "crane bird", "golden retriever", "cup"]
 
-    def aim(wanted: str, noise: Tensor, seed: int) -> Tensor:
-        return aimed(flow.classes[keys.index(wanted)], noise)
+    def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor:
+        return init_features(flow.classes[keys.index(wanted)], noise)
 
-    generator = gp.Generator(network, (network.numbers,), output_range=(0, 1), name="flowing", aim=aim)
+    generator = gp.Generator(network, (network.dims,), output_range=(0, 1), name="flowing", class_init=class_init)
     assert not torch.equal(generator.initial_code(0, "ant"), generator.initial_code(1, "ant"))
     together = gp.synthesize(tiny_classifier, ["cup", "ant", "conv2:3"], generator, seeds=[4, 2], steps=4)
     alone = gp.synthesize(tiny_classifier, "ant", generator, seeds=[2], steps=4)

@@ -18,8 +18,8 @@ import gen_prior as gp
 from gen_prior.applications.publish import export
 from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn.config import FlowConfig
-from gen_prior.generators.dgn.flow import AIM, LAYOUT_GAIN, LAYOUT_STEPS, SPREAD, CodeFlow
-from gen_prior.generators.dgn.generator import FILE, FLOW_RECIPE, FORMAT, LAYOUT_SHARE, from_file, load_folder
+from gen_prior.generators.dgn.flow import EXEMPLAR_GAIN, EXEMPLAR_STEPS, FEATURE_SCALE, FEATURE_STD, CodeFlow
+from gen_prior.generators.dgn.generator import EXEMPLAR_SHARE, FILE, FLOW_RECIPE, FORMAT, from_file, load_folder
 from gen_prior.generators.dgn.network import Decoder, WhitenedDecoder
 from gen_prior.hub.tensors import read_file_metadata, read_tensors
 
@@ -156,9 +156,9 @@ def test_behind_a_flow_codes_are_features_and_noise(
     assert generator.code_shape == (3 + 10,)
     assert generator.image_shape() == (64, 64)
     noise = generator.initial_code(5)
-    for key, features in (("n01443537", [AIM, 0, 0]), ("bee", [0, AIM, 0])):
+    for key, features in (("n01443537", [FEATURE_SCALE, 0, 0]), ("bee", [0, FEATURE_SCALE, 0])):
         code = generator.initial_code(5, key)
-        torch.testing.assert_close(code[:3], torch.tensor(features) + SPREAD * noise[:3])
+        torch.testing.assert_close(code[:3], torch.tensor(features) + FEATURE_STD * noise[:3])
         assert torch.equal(code[3:], noise[3:])
         assert not torch.equal(generator(code[None]), generator(noise[None]))
     assert torch.equal(generator.initial_code(5, "wasp"), noise), "a class that the file does not name"
@@ -180,10 +180,10 @@ def test_seeds_of_a_class_take_its_layouts_in_turn(
         code, noise = generator.initial_code(seed, "bee"), generator.initial_code(seed)
         place = seed if seed < 2 else int(noise[3] > 0)
         chosen.add((seed < 2, place))
-        form = layouts[1, place].float() * LAYOUT_GAIN / LAYOUT_STEPS
-        mixed = LAYOUT_SHARE * form + (1 - LAYOUT_SHARE**2) ** 0.5 * noise[3:]
+        form = layouts[1, place].float() * EXEMPLAR_GAIN / EXEMPLAR_STEPS
+        mixed = EXEMPLAR_SHARE * form + (1 - EXEMPLAR_SHARE**2) ** 0.5 * noise[3:]
         torch.testing.assert_close(code[3:], form if seed < 2 else mixed)
-        torch.testing.assert_close(code[:3], AIM * torch.tensor([0.0, 1, 0]) + SPREAD * noise[:3])
+        torch.testing.assert_close(code[:3], FEATURE_SCALE * torch.tensor([0.0, 1, 0]) + FEATURE_STD * noise[:3])
     assert len(chosen) == 4, "later seeds take either too"
     assert generator.recipe.rate < FLOW_RECIPE.rate, "large steps lose the form"
     with pytest.raises(WeightsError, match=r"here: flow\.layouts is of type torch\.float32, not torch\.int8"):
@@ -270,14 +270,14 @@ def test_a_flow_may_know_more_classes_than_imagenet(
     metadata = {**flowing[1], "config": json.dumps(config), "classes": json.dumps(keys)}
     generator = read(tmp_path / FILE, {**flowing[0], "flow.classes": classes}, metadata)
     last, noise = generator.initial_code(0, keys[-1]), generator.initial_code(0)
-    torch.testing.assert_close(last[:3], AIM * classes[-1] + SPREAD * noise[:3])
+    torch.testing.assert_close(last[:3], FEATURE_SCALE * classes[-1] + FEATURE_STD * noise[:3])
 
 
 def test_the_prior_without_its_flow_has_the_decoders_own_code(tmp_path: Path):
     behind_flow = gp.load_generator("dgn-lite0", device="cpu")
     plain = gp.load_generator("dgn-lite0-gaussian", device="cpu")
-    directions, coarse = behind_flow.module.basis.shape[1], behind_flow.module.coarse_numbers
-    details = behind_flow.module.details.numbers
+    directions, coarse = behind_flow.module.basis.shape[1], behind_flow.module.coarse_dims
+    details = behind_flow.module.details.dims
     assert plain.code_shape == (directions + details,)
     assert behind_flow.code_shape[0] == coarse + details > directions + details
     assert plain.recipe.edits != behind_flow.recipe.edits

@@ -16,8 +16,8 @@ from torch import nn
 
 import gen_prior as gp
 from gen_prior.errors import ImageError, OptionError, WeightsError
-from gen_prior.generators.dgn.flow import LAYOUT_GAIN, LAYOUT_STEPS, layouts_of
-from gen_prior.generators.dgn.generator import LAYOUT_RECIPE
+from gen_prior.generators.dgn.flow import EXEMPLAR_GAIN, EXEMPLAR_STEPS, quantise_exemplars
+from gen_prior.generators.dgn.generator import EXEMPLAR_RECIPE
 from gen_prior.hub.tensors import file_sha256, read_tensors, save_safetensors
 from gen_prior.training.stages.class_exemplars import LayoutSettings, add_class_exemplars, chosen_codes, ranked
 from gen_prior.training.stages.flow import FlowSettings, train_flow
@@ -68,24 +68,24 @@ def test_each_seed_begins_at_another_photograph(
     best = sure[:, 1].topk(3).indices
     assert torch.equal(ranked(codes["features"], named.network[-1], 3)[1], best)
     expected = codes["white"][best, torch.tensor([0, 1, 0])]
-    assert torch.equal(layouts[1], layouts_of(expected))
-    assert (layouts[1].float() / LAYOUT_STEPS - expected.float()).abs().max() < 0.6 / LAYOUT_STEPS
+    assert torch.equal(layouts[1], quantise_exemplars(expected))
+    assert (layouts[1].float() / EXEMPLAR_STEPS - expected.float()).abs().max() < 0.6 / EXEMPLAR_STEPS
 
     # Seeds take them in turn, with features of their own; a class of no name of its own begins at noise.
     generator = gp.load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu")
     begun = [generator.initial_code(seed, "bee") for seed in range(3)]
     for seed, code in enumerate(begun):
-        torch.testing.assert_close(code[4:], layouts[1, seed].float() * LAYOUT_GAIN / LAYOUT_STEPS)
+        torch.testing.assert_close(code[4:], layouts[1, seed].float() * EXEMPLAR_GAIN / EXEMPLAR_STEPS)
     assert not torch.equal(begun[0][:4], begun[1][:4])
     assert torch.equal(generator.initial_code(0, "crane"), generator.initial_code(0))
-    assert generator.recipe == LAYOUT_RECIPE
+    assert generator.recipe == EXEMPLAR_RECIPE
     assert gp.synthesize(named, ["bee", "dog"], generator, steps=3).images.isfinite().all()
 
     # Noise alone chooses one too, as trainings that go on from here draw codes.
     network: Any = generator.module
-    noise = torch.randn(64, network.numbers)
+    noise = torch.randn(64, network.dims)
     starts = network.start(torch.full((64,), 1), noise)[:, 4:]
-    places = [(starts[:, None] - layouts[1].float() * LAYOUT_GAIN / LAYOUT_STEPS).abs().sum(-1).argmin(1).tolist()]
+    places = [(starts[:, None] - layouts[1].float() * EXEMPLAR_GAIN / EXEMPLAR_STEPS).abs().sum(-1).argmin(1).tolist()]
     assert set(places[0]) == {0, 1, 2}
 
     # Learning a flow anew lets go of them.

@@ -18,7 +18,7 @@ from torch import nn
 
 import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn.fine_code import Details
+from gen_prior.generators.dgn.fine_code import FineCode
 from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.stages.class_exemplars import LayoutSettings, add_class_exemplars
 from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
@@ -113,7 +113,7 @@ def test_what_follows_is_fitted_and_the_rest_gets_its_directions() -> None:
     fine = torch.nn.functional.interpolate(coarse, scale_factor=2.0) + torch.cat(
         [0.6 * rest, torch.zeros(1000, 3, 8, 8)], 1
     )
-    details = Details(4, 2, 16)
+    details = FineCode(4, 2, 16)
     settings = replace(SMALL, fit_steps=600, fit_batch=64)
     fit_prediction(details, coarse, fine, settings)
     with torch.no_grad():

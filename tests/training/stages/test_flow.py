@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
-from gen_prior.generators.dgn.flow import AIM, SPREAD, CodeFlow
+from gen_prior.generators.dgn.flow import FEATURE_SCALE, FEATURE_STD, CodeFlow
 from gen_prior.hub.tensors import file_sha256, read_tensors
 from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.checkpoints import checkpoints
@@ -94,7 +94,7 @@ def test_aims_at_classes_and_resumes_to_the_same_bits(
     assert generator.code_shape == (4 + directions,)
     assert generator.image_shape() == (64, 64)
     noise, bee = generator.initial_code(0), generator.initial_code(0, "bee")
-    torch.testing.assert_close(bee[:4], AIM * after["flow.classes"][1].float() + SPREAD * noise[:4])
+    torch.testing.assert_close(bee[:4], FEATURE_SCALE * after["flow.classes"][1].float() + FEATURE_STD * noise[:4])
     assert torch.equal(bee[4:], noise[4:])
     assert torch.equal(generator.initial_code(0, "crane"), noise), "a name of two classes says neither"
     assert gp.synthesize(named, ["bee", "dog"], generator, steps=3).images.isfinite().all()
