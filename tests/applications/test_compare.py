@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 
 import pytest
 import torch
@@ -152,7 +153,8 @@ def test_progress_counts_every_evaluation(tiny_classifier, tiny_generator, pixel
 
 
 def test_methods_of_one_name_are_told_apart(tiny_classifier, tiny_generator):
-    other = tiny_generator.with_recipe(tiny_generator.recipe.with_options(rate=0.5))
+    other = copy(tiny_generator)
+    other.recipe = tiny_generator.recipe.with_options(rate=0.5)
     compared = compare(tiny_classifier, "bee", [tiny_generator, other], judge=None, seeds=1, evaluations=2)
     assert list(compared.results) == ["tiny", "tiny-2"]
     assert compared.record["methods"][1]["settings"]["recipe"]["rate"] == 0.5

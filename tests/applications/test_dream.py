@@ -23,6 +23,8 @@ from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators.base import CodePrior
 from gen_prior.objectives import layer_l2
 from gen_prior.optimise.presets import preset
+from gen_prior.optimise.result import Result
+from gen_prior.recipe import Recipe
 
 
 @pytest.fixture
@@ -190,10 +192,12 @@ def test_through_a_generator_the_dial_bounds_the_way(tiny_classifier, tiny_gener
 def test_the_dial_takes_the_place_of_what_else_keeps_codes_plausible(tiny_classifier, tiny_generator):
     code = 0.3 * torch.ones(8)
     shell = tiny_generator.recipe.with_options(edits=(("norm_sphere", {"radius": 3.0}),), shrink=0.9, transforms=())
-    free, bound = (
-        dream_through(tiny_classifier, tiny_generator.with_recipe(recipe), code, target="bee", strength=0.1, steps=10)
-        for recipe in (shell.with_options(edits=(), shrink=1.0), shell)
-    )
+
+    def dreamt(recipe: Recipe) -> Result:
+        tiny_generator.recipe = recipe
+        return dream_through(tiny_classifier, tiny_generator, code, target="bee", strength=0.1, steps=10)
+
+    free, bound = dreamt(shell.with_options(edits=(), shrink=1.0)), dreamt(shell)
     assert torch.equal(free.codes, bound.codes)
     assert free.activations[0, 0] > free.start_activations[0, 0]
 

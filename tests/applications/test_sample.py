@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
 
 import pytest
@@ -102,7 +103,8 @@ def test_a_chain_of_a_hidden_unit_and_an_empty_one(tiny_classifier: Classifier, 
 def test_a_chain_looks_through_the_generators_own_transforms(
     tiny_classifier: Classifier, tiny_generator: Generator
 ) -> None:
-    shifting = tiny_generator.with_recipe(tiny_generator.recipe.with_options(transforms=(("jitter", {"pixels": 4}),)))
+    shifting = copy(tiny_generator)
+    shifting.recipe = tiny_generator.recipe.with_options(transforms=(("jitter", {"pixels": 4}),))
 
     def run(generator: Generator, recipe: Recipe | None = None) -> Chain:
         return sample_chain(tiny_classifier, "ant", generator, iterations=10, reset=10, every=5, recipe=recipe)

@@ -111,7 +111,7 @@ def test_codes_begin_nearer_to_a_class_that_is_known() -> None:
     assert torch.equal(generator.initial_code(3), noise)
     assert torch.equal(plain.initial_code(3, "bee"), noise)
     assert len(asked) == 2, "nobody is asked where no class is wanted"
-    assert torch.equal(generator.with_recipe(gp.Recipe(steps=5)).initial_code(3, "bee"), known)
+    assert torch.equal(generator.with_module(flat).initial_code(3, "bee"), known)
     with pytest.warns(DeprecationWarning, match="class_init"):
         old = Generator(flat, (12,), code_max=7.0, aim=class_init)
     assert torch.equal(old.initial_code(3, "bee"), known)
@@ -133,13 +133,6 @@ def test_no_encoder_is_said(tiny_generator: gp.Generator) -> None:
     assert not tiny_generator.can_encode
     with pytest.raises(OptionError, match="tiny has no encoder"):
         tiny_generator.encode(torch.zeros(1, 3, 16, 16))
-
-
-def test_with_recipe_shares_the_network(tiny_generator: gp.Generator) -> None:
-    twin = tiny_generator.with_recipe(gp.Recipe(steps=5))
-    assert twin.recipe.steps == 5
-    assert tiny_generator.recipe.steps != 5
-    assert twin.module is tiny_generator.module
 
 
 def test_description_is_plain(tiny_generator: gp.Generator) -> None:

@@ -239,8 +239,8 @@ def test_the_image_is_cropped_to_what_the_classifier_takes(
 
 def test_a_fitted_generator_keeps_its_recipe_and_is_not_fitted_again(looking_at: Callable[[int], Classifier]) -> None:
     generator = generator_of("deepsim-norm1", random_state("deepsim-norm1"))
-    own = generator.with_recipe(generator.recipe.with_options(rate=2.0))
-    fitted = own.fitted_to((224, 224))
+    generator.recipe = generator.recipe.with_options(rate=2.0)
+    fitted = generator.fitted_to((224, 224))
     assert fitted.recipe.rate == 2.0
     assert fitted.fitted_to((227, 227)).image_shape() == (224, 224)
     watched = Transparency().watch(generator.fitted_to((224, 224)))
