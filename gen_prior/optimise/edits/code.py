@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.optimise.edits.context import Context, Edit, blurred, denoiser_of, need_image, prior_mean
-from gen_prior.util.devices import as_like
 from gen_prior.recipe import RENAMED
+from gen_prior.util.devices import as_like
 from gen_prior.util.registry import build
 
 
