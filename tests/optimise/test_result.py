@@ -17,7 +17,7 @@ from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
 from gen_prior.optimise.result_folder import UNFINISHED
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.util import image_io as files
+from gen_prior.util import files
 
 
 @pytest.fixture
