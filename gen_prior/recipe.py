@@ -15,6 +15,9 @@ Specs = tuple[tuple[str, Mapping[str, Any]], ...]
 TRIAL_SHARE = 8
 """A trial takes `steps // TRIAL_SHARE` steps."""
 
+RENAMED = {"shell": "norm_sphere"}
+"""Names of transforms, regularisers and edits in version 0.1 -> now."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -149,9 +152,9 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that `to_dict` described. Raises as the class does."""
+        """Return the recipe that `to_dict` described, here or in an earlier version. Raises as the class does."""
         specs = {
-            name: tuple((kind, dict(options)) for kind, options in values[name])
+            name: tuple((RENAMED.get(kind, kind), dict(options)) for kind, options in values[name])
             for name in ("transforms", "regularisers", "edits", "gradient_edits")
             if name in values
         }

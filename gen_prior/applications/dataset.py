@@ -22,7 +22,7 @@ from torch import Tensor
 from gen_prior.applications.measurement import check_judge
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import LOGITS
-from gen_prior.errors import OptionError, OutputError
+from gen_prior.errors import GenPriorError, OptionError, OutputError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.synthesize import synthesize
@@ -230,7 +230,9 @@ def _check_same_settings(folder: Path, settings: dict[str, Any]) -> None:
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()  # of an earlier version, perhaps
+            before = json.loads(json.dumps(before))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, GenPriorError) as error:
             raise OutputError(f"{path} is damaged") from error
         if changed := [name for name in settings if before.get(name) != settings[name]]:
             raise OptionError(f"{folder} holds a dataset made with another {changed[0]}", fix="pass another --out")

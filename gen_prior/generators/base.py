@@ -1,24 +1,24 @@
 """The one interface of every generator: code -> RGB image in [0, 1].
 
-`Generator` is final. A family is a function that returns one, built from a network or any callable; what
-is special about a family (its start, its prior, its recipe, its encoder) is passed in, never subclassed.
+`Generator` is final. A family is a function that returns one, built from a network or any callable; what is special
+about a family (its initial codes, code prior, recipe, encoder) is an argument of the constructor, never a subclass.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from gen_prior.errors import OptionError
+from gen_prior.generators.code_prior import CodePrior
 from gen_prior.hub.provenance import Provenance
 from gen_prior.recipe import Recipe
-from gen_prior.util.devices import as_like
 
 Decode = Callable[[Tensor], Tensor]
 Start = Callable[[torch.Generator], Tensor]
@@ -27,71 +27,31 @@ Domain = Literal["image", "code"]
 CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0, 0, 0)}
 
 
-@dataclass(frozen=True)
-class CodePrior:
-    """What is known of natural codes: mean and deviation per unit, and hard bounds where there are any.
-
-    Each field broadcasts against the code's shape; None means unbounded. A unit of deviation 0 never varied:
-    it carries no penalty.
-    """
-
-    mean: Tensor | float = 0.0
-    std: Tensor | float = 1.0
-    minimum: Tensor | float | None = None
-    maximum: Tensor | float | None = None
-
-    def project(self, code: Tensor, sigmas: float | None = None) -> Tensor:
-        """Nearest code `[B, *shape]` inside the bounds and, where given, within `sigmas` deviations of the mean."""
-        for bound, limit in ((self.minimum, torch.maximum), (self.maximum, torch.minimum)):
-            if bound is not None:
-                code = limit(code, as_like(bound, code))
-        if sigmas is not None:
-            mean, reach = as_like(self.mean, code), sigmas * as_like(self.std, code)
-            code = torch.minimum(torch.maximum(code, mean - reach), mean + reach)
-        return code
-
-    def penalty(self, code: Tensor) -> Tensor:
-        """Half the mean squared number of deviations from the mean, `[B]`: the Gaussian's negative log density."""
-        std = as_like(self.std, code)
-        z = (code - as_like(self.mean, code)) / torch.where(std > 0, std, 1.0)
-        return 0.5 * torch.where(std > 0, z, 0.0).square().flatten(1).mean(1)
-
-    def to(self, device: torch.device | str) -> CodePrior:
-        """The same prior with its tensors on `device`."""
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in (
-                ("mean", self.mean),
-                ("std", self.std),
-                ("minimum", self.minimum),
-                ("maximum", self.maximum),
-            )
-        }
-        return CodePrior(**moved)  # type: ignore[arg-type]
-
-
 class Generator:
     """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1], differentiable in the code.
 
     Args:
-        module: network or callable from codes to images in `output_range` with `channels`; its
-            parameters are frozen and it is put in evaluation mode.
+        module: network or callable that maps codes to images `[B, C, H, W]` in `output_range` with `channels`. The
+            parameters of a network are frozen, and it is put in evaluation mode.
         code_shape: shape of one code.
-        output_range: what the module's outputs mean black and white by; outputs beyond are clamped.
+        output_range: the module's values of black and white; values beyond are clamped.
         channels: order of the module's output channels: "RGB", "BGR" or "L" (one grey channel).
-        code_mean, code_std, code_min, code_max: the code's prior, floats or tensors that broadcast to the shape.
-        name: how results name this generator.
-        recipe: default optimisation settings; those of a Gaussian code where None.
-        start: draws one initial code from a `torch.Generator`; mean + std * N(0, 1), projected, where None.
-        class_init: (key of a class: its WordNet id or name, standard normal noise `[*code_shape]`, the noise's seed) ->
-            a start code for that class; None for a class that it does not know.
-        encode: images `[B, 3, H, W]` in [0, 1] -> codes; where the family has an encoder.
-        fit: (height, width) of a classifier's input -> the generator that draws for it; where the family has such.
-        options: what `load_generator(name, **options)` has to be given to make the same generator again.
-        notes: what else results should state of it.
+        code_mean, code_std, code_min, code_max: the prior of codes, numbers or tensors that broadcast to `code_shape`.
+        name: name of this generator in results.
+        recipe: default optimisation settings; `Recipe()` if None.
+        start: function of a `torch.Generator` that draws one initial code; mean + std * N(0, 1), projected, if None.
+        class_init: function of a class's key (WordNet id or name), standard normal noise `[*code_shape]` and the seed
+            of that noise that returns an initial code for the class, or None for a class that it does not know.
+        encode: function from images `[B, 3, H, W]` in [0, 1] to codes, if the family has an encoder.
+        provenance: source, hashes, licence and paper of the weights.
+        domain: "image" if the code parametrises pixels directly, "code" if a learnt network decodes it.
+        fit: function from a classifier's input size (height, width) to the generator whose images suit it.
+        options: options with which `load_generator(name, **options)` makes the same generator again.
+        notes: other facts for results.
+        aim: deprecated name of `class_init`.
 
     Raises:
-        OptionError: the shape is not of positive integers, the range or channels make no sense, or the prior does
+        OptionError: a shape that is not of positive integers, a range or channels without sense, or a prior that does
             not broadcast to the code.
     """
 
@@ -120,42 +80,22 @@ class Generator:
     ) -> None:
         if aim is not None:
             warnings.warn("Generator(aim=...) is called class_init since 0.2", DeprecationWarning, stacklevel=2)
-        shape = tuple(int(size) for size in code_shape)
-        if not shape or min(shape) < 1:
-            raise OptionError(f"code_shape must hold positive integers, got {tuple(code_shape)}")
-        if channels not in CHANNELS:
-            raise OptionError(f"channels must be one of {', '.join(CHANNELS)}, got {channels!r}")
-        if not output_range[1] > output_range[0]:
-            raise OptionError(f"output_range must be (black, white) with black < white, got {output_range}")
-        for label, value in (("mean", code_mean), ("std", code_std), ("min", code_min), ("max", code_max)):
-            if value is not None and not _fits(value, shape):
-                raise OptionError(
-                    f"code_{label} must be a number or broadcast to {list(shape)}, got {_shape_of(value)}"
-                )
-        if bool((torch.as_tensor(code_std) < 0).any()):
-            raise OptionError("code_std must not be negative")
-        self.name = name
-        self.code_shape = shape
-        self.output_range = output_range
-        self.channels = channels
+        self.code_shape = _check_layout(code_shape, channels, output_range)
         self.prior = CodePrior(code_mean, code_std, code_min, code_max)
-        self.recipe = recipe if recipe is not None else Recipe()
-        self.provenance = provenance if provenance is not None else Provenance()
+        self.prior.check(self.code_shape)
+        self.module, self.output_range, self.channels, self.name = module, output_range, channels, name
+        self.recipe, self.provenance = recipe or Recipe(), provenance or Provenance()
         self.domain: Domain = domain
-        self.options = dict(options or {})
-        self.notes = dict(notes or {})
+        self.options, self.notes = dict(options or {}), dict(notes or {})
         self.device = torch.device("cpu")
-        self._start, self._class_init = start, class_init if class_init is not None else aim
-        self._encode = encode
-        self._fit = fit
-        self.module = module
+        self._start, self._class_init, self._encode, self._fit = start, class_init or aim, encode, fit
         if isinstance(module, nn.Module):
             module.eval().requires_grad_(False)
 
     def __call__(self, codes: Tensor) -> Tensor:
         """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1].
 
-        Raises `OptionError` where the codes have another shape, or the network makes something else than images.
+        Raises `OptionError` for codes of another shape, and for a module whose output is not such images.
         """
         if tuple(codes.shape[1:]) != self.code_shape:
             raise OptionError(
@@ -174,31 +114,30 @@ class Generator:
             images = images[:, list(order)]
         if (low, high) != (0.0, 1.0):
             images = (images - low) / (high - low)
-        return _clamp(images)
+        clamped: Tensor = _StraightThroughClamp.apply(images)
+        return clamped
 
     def initial_code(self, seed: int, wanted: str | None = None) -> Tensor:
-        """The code that seed `seed` starts from, `[*code_shape]`, the same on every device and in every batch.
+        """Initial code of `seed`, `[*code_shape]`, float32 on the CPU; the same on every device and in every batch.
 
-        `wanted`: key of a class (`Classifier.class_key`); a generator that knows it begins nearer to it.
+        `wanted`: key of the class to be maximised (`Classifier.class_key`). A generator that knows the class starts
+        nearer to it; a seed's code is the same for all other classes.
         """
         source = torch.Generator().manual_seed(seed)
         if self._start is not None:
             return self._start(source).reshape(self.code_shape).float()
         noise = torch.randn(self.code_shape, generator=source)
         prior = self.prior.to("cpu")
-        if self._class_init is not None and wanted is not None:
-            code = self._class_init(wanted, noise, seed)
-            if code is not None:
-                return prior.project(code[None])[0].float()
-        return prior.project((prior.mean + prior.std * noise)[None])[0].float()
+        code = self._class_init(wanted, noise, seed) if self._class_init is not None and wanted is not None else None
+        return prior.project((prior.mean + prior.std * noise if code is None else code)[None])[0].float()
 
     @property
     def can_encode(self) -> bool:
-        """Whether `encode` works."""
+        """Return whether `encode` works."""
         return self._encode is not None
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images `[B, 3, H, W]`, RGB, in [0, 1] -> codes. Raises `OptionError` where there is no encoder."""
+        """Images `[B, 3, H, W]`, RGB, in [0, 1] -> codes `[B, *code_shape]`. Raises `OptionError` if it cannot."""
         if self._encode is None:
             raise OptionError(
                 f"{self.name} has no encoder", fix="fit a code instead: gen_prior.fit_code(generator, image)"
@@ -207,13 +146,13 @@ class Generator:
             return self._encode(images.to(self.device))
 
     def image_shape(self) -> tuple[int, int]:
-        """Height and width of the images."""
+        """Height and width of the images, in pixels."""
         with torch.no_grad():
             height, width = self(self.initial_code(0)[None].to(self.device)).shape[-2:]
         return int(height), int(width)
 
     def to(self, device: torch.device | str) -> Generator:
-        """Moves the network and the prior in place; returns itself."""
+        """Move the network and the prior to `device`, in place, and return this generator."""
         self.device = torch.device(device)
         if isinstance(self.module, nn.Module):
             self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -221,7 +160,7 @@ class Generator:
         return self
 
     def describe(self) -> dict[str, Any]:
-        """Name, options, notes and provenance, as they go into results."""
+        """Name, options, notes, code shape and provenance, as results record them."""
         provenance = self.provenance
         return {
             "name": self.name,
@@ -236,32 +175,28 @@ class Generator:
             "paper": provenance.paper,
         }
 
-    def with_recipe(self, recipe: Recipe) -> Generator:
-        """The same generator with another default recipe (shares the network)."""
-        return self._twin(recipe=recipe)
-
     def with_module(self, module: nn.Module | Decode) -> Generator:
-        """The same generator that draws through `module`, and so for no classifier in particular."""
-        return self._twin(module=module, _fit=None)
+        """A copy that makes images through `module`, and no longer adapts to a classifier's input size."""
+        twin = copy.copy(self)
+        twin.module, twin._fit = module, None
+        return twin
 
     def fitted_to(self, input_size: tuple[int, int]) -> Generator:
-        """The same generator, drawing for a classifier that takes images of `input_size` (height, width).
+        """A copy whose images suit a classifier that takes images of `input_size` (height, width).
 
-        Most draw the same for all, and return themselves; one that crops keeps what such a classifier would see.
+        Most families make the same images for every classifier and return this generator; one that crops keeps the
+        part that such a classifier would see.
         """
         if self._fit is None:
             return self
         fitted = self._fit(input_size)
-        return self._twin(module=fitted.module, _encode=fitted._encode, options=fitted.options, _fit=None)
-
-    def _twin(self, **changes: Any) -> Generator:
-        twin = object.__new__(Generator)
-        twin.__dict__ = self.__dict__ | changes
+        twin = self.with_module(fitted.module)
+        twin._encode, twin.options = fitted._encode, fitted.options
         return twin
 
 
 class _StraightThroughClamp(torch.autograd.Function):
-    """Clamp to [0, 1] that lets a gradient pass where it leads back inside, so no pixel is ever stuck."""
+    """Clamp to [0, 1] that passes the gradient of a pixel beyond the range if descent leads it back inside."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
@@ -276,20 +211,16 @@ class _StraightThroughClamp(torch.autograd.Function):
         return gradient.masked_fill(outward, 0.0)
 
 
-def _fits(value: Tensor | float, shape: tuple[int, ...]) -> bool:
-    try:
-        return tuple(torch.broadcast_shapes(_shape_of(value), shape)) == shape
-    except RuntimeError:
-        return False
-
-
-def _shape_of(value: Tensor | float) -> list[int]:
-    return list(value.shape) if isinstance(value, Tensor) else []
-
-
-def _clamp(images: Tensor) -> Tensor:
-    clamped: Tensor = _StraightThroughClamp.apply(images)
-    return clamped
+def _check_layout(code_shape: Sequence[int], channels: str, output_range: tuple[float, float]) -> tuple[int, ...]:
+    """`code_shape` as a tuple of integers. Raises `OptionError` as `Generator` does."""
+    shape = tuple(int(size) for size in code_shape)
+    if not shape or min(shape) < 1:
+        raise OptionError(f"code_shape must hold positive integers, got {tuple(code_shape)}")
+    if channels not in CHANNELS:
+        raise OptionError(f"channels must be one of {', '.join(CHANNELS)}, got {channels!r}")
+    if not output_range[1] > output_range[0]:
+        raise OptionError(f"output_range must be (black, white) with black < white, got {output_range}")
+    return shape
 
 
 __all__ = ["CodePrior", "Generator", "Provenance"]

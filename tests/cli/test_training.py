@@ -138,7 +138,7 @@ def test_layout_prior_passes_its_number(run, tiny, stub, tmp_path):
     assert done.code == 0
     assert f"local-dir:{tmp_path / 'out'}" in done.out
     assert run("layout-prior", tmp_path / "prior", *where, "--json").code == 0
-    assert [call["settings"] for call in calls] == [class_exemplars.LayoutSettings(layouts=n) for n in (3, 8)]
+    assert [call["settings"] for call in calls] == [class_exemplars.ExemplarSettings(layouts=n) for n in (3, 8)]
     assert (calls[0]["classifier"].name, calls[0]["prior"]) == ("tiny", tmp_path / "prior")
 
 
