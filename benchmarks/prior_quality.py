@@ -108,8 +108,8 @@ def verdicts(
             torch.save({name: value.clone() for name, value in part.items()}, partial)
             partial.replace(kept(index))
         print(f"{method}: {start + len(chunk)} of {len(missing)} classes", file=sys.stderr)
-    parts = [torch.load(kept(index), weights_only=True) for index in classes]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    tensors = [torch.load(kept(index), weights_only=True) for index in classes]
+    return {name: torch.cat([part[name] for part in tensors]) for name in tensors[0]}
 
 
 def photograph_features(paths: list[Path], judge: gp.Classifier) -> Tensor:
