@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, 
 @pytest.mark.parametrize("recipe", ["{", "[1]", '{"a": 1}', '{"edits": [1]}', '{"steps": "x"}'])
 def test_a_recipe_that_is_none_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, recipe: str):
     tensors, metadata = parts
-    with pytest.raises(WeightsError, match="here states a recipe that is none"):
+    with pytest.raises(WeightsError, match="here holds an invalid recipe"):
         read(tmp_path / FILE, tensors, {**metadata, "recipe": recipe})
 
 
