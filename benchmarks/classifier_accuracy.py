@@ -34,7 +34,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def photographs(folder: Path, classifier: Classifier) -> Iterator[tuple[Image.Image, int]]:
-    """Each image whose name begins with a WordNet id of the classifier's, and its class."""
+    """Each image whose name begins with a WordNet id of the classifier, and its class index."""
     assert classifier.labels is not None
     for path in sorted(folder.iterdir()):
         match = re.match(r"n\d{8}(?=_|\.)", path.name)
@@ -44,7 +44,7 @@ def photographs(folder: Path, classifier: Classifier) -> Iterator[tuple[Image.Im
 
 
 def prepare(picture: Image.Image, preparation: str, classifier: Classifier) -> Tensor:
-    """RGB picture of any size -> `[3, S, S]` in [0, 1]."""
+    """`picture` as `[3, S, S]` in [0, 1], for an input size of S."""
     side = classifier.input_size[0]
     if preparation == "reference":
         scale = (side + MARGIN) / min(picture.size)
@@ -58,7 +58,7 @@ def prepare(picture: Image.Image, preparation: str, classifier: Classifier) -> T
 
 @torch.inference_mode()
 def measure(folder: Path, device: str) -> list[dict[str, object]]:
-    """One row per classifier and preparation: counts and shares of images right at rank 1 and within 5."""
+    """A row for each classifier and preparation: number of images, top-1 and top-5 accuracy."""
     rows: list[dict[str, object]] = []
     for name in NAMES:
         classifier = load_classifier(name, device=device)
@@ -83,7 +83,7 @@ def measure(folder: Path, device: str) -> list[dict[str, object]]:
 
 
 def processor() -> str:
-    """Model name of the CPU, as the system gives it."""
+    """Model name of the CPU."""
     try:
         match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:

@@ -1,15 +1,14 @@
-"""Speed of the engine: steps x images per second, beside a naive loop in the same run; memory; fraction of the floor.
+"""Speed of the optimisation in steps x images per second, beside a naive loop; memory; share of the peak rate.
 
     python benchmarks/engine.py --device cpu --out benchmarks/results/engine-cpu.json
 
 The naive loop: one image at a time, gradients for all parameters, batch norms unfolded, contiguous memory, torch's
-own Adam. The engine: what `synthesize` does, from its second step to its last. Weights do not matter for speed:
-resnet50 and the DeePSim fc6 network are randomly initialised. On a CPU the clock is the process's own time, so that
-other work on the machine does not count (give it one thread: OMP_NUM_THREADS=1).
+Adam. The engine: `synthesize`, timed from its second step to its last. Weights do not matter for speed: resnet50 and
+the DeePSim fc6 network are randomly initialised. On a CPU, the process's own time is measured, so that other work on
+the machine does not count (use one thread: OMP_NUM_THREADS=1).
 
-The floor (on a GPU only: a shared CPU's rate wanders too much): multiplications and additions of the forward pass
-and of the backward pass to the code (not to the weights), at the rate of a large matrix product in the same number
-format on the same device.
+`fraction_of_floor` (GPU only, since the rate of a shared CPU varies): the floating-point operations per second of the
+forward pass and of the backward pass to the code, relative to those of a large matrix product of the same precision.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
@@ -44,13 +43,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make_classifier(name: str, device: torch.device, *, fold: bool) -> gp.Classifier:
-    """A classifier of 224 px."""
+    """A classifier with inputs of 224 px."""
     torch.manual_seed(0)
     return gp.Classifier(NETWORKS[name](), input_size=224, name=name, fold=fold).to(device)
 
 
 def make_generator(name: str, device: torch.device) -> gp.Generator:
-    """Pixels of 224 px, or the fc6 network's shape."""
+    """Pixels of 224 px, or a network of the shape of DeePSim's fc6 generator."""
     if name == "pixel":
         return gp.load_generator("pixel-raw", device=device)
     torch.manual_seed(0)
@@ -59,7 +58,7 @@ def make_generator(name: str, device: torch.device) -> gp.Generator:
 
 
 class Clock:
-    """Seconds that count: of this process on a CPU, of the wall elsewhere, the device's work finished."""
+    """Seconds: process time on a CPU; elsewhere wall time, after the device has finished its work."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -72,15 +71,15 @@ class Clock:
 
 
 class Memory:
-    """Peak memory of a stretch of work, in MiB: allocated on the device, or resident beyond the start on a CPU."""
+    """Peak memory since its creation, in MiB: allocated on the device, or the growth of resident memory on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            ctypes.CDLL(None).malloc_trim(0)  # what an earlier row has freed goes back to the system
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+            ctypes.CDLL(None).malloc_trim(0)  # return what an earlier row has freed to the system
+            Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark
             self.before = self._resident("VmRSS")
 
     def peak(self) -> float:
@@ -100,8 +99,8 @@ def engine(
     """Rate and peak memory of `synthesize`, all items in one batch."""
     clock, times = Clock(classifier.device), []
 
-    def progress(item: int, items: int, step: int, total: int, activations: Tensor) -> None:
-        if step in (1, total):
+    def progress(done: gp.Progress) -> None:
+        if done.done in (batch, done.total):  # after the first step and after the last
             times.append(clock())
 
     memory = Memory(classifier.device)
@@ -113,7 +112,7 @@ def engine(
 
 
 def naive(name: str, kind: str, device: torch.device, steps: int) -> dict[str, Any]:
-    """Rate and peak memory of the loop that one writes first."""
+    """Rate and peak memory of the naive loop."""
     classifier, generator = make_classifier(name, device, fold=False), make_generator(kind, device)
     classifier.network.to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
     if isinstance(generator.module, nn.Module):
@@ -194,7 +193,7 @@ def main() -> None:
 
 
 def cpu_name() -> str:
-    """The processor's name, or its architecture where the system does not tell."""
+    """Name of the processor, or its architecture if the name is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,9 +1,9 @@
-"""CMA-ES against a genetic algorithm of equal evaluations: `python benchmarks/evolution.py`.
+"""CMA-ES beside a genetic algorithm with the same number of evaluations: `python benchmarks/evolution.py`.
 
-For each target and seed every search scores as many images, by forward passes only; reported is the best
-activation found, and how often a search beats every genetic algorithm. A search is a method, how many of the code's
-numbers it searches, and its population; None is the library's default. Writes benchmarks/results/evolution.json,
-and takes over from it what the same generator and evaluations gave.
+For each target and seed, every search scores the same number of images, by forward passes only. The record holds the
+best activation that each search found, and how often it beats every genetic algorithm. A search is a method, the
+number of code dimensions that it searches, and its population; None is the library's default. Writes
+benchmarks/results/evolution.json and keeps its runs with the same generator and evaluations.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ TARGETS = ["goldfish", "monarch", "African elephant", "pizza", "blocks.10:42"]
 
 
 def main() -> None:
+    """Run every search that the record does not hold yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", default=TARGETS)
     parser.add_argument("--evaluations", type=int, default=500)
@@ -45,9 +46,9 @@ def main() -> None:
     for target in options.targets:
         score = activation_score(classifier, target)
         for seed in range(options.seeds):
-            for method, numbers, population in SEARCHES:
+            for method, dims, population in SEARCHES:
                 began = time.perf_counter()
-                evolution = Evolution(generator, method=method, population=population, numbers=numbers, seed=seed)
+                evolution = Evolution(generator, method=method, population=population, dims=dims, seed=seed)
                 run = {"target": target, "seed": seed, "search": _name(evolution)}
                 if any(found | run == found for found in runs):
                     continue
@@ -61,12 +62,13 @@ def main() -> None:
 
 
 def _name(evolution: Evolution) -> str:
+    """The search's name in the record; earlier records are found by it."""
     settings = evolution.settings
-    return f"{settings['method']}, {settings['numbers']} numbers, population {settings['population']}"
+    return f"{settings['method']}, {settings['dims']} numbers, population {settings['population']}"
 
 
 def known(options: argparse.Namespace, generator: dict[str, Any]) -> list[dict[str, Any]]:
-    """Runs in the record that this one need not repeat."""
+    """Runs of an earlier record with the same generator and evaluations."""
     if not options.out.is_file():
         return []
     record = json.loads(options.out.read_text(encoding="utf-8"))
@@ -75,7 +77,7 @@ def known(options: argparse.Namespace, generator: dict[str, Any]) -> list[dict[s
 
 
 def write(options: argparse.Namespace, generator: dict[str, Any], runs: list[dict[str, Any]]) -> None:
-    """The record so far: medians over targets and seeds, every run, what it ran on."""
+    """Write the record so far: medians over targets and seeds, every run, and the machine."""
     best: dict[str, dict[tuple[str, int], float]] = {}
     for run in runs:
         best.setdefault(run["search"], {})[run["target"], run["seed"]] = run["best"]
@@ -84,7 +86,7 @@ def write(options: argparse.Namespace, generator: dict[str, Any], runs: list[dic
     wins = {}
     for search, found in best.items():
         if not search.startswith(BASELINE):
-            won = sum(all(value > rival.get(place, value) for rival in genetic) for place, value in found.items())
+            won = sum(all(value > rival.get(key, value) for rival in genetic) for key, value in found.items())
             wins[search] = f"{won} of {len(found)}"
     record = {
         "evaluations": options.evaluations,

@@ -1,9 +1,9 @@
-"""How far hidden units are driven through the prior, with and without a search for the start, and in Fourier space.
+"""Activations of hidden units through the prior, with and without selected starts, and in Fourier space.
 
     python benchmarks/hidden_units.py --out benchmarks/results/hidden_units.json
 
-Sixteen units, four evenly spread at each of four depths, at their centre position; one seed, 128 evaluations. Each
-activation is divided by the largest that any of the methods reached, so that units of different scale count alike.
+Sixteen units, four at each of four depths, evenly spread over the channels, at the centre position; one seed, 128
+evaluations. Each activation is divided by the largest of all methods, so that units of different scale count alike.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     targets = []
     for layer in LAYERS:
         count = source.layer_shape(layer)[0]
-        targets += [f"{layer}:{(2 * place + 1) * count // (2 * UNITS)}" for place in range(UNITS)]
+        targets += [f"{layer}:{(2 * index + 1) * count // (2 * UNITS)}" for index in range(UNITS)]
     reached = {}
     for name, (method, settings) in METHODS.items():
         generator = gp.load_generator(method)

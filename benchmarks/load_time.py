@@ -2,7 +2,7 @@
 
     python benchmarks/load_time.py > benchmarks/results/load_time.json
 
-Prints one JSON object. Memory: peak of the resident set above what the imports hold, file pages included.
+Prints one JSON object. Memory is the peak of the resident set above that after the imports, with file pages.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ FILE = "upconvGAN_fc6.pt"
 
 
 def peak() -> int:
-    """Bytes of the largest resident set so far (Linux)."""
+    """Peak resident memory of this process in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def measure(folder: str) -> dict[str, float]:
-    """One load in this process."""
+    """Seconds and memory of one load in this process."""
     before, start = peak(), time.perf_counter()
     load_generator(f"local-dir:{folder}", device="cpu")
     return {"seconds": round(time.perf_counter() - start, 2), "peak_megabytes": round((peak() - before) / 1e6)}
 
 
 def main() -> None:
-    """Make the file, then load it in two fresh processes."""
+    """Write the weights, then load them in two new processes."""
     if len(sys.argv) == 2:
         print(json.dumps(measure(sys.argv[1])))
         return

@@ -31,20 +31,15 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.classifiers.labels import imagenet
-from gen_prior.report.metrics import (
-    bootstrap_interval,
-    diversity,
-    frechet_distance,
-    kernel_distance,
-    logits_and_features,
-)
+from gen_prior.report.distances import bootstrap_interval, diversity, frechet_distance, kernel_distance
+from gen_prior.report.metrics import logits_and_features
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import read_image
 from gen_prior.util.resample import centre_crop
 
 METHODS = ("dgn-lite0", "fourier", "maco", "pixel", "pixel-raw")
 EVALUATIONS = 128
-"""Of the classifier for an image: at the starts that are tried, if any, and each step."""
+"""Classifier evaluations per image: those that select a start, and one per step."""
 CHUNK = 8
 SELECTION_SEED = 1
 GROUP, REFERENCE = 200, 500
@@ -68,10 +63,10 @@ def selected_classes(tiny: Path, count: int) -> dict[str, list[int]]:
 
 
 def reference_classes(tiny: Path) -> tuple[list[int], list[int]]:
-    """The classes whose photographs are the natural reference, and those whose photographs the last stage learned from.
+    """Classes of the photographs that are the natural reference, and of those that the last stage was trained on.
 
-    Of 500 classes, all unseen ones of the full protocol and others, those that the prior was not trained on; the other
-    500.
+    The first are those of 500 classes, with all unseen ones of the full protocol among them, that the prior was not
+    trained on; the second are the other 500.
     """
     unseen = selected_classes(tiny, GROUP)["unseen"]
     apart = {*unseen, *[index for index in range(1000) if index not in set(unseen)][: REFERENCE - GROUP]}
@@ -114,7 +109,7 @@ def verdicts(
 
 
 def photograph_features(paths: list[Path], judge: gp.Classifier) -> Tensor:
-    """Judge's features of photographs, `[N, D]`, their centre squares at the judge's own size."""
+    """The judge's features `[N, D]` of the centre squares of photographs, at the judge's input size."""
     squares = []
     for path in paths:
         image = read_image(path)
@@ -124,7 +119,7 @@ def photograph_features(paths: list[Path], judge: gp.Classifier) -> Tensor:
 
 
 def pair_diversity(tiny: Path, classes: list[int], seeds: int, judge: gp.Classifier) -> list[float]:
-    """Of `seeds` photographs of each class, the same measure as of synthesised images over seeds."""
+    """Diversity of `seeds` photographs of each class, measured like that of images over seeds."""
     values = []
     for index in classes:
         folder = tiny / "train" / str(imagenet().entries[index].wordnet_id) / "images"
@@ -152,7 +147,7 @@ def summary(found: dict[str, Tensor], classes: list[int], seeds: int) -> dict[st
 
 
 def distances(features: Tensor, natural: Tensor) -> dict[str, float]:
-    """From the natural reference, of judge's features `[N, D]`."""
+    """Distances of the judge's features `[N, D]` from those of the natural reference."""
     return {
         "frechet_distance": frechet_distance(features, natural),
         "kernel_distance": kernel_distance(features, natural),
@@ -160,7 +155,7 @@ def distances(features: Tensor, natural: Tensor) -> dict[str, float]:
 
 
 def kept_rows(path: Path, protocol: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier report in `path` says of the methods, if its protocol was the same."""
+    """Rows of methods in an earlier report at `path`; empty unless its protocol is the same."""
     if not path.exists():
         return {}
     earlier = json.loads(path.read_text())
@@ -169,12 +164,32 @@ def kept_rows(path: Path, protocol: dict[str, Any]) -> dict[str, Any]:
 
 
 def mean_or_none(values: list[float]) -> float | None:
-    """Their mean; None where there are none."""
+    """Mean of `values`; None if there are none."""
     return sum(values) / len(values) if values else None
 
 
+def method_row(
+    method: str,
+    groups: dict[str, list[int]],
+    natural: Tensor,
+    judge: gp.Classifier,
+    source: gp.Classifier,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """The report's row of one method: a summary of each group of classes, distances, generator and recipe."""
+    row: dict[str, Any] = {}
+    features = []
+    for group, classes in groups.items():
+        found = verdicts(method, classes, options.seeds, judge, source, options.work, options.precision)
+        row[group] = summary(found, classes, options.seeds)
+        features.append(found["features"])
+    row |= distances(torch.cat(features), natural)
+    generator = gp.load_generator(method)
+    return row | {"generator": generator.describe(), "recipe": generator.recipe.within(EVALUATIONS).to_dict()}
+
+
 def main() -> None:
-    """Run the protocol and write its numbers."""
+    """Run the protocol and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--tiny", type=Path, required=True)
@@ -209,19 +224,9 @@ def main() -> None:
         "methods": kept_rows(options.out, protocol),
     }
     for method in options.methods:
-        row: dict[str, Any] = {}
-        features = []
-        for group, classes in groups.items():
-            found = verdicts(method, classes, options.seeds, judge, source, options.work, options.precision)
-            row[group] = summary(found, classes, options.seeds)
-            features.append(found["features"])
-        row |= distances(torch.cat(features), natural)
-        generator = gp.load_generator(method)
-        row["generator"] = generator.describe()
-        row["recipe"] = generator.recipe.within(EVALUATIONS).to_dict()
-        report["methods"][method] = row
+        report["methods"][method] = method_row(method, groups, natural, judge, source, options)
         write_json(options.out, report)
-        print(json.dumps({method: row}, indent=1))
+        print(json.dumps({method: report["methods"][method]}, indent=1))
 
 
 if __name__ == "__main__":

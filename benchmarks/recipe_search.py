@@ -1,4 +1,4 @@
-"""Which recipe suits a generator? Variants of its default, judged by a classifier that took no part.
+"""Search the recipe of a generator: variants of its default, judged by a classifier that none of them optimises.
 
     python benchmarks/recipe_search.py dgn-lite0 --vary rate=0.1,0.2,0.4 --vary score=activation,log_probability
 
@@ -25,11 +25,11 @@ from gen_prior.util.files import write_json
 SELECTION_SEED = 2
 EVALUATIONS = 128
 SHORTHANDS = {"norm_sphere": ("edits", "radius"), "blur": ("transforms", "deviation"), "affine": ("transforms", "")}
-"""Settings that stand for one edit or transform: where it belongs, and the option that a number means."""
+"""Name of an edit or transform -> the recipe's field, and the option that a single number sets."""
 
 
 def parse(setting: str) -> tuple[str, list[Any]]:
-    """`rate=0.1,0.2` -> ("rate", [0.1, 0.2]); a JSON list is taken as the list of values."""
+    """("rate", [0.1, 0.2]) for `rate=0.1,0.2`; a JSON list is the list of values."""
     name, _, text = setting.partition("=")
 
     def value(part: str) -> Any:
@@ -43,7 +43,7 @@ def parse(setting: str) -> tuple[str, list[Any]]:
 
 
 def replaced(recipe: gp.Recipe, name: str, value: Any) -> gp.Recipe:
-    """The recipe with a setting, or the edit or transform that a shorthand means, as `value` says."""
+    """The recipe with `value` for a setting, or for the edit or transform that the name stands for."""
     if name not in SHORTHANDS:
         return recipe.with_options(**{name: value})
     field, option = SHORTHANDS[name]
@@ -53,7 +53,7 @@ def replaced(recipe: gp.Recipe, name: str, value: Any) -> gp.Recipe:
 
 
 def main() -> None:
-    """Try every combination and print it with the judge's verdict."""
+    """Run every combination and print it with the judge's measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("generator")
     parser.add_argument("--vary", action="append", default=[], metavar="SETTING=VALUE,VALUE")

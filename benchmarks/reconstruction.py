@@ -1,11 +1,11 @@
-"""What the embedded prior gives back of photographs it was not trained on: PSNR, feature distance, and a picture.
+"""Reconstructions by the embedded prior of photographs that it was not trained on: PSNR, feature distance, a picture.
 
     python benchmarks/reconstruction.py --tiny DIR
 
 The held-out photographs of the training (1000 of Tiny ImageNet's 100,000) are encoded by the networks in
-`weights/make`, as they are and enlarged to 128 pixels; the embedded generator decodes the finer code, as far as its
-coarse code and its details can say it. PSNR is taken at 64 pixels, the distance (1 - cosine) between
-penultimate features of the judge, lite2, for original and reconstruction, both enlarged to its input. The picture
+`weights/make`, at their own size and enlarged to 128 pixels; the embedded generator decodes the projection of the finer
+code on what its coarse and fine codes can express. PSNR is taken at 64 pixels; the feature distance is 1 - cosine of
+the judge's (lite2) penultimate features of original and reconstruction, both enlarged to its input size. The picture
 shows squares of scikit-image's test pictures.
 """
 
@@ -52,10 +52,10 @@ def test_squares() -> Tensor:
 
 
 def main() -> None:
-    """Encode, decode, measure, draw."""
+    """Encode and decode the held-out photographs, measure the errors and draw examples."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, default=None, help="of decoded photographs; made anew where not given")
+    parser.add_argument("--cache", type=Path, default=None, help="folder for decoded photographs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reconstruction.json"))
     parser.add_argument("--picture", type=Path, default=Path("docs/images/reconstructions.png"))
     options = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> None:
     details = basis / basis.square().sum(0)  # its columns are orthogonal
 
     def remade(images: Tensor) -> Tensor:
-        """What the codes of images of twice the side of the coarse decoding give back, of their size."""
+        """Reconstructions of images of twice the side of the coarse decoding, at their own size."""
         with torch.no_grad():
             expected = network.details.expected(trainer.encode(F.avg_pool2d(images, 2)))
             rest = (trainer.encode(images) - expected).flatten(1) @ details @ basis.T

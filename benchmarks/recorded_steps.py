@@ -1,9 +1,9 @@
-"""Steps a second of a synthesis on a GPU, each step recorded as a CUDA graph or launched kernel by kernel.
+"""Steps per second of a synthesis on a GPU, with each step recorded as a CUDA graph or launched kernel by kernel.
 
     python benchmarks/recorded_steps.py --out benchmarks/results/recorded-steps.json
 
-Through the embedded prior, bf16, 128 steps of one class, all items in one batch; the clock runs from step 8 to the end,
-and `whole` is the call from start to end. Each is made twice, and the second counts.
+Through the embedded prior, in bf16, 128 steps of one class, all items in one batch. The rate is measured from step 8 to
+the end; `whole` is the duration of the call. Each measurement is made twice and the second one is reported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from engine import Clock
-from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.optimise import loop
@@ -26,12 +25,12 @@ STEPS, FIRST = 128, 8
 
 
 def timed(classifier: gp.Classifier, generator: gp.Generator, batch: int) -> dict[str, float]:
-    """Seconds of a whole call, and its steps a second once it runs."""
+    """Seconds of a whole call, and its steps per second after the first steps."""
     clock = Clock(classifier.device)
     marks: list[float] = []
 
-    def progress(item: int, items: int, step: int, steps: int, activations: Tensor) -> None:
-        if step in (FIRST, steps):
+    def progress(done: gp.Progress) -> None:
+        if done.done in (FIRST * batch, done.total):
             marks.append(clock())
 
     began = clock()

@@ -1,13 +1,12 @@
-"""What each method makes of 48 fixed, randomly drawn targets; nothing is selected.
+"""Sheets of images of 48 fixed, randomly drawn targets, one sheet per method; nothing is selected.
 
     python benchmarks/target_sheet.py --tiny DIR --methods dgn-lite0 fourier --out docs/images
 
-Half of the targets are classes that the prior's training photographs show, half are not. One sheet a method: two images
-of each target side by side, of the protocol's two seeds (`--seeds 1`: one), 128 classifier evaluations an image. With
-`--blind KEY` pages beside it, `KEY/METHOD-1.png` and so on, show the same images at 256 pixels, numbered in a fresh
-random order, for somebody who is to say what each shows; the names in that order are in `KEY/METHOD.json`, which is to
-be kept from the viewer. `--starts` draws `starts.jpg` instead: of every third target where seed 0 begins, and what
-becomes of it.
+Half of the targets are classes of the prior's training photographs, half are not. A sheet shows two images of each
+target side by side, of seeds 0 and 1 (`--seeds 1`: one), each with 128 classifier evaluations. `--blind KEY` also
+writes pages `KEY/METHOD-1.png`, ... of the same images at 256 pixels, numbered in a new random order, for a viewer who
+names what each one shows; the class names in that order are in `KEY/METHOD.json`, which the viewer must not see.
+`--starts` draws `starts.jpg` instead: for every third target, the image that seed 0 starts from and the result.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def drawn_targets(tiny: Path) -> list[int]:
 
 
 def sheet(images: Tensor, captions: Sequence[str], columns: int, side: int) -> Image:
-    """Images `[T, S, 3, H, W]`, a target's beside each other with its caption below; `side` pixels wide each."""
+    """Sheet of images `[T, S, 3, H, W]`, those of a target side by side with its caption, each `side` pixels wide."""
     cells = images.flatten(0, 1)
     words = [caption for caption in captions for _ in range(images.shape[1])]
     rows = range(0, len(cells), columns)
@@ -57,26 +56,26 @@ def sheet(images: Tensor, captions: Sequence[str], columns: int, side: int) -> I
 
 
 def blind_pages(images: Tensor) -> Iterator[Image]:
-    """Images `[T, S, 3, H, W]` with their target's number below, some targets a page."""
-    numbers = [f"{place + 1}" for place in range(len(images))]
+    """Pages of images `[T, S, 3, H, W]` with the number of their target below."""
+    numbers = [f"{index + 1}" for index in range(len(images))]
     page = BLIND_COLUMNS * BLIND_ROWS // images.shape[1]
     for start in range(0, len(images), page):
         yield sheet(images[start : start + page], numbers[start : start + page], BLIND_COLUMNS, BLIND_SIDE)
 
 
 def starts(source: gp.Classifier, method: str, targets: Sequence[int], precision: str) -> Image:
-    """In rows of eight: the images that seed 0 of each target begins with, and what becomes of them."""
+    """Rows of eight: the images that seed 0 of each target starts from, and below them the results."""
     generator = gp.load_generator(method)
     codes = torch.stack([generator.initial_code(0, source.class_key(target)) for target in targets])
     with torch.no_grad():
-        begun = torch.cat([generator(code[None]) for code in codes]).clamp(0, 1)
+        before = torch.cat([generator(code[None]) for code in codes]).clamp(0, 1)
     recipe = generator.recipe.within(EVALUATIONS)
-    ended = gp.synthesize(source, targets, generator, recipe=recipe, precision=precision).images[:, 0]
+    after = gp.synthesize(source, targets, generator, recipe=recipe, precision=precision).images[:, 0]
     rows, words = [], []
     for first in range(0, len(targets), COLUMNS):
-        places = range(first, min(first + COLUMNS, len(targets)))
-        rows += [[images[place] for place in places] for images in (begun, ended)]
-        words += [[" " for _ in places], [imagenet().entries[targets[place]].name for place in places]]
+        columns = range(first, min(first + COLUMNS, len(targets)))
+        rows += [[images[index] for index in columns] for images in (before, after)]
+        words += [[" " for _ in columns], [imagenet().entries[targets[index]].name for index in columns]]
     return to_pil(mosaic(rows, captions=words, side=SIDE))
 
 
@@ -88,7 +87,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--blind", type=Path, metavar="KEY")
     parser.add_argument("--seeds", type=int, choices=(1, 2, 4), default=2, help="images of each target")
-    parser.add_argument("--starts", action="store_true", help="where the first method's images begin")
+    parser.add_argument("--starts", action="store_true", help="draw the starts of the first method's images")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +109,7 @@ def main() -> None:
             order = random.SystemRandom().sample(range(TARGETS), TARGETS)
             for number, page in enumerate(blind_pages(images[order]), start=1):
                 page.save(options.blind / f"{name}-{number}.png")
-            write_json(options.blind / f"{name}.json", [names[place] for place in order])
+            write_json(options.blind / f"{name}.json", [names[index] for index in order])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: one file a command, one table of commands, one table of errors."""
+"""The command line: one file for each command, one table of commands, one table of exit codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "layout-prior": train_prior.layout_prior,
     "calm-prior": train_prior.calm_prior,
 }
-"""Name -> function with typer annotations. A command's file imports torch inside the function only."""
+"""Name -> function with typer annotations. Files of commands import torch inside functions only, so help is fast."""
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 EXIT_CODES: dict[type[BaseException], int] = {
@@ -62,18 +62,18 @@ EXIT_CODES: dict[type[BaseException], int] = {
     KeyboardInterrupt: INTERRUPTED,
     BrokenPipeError: FAILED,
 }
-"""Error -> exit code, the first that fits; any other exception is a bug and keeps its traceback."""
+"""Error -> exit code; the first match counts. Any other exception is a bug and keeps its traceback."""
 
 
 class Commands(TyperGroup):
-    """Runs a command; errors of the user's making become one line on stderr and an exit code."""
+    """Runs a command; an error that the user can fix becomes one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except tuple(EXIT_CODES) as error:
             code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-            if isinstance(error, BrokenPipeError):  # the reader of our output has left: nobody to tell
+            if isinstance(error, BrokenPipeError):  # nobody reads our output any more
                 sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
             else:
                 complain(str(error) or "stopped")

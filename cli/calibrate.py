@@ -1,4 +1,4 @@
-"""`gen-prior calibrate GENERATOR IMAGES...`: statistics of a generator's codes over images."""
+"""`gen-prior calibrate GENERATOR IMAGES...`: statistics of a generator's codes of images."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ import typer
 
 from gen_prior.cli import options
 from gen_prior.cli.output import console, note, print_json
+from gen_prior.cli.progress import ProgressBar
 
 
 def run(
     generator: Annotated[
-        str, typer.Argument(metavar="GENERATOR", show_default=False, help="A generator that has an encoder.")
+        str, typer.Argument(metavar="GENERATOR", show_default=False, help="A generator with an encoder.")
     ],
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="Image files, or folders of them.")
     ],
-    covariance: Annotated[bool, typer.Option("--covariance", help="Also the full covariance of the units.")] = False,
+    covariance: Annotated[
+        bool, typer.Option("--covariance", help="Also measure the full covariance of the code.")
+    ] = False,
     batch: Annotated[int, typer.Option("--batch", help="Images at a time.")] = 16,
     device: options.Device = "auto",
     settings: options.Settings = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure mean, deviation and bounds of every code unit, and keep them beside the weights for later runs.
+    """Measure mean, standard deviation and range of each code dimension, and store them with the weights.
+
+    Later runs use them as the bounds and the Gaussian prior of codes.
 
     Example: [bold]gen-prior calibrate deepsim-fc6 photographs/[/bold]
     """
@@ -33,15 +38,17 @@ def run(
     from gen_prior.generators.code_statistics import calibrate, save, statistics_path
 
     network = load_generator(generator, device=device, **options.parse_settings(settings))
-    statistics_path(network.provenance)  # refused before hours of encoding, not after
+    statistics_path(network.provenance)  # raises before hours of encoding, not after
     bad: list[str] = []
 
     def left_out(message: str) -> None:
         bad.append(message)
         note(f"left out: {message}", quiet=quiet)
 
-    note(f"encoding images with {network.name}", quiet=quiet)
-    statistics = calibrate(network, images, covariance=covariance, batch_size=batch, on_bad=left_out)
+    with ProgressBar(quiet) as bar:
+        statistics = calibrate(
+            network, images, covariance=covariance, batch_size=batch, on_bad=left_out, progress=bar.show
+        )
     path = save(statistics, network)
     bound = statistics.mean + 3 * statistics.std
     values = {
@@ -61,10 +68,8 @@ def run(
         return
     if not quiet:
         left = f" ({len(bad)} left out)" if bad else ""
-        console.print(
-            f"{values['images']} images{left}, {values['units']} units: mean {values['mean']:.4g}, "
-            f"std {values['std']:.4g}, range {values['minimum']:.4g} to {values['maximum']:.4g}, "
-            f"mean + 3 std {values['bound']:.4g}\n{path}",
-            markup=False,
-            soft_wrap=True,
+        words = (
+            "{images} images" + left + ", {units} units: mean {mean:.4g}, std {std:.4g}, range {minimum:.4g} to "
+            "{maximum:.4g}, mean + 3 std {bound:.4g}\n{file}"
         )
+        console.print(words.format(**values), markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`gen-prior compare TARGET...`: several methods side by side, measured alike."""
+"""`gen-prior compare TARGET...`: several methods side by side, measured in the same way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.output import note, print_json, print_table
-from gen_prior.cli.progress import StepBar, keeping
+from gen_prior.cli.progress import ProgressBar, keeping
 
 MEASURES = {
     "activation": ("activation", "{:.1f}"),
@@ -25,7 +25,7 @@ MEASURES = {
     "spectrum slope": ("slope", "{:.2f}"),
     "diversity": ("diversity", "{:.2f}"),
 }
-"""What is printed of a summary: words, measure and format."""
+"""Printed name -> measure of the summary and its format."""
 
 
 def run(
@@ -37,17 +37,20 @@ def run(
             "--method",
             "-m",
             metavar="NAME",
-            help="A generator, a preset on the generator it is meant for (preset:NAME), or a preset on another one "
-            f"(GENERATOR+PRESET); repeatable. Presets: {options.PRESETS}.",
+            help="A generator, a preset with its own generator (preset:NAME) or with another one (GENERATOR+PRESET); "
+            f"repeatable. Presets: {options.PRESETS}.",
         ),
     ] = list(defaults.METHODS),  # noqa: B006
     judge: Annotated[
-        str, typer.Option("--judge", metavar="NAME", help="A classifier that no method has seen, or none.")
+        str, typer.Option("--judge", metavar="NAME", help="A classifier that no method optimises, or none.")
     ] = defaults.JUDGE,
     seeds: options.Seeds = defaults.SEEDS,
     seed: options.Seed = None,
     steps: Annotated[
-        int, typer.Option("--steps", "--evaluations", help="Classifier evaluations for each image, the same for all.")
+        int,
+        typer.Option(
+            "--steps", "--evaluations", help="Classifier evaluations for each image, the same for all methods."
+        ),
     ] = defaults.EVALUATIONS,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
@@ -58,48 +61,43 @@ def run(
 ) -> None:
     """Compare methods on the same targets, seeds and number of classifier evaluations.
 
-    Leaves a contact sheet, every image, all numbers (comparison.json) and the codes in the output folder.
-    Films are made by synth --record.
+    Writes a contact sheet, every image, all measures (comparison.json) and the codes to the output folder.
+    Animations are made by synth --record.
 
     Example: [bold]gen-prior compare goldfish monarch -m dgn-lite0 -m pixel --out cmp[/bold]
     """
     with keeping(out):
         import gen_prior
-        from gen_prior.applications.compare import preset_remarks
+        from gen_prior.applications.methods import preset_remarks
 
         network = gen_prior.load_classifier(classifier, device=device)
-        with StepBar(quiet) as bar:
+        with ProgressBar(quiet) as bar:
             comparison = gen_prior.compare(
-                network,
-                list(targets),
-                methods,
-                judge=None if judge == "none" else judge,
-                seeds=options.chosen_seeds(seeds, seed),
-                evaluations=steps,
-                precision=precision,
-                batch=batch,
-                out=out,
-                progress=bar.work,
-            )
-    for remark in preset_remarks(methods):
-        note(remark, quiet=quiet)
-    for target in comparison.record["targets"]:
+                network, list(targets), methods, judge=None if judge == "none" else judge,
+                seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
+                out=out, progress=bar.show,
+            )  # fmt: skip
+    record = comparison.record
+    remarks = preset_remarks(methods)
+    for target in record["targets"]:
         if not target["judged"] and judge != "none":
-            note(f"{target['name']} was not judged: {target['why_not_judged']}", quiet=quiet)
-    for method in comparison.record["methods"]:
+            remarks.append(f"{target['name']} was not judged: {target['why_not_judged']}")
+    for method in record["methods"]:
         for item in method["items"]:
             if item["status"] != "ok":
-                name = comparison.record["targets"][item["target"]]["name"]
-                note(f"{method['name']}, {name}, seed {item['seed']}: {item['status']}", quiet=quiet)
+                name = record["targets"][item["target"]]["name"]
+                remarks.append(f"{method['name']}, {name}, seed {item['seed']}: {item['status']}")
+    for remark in remarks:
+        note(remark, quiet=quiet)
     if as_json:
-        print_json({"out": str(out)} | comparison.record)
+        print_json({"out": str(out)} | record)
     elif not quiet:
-        _print(comparison.record)
-        print(f"sheet, images, numbers and codes in {out}")
+        _print(record)
+        print(f"sheet, images, measures and codes in {out}")
 
 
 def _print(record: dict[str, Any]) -> None:
-    """Methods beside each other, and photographs where they have the measure; the intervals are in the file."""
+    """Print the summary: a column for each method, and one for photographs."""
 
     def shown(method: dict[str, Any], measure: str, form: str) -> str:
         found = method["summary"][measure]

@@ -10,23 +10,30 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.output import console, print_json
-from gen_prior.cli.progress import StepBar, keeping
+from gen_prior.cli.progress import ProgressBar, keeping
 
 
 def run(
-    classifier: Annotated[str, typer.Argument(metavar="CLASSIFIER", help="Whose classes are dreamed.")],
-    per_class: Annotated[int, typer.Option("--per-class", metavar="N", help="Images of each class.")],
+    classifier: Annotated[
+        str, typer.Argument(metavar="CLASSIFIER", help="The classifier whose classes are synthesised.")
+    ],
+    per_class: Annotated[int, typer.Option("--per-class", metavar="N", help="Number of images of each class.")],
     classes: Annotated[
-        list[str] | None, typer.Option("--classes", metavar="NAME", help="A class; repeatable. All if not given.")
+        list[str] | None,
+        typer.Option("--classes", metavar="NAME", help="A class; repeatable. All classes if not given."),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option("--judge", metavar="CLASSIFIER", help="Scores every image; not part of the synthesis.")
+        str | None, typer.Option("--judge", metavar="CLASSIFIER", help="Another classifier, which judges every image.")
     ] = None,
     keep: Annotated[
         str,
-        typer.Option("--filter", metavar="WHICH", help="all, or those whose class is the judge's top1 or in its top5."),
+        typer.Option(
+            "--filter", metavar="WHICH", help="Keep all images, or those whose class is in the judge's top1 or top5."
+        ),
     ] = "all",
-    shard_size: Annotated[int, typer.Option("--shard-size", help="Images in a webdataset shard; 0 for none.")] = 1000,
+    shard_size: Annotated[
+        int, typer.Option("--shard-size", help="Images per webdataset shard; 0 for no shards.")
+    ] = 1000,
     generator: options.GeneratorName = defaults.GENERATOR,
     steps: options.Steps = None,
     out: options.Out = Path(defaults.OUT),
@@ -35,10 +42,10 @@ def run(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make labelled synthetic images: ImageFolder layout, webdataset shards, a line of numbers for each.
+    """Synthesise labelled images to train on: ImageFolder layout, webdataset shards and a JSON line for each image.
 
-    The same command goes on where a stopped one was.
-    Films are made by synth --record.
+    The same command continues a run that was stopped.
+    Animations are made by synth --record.
 
     Example: [bold]gen-prior dataset efficientnet-lite0 --per-class 20 --classes goldfish --classes monarch
     --judge efficientnet-lite2 --filter top5 --out dreamed[/bold]
@@ -54,10 +61,10 @@ def run(
             check_judge(judge, network)
         prior = load_generator(generator, device=network.device)
         second = load_classifier(judge, device=device) if judge is not None else None
-        with StepBar(quiet) as bar:
+        with ProgressBar(quiet) as bar:
             samples = make_dataset(
                 network, prior, out, classes=classes, per_class=per_class, judge=second, keep=keep,
-                batch=batch if batch is not None else 8, shard_size=shard_size, progress=bar.work,
+                batch=batch if batch is not None else 8, shard_size=shard_size, progress=bar.show,
                 **options.given(steps=steps),
             )  # fmt: skip
     kept = sum(sample.kept for sample in samples)

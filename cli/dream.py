@@ -1,54 +1,66 @@
-"""`gen-prior dream IMAGE`: DeepDream on a photograph, as one picture or as a film of the feedback loop."""
+"""`gen-prior dream IMAGE`: DeepDream on a photograph, as one image or as an animation of the feedback loop."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
-from gen_prior.cli.dream_through import through_generator
 from gen_prior.cli.output import console, print_json
-from gen_prior.cli.progress import StepBar, keeping
+from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.errors import OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gen_prior.classifiers import Classifier
+
+LAYER, THROUGH_STEPS, THROUGH_STRENGTH = "blocks.9", 60, 0.3
 
 
 def run(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="A photograph, any size.")],
-    layer: Annotated[str | None, typer.Option("--layer", metavar="LAYER", help="Raise all of this layer.")] = None,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="A photograph of any size.")],
+    layer: Annotated[
+        str | None, typer.Option("--layer", metavar="LAYER", help=f"Maximise this layer; {LAYER} if not given.")
+    ] = None,
     target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="TARGET", help="Or one class or unit; blocks.9 if neither is given."),
+        str | None, typer.Option("--target", metavar="TARGET", help="Maximise this class or unit instead of a layer.")
     ] = None,
     octaves: Annotated[
-        int | None, typer.Option("--octaves", help="Sizes worked on, each 1.4 times the one before; 4 if not given.")
+        int | None, typer.Option("--octaves", help="Number of sizes, each 1.4 times the one before; 4 if not given.")
     ] = None,
     frames: Annotated[
-        int, typer.Option("--frames", help="Feed the dream back in this often; through a generator, film its climb.")
+        int,
+        typer.Option("--frames", help="Dreams in a row, each of the last; with --through, frames of the optimisation."),
     ] = 1,
     zoom: Annotated[
-        float | None, typer.Option("--zoom", help="Enlarge by this factor from frame to frame; 1.05 if not given.")
+        float | None, typer.Option("--zoom", help="Enlarge each frame by this factor; 1.05 if not given.")
     ] = None,
-    rotate: Annotated[
-        float | None, typer.Option("--rotate", help="Turn by this many degrees from frame to frame.")
-    ] = None,
+    rotate: Annotated[float | None, typer.Option("--rotate", help="Rotate each frame by this many degrees.")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Per octave (12); through a generator, in all (60).")
+        int | None, typer.Option("--steps", help="Steps per octave (12); with --through, steps in all (60).")
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option("--strength", help="Factor on the step (1.0); through a generator, the furthest way (0.3)."),
+        typer.Option(
+            "--strength",
+            help="Factor on the step size (1.0); with --through, the largest distance from the photograph's code, in "
+            "standard deviations (0.3).",
+        ),
     ] = None,
     through: Annotated[
         str | None,
-        typer.Option("--through", metavar="GENERATOR", help="Dream through this prior from the photo's code."),
+        typer.Option("--through", metavar="GENERATOR", help="Optimise the photograph's code in this generator."),
     ] = None,
     film: Annotated[
-        str | None, typer.Option("--film", metavar="KIND", help="Of --frames: gif (the default), webp or mp4.")
+        str | None, typer.Option("--film", metavar="KIND", help="Animation of --frames: gif (default), webp or mp4.")
     ] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second of the film; 12 if not given.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the jitter.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random shifts.")] = 0,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
@@ -57,64 +69,116 @@ def run(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Dream on a photograph: raise everything that a layer sees in it.
+    """Change a photograph so that everything a layer sees in it becomes stronger (DeepDream).
 
-    Writes dream.png; with --frames, also frame-0000.png, ... as each is done.
-    Of those that are done, also after Ctrl-C, dream.gif and dream-strip.png.
+    Writes dream.png. With --frames, it also writes frame-0000.png, ... as each is done, dream.gif and
+    dream-strip.png; after Ctrl-C, of the finished frames.
 
     Example: [bold]gen-prior dream photo.jpg --layer blocks.9 --octaves 4 --frames 20 --zoom 1.05 --film mp4[/bold]
     """
     with keeping(out):
-        from gen_prior.applications.dream import dream_frames
         from gen_prior.classifiers import load_classifier
-        from gen_prior.report.film import FrameFolder, check_film
-        from gen_prior.util.image_io import read_image, write_png
+        from gen_prior.report.film import check_film
+        from gen_prior.util.image_io import read_image
 
         _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1 or through is not None, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1, film=film, fps=fps)
-        kind, fps = film or "gif", 12.0 if fps is None else fps
-        check_film(f"dream.{kind}", fps)
+        output = _Output(out, frames, film or "gif", 12.0 if fps is None else fps)
+        check_film(f"dream.{output.kind}", output.fps)
         picture = read_image(image)
         network = load_classifier(classifier, device=device)
-        if layer is None and target is None:
-            layer = "blocks.9"
-        wanted = options.given(
-            target=target, steps=steps, strength=strength, seed=seed, batch=batch, precision=precision
-        )
-        written = [out / "dream.png"]
-        with StepBar(quiet) as bar:
+        given = options.given(
+            layer=LAYER if layer is None and target is None else layer, target=target, steps=steps, strength=strength,
+            seed=seed, batch=batch, precision=precision,
+        )  # fmt: skip
+        with ProgressBar(quiet) as bar:
             if through is not None:
-                written += through_generator(through, network, picture, layer, wanted, out, frames, kind, fps, bar)
+                written = _dream_through(through, network, picture, given, output, bar)
             else:
-                folder, finished = FrameFolder(out), 0
-                made = dream_frames(
-                    network, picture, layer, frames=frames, **options.given(octaves=octaves, zoom=zoom, rotate=rotate),
-                    progress=lambda frame, count, done, total, score: bar.work(
-                        f"frame {frame + 1} of {count}", frame * total + done, count * total, None
-                    ), **wanted,
-                )  # fmt: skip
-                try:
-                    for frame in made:
-                        write_png(out / "dream.png", frame)
-                        if frames > 1:
-                            if not finished:  # only now: a slip of the pen must not cost the run before
-                                folder.clear()
-                            folder.write(finished, frame)
-                            finished += 1
-                finally:  # also after Ctrl-C: what is finished is playable
-                    written += folder.animate("dream", kind=kind, fps=fps) if finished else []
+                given |= options.given(octaves=octaves, zoom=zoom, rotate=rotate)
+                written = _dream(network, picture, given, output, bar)
     if as_json:
         print_json({"out": str(out), "files": [str(path) for path in written]})
-    else:
-        for path in [] if quiet else written:
+    elif not quiet:
+        for path in written:
             console.print(str(path), markup=False, soft_wrap=True)
 
 
-def _refuse(where: str, fits: bool, **given: object) -> None:
-    """An option that would be ignored is refused."""
-    from gen_prior.errors import OptionError
+@dataclass(frozen=True)
+class _Output:
+    """The folder, and the animation's number of frames, kind and speed."""
 
+    folder: Path
+    frames: int
+    kind: str
+    fps: float
+
+
+def _dream(
+    network: Classifier, picture: Tensor, given: dict[str, Any], output: _Output, bar: ProgressBar
+) -> list[Path]:
+    """Write each frame as it is done, then the animation; returns dream.png and the animation's files."""
+    from gen_prior.applications.dream import dream_frames
+    from gen_prior.report.film import FrameFolder
+    from gen_prior.util.image_io import write_png
+
+    folder, finished, written = FrameFolder(output.folder), 0, [output.folder / "dream.png"]
+    try:
+        for frame in dream_frames(network, picture, frames=output.frames, progress=bar.show, **given):
+            write_png(written[0], frame)
+            if output.frames > 1:
+                if not finished:  # not earlier: a wrong option must not delete the frames of the run before
+                    folder.clear()
+                folder.write(finished, frame)
+                finished += 1
+    finally:  # after Ctrl-C too: an animation of the finished frames
+        written += folder.animate("dream", kind=output.kind, fps=output.fps) if finished else []
+    return written
+
+
+def _dream_through(
+    name: str, network: Classifier, picture: Tensor, given: dict[str, Any], output: _Output, bar: ProgressBar
+) -> list[Path]:
+    """Write dream.png, a sheet and, for several frames, an animation of the optimisation; returns their paths."""
+    from gen_prior.applications.dream import dream_through, objective_of
+    from gen_prior.applications.encode import encode, square
+    from gen_prior.generators import load_generator
+    from gen_prior.report.film import Recorder, film_and_strip
+    from gen_prior.util.image_io import write_png
+
+    given = {"steps": THROUGH_STEPS, "strength": THROUGH_STRENGTH} | given
+    seed, steps = given.pop("seed"), given["steps"]
+    if output.frames < 1 or steps < 1:
+        raise OptionError(f"frames and steps must be at least 1, got {output.frames} and {steps}")
+    objective_of(network, given.get("layer"), given.get("target"))
+    generator = load_generator(name, device=network.device)
+    recorder = Recorder(-(-steps // max(1, output.frames - 1)), kind=output.kind, fps=output.fps)  # and the final image
+    written = [output.folder / "dream.png", output.folder / "dream-sheet.png"]
+    code = encode(generator, square(picture), progress=bar.show, seed=seed)
+    try:
+        result = dream_through(network, generator, code, seeds=[seed], progress=bar.show, record=recorder, **given)
+    finally:  # after Ctrl-C too: an animation of the steps so far
+        if output.frames > 1 and recorder.frames:
+            pictures = [frame.float() / 255 for frame in recorder.frames[0]]
+            written += film_and_strip(output.folder, "dream", pictures, output.kind, output.fps)
+    start = generator(code[None].to(generator.device))[0].cpu()
+    write_png(written[0], result.images[0, 0])
+    values = [f"activation {float(value):.3g}" for value in (result.start_activations, result.activations)]
+    write_png(written[1], _sheet([square(picture), start, result.images[0, 0]], values, name, given["strength"]))
+    return written
+
+
+def _sheet(images: list[Tensor], values: list[str], name: str, strength: float) -> Tensor:
+    """Photograph, the generator's image of its code, and the dream side by side."""
+    from gen_prior.report.grid import mosaic
+
+    names = ["photograph", f"its code in {name}", f"dream, strength {strength:g}"]
+    return mosaic([images], captions=[["", *values]], column_names=names, side=192)
+
+
+def _refuse(where: str, fits: bool, **given: object) -> None:
+    """Raise `OptionError` for options that would have no effect."""
     if not fits and (names := list(options.given(**given))):
         fix = "leave one of them out" if where.startswith("--") else "add --frames 20, or leave it out"
-        raise OptionError(f"--{names[0]} means nothing with {where}", fix=fix)
+        raise OptionError(f"--{names[0]} has no effect with {where}", fix=fix)

@@ -1,4 +1,4 @@
-"""`gen-prior export NAME DIR`: a generator as a folder for the Hub."""
+"""`gen-prior export NAME DIR`: write a generator as a folder for the Hub."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gen_prior.cli.output import console, print_json
 
 def run(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="A generator.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help="New folder.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help="A new folder.")],
     comparison: Annotated[
         Path | None,
-        typer.Option("--comparison", metavar="DIR", help="Folder of gen-prior compare, for the model card."),
+        typer.Option("--comparison", metavar="DIR", help="A folder of gen-prior compare, for the model card."),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Number of sample images.")] = 6,
     settings: options.Settings = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write weights, configuration, samples and a model card that can be pushed to the Hub as they are.
+    """Write a generator's weights, configuration, sample images and model card, ready to be pushed to the Hub.
 
     Example: [bold]gen-prior export dgn-lite0 my-prior[/bold]
     """

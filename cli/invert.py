@@ -1,4 +1,4 @@
-"""`gen-prior invert IMAGE --layer L`: what each layer still knows of an image."""
+"""`gen-prior invert IMAGE --layer L`: reconstructions of an image from its features at some layers."""
 
 from __future__ import annotations
 
@@ -10,28 +10,35 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.output import print_json, print_table
-from gen_prior.cli.progress import StepBar, keeping
+from gen_prior.cli.progress import ProgressBar, keeping
 
 
 def run(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="An image; its centre is taken.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="An image; its centre is used.")],
     layer: Annotated[
-        list[str], typer.Option("--layer", metavar="LAYER", show_default=False, help="A layer; repeatable, any order.")
+        list[str],
+        typer.Option("--layer", metavar="LAYER", show_default=False, help="A layer; repeatable, in any order."),
     ],
     generator: Annotated[
         list[str] | None,
-        typer.Option("--generator", "-g", metavar="NAME", help="Repeatable; dgn-lite0 and pixel if not given."),
+        typer.Option(
+            "--generator", "-g", metavar="NAME", help="A generator; repeatable. dgn-lite0 and pixel if not given."
+        ),
     ] = None,
-    distance: Annotated[str, typer.Option("--distance", help="l2, or cosine (indifferent to strength).")] = "l2",
+    distance: Annotated[
+        str, typer.Option("--distance", help="l2, or cosine (independent of the features' norm).")
+    ] = "l2",
     style: Annotated[
         list[str] | None,
-        typer.Option("--style", metavar="LAYER", help="Match the textures (Gram matrix) there too; repeatable."),
+        typer.Option(
+            "--style", metavar="LAYER", help="Also match the Gram matrices (texture) at this layer; repeatable."
+        ),
     ] = None,
     style_weight: Annotated[
-        float | None, typer.Option("--style-weight", help="Of --style against the features; 1 if not given.")
+        float | None, typer.Option("--style-weight", help="Weight of --style against the features; 1 if not given.")
     ] = None,
     steps: options.Steps = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the start.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the start.")] = 0,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
@@ -41,7 +48,7 @@ def run(
 ) -> None:
     """Reconstruct an image from its features at some layers, through a prior and in pixels.
 
-    Writes inversion.png (rows are generators, columns layers), every reconstruction, and inversion.json.
+    Writes inversion.png (a row for each generator, a column for each layer), every reconstruction, and inversion.json.
 
     Example: [bold]gen-prior invert photo.jpg --layer blocks.2 --layer blocks.10 --layer logits --out inverted[/bold]
     """
@@ -53,19 +60,21 @@ def run(
         from gen_prior.util.image_io import read_image
 
         if style_weight is not None and not style:
-            raise OptionError("--style-weight is that of --style, which is not given", fix="--style blocks.2")
+            raise OptionError("--style-weight needs --style, which is not given", fix="--style blocks.2")
         picture = read_image(image)
         network = load_classifier(classifier, device=device)
         names = generator or [defaults.GENERATOR, "pixel"]
         generators = {name: load_generator(name, device=network.device) for name in names}
-        with StepBar(quiet) as bar:
+        with ProgressBar(quiet) as bar:
             found = invert(
                 network, picture, layer, generators, distance=distance, style_layers=style or (), steps=steps,
-                seed=seed, batch=batch, progress=bar.work, **options.given(style_weight=style_weight),
+                seed=seed, batch=batch, progress=bar.show, **options.given(style_weight=style_weight),
             )  # fmt: skip
         found.save(out)
     if as_json:
         print_json({"out": str(out)} | found.to_dict())
     elif not quiet:
-        rows = [[name, *(f"{row[at].error:.4f}" for at in found.layers)] for name, row in found.reconstructions.items()]
+        rows = [
+            [name, *(f"{row[each].error:.4f}" for each in found.layers)] for name, row in found.reconstructions.items()
+        ]
         print_table("Relative squared feature error", ["generator", *found.layers], rows, right=tuple(found.layers))

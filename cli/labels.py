@@ -1,4 +1,4 @@
-"""`gen-prior labels QUERY`: search the class names."""
+"""`gen-prior labels QUERY`: search for class names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ def run(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Part of a name, a synonym or a WordNet id.")],
     classifier: Annotated[
         str | None,
-        typer.Option("--classifier", "-c", metavar="NAME", help="Whose classes; ImageNet's if not given."),
+        typer.Option(
+            "--classifier",
+            "-c",
+            metavar="NAME",
+            help="The classifier whose classes are searched; ImageNet's if not given.",
+        ),
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Search the class names; names that are only spelled alike are shown where none contains the query.
+    """Search for class names; if none contains the query, those of similar spelling are shown.
 
     Example: [bold]gen-prior labels retriever[/bold]
     """
@@ -32,7 +37,7 @@ def run(
 
         known = gen_prior.load_classifier(classifier, device="cpu").labels
         if known is None:
-            raise OptionError(f"{classifier} has no class names, only numbers")
+            raise OptionError(f"{classifier} has no class names, only indices")
         labels = known
     found = labels.search(query)
     if as_json:
@@ -43,7 +48,7 @@ def run(
             ]
         )
     if not found:
-        raise TargetError(f"no class name contains {query!r} or is spelled like it")
+        raise TargetError(f"no class name contains {query!r} or has a similar spelling")
     if not as_json:
         rows = [[str(x.index), x.name, x.wordnet_id or "-", ", ".join(x.synonyms)] for x in found]
         print_table("", ["number", "name", "WordNet", "also"], rows, right=("number",))

@@ -19,7 +19,7 @@ def run(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List every layer of a classifier with the shape of its output: units first, or tokens first in transformers.
+    """List the layers of a classifier with the shapes of their outputs: channels x height x width, or tokens x units.
 
     Example: [bold]gen-prior layers efficientnet-lite0[/bold]
     """

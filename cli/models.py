@@ -1,4 +1,4 @@
-"""`gen-prior models`: everything that can be loaded by name."""
+"""`gen-prior models`: the classifiers and generators that have a name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from gen_prior.cli.output import note, print_json, print_table
 
 
 def run(
-    query: Annotated[str, typer.Argument(metavar="[TEXT]", show_default=False, help="Only names with this in.")] = "",
+    query: Annotated[
+        str, typer.Argument(metavar="[TEXT]", show_default=False, help="List only names that contain this.")
+    ] = "",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the classifiers and generators that have a name, where they come from, and whether they are cached.
+    """List the named classifiers and generators with their sources, licences and whether they are cached.
 
     Example: [bold]gen-prior models deepsim[/bold]
     """

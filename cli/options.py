@@ -1,4 +1,4 @@
-"""Options that several commands share, as typer annotations; their defaults are the library's."""
+"""Options that several commands share, as typer annotations; their defaults are those of the library."""
 
 from __future__ import annotations
 
@@ -29,58 +29,60 @@ PRESETS = (
     "simonyan2014, mahendran2015, yosinski2015-1, yosinski2015-2, yosinski2015-3, yosinski2015-4, deepdream2015, "
     "lucid2017, maco2023 in pixels; dgnam2016, ppgn2017, biggan-am, reno2024 through a generator"
 )
-"""Those of `gen_prior.optimise.presets`, in its order; named here, since --help does not wait for torch."""
+"""The presets of `gen_prior.optimise.presets`, repeated here because --help does not import torch."""
 Preset = Annotated[
     str | None,
     typer.Option(
-        "--preset", metavar="NAME", help=f"Published settings; the generator's own if not given. There are {PRESETS}."
+        "--preset", metavar="NAME", help=f"Published settings; the generator's own if not given. One of {PRESETS}."
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds: 0, 1, 2, ...")]
-Seed = Annotated[list[int] | None, typer.Option("--seed", help="This seed instead; give it several times for several.")]
+Seed = Annotated[list[int] | None, typer.Option("--seed", help="A seed, instead of --seeds; repeatable.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimisation steps; the recipe's if not given.")]
 Rate = Annotated[float | None, typer.Option("--rate", help="Step size; the recipe's if not given.")]
 Candidates = Annotated[
     int | None,
     typer.Option(
         "--candidates",
-        help="Starts to look at first, to begin at the best; the recipe's if not given.",
+        help="Random starts, of which the best is optimised (random restarts); the recipe's if not given.",
     ),
 ]
 Trials = Annotated[
     int | None,
     typer.Option(
         "--trials",
-        help="So many of the best starts are tried for an eighth of the steps each; the recipe's if not given.",
+        help="Best starts that are optimised for an eighth of the steps each, to keep the best (successive halving); "
+        "the recipe's if not given.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Precision = Annotated[str, typer.Option("--precision", metavar="FORMAT", help="fp32, bf16 or auto.")]
 Batch = Annotated[
-    int | None, typer.Option("--batch", help="Images at a time; chosen, and halved when memory runs out, if not given.")
+    int | None,
+    typer.Option("--batch", help="Images at a time; if not given, chosen by memory and halved when it runs out."),
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the classifier (worth it on a GPU).")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the classifier, which pays off on a GPU.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Option of the generator, such as image_size=128; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the generator, such as image_size=128; repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.")]
 
 
 def chosen_seeds(seeds: int, seed: list[int] | None) -> int | list[int]:
-    """What the library takes as `seeds`: the ones named by --seed, else the number of --seeds."""
+    """The `seeds` argument of the library: those given by --seed, or else the number of --seeds."""
     return list(seed) if seed else seeds
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """Those of `values` that are not None: the recipe settings that the user replaced."""
+    """The `values` that are not None: those that the user set."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
-    """`["image_size=128", "kind=a"]` -> `{"image_size": 128, "kind": "a"}`; values are read as JSON where they are.
+    """`["image_size=128", "kind=a"]` -> `{"image_size": 128, "kind": "a"}`; values that are JSON are parsed.
 
     Raises `OptionError` for a pair without "=".
     """

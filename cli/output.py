@@ -1,4 +1,4 @@
-"""What a command prints: results on stdout, everything else on stderr; with --json stdout is JSON and nothing else."""
+"""Output of the commands: results on stdout, all else on stderr; with --json, stdout is JSON and nothing else."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ errors = Console(stderr=True, highlight=False)
 
 
 def complain(message: str) -> None:
-    """One line on stderr that says what went wrong."""
+    """Print an error message as one line on stderr."""
     errors.print("[red]gen-prior:[/red]", end=" ")
     errors.print(" ".join(message.split()), markup=False, soft_wrap=True)
 
 
 def note(message: str, *, quiet: bool = False) -> None:
-    """A line on stderr for the reader, unless `quiet`."""
+    """Print a remark as one line on stderr, unless `quiet`."""
     if not quiet:
         errors.print(message, markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """`value` as the only thing on stdout."""
+    """Print `value` as JSON."""
     print(json.dumps(value, indent=1, allow_nan=False), flush=True)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]], right: tuple[str, ...] = ()) -> None:
-    """A table on stdout; columns named in `right` are set flush right."""
+    """Print a table; the columns in `right` are aligned right."""
     table = Table(
         title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )

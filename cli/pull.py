@@ -1,4 +1,4 @@
-"""`gen-prior pull NAME...`: download, check and convert weights ahead of their use."""
+"""`gen-prior pull NAME...`: download, check and convert weights in advance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from gen_prior.cli import options
 from gen_prior.cli.output import console, print_json
 
 Revision = Annotated[
-    str | None, typer.Option("--revision", metavar="REVISION", help="Commit, tag or branch instead of the pinned one.")
+    str | None,
+    typer.Option("--revision", metavar="REVISION", help="Commit, tag or branch, instead of the pinned commit."),
 ]
 
 
@@ -23,7 +24,7 @@ def run(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fetch what these models need, so that they load offline.
+    """Download the weights of these models, so that they can be loaded offline.
 
     Example: [bold]gen-prior pull caffenet deepsim-fc6[/bold]
     """

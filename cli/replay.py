@@ -1,4 +1,4 @@
-"""`gen-prior replay DIR`: run a saved synthesis again and compare every image."""
+"""`gen-prior replay DIR`: repeat a saved synthesis and compare every image."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from gen_prior.errors import GenPriorError
 
 
 class DifferentError(GenPriorError):
-    """The replay did not give the saved images."""
+    """The repeated images differ from the saved ones."""
 
 
 def run(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that gen-prior synth or compare wrote.")],
     device: Annotated[
-        str | None, typer.Option("--device", metavar="DEVICE", help="The one it was made on if not given.")
+        str | None, typer.Option("--device", metavar="DEVICE", help="The original device if not given.")
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run a saved synthesis again, and say whether every image is the same to the bit.
+    """Repeat a saved synthesis, or every method of a comparison, and report whether all images are bit-identical.
 
-    Of a comparison, every method. Exit code 1, and the largest difference, where an image is not the same: on
-    another device, with other versions or weights.
+    The exit code is 1 if an image differs, as it may on another device or with other versions.
 
     Example: [bold]gen-prior replay gen-prior-out[/bold]
     """
@@ -53,11 +52,11 @@ def run(
             note(f"{report['folder']}: {name} was {then}, is {now}", quiet=quiet)
     if not all(report["identical"] for report in reports):
         largest = max(report["largest_difference"] for report in reports)
-        raise DifferentError(f"the replay differs: by up to {largest:.3g} in images whose values lie in 0 to 1")
+        raise DifferentError(f"the replay differs by up to {largest:.3g}, in images with values from 0 to 1")
 
 
 def _replay(folder: Path, device: str | None) -> dict[str, Any]:
-    """Run the result in `folder` again; what came of it."""
+    """Repeat the result in `folder` and report the differences."""
     import torch
 
     import gen_prior

@@ -1,17 +1,23 @@
-"""`gen-prior synth TARGET...`: the preferred inputs of units."""
+"""`gen-prior synth TARGET...`: preferred inputs of units."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import extras, options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.output import console, note, print_json
-from gen_prior.cli.progress import StepBar, keeping
+from gen_prior.cli.progress import ProgressBar, keeping
+
+if TYPE_CHECKING:
+    from gen_prior.classifiers import Classifier
+    from gen_prior.generators import Generator
+    from gen_prior.optimise.result import Result
+    from gen_prior.recipe import Recipe
 
 
 def run(
@@ -23,7 +29,7 @@ def run(
             "--generator",
             "-g",
             metavar="NAME",
-            help=f"Generator; {defaults.GENERATOR} if not given, or a pixel-space preset's own.",
+            help=f"Generator; if not given, {defaults.GENERATOR}, or the generator of a preset in pixels.",
         ),
     ] = None,
     preset: options.Preset = None,
@@ -39,75 +45,79 @@ def run(
     batch: options.Batch = None,
     compiled: options.Compile = False,
     settings: options.Settings = None,
-    record: extras.Record = None,
-    film: extras.Film = None,
-    transparent: extras.Transparent = False,
-    crop: extras.Crop = False,
-    images: extras.Images = None,
+    record: extra_outputs.Record = None,
+    film: extra_outputs.Film = None,
+    transparent: extra_outputs.Transparent = False,
+    crop: extra_outputs.Crop = False,
+    images: extra_outputs.Images = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Synthesise the input that each target responds to most, once per seed.
+    """Synthesise the input that each target responds to most, once for each seed.
 
-    Leaves every image and code, result.json and, of several images, a contact sheet.
+    Writes every image and code, result.json and, for several images, a contact sheet.
 
     Example: [bold]gen-prior synth goldfish blocks.10:42 --seeds 4 --out fish[/bold]
     """
     with keeping(out):
         import gen_prior
-        from gen_prior.optimise.loop import NO_GRADIENT
-        from gen_prior.optimise.presets import preset_options, remark_on
-        from gen_prior.optimise.resolve import check_domain, planned_names
+        from gen_prior.optimise.resolve import planned_names
         from gen_prior.report.grid import contact_sheet
         from gen_prior.util.image_io import write_png
 
-        recipe = gen_prior.preset(preset) if preset is not None else None
         network = gen_prior.load_classifier(classifier, device=device)
-        given = options.parse_settings(settings)
-        name = generator or defaults.GENERATOR
-        if preset is not None:
-            if generator is None and gen_prior.preset(preset).domain == "image":
-                name = gen_prior.preset_generator(preset)
-            given = preset_options(preset, name) | given
-        prior = gen_prior.load_generator(name, device=network.device, **given)
-        check_domain(recipe or prior.recipe, prior)
-        if preset is not None and (remark := remark_on(preset, name)):
-            note(remark, quiet=quiet)
+        prior, recipe = _load_generator(generator, preset, options.parse_settings(settings), network, quiet)
         chosen = options.chosen_seeds(seeds, seed)
-        more = extras.Extras(
+        extra = extra_outputs.ExtraOutputs(
             prior.fitted_to(network.input_size), out, planned_names(network, targets, chosen),
-            record=record, film=film, transparent=transparent, images=images,
+            record=record, film=film, transparent=transparent, crop=crop, images=images, quiet=quiet,
         )  # fmt: skip
-        with StepBar(quiet) as bar, more:
+        with ProgressBar(quiet) as bar, extra:
             result = gen_prior.synthesize(
-                network,
-                list(targets),
-                more.generator,
-                seeds=chosen,
-                recipe=recipe,
-                precision=precision,
-                batch=batch,
-                compile=compiled,
-                out=out,
-                progress=bar.steps,
-                record=more.record,
+                network, list(targets), extra.generator, seeds=chosen, recipe=recipe, precision=precision,
+                batch=batch, compile=compiled, out=out, progress=bar.show, record=extra.record,
                 **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
-            )
-        more.write(result, network, crop=crop, quiet=quiet)
+            )  # fmt: skip
+        extra.write(result, network)
         if result.activations.numel() > 1:
             write_png(out / "contact-sheet.png", contact_sheet(result))
+    _print(result, out, as_json, quiet)
+
+
+def _load_generator(
+    name: str | None, preset: str | None, settings: dict[str, Any], network: Classifier, quiet: bool
+) -> tuple[Generator, Recipe | None]:
+    """The generator with its options, and the preset's recipe; None for the generator's own."""
+    import gen_prior
+    from gen_prior.optimise.presets import preset_options, remark_on
+    from gen_prior.optimise.resolve import check_domain
+
+    recipe = gen_prior.preset(preset) if preset is not None else None
+    if name is None:
+        in_pixels = preset is not None and recipe is not None and recipe.domain == "image"
+        name = gen_prior.preset_generator(preset) if preset is not None and in_pixels else defaults.GENERATOR
+    if preset is not None:
+        settings = preset_options(preset, name) | settings
+    prior = gen_prior.load_generator(name, device=network.device, **settings)
+    check_domain(recipe or prior.recipe, prior)
+    if preset is not None and (remark := remark_on(preset, name)):
+        note(remark, quiet=quiet)
+    return prior, recipe
+
+
+def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
+    """Print remarks on images that failed, and the activations or the record."""
+    from gen_prior.optimise.loop import NO_GRADIENT
+
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):
-            if result.status[t][s] != "ok":
-                hint = (
-                    "; another --seed or more --candidates may find one" if result.status[t][s] == NO_GRADIENT else ""
-                )
-                note(f"{target['name']}, seed {number}: {result.status[t][s]}{hint}", quiet=quiet)
+            if (status := result.status[t][s]) != "ok":
+                hint = "; another --seed or more --candidates may help" if status == NO_GRADIENT else ""
+                note(f"{target['name']}, seed {number}: {status}{hint}", quiet=quiet)
     if as_json:
         print_json({"out": str(out)} | json.loads((out / "result.json").read_text(encoding="utf-8")))
-        return
-    if not quiet:
+    elif not quiet:
         for t, target in enumerate(result.targets):
-            numbers = ", ".join(f"{value:.4g}" for value in result.activations[t].tolist())
-            console.print(f"{target['name']}: activation {numbers}", markup=False, soft_wrap=True)
+            values = ", ".join(f"{value:.4g}" for value in result.activations[t].tolist())
+            console.print(f"{target['name']}: activation {values}", markup=False, soft_wrap=True)
         console.print(f"{result.activations.numel()} images in {out}", markup=False, soft_wrap=True)

@@ -170,7 +170,7 @@ def layout_prior(
     from gen_prior import load_classifier
     from gen_prior.training.stages import class_exemplars
 
-    settings = class_exemplars.LayoutSettings(**options.given(layouts=layouts))
+    settings = class_exemplars.ExemplarSettings(**options.given(layouts=layouts))
     network = load_classifier(classifier, device=device)
     with reporting(out, 1, quiet) as callbacks:
         file = class_exemplars.add_class_exemplars(

@@ -90,7 +90,7 @@ def hidden_channels(given: Inputs) -> Tensor:
     rows: list[list[Tensor | None]] = []
     for layer in DEPTHS:
         count = given.classifier.layer_shape(layer)[0]
-        units = [round(place * (count - 1) / 15) for place in range(16)]
+        units = [round(index * (count - 1) / 15) for index in range(16)]
         targets = [objectives.channel(layer, unit) for unit in units]
         images = list(gp.synthesize(given.classifier, targets, given.prior, steps=48).images[:, 0])
         rows += [images[:8], images[8:]]
@@ -121,7 +121,7 @@ def kinds_of_objective(given: Inputs) -> Tensor:
     seen = given.classifier.activations(square(given.photograph)[None], ["blocks.13"])["blocks.13"][0].mean((1, 2))
     listed: dict[str, str | gp.Objective] = {
         "class goldfish": "goldfish",
-        "neuron, one place": objectives.neuron("blocks.10", 42),
+        "neuron, one position": objectives.neuron("blocks.10", 42),
         "channel": objectives.channel("blocks.10", 42),
         "channel 42 without 7": objectives.units("blocks.10", {42: 1.0, 7: -1.0}),
         "the cat's direction": objectives.direction("blocks.13", seen, cosine_power=2.0),
@@ -201,7 +201,7 @@ def evolution(given: Inputs) -> Tensor:
 
 
 def chain(given: Inputs) -> Tensor:
-    """What one chain kept, and after how many steps."""
+    """The images that one chain kept, and after how many steps."""
     kept = gp.sample_chain(
         given.classifier, "goldfish", given.prior, iterations=400, reset=50, every=10, threshold=0.9, apart=0.8
     )
@@ -217,7 +217,7 @@ def presets(given: Inputs) -> Tensor:
         generator = gp.load_generator(gp.preset_generator(name), **preset_options(name))
         result = gp.synthesize(given.classifier, "goldfish", generator, recipe=gp.preset(name))
         cells.append((result.images[0, 0], f"{name} {result.activations.item():.0f}"))
-    rows = [cells[place : place + 5] for place in range(0, len(cells), 5)]
+    rows = [cells[start : start + 5] for start in range(0, len(cells), 5)]
     return mosaic([[image for image, _ in row] for row in rows], captions=[[word for _, word in row] for row in rows])
 
 

@@ -15,6 +15,9 @@ Specs = tuple[tuple[str, Mapping[str, Any]], ...]
 TRIAL_SHARE = 8
 """A trial takes `steps // TRIAL_SHARE` steps."""
 
+RENAMED = {"shell": "norm_sphere"}
+"""Names of transforms, regularisers and edits in version 0.1 -> now."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -97,7 +100,7 @@ class Recipe:
             raise OptionError(f"momentum must be below 1, got {self.momentum}")
 
     def with_options(self, **options: Any) -> Recipe:
-        """Return a copy with some settings replaced; more trials than candidates raise `candidates` to their number.
+        """Return a copy with some settings replaced; with at least as many candidates as trials.
 
         Raises `UnknownNameError` for a name that is no setting, `OptionError` for a value out of range.
         """
@@ -149,9 +152,9 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that `to_dict` described. Raises as the class does."""
+        """Return the recipe that `to_dict` described, here or in an earlier version. Raises as the class does."""
         specs = {
-            name: tuple((kind, dict(options)) for kind, options in values[name])
+            name: tuple((RENAMED.get(kind, kind), dict(options)) for kind, options in values[name])
             for name in ("transforms", "regularisers", "edits", "gradient_edits")
             if name in values
         }

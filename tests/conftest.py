@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hub_server import Hub
 from huggingface_hub import constants
 from torch import Tensor, nn
 
-import gen_prior.hub.files
+import gen_prior.hub.download
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.generators.base import Generator
@@ -133,6 +134,15 @@ def lite0() -> Classifier:
     return load_classifier("efficientnet-lite0", device="cpu")
 
 
+@pytest.fixture(scope="session")
+def written_by_0_1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of files that 0.1 wrote (see tests/data/written_by_0_1/README.md); not to be written to."""
+    folder = tmp_path_factory.mktemp("written_by_0_1")
+    with tarfile.open(Path(__file__).parent / "data" / "written_by_0_1" / "written.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Hub]:
     with Hub() as hub:
@@ -156,7 +166,7 @@ def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 3)
-    monkeypatch.setattr(gen_prior.hub.files, "RETRY_WAITS", (0.01, 0.02))
+    monkeypatch.setattr(gen_prior.hub.download, "RETRY_WAITS", (0.01, 0.02))
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return server

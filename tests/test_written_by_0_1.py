@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,10 @@ RESUMED = ("trained", "rehearsed", "flow", "calmed", "refined", "detailed")
 RESULTS = ("flow", "fourier", "maco", "mahendran2015", "whole", "yosinski2015-3")
 
 
-@pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything unpacked; not to be written to."""
-    folder = tmp_path_factory.mktemp("written_by_0_1")
-    with tarfile.open(DATA / "written.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder
-
-
 @pytest.fixture
-def own(written: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
+def own(written_by_0_1: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Path]:
     """A function that copies a folder, to be written to. Relative paths, as 0.1 noted them, are those of the files."""
-    monkeypatch.chdir(written)
+    monkeypatch.chdir(written_by_0_1)
     return lambda name: Path(shutil.copytree(name, tmp_path / name))
 
 
@@ -95,11 +85,11 @@ def test_a_stopped_result_loads(own: Callable[[str], Path]) -> None:
     assert digest({"images": result.images}) == EXPECTED["results"]["stopped"]["images"]
 
 
-def test_the_files_hold_old_names(written: Path) -> None:
+def test_the_files_hold_old_names(written_by_0_1: Path) -> None:
     """That the other tests mean something: recipes of 0.1 keep codes on a `shell`, and runs are `rehearsed`."""
-    recipe = json.loads((written / "results" / "whole" / "result.json").read_text())["settings"]["recipe"]
+    recipe = json.loads((written_by_0_1 / "results" / "whole" / "result.json").read_text())["settings"]["recipe"]
     assert [name for name, _ in recipe["edits"]] == ["shell", "shell"]
-    assert "rehearsed=0.5" in (written / "training" / "commands.txt").read_text()
+    assert "rehearsed=0.5" in (written_by_0_1 / "training" / "commands.txt").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED["recipes"]))

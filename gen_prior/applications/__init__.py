@@ -1,1 +1,1 @@
-"""What users do with the loop: compare, dream, invert, evolve, sample, publish; imports `report` and below."""
+"""Applications of the optimisation: compare, dream, invert, evolve, sample, publish; imports `report` and below."""

@@ -1,4 +1,4 @@
-"""What evolution goes by: any function of images. A unit of a classifier is one, by forward passes only."""
+"""Scores for evolution: any function of images, such as a unit of a classifier (forward passes only)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.objectives.targets import Target, parse_target
 
 BlackBox = Callable[[Tensor], Tensor | Sequence[float]]
-"""Images `[N, 3, H, W]` in [0, 1] -> N scores, higher is better. No gradient is ever asked for."""
+"""Images `[N, 3, H, W]` in [0, 1] -> N scores, higher is better; no gradient is needed."""
 
 
 @dataclass(frozen=True)
 class ActivationScore:
-    """A unit of a classifier as a black box; `batch` images at a time."""
+    """The activation of a unit of a classifier as a score; `batch` images at a time."""
 
     classifier: Classifier
     target: Target
@@ -32,7 +32,7 @@ class ActivationScore:
 
     @property
     def source(self) -> dict[str, Any]:
-        """What a search must agree in to be the same search, as plain values."""
+        """Identity of the score as plain values; a search is continued only with the same one."""
         return {
             "target": str(self.target),
             "label": self.target.label,
@@ -42,13 +42,13 @@ class ActivationScore:
 
 
 def activation_score(classifier: Classifier, target: str | int | Target, *, batch: int = 16) -> ActivationScore:
-    """A unit of a classifier as a black box: forward passes only."""
+    """The activation of `target` as a score for `evolve`. Raises `TargetError` if there is no such unit."""
     return ActivationScore(classifier, parse_target(target, classifier), batch)
 
 
 def source_words(source: Mapping[str, Any] | None, *, unlike: Mapping[str, Any] | None = None) -> str:
-    """What gives the scores, for people; its weights are mentioned where nothing else sets it off from `unlike`."""
+    """Name of a score in messages; its weights are mentioned if nothing else distinguishes it from `unlike`."""
     if source is None:
-        return "scores that are told"
+        return "scores from outside"
     words = f"{source['label'] or source['target']} of {source['classifier']}"
     return f"{words} with other weights" if unlike is not None and words == source_words(unlike) else words

@@ -1,8 +1,8 @@
-"""Labelled synthetic images to train on (Arora et al. 2016): dreamed by one classifier, checked by another.
+"""Labelled synthetic images to train on (Arora et al. 2016): synthesised for one classifier, judged by another.
 
-A dataset is a folder: `images/0001-goldfish/seed-00000.png` (ImageFolder layout; the number is the class),
-`images.jsonl` with a line for every image ever made, `classes.json`, and `shards/*.tar` (webdataset). Each image
-follows from its class and seed, so a run that was stopped goes on where it was and ends the same.
+A dataset is a folder: `images/0001-goldfish/seed-00000.png` (ImageFolder layout; the number is the class index),
+`images.jsonl` with a line for every image ever made, `classes.json`, and `shards/*.tar` (webdataset). An image
+depends on its class and seed only, so a run that was stopped can be continued and ends with the same images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from torch import Tensor
 from gen_prior.applications.measurement import check_judge
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import LOGITS
-from gen_prior.errors import OptionError, OutputError
+from gen_prior.errors import GenPriorError, OptionError, OutputError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.image_io import write_png
+from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
 RECORDS, CLASSES, SETTINGS = "images.jsonl", "classes.json", "settings.json"
 FORMAT = "gen-prior/dataset-1"
@@ -37,7 +38,7 @@ KEEP = ("all", "top1", "top5")
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of `images.jsonl`: numbers of the judge are None without one; an image not kept has no file."""
+    """One line of `images.jsonl`. `judge_...` are None without a judge; an image that is not kept has no file."""
 
     file: str
     class_index: int
@@ -63,27 +64,65 @@ def make_dataset(
     recipe: Recipe | None = None,
     batch: int = 8,
     shard_size: int = 1000,
-    progress: Callable[[str, int, int, Tensor | None], None] | None = None,
+    progress: ProgressCallback | None = None,
     **options: Any,
 ) -> list[Sample]:
-    """Synthesise `per_class` labelled images of each class into `out`, going on where an earlier run stopped.
+    """Synthesise `per_class` labelled images of each class into `out`; a stopped run is continued (Arora et al. 2016).
 
     Args:
-        classes: names or numbers; all of the classifier's where None.
-        judge: another classifier of the same classes, which did not take part in the synthesis.
-        keep: "all"; or only images whose class is in the judge's "top1" or "top5".
-        tries: with a filter, at most `tries * per_class` images are made of a class.
+        classes: names or indices; all of the classifier's if None.
+        judge: another classifier of the same classes, which takes no part in the synthesis.
+        keep: "all", or only images whose class is in the judge's "top1" or "top5".
+        tries: with "top1" or "top5", at most `tries * per_class` images of a class are made.
         shard_size: images in a webdataset shard; 0 for no shards.
-        progress: called as (class, images kept, images wanted, None) after every batch.
-        options: settings of the recipe that are replaced.
+        progress: called after every batch with a `Progress` in kept images, labelled with the class.
+        options: settings that replace those of the recipe.
 
     Returns:
-        Every sample of the dataset, kept or not, by class and seed.
+        Every sample of the dataset, kept or not, ordered by class and seed.
 
     Raises:
         OptionError: a filter without a judge, a judge that is the classifier itself or has other classes, or a folder
-            with other settings.
+            that holds a dataset of other settings. OutputError: a damaged or unwritable folder.
     """
+    number = 0
+    report = progress_callback(progress, lambda p: (p.label, p.done - number * per_class, per_class, None))
+    _check_options(classifier, judge, keep, per_class, tries, batch, shard_size)
+    count = classifier.layer_shape(LOGITS)[0]
+    chosen = range(count) if classes is None else classes
+    indices = list(dict.fromkeys(classifier.class_index(name) for name in chosen))
+    recipe = (recipe if recipe is not None else generator.recipe).with_options(**options)
+    folder = Path(out)
+    _check_same_settings(folder, _settings(classifier, generator, judge, recipe, keep))
+    samples = {(sample.class_index, sample.seed): sample for sample in read_samples(folder)}
+    for number, index in enumerate(indices):
+        target = Target(LOGITS, index, None, classifier.class_name(index))
+        while True:
+            mine = [sample for sample in samples.values() if sample.class_index == index]
+            kept = sum(sample.kept for sample in mine)
+            if report is not None:
+                report(Progress(number * per_class + kept, len(indices) * per_class, target.label))
+            left = min(per_class - kept, (per_class * tries if keep != "all" else per_class) - len(mine))
+            if left <= 0:
+                break
+            used = {sample.seed for sample in mine}
+            seeds = [seed for seed in range(len(used) + left) if seed not in used][: min(left, batch)]
+            result = synthesize(classifier, target, generator, seeds=seeds, recipe=recipe, batch=batch)
+            made = _judged(classifier, judge, target, seeds, result.images[0], result.activations[0], keep)
+            for sample, image in zip(made, result.images[0], strict=True):
+                if sample.kept:
+                    write_png(folder / sample.file, image)
+            samples |= {(sample.class_index, sample.seed): sample for sample in made}
+            _write_samples(folder, samples)
+    ordered = [samples[key] for key in sorted(samples)]
+    if shard_size:
+        write_shards(folder, ordered, shard_size)
+    return ordered
+
+
+def _check_options(
+    classifier: Classifier, judge: Classifier | None, keep: str, per_class: int, tries: int, batch: int, shard_size: int
+) -> None:
     if keep not in KEEP:
         raise OptionError(f"keep must be one of {', '.join(KEEP)}, got {keep!r}")
     if per_class < 1 or tries < 1 or batch < 1 or shard_size < 0:
@@ -94,41 +133,10 @@ def make_dataset(
         check_judge(judge, classifier)
     if judge is not None and judge.layer_shape(LOGITS) != classifier.layer_shape(LOGITS):
         raise OptionError(f"the judge {judge.name} has other classes than {classifier.name}")
-    count = classifier.layer_shape(LOGITS)[0]
-    chosen = range(count) if classes is None else classes
-    indices = list(dict.fromkeys(classifier.class_index(name) for name in chosen))
-    recipe = (recipe if recipe is not None else generator.recipe).with_options(**options)
-    folder = Path(out)
-    _same_settings(folder, _settings(classifier, generator, judge, recipe, keep))
-    samples = {(sample.class_index, sample.seed): sample for sample in read_samples(folder)}
-    for index in indices:
-        name = classifier.class_name(index)
-        target = Target(LOGITS, index, None, name)
-        while True:
-            mine = [sample for sample in samples.values() if sample.class_index == index]
-            kept = sum(sample.kept for sample in mine)
-            if progress is not None:
-                progress(name, kept, per_class, None)
-            left = min(per_class - kept, (per_class * tries if keep != "all" else per_class) - len(mine))
-            if left <= 0:
-                break
-            taken = {sample.seed for sample in mine}
-            seeds = [seed for seed in range(len(taken) + left) if seed not in taken][: min(left, batch)]
-            result = synthesize(classifier, target, generator, seeds=seeds, recipe=recipe, batch=batch)
-            made = _judged(classifier, judge, target, seeds, result.images[0], result.activations[0], keep)
-            for sample, image in zip(made, result.images[0], strict=True):
-                if sample.kept:
-                    write_png(folder / sample.file, image)
-            samples |= {(sample.class_index, sample.seed): sample for sample in made}
-            _write_samples(folder, samples)
-    listed = [samples[key] for key in sorted(samples)]
-    if shard_size:
-        write_shards(folder, listed, shard_size)
-    return listed
 
 
 def read_samples(out: str | Path) -> list[Sample]:
-    """The samples of a dataset whose files are all there; empty where there is no dataset yet."""
+    """The samples of a dataset whose files exist; empty if there is no dataset yet."""
     path = Path(out) / RECORDS
     if not path.is_file():
         return []
@@ -140,9 +148,9 @@ def read_samples(out: str | Path) -> list[Sample]:
 
 
 def write_shards(out: str | Path, samples: Sequence[Sample], size: int) -> list[Path]:
-    """The kept images as webdataset shards of `size`, classes mixed: `KEY.png`, `KEY.cls`, `KEY.json`.
+    """Write the kept images as webdataset shards of `size` images (`KEY.png`, `KEY.cls`, `KEY.json`), shuffled.
 
-    The same dataset gives the same bytes.
+    The same dataset gives the same bytes. Returns the paths.
     """
     folder = Path(out)
     kept = [sample for sample in samples if sample.kept]
@@ -151,8 +159,8 @@ def write_shards(out: str | Path, samples: Sequence[Sample], size: int) -> list[
     for number, first in enumerate(range(0, len(kept), size)):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for place in order[first : first + size]:
-                for name, data in _members(folder, kept[place]):
+            for index in order[first : first + size]:
+                for name, data in _members(folder, kept[index]):
                     info = tarfile.TarInfo(name)
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
@@ -165,7 +173,7 @@ def write_shards(out: str | Path, samples: Sequence[Sample], size: int) -> list[
 
 
 def folder_of(index: int, name: str) -> str:
-    """The class's folder: sorted by name they are in the order of the classes."""
+    """Name of the class's folder; sorted by name, folders are in the order of the classes."""
     return f"{index:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'class'}"
 
 
@@ -185,18 +193,19 @@ def _judged(
     activations: Tensor,
     keep: str,
 ) -> list[Sample]:
+    """The samples of images `[S, 3, H, W]` of one class."""
     with torch.no_grad():
         own = classifier(images.to(classifier.device)).softmax(1)[:, target.unit].cpu()
         votes = judge(images.to(judge.device)).softmax(1).cpu() if judge is not None else None
     samples = []
-    for place, seed in enumerate(seeds):
-        score = float(votes[place, target.unit]) if votes is not None else None
-        rank = int((votes[place] > votes[place, target.unit]).sum()) + 1 if votes is not None else None
-        finite = bool(torch.isfinite(activations[place]))
+    for s, seed in enumerate(seeds):
+        score = float(votes[s, target.unit]) if votes is not None else None
+        rank = int((votes[s] > votes[s, target.unit]).sum()) + 1 if votes is not None else None
+        finite = bool(torch.isfinite(activations[s]))
         kept = finite and (keep == "all" or (rank is not None and rank <= int(keep.removeprefix("top"))))
         file = f"images/{folder_of(target.unit, target.label)}/seed-{seed:05d}.png"
-        activation = float(activations[place]) if finite else 0.0
-        samples.append(Sample(file, target.unit, target.label, seed, activation, float(own[place]), score, rank, kept))
+        activation = float(activations[s]) if finite else 0.0
+        samples.append(Sample(file, target.unit, target.label, seed, activation, float(own[s]), score, rank, kept))
     return samples
 
 
@@ -215,13 +224,15 @@ def _settings(
     return plain
 
 
-def _same_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Two runs into one folder must agree, or the dataset would be of two kinds."""
+def _check_same_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings, or raise `OptionError` if the folder holds a dataset made with others."""
     path = folder / SETTINGS
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()  # of an earlier version, perhaps
+            before = json.loads(json.dumps(before))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, GenPriorError) as error:
             raise OutputError(f"{path} is damaged") from error
         if changed := [name for name in settings if before.get(name) != settings[name]]:
             raise OptionError(f"{folder} holds a dataset made with another {changed[0]}", fix="pass another --out")

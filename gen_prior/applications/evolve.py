@@ -1,8 +1,8 @@
-"""Neurons without gradients: the code evolves under any black-box score (Ponce 2019; Wang & Ponce 2022).
+"""Preferred inputs without gradients: codes evolve under any black-box score (Ponce 2019; Wang & Ponce 2022).
 
-Ask and tell: the images of a generation can be shown to an animal or a remote service, and the scores told
-hours later, by another process. A saved evolution holds no objects, only what was asked and told: loading
-runs the search again from its seed.
+Ask and tell: the images of a generation can be shown to an animal or a remote service, and their scores passed in
+hours later by another process. A file holds settings, scores and points only: loading repeats the search from its
+seed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,20 +26,23 @@ from gen_prior.applications.searchers import FULL_UP_TO, METHODS, Points, build_
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators.base import Generator
 from gen_prior.util.files import write_bytes
+from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
 FORMAT = "gen-prior/evolution-2"
+IN_FILE = {"dims": "numbers"}
+"""Settings that have another name in files."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """Codes `[N, *code_shape]` that wait for their scores, numbered from 0."""
+    """Codes `[N, *code_shape]` that wait for scores; generations are numbered from 0."""
 
     number: int
     codes: Tensor
 
 
 class Evolution:
-    """The search over a generator's codes.
+    """A search over a generator's codes, one generation at a time (Ponce et al. 2019; Wang & Ponce 2022).
 
         evolution = Evolution(generator, seed=0)
         generation = evolution.ask()
@@ -46,18 +50,20 @@ class Evolution:
         evolution.tell(scores_of(generator(generation.codes)))
 
     Args:
-        generator: the prior; codes are drawn around its prior's mean, in its deviations.
-        method: "cma", "sep-cma" (diagonal; for many numbers), "genetic" (the baseline), or None for the first
-            that suits the number of numbers.
-        numbers: search only the first so many of the code's numbers, the rest at the mean. For the priors
-            trained here these are the principal directions of largest variance. All where None.
-        population: images per generation; 4 + 3 ln(numbers) where None, as is usual for CMA-ES.
-        sigmas: codes are clipped to so many deviations from the mean (beside the prior's own bounds).
-        seed: of everything random.
-        source: what gives the scores, as `ActivationScore.source` has it; None for scores of your own.
+        generator: the prior; the search starts at its code prior's mean, with the prior's standard deviations.
+        method: "cma", "sep-cma" (diagonal covariance, for many dimensions), "genetic" (the baseline); None for "cma"
+            up to 256 dimensions and "sep-cma" above.
+        dims: search only the first `dims` dimensions of the code, the others stay at the mean; all if None. In the
+            priors trained here, these are the principal components of largest variance.
+        population: images per generation; 4 + 3 ln(dims) if None, as is usual for CMA-ES.
+        sigmas: codes are clipped to this many standard deviations from the mean, besides the prior's own bounds.
+        seed: of all random draws.
+        source: identity of the score (`ActivationScore.source`); None for scores from outside.
+        numbers: old name of `dims`.
 
     Raises:
-        UnknownNameError, OptionError: settings that make no sense. MissingExtraError: `cmaes` is not installed.
+        UnknownNameError: no such method. OptionError: `dims` or `population` out of range.
+        MissingExtraError: `cmaes` is not installed.
     """
 
     def __init__(
@@ -65,37 +71,41 @@ class Evolution:
         generator: Generator,
         *,
         method: str | None = None,
-        numbers: int | None = None,
+        dims: int | None = None,
         population: int | None = None,
         sigmas: float | None = None,
         seed: int = 0,
         source: Mapping[str, Any] | None = None,
+        numbers: int | None = None,
     ) -> None:
+        if numbers is not None:
+            warnings.warn("Evolution(numbers=...) is now dims=...", DeprecationWarning, stacklevel=2)
+            dims = numbers
         whole = math.prod(generator.code_shape)
-        numbers = whole if numbers is None else numbers
-        if not 2 <= numbers <= whole:
-            raise OptionError(f"numbers must lie in 2 to {whole} for {generator.name}, got {numbers}")
-        method = method if method is not None else ("cma" if numbers <= FULL_UP_TO else "sep-cma")
+        dims = whole if dims is None else dims
+        if not 2 <= dims <= whole:
+            raise OptionError(f"dims must be from 2 to {whole} for {generator.name}, got {dims}")
+        method = method if method is not None else ("cma" if dims <= FULL_UP_TO else "sep-cma")
         if method not in METHODS:
             raise UnknownNameError("search method", method, METHODS)
-        population = 4 + int(3 * math.log(numbers)) if population is None else population
+        population = 4 + int(3 * math.log(dims)) if population is None else population
         if population < 4:
             raise OptionError(f"population must be at least 4, got {population}")
         self.generator = generator
         self.settings: dict[str, Any] = {
             "method": method,
-            "numbers": numbers,
+            "dims": dims,
             "population": population,
             "sigmas": sigmas,
             "seed": seed,
             "source": dict(source) if source is not None else None,
             "generator": _identity(generator),
         }
-        self._searcher = build_searcher(method, numbers, population, seed)
+        self._searcher = build_searcher(method, dims, population, seed)
         self._asked: Points | None = None
-        self._told: Points = np.zeros((0, numbers))
+        self._scored: Points = np.zeros((0, dims))
         self.scores: list[Points] = []
-        """Of each finished generation, `[N]`."""
+        """Scores `[N]` of each finished generation."""
         self.best_score = -math.inf
         self.best_code: Tensor | None = None
 
@@ -105,25 +115,25 @@ class Evolution:
         return sum(len(scores) for scores in self.scores)
 
     def scored_by(self, source: Mapping[str, Any] | None) -> None:
-        """Take note of what gives the scores. Raises `OptionError` where others were told before."""
+        """Set the identity of the score. Raises `OptionError` if earlier scores came from another one."""
         before = self.settings["source"]
         if self.scores and before != source:
             raise OptionError(
-                f"this search goes by {source_words(before)}, not by {source_words(source, unlike=before)}",
-                fix="begin another Evolution",
+                f"this search maximises {source_words(before)}, not {source_words(source, unlike=before)}",
+                fix="create another Evolution",
             )
         self.settings["source"] = dict(source) if source is not None else None
 
     def ask(self) -> Generation:
-        """The generation that waits for scores; the same one until they are told."""
+        """The generation that waits for scores; the same one until `tell` is called."""
         if self._asked is None:
             self._asked = self._searcher.ask()
         return Generation(len(self.scores), self._codes(self._asked))
 
     def tell(self, scores: Tensor | Sequence[float] | Points) -> None:
-        """The scores `[N]` of the generation asked for last.
+        """Receive the scores `[N]` of the generation returned by `ask`; higher is better.
 
-        Raises `OptionError` where none was asked for, or the scores are not N finite numbers.
+        Raises `OptionError` if no generation waits for scores, or the scores are not N finite numbers.
         """
         if self._asked is None:
             raise OptionError("no generation waits for scores", fix="call ask() first")
@@ -132,54 +142,56 @@ class Evolution:
         )
         if values.shape != (len(self._asked),) or not np.isfinite(values).all():
             raise OptionError(
-                f"{len(self._asked)} finite scores are needed, one per image, got {values.tolist()!s:.80}"
+                f"{len(self._asked)} finite scores are needed, one for each image, got {values.tolist()!s:.80}"
             )
-        place = int(values.argmax())
-        if values[place] > self.best_score:
-            self.best_score = float(values[place])
-            self.best_code = self._codes(self._asked[place : place + 1])[0]
+        best = int(values.argmax())
+        if values[best] > self.best_score:
+            self.best_score = float(values[best])
+            self.best_code = self._codes(self._asked[best : best + 1])[0]
         self._searcher.tell(self._asked, values)
         self.scores.append(values)
-        self._told, self._asked = self._asked, None
+        self._scored, self._asked = self._asked, None
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one `.npz`, atomically; it holds numbers and text only."""
+        """Write the search to one `.npz` of numbers and text, atomically. Raises `OutputError` if that fails."""
         buffer = io.BytesIO()
-        waiting = self._asked if self._asked is not None else np.zeros((0, self.settings["numbers"]))
+        waiting = self._asked if self._asked is not None else np.zeros((0, self.settings["dims"]))
         history = np.stack(self.scores) if self.scores else np.zeros((0, self.settings["population"]))
-        text = np.frombuffer(json.dumps({"format": FORMAT} | self.settings).encode(), np.uint8)
+        settings = {"format": FORMAT} | {IN_FILE.get(name, name): value for name, value in self.settings.items()}
+        text = np.frombuffer(json.dumps(settings).encode(), np.uint8)
         best = self.best_code.cpu().numpy() if self.best_code is not None else np.zeros(0)
-        np.savez_compressed(buffer, settings=text, scores=history, waiting=waiting, told=self._told, best=best)
+        np.savez_compressed(buffer, settings=text, scores=history, waiting=waiting, told=self._scored, best=best)
         write_bytes(Path(path), buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | Path, generator: Generator) -> Evolution:
-        """The evolution saved at `path`, at the same point, by running its search again with the scores it was told.
+        """Load the search saved at `path` by repeating it from its seed with the saved scores.
 
-        Raises `OutputError` where the file is missing, damaged, of another generator, or where the search
-        no longer proposes what it did (another version of the library behind it).
+        Raises `OutputError` if the file is missing, damaged or of another generator, or if the search no longer
+        proposes the same points (another version of the library behind it).
         """
         try:
             with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 settings = json.loads(file["settings"].tobytes())
                 history, waiting = file["scores"].astype(np.float64), file["waiting"]
-                told, best = file["told"], file["best"]
+                points, best = file["told"], file["best"]
             if settings.pop("format") != FORMAT:
-                raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="begin anew in another folder")
-            _same_generator(path, settings.pop("generator"), _identity(generator))
-            evolution = cls(generator, **settings)
+                raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="start in another folder")
+            _check_same_generator(path, settings.pop("generator"), _identity(generator))
+            names = {old: name for name, old in IN_FILE.items()}
+            evolution = cls(generator, **{names.get(name, name): value for name, value in settings.items()})
             for scores in history:
                 evolution.ask()
                 evolution.tell(scores)
             if len(waiting):
                 evolution.ask()
-            now = evolution._asked if evolution._asked is not None else waiting[:0]
+            asked = evolution._asked if evolution._asked is not None else waiting[:0]
             code = evolution.best_code.cpu().numpy() if evolution.best_code is not None else best[:0]
-            # The codes are float32 and may come from another device; the points are the search's own, in double.
-            if not (_near(told, evolution._told) and _near(waiting, now) and _near(best, code, 1e-4)):
+            # Codes are float32, maybe of another device; points are the search's own, in double precision.
+            if not (_near(points, evolution._scored) and _near(waiting, asked) and _near(best, code, 1e-4)):
                 raise OutputError(
-                    f"{path} was made by another version of its search, or on another machine, and went another way",
-                    fix="go on with the cmaes version and machine that began it, or begin anew in another folder",
+                    f"{path} cannot be repeated here: another version of cmaes or another machine made it",
+                    fix="continue with that version and machine, or start in another folder",
                 )
         except FileNotFoundError as error:
             raise OutputError(f"no evolution at {path}") from error
@@ -188,12 +200,12 @@ class Evolution:
         return evolution
 
     def _codes(self, points: Points) -> Tensor:
-        """Points in deviations -> codes `[N, *code_shape]` on the generator's device."""
+        """Codes `[N, *code_shape]`, on the generator's device, of points in standard deviations."""
         prior, shape = self.generator.prior, self.generator.code_shape
         whole = np.zeros((len(points), math.prod(shape)))
         whole[:, : points.shape[1]] = points
-        deviations = torch.from_numpy(whole).float().to(self.generator.device).view(-1, *shape)
-        return prior.project(prior.mean + prior.std * deviations, self.settings["sigmas"])
+        steps = torch.from_numpy(whole).float().to(self.generator.device).view(-1, *shape)
+        return prior.project(prior.mean + prior.std * steps, self.settings["sigmas"])
 
 
 def evolve(
@@ -202,15 +214,23 @@ def evolve(
     *,
     evaluations: int,
     save: str | Path | None = None,
-    progress: Callable[[int, int, Tensor], None] | None = None,
+    progress: ProgressCallback | None = None,
     record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Evolution:
-    """Ask, show and tell until `evaluations` images have been scored; saved to `save` after every generation.
+    """Run the search until `evaluations` images have been scored, and return it.
 
-    `progress` is called as (evaluations done, evaluations, scores `[N]`); `record`, such as a
-    `gen_prior.Recorder`, as (0, generation, its best image `[1, 3, H, W]`). Raises `OptionError` where the search
-    went by a unit of a classifier, or by scores of your own, and `score` is another.
+    Args:
+        evolution: a new search, or one to continue.
+        score: images `[N, 3, H, W]` in [0, 1] -> N scores, such as `activation_score(classifier, target)`.
+        evaluations: images in all, with those of earlier calls.
+        save: a file that the search is saved to after every generation.
+        progress: called after every generation with a `Progress` in images; `activations` are the scores `[N]`.
+        record: called as (0, number of the generation from 1, its best image `[1, 3, H, W]`), for a `Recorder`.
+
+    Raises:
+        OptionError: earlier scores of the search came from another score. OutputError: `save` cannot be written.
     """
+    report = progress_callback(progress, lambda p: (p.done, p.total, p.activations))
     evolution.scored_by(getattr(score, "source", None))
     while evolution.evaluations < evaluations:
         generation = evolution.ask()
@@ -220,15 +240,15 @@ def evolve(
         evolution.tell(scores)
         if save is not None:
             evolution.save(save)
-        if progress is not None:
-            progress(evolution.evaluations, evaluations, scores)
+        if report is not None:
+            report(Progress(evolution.evaluations, evaluations, f"generation {generation.number + 1}", scores))
         if record is not None:
             record(0, generation.number + 1, images[int(scores.argmax())][None])
     return evolution
 
 
 def _identity(generator: Generator) -> dict[str, Any]:
-    """What must be the same for a code to mean the same image, as plain values."""
+    """Values that must be equal for a code to give the same image."""
     described = generator.describe()
     identity: dict[str, Any] = json.loads(
         json.dumps({name: described[name] for name in ("name", "options", "code_shape", "sha256")}, default=str)
@@ -236,13 +256,13 @@ def _identity(generator: Generator) -> dict[str, Any]:
     return identity
 
 
-def _same_generator(path: str | Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if changed := [name for name in now if before[name] != now[name]]:
         words = {"name": "", "options": " with other options", "sha256": " with other weights"}.get(
             changed[0], f" with codes of shape {before['code_shape']}"
         )
         raise OutputError(
-            f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="begin anew in another folder"
+            f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="start in another folder"
         )
 
 

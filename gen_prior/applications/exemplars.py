@@ -1,4 +1,4 @@
-"""Natural images from a folder that excite a unit most, to show beside what was synthesised for it."""
+"""Natural images of a folder to which a unit responds most, to show beside images synthesised for it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,25 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError, OptionError
+from gen_prior.objectives import Activations
 from gen_prior.objectives.receptive_field import Box, receptive_field
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.util.image_io import image_files, read_image
+from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+
+Position = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A natural image (centre crop `[3, H, W]` in [0, 1]), the unit's activation, and what the unit saw of it."""
+    """A natural image and a unit's response to it.
+
+    Attributes:
+        path: the image file.
+        activation: the unit's activation.
+        image: the centre crop that the classifier was given, `[3, H, W]`, RGB, in [0, 1].
+        box: the unit's receptive field in `image`.
+    """
 
     path: Path
     activation: float
@@ -35,7 +46,7 @@ class Exemplar:
 
 
 def image_paths(folder: str | Path) -> list[Path]:
-    """Every image file under `folder`, sorted. Raises `ImageError` where there is none."""
+    """All image files under `folder`, sorted. Raises `ImageError` if there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"no such folder of images: {folder}")
@@ -43,7 +54,7 @@ def image_paths(folder: str | Path) -> list[Path]:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raises `ImageError` unless there is an image under `folder` that can be read."""
+    """Raise `ImageError` unless at least one image under `folder` can be read."""
     paths = image_paths(folder)
     for path in paths:
         with contextlib.suppress(ImageError):
@@ -61,55 +72,60 @@ def find_exemplars(
     anywhere: bool = True,
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> list[Exemplar]:
-    """The `count` images under `folder` to which `target` responds most, best first; one pass, constant memory.
+    """Find the `count` images under `folder` with the highest activation of `target`; one pass, constant memory.
 
     Args:
-        target: for a channel at a place, `anywhere` looks for its strongest response over all places.
-        on_bad: told about files that cannot be read, which are left out; raises `ImageError` where None.
-        progress: called as (images done, images).
+        target: a class or unit. For a channel at a position, `anywhere` takes its maximum over all positions.
+        batch: images at a time.
+        on_bad: called with a message for each file that cannot be read, which is left out; if None, such a file
+            raises `ImageError`.
+        progress: called after every batch with a `Progress` in images.
+
+    Returns:
+        The exemplars, highest activation first.
 
     Raises:
         ImageError: no images, one that cannot be read, or, with `on_bad`, none that can.
+        TargetError: no such target. OptionError: `count` is below 1.
     """
+    report = progress_callback(progress, lambda p: (p.done, p.total))
     if count < 1:
         raise OptionError(f"count must be at least 1, got {count}")
     parsed = parse_target(target, classifier)
     paths = image_paths(folder)
-    best: list[tuple[float, int, tuple[int, int] | None]] = []
-    done = 0
+    best: list[tuple[float, int, Position | None]] = []
     with classifier.record_layers([parsed.layer]) as reader, torch.no_grad():
         for numbers, images in _batches(classifier, paths, batch, on_bad):
             values = reader(classifier.preprocess(images.to(classifier.device)))
-            scores, places = _strongest(parsed, values, anywhere)
-            for number, score, place in zip(numbers, scores, places, strict=True):
-                heapq.heappush(best, (score, -number, place))
+            for number, (score, position) in zip(numbers, _strongest(parsed, values, anywhere), strict=True):
+                heapq.heappush(best, (score, -number, position))
                 if len(best) > count:
                     heapq.heappop(best)
-            done = numbers[-1] + 1
-            if progress is not None:
-                progress(done, len(paths))
+            if report is not None:
+                report(Progress(numbers[-1] + 1, len(paths), "looking at images", torch.tensor([max(best)[0]])))
     if not best:
         raise ImageError(f"none of the {len(paths)} image files under {folder} can be read")
-    found = sorted(best, reverse=True)
-    boxes: dict[tuple[int, int] | None, Box] = {}
+    boxes: dict[Position | None, Box] = {}
     result = []
-    for score, negative, place in found:
-        if place not in boxes:
-            boxes[place] = receptive_field(classifier, parsed if place is None else parsed.with_position(place))
+    for score, negative, position in sorted(best, reverse=True):
+        if position not in boxes:
+            boxes[position] = receptive_field(
+                classifier, parsed if position is None else parsed.with_position(position)
+            )
         path = paths[-negative]
-        result.append(Exemplar(path, score, as_seen(classifier, read_image(path)), boxes[place]))
+        result.append(Exemplar(path, score, as_seen(classifier, read_image(path)), boxes[position]))
     return result
 
 
 def as_seen(classifier: Classifier, image: Tensor) -> Tensor:
-    """A photograph `[3, H, W]` -> its centre, scaled to the classifier's input, as classifiers are evaluated."""
+    """The centre crop of a photograph `[3, H, W]` at the classifier's input size, as in evaluation."""
     height, width = classifier.input_size
     rows, columns = int(image.shape[-2]), int(image.shape[-1])
     factor = min(rows / height, columns / width)
-    # First the centre, then its size: scaled whole, a picture of 20,000 x 1 pixels would not fit in memory. This is
-    # torchvision's crop, not `util.resample.centre_crop`: for odd margins they differ by a pixel.
+    # Crop first: an image of 20,000 x 1 pixels, resized whole, would not fit in memory. This is torchvision's crop;
+    # `util.resample.centre_crop` differs by a pixel for odd margins.
     centre: Tensor = center_crop(image, [max(1, round(factor * height)), max(1, round(factor * width))])
     return resize(centre, [height, width], antialias=True).clamp(0, 1)
 
@@ -117,6 +133,7 @@ def as_seen(classifier: Classifier, image: Tensor) -> Tensor:
 def _batches(
     classifier: Classifier, paths: list[Path], size: int, on_bad: Callable[[str], None] | None
 ) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of readable images `[B, 3, H, W]` with their indices in `paths`."""
     numbers: list[int] = []
     images: list[Tensor] = []
     for number, path in enumerate(paths):
@@ -134,13 +151,12 @@ def _batches(
         yield numbers, torch.stack(images)
 
 
-def _strongest(
-    target: Target, activations: dict[str, Tensor], anywhere: bool
-) -> tuple[list[float], list[tuple[int, int] | None]]:
+def _strongest(target: Target, activations: Activations, anywhere: bool) -> list[tuple[float, Position | None]]:
+    """Each image's activation and where it is taken (None if the target has no position)."""
     if not anywhere or not isinstance(target.position, tuple):
-        scores = target.read(activations).tolist()
-        return scores, [target.position if isinstance(target.position, tuple) else None] * len(scores)
+        position = target.position if isinstance(target.position, tuple) else None
+        return [(score, position) for score in target.read(activations).tolist()]
     channel = target.everywhere(activations).float()
     top = channel.flatten(1).max(1)
-    width = channel.shape[-1]
-    return top.values.tolist(), [divmod(index, width) for index in top.indices.tolist()]
+    positions = [divmod(index, channel.shape[-1]) for index in top.indices.tolist()]
+    return list(zip(top.values.tolist(), positions, strict=True))

@@ -1,4 +1,4 @@
-"""What a layer still knows of an image: images with the same features there (Mahendran & Vedaldi 2015)."""
+"""Feature inversion: images with the same features at a layer as a given one (Mahendran & Vedaldi 2015)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from gen_prior.recipe import Recipe
 from gen_prior.report.grid import mosaic
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import write_png
+from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
 WEIGHT = 100.0
-"""Of the relative feature error against the regularisers of the generators' own recipes."""
+"""Weight of the relative feature error against the regularisers of the generators' own recipes."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """An image whose features at `layer` come near the original's.
+    """An image `[3, H, W]` whose features at `layer` are near those of the original, and its code.
 
-    `error` is the squared distance of the features over the squared norm of the original's: 0 is perfect, 1 as
-    bad as silence. `style_error` is the same of the Gram matrices at the style layers; None without such.
+    `error` is the squared distance of the features over the squared norm of the original's: 0 for equal features,
+    1 for features of zero. `style_error` is the same for the Gram matrices at the style layers, None without any.
     """
 
     layer: str
@@ -45,7 +46,15 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Inversion:
-    """Reconstructions of one image, `reconstructions[method][layer]`, shallow to deep."""
+    """The outcome of `invert`.
+
+    Attributes:
+        original: the image that was inverted, `[3, H, W]`, RGB, in [0, 1].
+        layers: from shallow to deep.
+        methods: names of the generators.
+        reconstructions: `reconstructions[method][layer]`.
+        settings: everything that the reconstructions depend on, as plain values.
+    """
 
     original: Tensor
     layers: list[str]
@@ -54,7 +63,7 @@ class Inversion:
     settings: dict[str, Any]
 
     def sheet(self) -> Tensor:
-        """Rows are methods, columns layers, the feature error below each; the original comes first."""
+        """One image `[3, H, W]`: the original, a row for each method, a column for each layer, errors below."""
         rows = [
             [self.original if r == 0 else None, *(self.reconstructions[method][layer].image for layer in self.layers)]
             for r, method in enumerate(self.methods)
@@ -66,7 +75,7 @@ class Inversion:
         return mosaic(rows, captions=captions, row_names=self.methods, column_names=["original", *self.layers])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Errors and settings as plain values for JSON."""
         rows = self.reconstructions.items()
         errors = {method: {layer: found.error for layer, found in row.items()} for method, row in rows}
         styles = {method: {layer: found.style_error for layer, found in row.items()} for method, row in rows}
@@ -74,7 +83,7 @@ class Inversion:
         return plain | ({"style_error": styles} if self.settings["style_layers"] else {})
 
     def save(self, out: str | Path) -> Path:
-        """Write the sheet, every reconstruction as PNG, and `inversion.json`; returns the folder."""
+        """Write the sheet, every reconstruction as PNG, and `inversion.json`; returns `out`."""
         folder = Path(out)
         write_png(folder / "original.png", self.original)
         for method, row in self.reconstructions.items():
@@ -98,85 +107,105 @@ def invert(
     steps: int | None = None,
     seed: int = 0,
     batch: int | None = None,
-    progress: Callable[[str, int, int, Tensor | None], None] | None = None,
+    progress: ProgressCallback | None = None,
     record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Inversion:
-    """Reconstruct `image` from its features at each of `layers`, through each of `generators`.
+    """Reconstruct `image` from its features at each layer, through each generator (Mahendran & Vedaldi 2015).
 
-    A prior with an encoder starts from the code of the image itself, the others from `seed`.
+    A prior with an encoder starts from the code of the image, all others from `seed`. The objective is `WEIGHT` times
+    minus the relative squared feature error.
 
     Args:
         image: `[3, H, W]`, RGB, in [0, 1]; its centre square at the classifier's input size is inverted.
-        layers: put in the network's own order.
-        generators: name -> a prior or a pixel-space mode.
-        recipes: settings by the generator's name; `inversion_recipe` where not given.
-            Objectives are `WEIGHT` times minus the relative squared feature error.
-        distance: "l2" or "cosine" (indifferent to strength; suits logits).
+        layers: sorted into the network's own order.
+        generators: name -> a prior or a pixel-space generator.
+        recipes: name of the generator -> recipe; `inversion_recipe` for those without.
+        distance: "l2" or "cosine" (independent of the features' norm; suits logits).
         style_layers: layers whose Gram matrices are matched too (Gatys et al. 2015): texture, wherever it is.
-        style_weight: of the relative error of those, against that of the features.
-        progress: called as (generator, steps done, steps, activations).
-        record: as that of `synthesize`; items are the layers of the first generator, then those of the next.
+        style_weight: weight of their relative error against that of the features.
+        steps: replaces the recipes' number of steps.
+        batch: as `synthesize` takes it.
+        progress: called with a `Progress` in classifier evaluations, labelled with the generator.
+        record: as `synthesize` takes it; items are the layers of the first generator, then those of the next.
 
     Raises:
-        UnknownNameError: no such layer. OptionError: no layers or generators, or a style weight below 0.
+        UnknownNameError: no such layer. OptionError: no layers or generators, or a negative style weight.
     """
-    if not layers or not generators:
-        raise OptionError("inversion needs at least one layer and one generator")
-    if not 0 <= style_weight < math.inf:
-        raise OptionError(f"style_weight must be a number from 0 on, got {style_weight}")
-    order = list(classifier.layers())
-    for layer in (*layers, *style_layers):
-        classifier.layer_shape(layer)
-    names = sorted(dict.fromkeys(layers), key=lambda name: (name == LOGITS, order.index(name)))
+    methods = list(generators)
+    report = progress_callback(progress, lambda p: _generator_progress(p, methods))
+    if not generators or not 0 <= style_weight < math.inf:
+        raise OptionError(
+            f"at least one generator and a style_weight of at least 0 are needed, got {methods}, {style_weight}"
+        )
+    names = _in_order(classifier, layers, style_layers)
     original = as_seen(classifier, image)
-    goals = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
+    objectives = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
     texture = style(classifier, original, style_layers) if style_layers else None
     if texture is not None:
-        goals = [goal + WEIGHT * style_weight * texture for goal in goals]
-    wanted = classifier.activations(original[None].to(classifier.device), names)
+        objectives = [objective + WEIGHT * style_weight * texture for objective in objectives]
+    features = classifier.activations(original[None].to(classifier.device), names)
     found: dict[str, dict[str, Reconstruction]] = {}
     settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
     settings |= {"style_layers": list(style_layers), "style_weight": style_weight, "recipes": {}, "started_from": {}}
-    for place, (method, generator) in enumerate(generators.items()):
+    for index, (method, generator) in enumerate(generators.items()):
         recipe = (recipes or {}).get(method) or inversion_recipe(generator)
         if steps is not None:
             recipe = recipe.with_options(steps=steps)
-        told = _told(progress, method)
         start = _start(classifier, generator, original)
         result = synthesize(
-            classifier,
-            goals,
-            generator,
-            seeds=[seed],
-            start=start,
-            recipe=recipe,
-            batch=batch,
-            precision="fp32",
-            progress=told,
-            record=_placed(record, place * len(names)),
-        )
+            classifier, objectives, generator, seeds=[seed], start=start, recipe=recipe, batch=batch, precision="fp32",
+            progress=_part(report, method, index, len(methods)), record=_shifted_items(record, index * len(names)),
+        )  # fmt: skip
         settings["started_from"][method] = "seed" if start is None else "the encoder's code of the image"
         settings["recipes"][method] = result.settings["recipe"]
-        row = {}
-        for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True):
-            error = _error(classifier, image, layer, wanted[layer])
-            row[layer] = Reconstruction(layer, method, image, code, error, _style_error(classifier, image, texture))
-        found[method] = row
-    return Inversion(original, names, list(generators), found, settings)
+        found[method] = {
+            layer: _reconstruction(classifier, layer, method, image, code, features[layer], texture)
+            for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True)
+        }
+    return Inversion(original, names, methods, found, settings)
+
+
+def _in_order(classifier: Classifier, layers: Sequence[str], style_layers: Sequence[str]) -> list[str]:
+    """`layers` in the network's order, without repeats. Raises if there is none, or one does not exist."""
+    if not layers:
+        raise OptionError("inversion needs at least one layer")
+    for layer in (*layers, *style_layers):
+        classifier.layer_shape(layer)
+    order = list(classifier.layers())
+    return sorted(dict.fromkeys(layers), key=lambda name: (name == LOGITS, order.index(name)))
 
 
 def _start(classifier: Classifier, generator: Generator, image: Tensor) -> Tensor | None:
-    """The code that a generator's encoder gives of the image; none for pixels, whose code would be the answer."""
+    """The encoder's code of the image; None without an encoder, and for pixels, whose code would be the answer."""
     if not generator.can_encode or generator.domain == "image":
         return None
     return encode(generator.to(classifier.device).fitted_to(classifier.input_size), image)
 
 
-def inversion_recipe(generator: Generator) -> Recipe:
-    """Settings for a fixed view: features of one image are matched place by place, so nothing may be shifted.
+def _part(report: ProgressCallback | None, method: str, index: int, count: int) -> ProgressCallback | None:
+    """Progress of one generator of `count`, all of which count as equally long."""
+    if report is None:
+        return None
+    return lambda step: report(step.within(index * step.total, count * step.total, method))
 
-    For pixels, alpha-norm and total variation after Mahendran & Vedaldi 2015, by Adam; for a prior its own
-    recipe, with a weak penalty on the code.
+
+def _generator_progress(progress: Progress, methods: Sequence[str]) -> tuple[str, int, int, Tensor | None]:
+    """The arguments of a 0.1 callback: generator, its evaluations done, all of its evaluations, activations."""
+    total = progress.total // len(methods)
+    return progress.label, progress.done - methods.index(progress.label) * total, total, progress.activations
+
+
+def _shifted_items(
+    record: Callable[[int, int, Tensor], None] | None, before: int
+) -> Callable[[int, int, Tensor], None] | None:
+    return None if record is None else lambda first, step, images: record(before + first, step, images)
+
+
+def inversion_recipe(generator: Generator) -> Recipe:
+    """Recipe without transforms, since features are matched position by position.
+
+    For pixels: alpha-norm and total variation (Mahendran & Vedaldi 2015) with Adam. For a prior: its own recipe with a
+    weak penalty on the code.
     """
     steps = max(generator.recipe.evaluations, 200)
     own = generator.recipe.with_options(transforms=(), trials=1, steps=steps, score="activation")
@@ -189,38 +218,24 @@ def inversion_recipe(generator: Generator) -> Recipe:
     return own.with_options(prior_weight=min(own.prior_weight, 0.01))
 
 
-def _error(classifier: Classifier, image: Tensor, layer: str, wanted: Tensor) -> float:
-    values = classifier.activations(image[None].to(classifier.device), [layer])[layer]
-    return float((values - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
-
-
-def _style_error(classifier: Classifier, image: Tensor, texture: Objective | None) -> float | None:
-    if texture is None:
-        return None
+def _reconstruction(
+    classifier: Classifier,
+    layer: str,
+    method: str,
+    image: Tensor,
+    code: Tensor,
+    features: Tensor,
+    texture: Objective | None,
+) -> Reconstruction:
+    """`image` with its errors against the original's `features` and textures."""
     batch = image[None].to(classifier.device)
-    return -float(texture(classifier.activations(batch, texture.layers), batch, batch))
-
-
-def _placed(
-    record: Callable[[int, int, Tensor], None] | None, before: int
-) -> Callable[[int, int, Tensor], None] | None:
-    return None if record is None else lambda first, step, images: record(before + first, step, images)
+    values = classifier.activations(batch, [layer])[layer]
+    error = float((values - features).square().sum() / features.square().sum().clamp_min(1e-30))
+    if texture is None:
+        return Reconstruction(layer, method, image, code, error)
+    style_error = -float(texture(classifier.activations(batch, texture.layers), batch, batch))
+    return Reconstruction(layer, method, image, code, error, style_error)
 
 
 def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name)
-
-
-def _told(
-    progress: Callable[[str, int, int, Tensor | None], None] | None, method: str
-) -> Callable[[int, int, int, int, Tensor], None] | None:
-    if progress is None:
-        return None
-
-    def tell(item: int, items: int, step: int, steps: int, activations: Tensor) -> None:
-        progress(method, item * steps + len(activations) * step, items * steps, activations)
-
-    return tell
-
-
-__all__ = ["Inversion", "Reconstruction", "inversion_recipe", "invert"]

@@ -1,4 +1,4 @@
-"""A finished result -> the numbers of a comparison: one dict per image, one summary per method."""
+"""Measures of a finished result for a comparison: one dict per image, one summary per method."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from gen_prior.errors import OptionError
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import UNFINISHED
+from gen_prior.report.distances import bootstrap_interval, diversity
+from gen_prior.report.spectrum import spectrum
 
 MEDIANS = (
     "activation",
@@ -29,12 +31,12 @@ MEDIANS = (
     "slope",
 )
 RATES = ("judge_top1", "judge_top5")
-"""Yes-or-no measures, for which the mean is reported instead of the median."""
+"""Yes-or-no measures, summarised by their mean instead of their median."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one target: a dict per seed, the diversity across seeds, the median activation at each step."""
+    """Measures of one target: a dict per seed, the diversity of the seeds, the median activation at each step."""
 
     items: list[dict[str, Any]]
     diversity: float | None
@@ -42,9 +44,10 @@ class Measured:
 
 
 def check_judge(judge: str | Classifier, classifier: Classifier) -> None:
-    """Raises `OptionError` where the judge is the classifier that the images are made for: by name, object or weights.
+    """Raise `OptionError` if the judge is the classifier that the images are made for.
 
-    Two classifiers of your own may share a name, so a loaded judge is told by its weights alone.
+    A judge given by name is compared by name, a loaded one by its network and weights: two classifiers of a user's own
+    may share a name.
     """
     if isinstance(judge, str):
         same = judge == classifier.name
@@ -53,7 +56,7 @@ def check_judge(judge: str | Classifier, classifier: Classifier) -> None:
         same = judge.network is classifier.network or (bool(hashes) and hashes == classifier.provenance.sha256)
     if same:
         raise OptionError(
-            f"the judge must be another classifier than {classifier.name}, which the images are made for",
+            f"the judge must be another classifier than {classifier.name}, for which the images are made",
             fix="pass another judge, such as efficientnet-lite0, or none",
         )
 
@@ -61,14 +64,14 @@ def check_judge(judge: str | Classifier, classifier: Classifier) -> None:
 def judged_class(
     target: Target | None, classifier: Classifier, judge: Classifier | None
 ) -> tuple[int | None, str | None]:
-    """The judge's number of the target's class and None, or None and the reason why there is none."""
+    """The judge's index of the target's class and None, or None and the reason why it cannot judge."""
     if judge is None:
-        return None, "no judge was asked"
+        return None, "there is no judge"
     if target is None or not target.is_class:
         return None, "not a class: a judge knows classes only"
     index = metrics.matching_class(classifier, judge, target.unit)
     name = classifier.class_name(target.unit)
-    return index, None if index is not None else f"{judge.name} has no class of the name {name!r}"
+    return index, None if index is not None else f"{judge.name} has no class named {name!r}"
 
 
 def measure(
@@ -80,58 +83,68 @@ def measure(
     t: int,
     folder: str,
 ) -> Measured:
-    """All measures of target `t` of `result`, whose files lie in `folder`; None where a measure does not apply.
+    """All measures of target `t` of `result`, whose files are in `folder`; None for those that do not apply.
 
-    `target` is None for a user's own objective; `judged` is the judge's number of the class, if it has it.
+    `target` is None for a user's own objective; `judged` is the judge's index of the class, if it has the class.
     """
     images = result.images[t]
     columns: dict[str, list[Any]] = {}
-    variety: float | None = None
     if target is not None and target.is_class:
-        said = metrics.verdict(metrics.logits_of(classifier, images), target.unit)
-        columns |= {"probability": said.probability.tolist(), "rank": said.rank.tolist()}
+        verdict = metrics.verdict(metrics.logits_of(classifier, images), target.unit)
+        columns |= {"probability": verdict.probability.tolist(), "rank": verdict.rank.tolist()}
+    variety: float | None = None
     if judge is not None:
-        if metrics.has_features(judge):
-            logits, features = metrics.logits_and_features(judge, images)
-            variety = metrics.diversity(features)
-        else:
-            logits = metrics.logits_of(judge, images)
-        said = metrics.verdict(logits, judged if judged is not None else 0)
-        columns["judge_class"] = [judge.class_name(index) for index in said.top_class.tolist()]
-        if judged is not None:
-            columns |= {
-                "judge_probability": said.probability.tolist(),
-                "judge_rank": said.rank.tolist(),
-                "judge_top1": (said.rank == 1).tolist(),
-                "judge_top5": (said.rank <= 5).tolist(),
-            }
+        judge_columns, variety = _judge_columns(judge, judged, images)
+        columns |= judge_columns
     if target is not None:
         kept = metrics.activation_kept(classifier, target, images)
         columns |= {f"kept_{name}": values.tolist() for name, values in kept.items()}
-    shape = metrics.spectrum(classifier.resize(images.to(classifier.device)))
-    columns |= {"high_frequency": shape.high_frequency.tolist(), "slope": shape.slope.tolist()}
-    names = (*MEDIANS[1:], "judge_class", "judge_rank", *RATES)
-    items = []
-    for s, seed in enumerate(result.seeds):
-        stem = f"{folder}/{result.slugs[t]}-seed{seed}"
-        item = {
-            "target": t,
-            "seed": seed,
-            "image": f"{stem}.png",
-            "data": f"{stem}.safetensors",
-            "status": result.status[t][s],
-            "activation": _number(result.activations[t, s]),
-            "start_activation": _number(result.start_activations[t, s]),
+    seen = spectrum(classifier.resize(images.to(classifier.device)))
+    columns |= {"high_frequency": seen.high_frequency.tolist(), "slope": seen.slope.tolist()}
+    history = [_plain(round(value, 4)) for value in result.history[t].nanmedian(0).values.tolist()]
+    return Measured([_item(result, t, s, folder, columns) for s in range(len(result.seeds))], variety, history)
+
+
+def _judge_columns(judge: Classifier, judged: int | None, images: Tensor) -> tuple[dict[str, list[Any]], float | None]:
+    """The judge's measures of each image, and the images' diversity in its features (None if it has none)."""
+    variety: float | None = None
+    if metrics.has_features(judge):
+        logits, features = metrics.logits_and_features(judge, images)
+        variety = diversity(features)
+    else:
+        logits = metrics.logits_of(judge, images)
+    verdict = metrics.verdict(logits, judged if judged is not None else 0)
+    columns: dict[str, list[Any]] = {"judge_class": [judge.class_name(top) for top in verdict.top_class.tolist()]}
+    if judged is not None:
+        columns |= {
+            "judge_probability": verdict.probability.tolist(),
+            "judge_rank": verdict.rank.tolist(),
+            "judge_top1": (verdict.rank == 1).tolist(),
+            "judge_top5": (verdict.rank <= 5).tolist(),
         }
-        items.append(item | {name: _number(columns[name][s]) if name in columns else None for name in names})
-    history = [_number(round(value, 4)) for value in result.history[t].nanmedian(0).values.tolist()]
-    return Measured(items, variety, history)
+    return columns, variety
+
+
+def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """The record of the image of target `t` and seed `s`."""
+    stem = f"{folder}/{result.slugs[t]}-seed{result.seeds[s]}"
+    item = {
+        "target": t,
+        "seed": result.seeds[s],
+        "image": f"{stem}.png",
+        "data": f"{stem}.safetensors",
+        "status": result.status[t][s],
+        "activation": _plain(result.activations[t, s]),
+        "start_activation": _plain(result.start_activations[t, s]),
+    }
+    names = (*MEDIANS[1:], "judge_class", "judge_rank", *RATES)
+    return item | {name: _plain(columns[name][s]) if name in columns else None for name in names}
 
 
 def summarise(items: Sequence[dict[str, Any]], variety: Sequence[float | None]) -> dict[str, Any]:
-    """Median (mean, of yes-or-no measures) over the images with its 95 % bootstrap interval; None where unmeasured.
+    """Median (mean for yes-or-no measures) of each measure with its 95 % bootstrap interval; None if not measured.
 
-    Diversity has one number per target, so its interval is over targets; every other one is over images.
+    The interval of the diversity, one value per target, is over targets; all others are over images.
     """
     finished = [item for item in items if item["status"] != UNFINISHED]
     columns: dict[str, list[float]] = {
@@ -146,13 +159,13 @@ def summarise(items: Sequence[dict[str, Any]], variety: Sequence[float | None]) 
         statistic = "mean" if name in RATES else "median"
         data = torch.tensor(values, dtype=torch.float64)
         middle = float(data.mean() if statistic == "mean" else data.quantile(0.5))
-        low, high = metrics.bootstrap_interval(values, statistic=statistic)
+        low, high = bootstrap_interval(values, statistic=statistic)
         summary[name] = {"statistic": statistic, "value": middle, "low": low, "high": high, "count": len(values)}
     return summary
 
 
-def _number(value: Any) -> Any:
-    """For JSON: tensors become floats, numbers that are not finite None; words and booleans stay."""
+def _plain(value: Any) -> Any:
+    """`value` for JSON: a tensor as a float, a number that is not finite as None, anything else unchanged."""
     if isinstance(value, Tensor):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

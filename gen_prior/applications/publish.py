@@ -1,7 +1,7 @@
-"""Generators as folders that can be pushed to the Hub as they are, and files fetched ahead of their use.
+"""Export generators as folders for the Hub, and download weights in advance.
 
-An exported folder holds safetensors with metadata, the configuration in its family's own format, the code statistics
-where they were measured, sample images and a model card; `local-dir:` and `hf-hub:` read it back.
+An exported folder holds safetensors with metadata, the configuration in the format of its family, the code statistics
+if they were measured, sample images and a model card. `local-dir:` and `hf-hub:` load it.
 """
 
 from __future__ import annotations
@@ -48,13 +48,17 @@ def export(
     samples: int = SAMPLES,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the generator `name` into the new folder `out`; returns it.
+    """Write the generator `name` into the new folder `out`, and return the folder.
 
-    `comparison`: a folder of `compare` or its JSON, whose numbers go into the model card; those that the weights state
-    themselves where None. `options`: as of `load_generator`, for the sample images.
+    Args:
+        comparison: a folder of `compare` or its JSON file, for the model card; if None, the comparison in the
+            metadata of the weights, if there is one.
+        samples: number of sample images.
+        options: options of `load_generator`, for the sample images.
 
-    Raises `OptionError` where there are no weights to export, `OutputError` where `out` has something in it or cannot
-    be written, or `comparison` is none.
+    Raises:
+        OptionError: the generator has no weights. OutputError: `out` is not empty or cannot be written, or there is
+            no comparison at `comparison`.
     """
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -86,39 +90,20 @@ def export(
 
 
 def _write_weights(name: str, generator: Generator, out: Path) -> None:
+    """Write weights and configuration. Raises `OptionError` if the generator has no weights."""
     provenance = generator.provenance
-    prefix = provenance.source.partition(":")[0]
     if provenance.source == "embedded":
-        embedded = resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED[name])
-        if isinstance(generator.module, WhitenedCodes) and generator.module.flow is None:
-            with resources.as_file(embedded) as whole:
-                dgn.write_without_flow(whole, out / dgn.FILE)
-            return
-        write_bytes(out / dgn.FILE, embedded.read_bytes())
+        _write_embedded(name, generator, out)
         return
-    if prefix not in ("hf-hub", "local-dir") or not provenance.sha256:
+    if provenance.source.partition(":")[0] not in ("hf-hub", "local-dir") or not provenance.sha256:
         raise OptionError(f"{name} has no weights, so there is nothing to export")
     files = _files(provenance)
     # Of a whole pipeline only the autoencoder is used: it is written as a repository of its own.
     parts = {file.partition("/")[0] for file in provenance.sha256 if "/" in file}
     (part,) = parts if len(parts) == 1 else ("",)
     for file, digest in provenance.sha256.items():
-        if file == INDEX and part:
-            continue
-        path, inside = files.get(file), file.removeprefix(f"{part}/") if part else file
-        if file.endswith(".json"):
-            write_json(out / inside, json.loads(path.read_text(encoding="utf-8")))
-            continue
-        if file == dgn.FILE and read_file_metadata(path).get("format", "").startswith("gen-prior/"):
-            write_bytes(out / file, path.read_bytes())
-            continue
-        if not file.endswith(".safetensors"):
-            path = convert(path, digest, f"{provenance.source}/{file}", provenance.revision)
-        metadata = read_file_metadata(path) | _metadata(generator, digest)
-        target = (out / inside).with_suffix(".safetensors")
-        if target.stem not in WEIGHTS:
-            target = target.with_stem("model")
-        save_safetensors(target, read_tensors(path), metadata)
+        if not (file == INDEX and part):
+            _write_file(file, digest, files, generator, out / (file.removeprefix(f"{part}/") if part else file))
     if (out / "unet").is_dir() and not (out / INDEX).exists():
         index = {
             "_class_name": "ConsistencyModelPipeline",
@@ -130,8 +115,36 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
         write_json(out / "config.json", _config_of_state_dict(generator, out / "model.safetensors"))
 
 
+def _write_embedded(name: str, generator: Generator, out: Path) -> None:
+    """Write an embedded prior, without its flow if the generator was loaded without it."""
+    embedded = resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED[name])
+    if isinstance(generator.module, WhitenedCodes) and generator.module.flow is None:
+        with resources.as_file(embedded) as whole:
+            dgn.write_without_flow(whole, out / dgn.FILE)
+    else:
+        write_bytes(out / dgn.FILE, embedded.read_bytes())
+
+
+def _write_file(file: str, digest: str, files: Files, generator: Generator, target: Path) -> None:
+    """Write one file of a repository to `target`: JSON and our own formats as they are, others as safetensors."""
+    path, provenance = files.get(file), generator.provenance
+    if file.endswith(".json"):
+        write_json(target, json.loads(path.read_text(encoding="utf-8")))
+        return
+    if file == dgn.FILE and read_file_metadata(path).get("format", "").startswith("gen-prior/"):
+        write_bytes(target, path.read_bytes())
+        return
+    if not file.endswith(".safetensors"):
+        path = convert(path, digest, f"{provenance.source}/{file}", provenance.revision)
+    metadata = read_file_metadata(path) | _metadata(generator, digest)
+    target = target.with_suffix(".safetensors")
+    if target.stem not in WEIGHTS:
+        target = target.with_stem("model")
+    save_safetensors(target, read_tensors(path), metadata)
+
+
 def _config_of_state_dict(generator: Generator, weights: Path) -> dict[str, Any]:
-    """A configuration for the families whose published format is a bare state dict."""
+    """Configuration for families that are published as a bare state dict."""
     if (name := generator.notes.get("variant")) is not None:
         variant = VARIANTS[name]
         sizes = {"code_shape": list(variant.code_shape), "image_size": variant.side}
@@ -166,7 +179,7 @@ def _metadata(generator: Generator, digest: str) -> dict[str, str]:
 
 
 def _copy_statistics(generator: Generator, out: Path) -> None:
-    """The statistics that the generator uses, if any, tied to the weights as they are written in `out`."""
+    """Write the code statistics that the generator uses, if any, with the hashes of the weights in `out`."""
     if not generator.provenance.sha256 or generator.provenance.source == "embedded":
         return
     files = _files(generator.provenance)
@@ -179,11 +192,11 @@ def _copy_statistics(generator: Generator, out: Path) -> None:
 
 
 def pull(name: str, *, revision: str | None = None) -> Provenance:
-    """Fetch, check and convert everything that loading `name` needs, so that it then works offline.
+    """Download, check and convert everything that loading `name` needs, so that it loads offline.
 
-    It is loaded once, so that a file of the wrong layout is found out now, not offline. `name`: a registered
-    generator or classifier, or one by its source (`hf-hub:org/name@revision`, `hf-hub:timm/NAME`).
-    Raises `DownloadError`, `WeightsError`, `UnknownNameError`, `MissingExtraError`.
+    `name` is a registered generator or classifier, or a source (`hf-hub:org/name@revision`, `hf-hub:timm/NAME`). It is
+    loaded once, so that a file of the wrong layout fails now. Raises `DownloadError`, `WeightsError`,
+    `UnknownNameError`, `MissingExtraError`.
     """
     entry = next((entry for entry in registry.ENTRIES if entry.name == name), None)
     if entry is None and name.partition(":")[0] not in PREFIXED:
@@ -198,13 +211,10 @@ def pull(name: str, *, revision: str | None = None) -> Provenance:
     if prefix != "hf-hub":
         return load_generator(name, device="cpu", **options).provenance
     files = Files.from_hub(where, revision=revision)
-    with files.loading():  # around both, so that a refusal also takes the configuration that was looked at
+    with files.loading():  # around both, so that a failed load also removes the configuration
         known = files.find("config.json") is not None and "architecture" in files.json("config.json")
         return _provenance((load_classifier if known else load_generator)(name, device="cpu", **options))
 
 
 def _provenance(loaded: Classifier | Generator) -> Provenance:
     return loaded.provenance
-
-
-__all__ = ["export", "pull"]

@@ -60,7 +60,7 @@ def load_classifier(spec: str, *, device: str | torch.device = "auto", **options
 
 
 def _fix(spec: str) -> str:
-    """How to write the name `spec`, which came without its source."""
+    """Correct spelling of `spec`, a name without its source."""
     if spec in torchvision_family.names():
         return f"name the source: torchvision:{spec} or hf-hub:timm/{spec}.TAG"
     if re.fullmatch(r"\w+\.\w+", spec):

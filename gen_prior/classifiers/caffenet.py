@@ -81,6 +81,3 @@ def load(name: str = "caffenet", *, revision: str | None = None, fold: bool = Tr
         provenance=files.provenance(licence=entry.licence, paper=entry.paper),
         fold=fold,
     )
-
-
-__all__ = ["build", "load", "network"]

@@ -62,12 +62,12 @@ class LayerHooks:
         self.layers = tuple(dict.fromkeys(layers))
         self.hooked = [layer for layer in self.layers if layer != LOGITS]
         self.modules = dict(network.named_modules(remove_duplicate=False))
-        """Of the network as given, also where `network` is replaced by a compiled one."""
+        """By name, of the network as given, also where `network` is replaced by a compiled one."""
         self._stop_early = stop_early and LOGITS not in self.layers
         self._recorded: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
         self.runs_per_pass: Counter[str] | None = None
-        """How often each layer runs in one pass: counted in the first, or copied from hooks of the same layers."""
+        """Runs of each layer in one pass, counted in the first, or copied from hooks of the same layers."""
 
     def __call__(self, inputs: Tensor) -> Activations:
         """Run the network on normalised inputs `[B, C, H, W]`. Raises `OptionError` for a layer that did not run."""

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import Labels, imagenet
 from gen_prior.errors import DownloadError, OptionError, UnknownNameError, WeightsError
+from gen_prior.hub.convert import read_pickled
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.strict_loading import check_shapes
-from gen_prior.hub.tensors import describe_bytes, file_sha256
+from gen_prior.hub.tensors import check_finite, file_sha256
 
 LICENCE = "torchvision: BSD-3-Clause; weights trained on ImageNet: see the page of the model"
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
@@ -133,11 +134,9 @@ def read(path: Path, sha256: str) -> dict[str, Tensor]:
     if expected is not None and not sha256.startswith(expected):
         raise WeightsError(f"{path} is damaged: its SHA-256 starts with {sha256[:16]}, not {expected}", fix=fix)
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise ValueError("not a dictionary of tensors")
-    except Exception as error:  # the unpickler raises any error on bytes that are no pickle
-        raise WeightsError(f"{path} is {describe_bytes(path)}, not a dictionary of tensors", fix=fix) from error
+        state = read_pickled(path)
+    except WeightsError as error:
+        raise WeightsError(error.message, fix=fix) from error
     # DenseNet's files are older than the ban on dots in names: denselayer1.norm.1 is norm1 today.
     return {
         re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): value for key, value in state.items()
@@ -158,8 +157,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], file: str, n
         name,
     )
     for key, value in tensors.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise WeightsError(f"{file}: {key} holds values that are not finite")
+        check_finite(key, value, file)
     complete = OrderedDict((key, tensors.get(key, value)) for key, value in own.items())
     complete._metadata = own._metadata  # type: ignore[attr-defined]
     network.load_state_dict(complete)

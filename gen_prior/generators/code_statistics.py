@@ -23,6 +23,7 @@ from gen_prior.hub.files import Files
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.util.image_io import image_files, read_image
+from gen_prior.util.progress import Progress, ProgressCallback
 from gen_prior.util.resample import centre_crop
 
 log = logging.getLogger(__name__)
@@ -97,12 +98,12 @@ def calibrate(
     covariance: bool = False,
     batch_size: int = 16,
     on_bad: Callable[[str], None] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Statistics:
     """Statistics of the codes of `images` (files, or folders searched for image files) under the generator's encoder.
 
     `on_bad` is told about files that cannot be read, which are left out; where None, they raise `ImageError`.
-    `progress` is told the number of images done. Raises `OptionError` where there is no encoder or a single image.
+    `progress` is called with a `Progress` in image files. Raises `OptionError` without an encoder or a second image.
     """
     if batch_size < 1:
         raise OptionError(f"a batch must hold at least 1 image, got {batch_size}")
@@ -112,14 +113,16 @@ def calibrate(
     height, width = generator.image_shape()
     batch: list[Tensor] = []
 
-    def flush() -> None:
+    paths = image_files(images)
+
+    def flush(done: int) -> None:
         if batch:
             accumulator.add(generator.encode(torch.stack(batch)))
             batch.clear()
             if progress is not None:
-                progress(accumulator.count)
+                progress(Progress(done, len(paths), "encoding images"))
 
-    for path in image_files(images):
+    for number, path in enumerate(paths, start=1):
         try:
             batch.append(_square(read_image(path), height, width))
         except ImageError as error:
@@ -127,8 +130,8 @@ def calibrate(
                 raise
             on_bad(str(error))
         if len(batch) == batch_size:
-            flush()
-    flush()
+            flush(number)
+    flush(len(paths))
     return accumulator.result()
 
 

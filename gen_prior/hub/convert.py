@@ -57,13 +57,12 @@ def convert(path: Path, sha256: str, source: str, revision: str | None) -> Path:
     metadata = {"format": "pt", "source": source, "sha256": sha256} | ({"revision": revision} if revision else {})
     target = converted_path(sha256)
     try:
-        save_safetensors(target, tensors, metadata)
-        return target
-    except OSError as error:
-        log.warning("cannot keep the conversion in %s (%s)", target.parent, error)
-    try:
-        target = _temporary_folder() / target.name
-        save_safetensors(target, tensors, metadata)
+        try:
+            save_safetensors(target, tensors, metadata)
+        except OSError as error:
+            log.warning("cannot keep the conversion in %s (%s)", target.parent, error)
+            target = _temporary_folder() / target.name
+            save_safetensors(target, tensors, metadata)
         return target
     except OSError as error:
         raise OutputError(

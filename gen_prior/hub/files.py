@@ -10,58 +10,25 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
 from gen_prior.hub.convert import convert, find_converted
-from gen_prior.hub.errors import download_error
+from gen_prior.hub.download import RepoSpec, download, download_error, parse_repo, remove_from_cache
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.strict_loading import check_config
 from gen_prior.hub.tensors import file_sha256, read_file_metadata
 
 log = logging.getLogger(__name__)
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-RETRY_WAITS = (1.0, 2.0, 4.0)
-"""Seconds between attempts after an answer 5xx; huggingface_hub itself waits after a 429."""
 LARGEST_CONFIG = 64 * 2**20
 """Bytes."""
-
-
-class RepoSpec(NamedTuple):
-    """The parts of `org/name[/folder][@revision]`."""
-
-    repo: str
-    folder: str
-    revision: str | None
-
-
-def parse_repo(text: str) -> RepoSpec:
-    """Parse `org/name[/folder][@revision]`. Raises `OptionError`."""
-    path, at, revision = text.partition("@")
-    parts = path.split("/")
-    if len(parts) < 2 or (at and not revision) or any(part in ("", ".", "..") for part in parts):
-        raise OptionError(f"{text!r} is not the name of a repository", fix="write it as org/name or org/name@revision")
-    try:
-        validate_repo_id("/".join(parts[:2]))
-    except HFValidationError as error:
-        raise OptionError(f"{text!r} is not the name of a repository: {error}", fix="write it as org/name") from error
-    return RepoSpec("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
 
 
 class Files:
@@ -150,7 +117,7 @@ class Files:
                 self._check(path, name)
                 return name, path
         if absent is not None:
-            raise self._error(absent, names) from absent
+            raise download_error(absent, self._repo.repo, self._repo.revision, names) from absent
         return None
 
     def json(self, *names: str) -> dict[str, Any]:
@@ -217,48 +184,11 @@ class Files:
 
     def _download(self, name: str, offline: bool) -> Path | None:
         assert self._repo is not None
-        repo, revision = self._repo.repo, self.revision or self._repo.revision or "main"
-        cached = try_to_load_from_cache(repo, name, revision=revision)
-        known_absent = cached is not None and not isinstance(cached, str)
-        if COMMIT.fullmatch(revision):
-            if isinstance(cached, str):
-                self._pin(cached, name)
-                return Path(cached)
-            if known_absent:
-                return None
-        for wait in (*RETRY_WAITS, None):
-            try:
-                found = hf_hub_download(repo, name, revision=revision, local_files_only=offline)
-                break
-            except LocalEntryNotFoundError:
-                if known_absent:
-                    return None
-                raise
-            except RevisionNotFoundError as error:
-                raise self._error(error, (name,)) from error
-            except EntryNotFoundError as error:
-                commit = _header(error, "X-Repo-Commit")
-                if self.revision is None and commit is not None and COMMIT.fullmatch(commit):
-                    self.revision = commit
-                return None
-            except HfHubHTTPError as error:
-                status = error.response.status_code if error.response is not None else 0
-                if status < 500 or wait is None:
-                    raise self._error(error, (name,)) from error
-                log.warning("%s: the server answered %d, trying again in %g s", name, status, wait)
-                time.sleep(wait)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise self._error(error, (name,)) from error
-        self._pin(found, name)
-        path = Path(found)
-        if not isinstance(cached, str):
-            self._fetched.append(path)
-        return path
-
-    def _pin(self, path: str, name: str) -> None:
-        commit = Path(path).parents[name.count("/")].name
-        if self.revision is None and COMMIT.fullmatch(commit):
-            self.revision = commit
+        found = download(self._repo.repo, name, self.revision or self._repo.revision or "main", offline=offline)
+        self.revision = self.revision or found.commit
+        if found.path is not None and found.is_new:
+            self._fetched.append(found.path)
+        return found.path
 
     def _check(self, path: Path, name: str) -> None:
         etag = path.resolve().name
@@ -281,28 +211,3 @@ class Files:
 
     def _fix(self) -> str | None:
         return "use another revision: org/name@revision" if self._repo else "export or download the folder again"
-
-    def _error(self, error: Exception, names: tuple[str, ...]) -> DownloadError:
-        assert self._repo is not None
-        return download_error(error, self._repo.repo, self._repo.revision, names)
-
-
-def _header(error: Exception, name: str) -> str | None:
-    response = getattr(error, "response", None)
-    return response.headers.get(name) if response is not None else None
-
-
-def remove_from_cache(path: Path, *, damaged: bool = False) -> None:
-    """Delete the file `path` of a snapshot from the Hub's cache.
-
-    Its content goes too where it is `damaged` or no other snapshot shares it.
-    """
-    blob = path.resolve()
-    path.unlink(missing_ok=True)
-    if blob.parent.name == "blobs" and (damaged or not _is_linked(blob)):
-        blob.unlink(missing_ok=True)
-
-
-def _is_linked(blob: Path) -> bool:
-    snapshots = blob.parent.parent / "snapshots"
-    return any(link.is_symlink() and link.resolve() == blob for link in snapshots.rglob("*"))

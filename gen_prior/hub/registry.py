@@ -18,6 +18,7 @@ BIGGAN_PAPER = "Brock et al. 2019, BigGAN, arXiv 1809.11096"
 CONSISTENCY_PAPER = "Song et al. 2023, consistency models, arXiv 2303.01469"
 LATENT_PAPER = "Rombach et al. 2022, latent diffusion, arXiv 2112.10752"
 RAE_PAPER = "Zheng et al. 2025, representation autoencoders, arXiv 2510.11690"
+CAFFENET_PAPER = "Jia et al. 2014, arXiv 1408.5093"
 SEE_PAGE = "see the page of the repository"
 
 
@@ -103,16 +104,7 @@ ENTRIES = (
     _consistency("openai/diffusers-cd_imagenet64_l2"),
     _consistency("openai/diffusers-cd_imagenet64_lpips"),
     _consistency("openai/diffusers-ct_imagenet64"),
-    Entry(
-        "caffenet",
-        "classifier",
-        DEEPSIM,
-        "main",
-        ("caffenet.pt",),
-        244,
-        DEEPSIM_LICENCE,
-        "Jia et al. 2014, arXiv 1408.5093",
-    ),
+    Entry("caffenet", "classifier", DEEPSIM, "main", ("caffenet.pt",), 244, DEEPSIM_LICENCE, CAFFENET_PAPER),
     _embedded("efficientnet-lite0", "classifier", (), 19, "Tan & Le 2019, arXiv 1905.11946"),
     _embedded("efficientnet-lite1", "classifier", (), 22, "Tan & Le 2019, arXiv 1905.11946"),
     _embedded("efficientnet-lite2", "classifier", (), 24, "Tan & Le 2019, arXiv 1905.11946"),

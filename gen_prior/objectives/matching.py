@@ -44,12 +44,12 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
             raise OptionError(
                 f"layer {layer!r} has shape {list(activations[layer].shape[1:])}, but {list(wanted.shape)} is wanted"
             )
-        goal = wanted.to(values.device).flatten()
+        reference = wanted.to(values.device).flatten()
         values = values.flatten(1)
         if distance == "cosine":
-            return F.cosine_similarity(values, goal[None], dim=1) - 1
-        size = goal.square().sum()
-        return -(values - goal).square().sum(1) / torch.where(size > 0, size, 1.0)
+            return F.cosine_similarity(values, reference[None], dim=1) - 1
+        size = reference.square().sum()
+        return -(values - reference).square().sum(1) / torch.where(size > 0, size, 1.0)
 
     return Objective(score, (layer,), f"match of {layer} ({distance})")
 
@@ -82,9 +82,9 @@ def style(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Objec
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         errors = []
-        for name, goal in wanted.items():
-            size = goal.square().sum()
-            error = (gram(activations, name) - goal).square().flatten(1).sum(1)
+        for name, reference in wanted.items():
+            size = reference.square().sum()
+            error = (gram(activations, name) - reference).square().flatten(1).sum(1)
             errors.append(error / torch.where(size > 0, size, 1.0))
         return -torch.stack(errors).mean(0)
 
@@ -119,6 +119,3 @@ def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -
         raise OptionError(f"one image [3, H, W], RGB in [0, 1], is needed, got {list(image.shape)}")
     with torch.no_grad():
         return classifier.activations(single.float().to(classifier.device), layers)
-
-
-__all__ = ["DISTANCES", "apart_from", "gram", "match", "match_image", "style"]

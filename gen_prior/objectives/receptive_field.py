@@ -61,7 +61,7 @@ def receptive_field(classifier: Classifier, target: str | int | Target) -> Box:
 
 
 def _positive(network: nn.Module) -> nn.Module:
-    """Copy `network` in float64 on the CPU, with weights that average their inputs unevenly and norms that do nothing."""
+    """Copy `network` in float64 on the CPU, with weights that average their inputs unevenly and idle norms."""
     twin = copy.deepcopy(network).cpu().double().eval()
     source = torch.Generator().manual_seed(0)
     modules = list(twin.modules())

@@ -107,64 +107,62 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
     text = str(text).strip()
     if not text:
         raise TargetError("empty target", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-    path, at, position = (part.strip() for part in text.partition("@"))
+    path, at, rest = (part.strip() for part in text.partition("@"))
+    position = rest if at else None
     layer, colon, unit = (part.strip() for part in path.rpartition(":"))
     named = classifier.labels is not None and text in classifier.labels  # the name of a class may contain ":" or "@"
     if named or not colon:
         if at and not named:
             raise TargetError(f"{text!r}: a class has no position; positions belong to LAYER:UNIT@...")
         if not named and text != LOGITS and text in classifier.layers():
-            described = _shape(text, classifier.layers()[text], _units_last(text, classifier))
             raise TargetError(
-                f"{text!r} is a layer, not a unit: {described}",
+                f"{text!r} is a layer, not a unit: {_describe(text, classifier)}",
                 fix=f"name a unit, {text}:0, or maximise the whole layer: gen-prior dream IMAGE --layer {text}, "
                 f"in Python objectives.layer_l2({text!r})",
             )
-        return _class(text, None, text, classifier)
+        return _checked(text, LOGITS, classifier.class_index(text), None, classifier)
     if layer == LOGITS and not re.fullmatch(r"\d+", unit):
-        return _class(unit, position if at else None, text, classifier)
-    shape = classifier.layer_shape(layer)
+        return _checked(text, LOGITS, classifier.class_index(unit), position, classifier)
+    described = _describe(layer, classifier)
     if not re.fullmatch(r"\d+", unit):
-        described = _shape(layer, shape, _units_last(layer, classifier))
         raise TargetError(f"{text!r}: the unit must be a number, got {unit!r}; {described}")
-    return _checked(text, layer, int(unit), position if at else None, classifier)
-
-
-def _class(name: str, position: str | None, text: str, classifier: Classifier) -> Target:
-    return _checked(text, LOGITS, classifier.class_index(name), position, classifier)
+    return _checked(text, layer, int(unit), position, classifier)
 
 
 def _checked(text: str, layer: str, unit: int, position: str | None, classifier: Classifier) -> Target:
     """Make the target after checking unit and position against the layer's shape."""
     shape, units_last = classifier.layer_shape(layer), _units_last(layer, classifier)
-    described = _shape(layer, shape, units_last)
+    where = f"{text!r}: {_describe(layer, classifier)}"
     if len(shape) not in (1, 2, 3):
-        raise TargetError(f"{text!r}: {described}, which has no units")
+        raise TargetError(f"{where}, which has no units")
     units = shape[-1] if units_last else shape[0]
     if unit >= units:
-        raise TargetError(f"{text!r}: {described}, units 0 to {units - 1}")
+        raise TargetError(f"{where}, units 0 to {units - 1}")
     label = classifier.class_name(unit) if layer == LOGITS else ""
-    at: Position
-    if len(shape) == 1:
-        if position is not None:
-            raise TargetError(f"{text!r}: {described}, which has no positions")
-        at = None
-    elif position == "mean":
-        at = "mean"
-    elif len(shape) == 2:
-        match = re.fullmatch(r"token\s*=\s*(\d+)", position or f"token={_central_token(shape[0])}")
-        if not match or int(match[1]) >= shape[0]:
-            raise TargetError(f"{text!r}: {described}; allowed: @mean, @token=0 to @token={shape[0] - 1}")
-        at = int(match[1])
-    else:
-        height, width = shape[:2] if units_last else shape[1:]
-        if position in (None, "centre", "center"):
-            position = f"{height // 2},{width // 2}"
-        match = re.fullmatch(r"(\d+)\s*,\s*(\d+)", str(position))
-        if not match or int(match[1]) >= height or int(match[2]) >= width:
-            raise TargetError(f"{text!r}: {described}; allowed: @mean, @centre, @0,0 to @{height - 1},{width - 1}")
-        at = (int(match[1]), int(match[2]))
-    return Target(layer, unit, at, label, units_last and len(shape) == 3)
+    sides = shape[:-1] if units_last else shape[1:]
+    return Target(layer, unit, _position(position, sides, where), label, units_last and len(shape) == 3)
+
+
+def _position(text: str | None, sides: Shape, where: str) -> Position:
+    """Parse the position `text`, None for the default, in a layer of as many positions along each side."""
+    if not sides:
+        if text is not None:
+            raise TargetError(f"{where}, which has no positions")
+        return None
+    if text == "mean":
+        return "mean"
+    if len(sides) == 1:
+        match = re.fullmatch(r"token\s*=\s*(\d+)", text or f"token={_central_token(sides[0])}")
+        if not match or int(match[1]) >= sides[0]:
+            raise TargetError(f"{where}; allowed: @mean, @token=0 to @token={sides[0] - 1}")
+        return int(match[1])
+    height, width = sides
+    if text in (None, "centre", "center"):
+        return height // 2, width // 2
+    match = re.fullmatch(r"(\d+)\s*,\s*(\d+)", str(text))
+    if not match or int(match[1]) >= height or int(match[2]) >= width:
+        raise TargetError(f"{where}; allowed: @mean, @centre, @0,0 to @{height - 1},{width - 1}")
+    return int(match[1]), int(match[2])
 
 
 def _central_token(tokens: int) -> int:
@@ -179,8 +177,10 @@ def _units_last(layer: str, classifier: Classifier) -> bool:
     return units_come_last(classifier.layer_shape(layer), module=module, square=square)
 
 
-def _shape(layer: str, shape: Shape, units_last: bool) -> str:
+def _describe(layer: str, classifier: Classifier) -> str:
+    shape = classifier.layer_shape(layer)
     if not shape:
         return f"layer {layer!r} has one value per image"
-    kinds = {1: "units", 2: "tokens x units", 3: "height x width x units" if units_last else "units x height x width"}
-    return f"layer {layer!r} has {' x '.join(map(str, shape))} {kinds.get(len(shape), 'values')}"
+    order = "height x width x units" if _units_last(layer, classifier) else "units x height x width"
+    kind = {1: "units", 2: "tokens x units", 3: order}.get(len(shape), "values")
+    return f"layer {layer!r} has {' x '.join(map(str, shape))} {kind}"

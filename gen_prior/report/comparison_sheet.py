@@ -1,4 +1,4 @@
-"""The contact sheet of a comparison, drawn from what is on disk: `comparison.json` and the pictures it names."""
+"""The contact sheet of a comparison, drawn from `comparison.json` and the images that it names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gen_prior.util.image_io import read_image, to_pil
 RECORD = "comparison.json"
 SHEET = "contact-sheet.png"
 CELL, GAP, MARGIN, SIDE = 224, 20, 36, 250
-"""Pixels: an image, the space between images, the border, and the column with the methods' names."""
+"""Pixels: side of an image, space between images, border, width of the column with the methods' names."""
 LINE = 21
 TARGETS_PER_SHEET = 12
 TITLE_SIZE, HEAD_SIZE, TEXT_SIZE = 30, 22, 15
@@ -28,10 +28,10 @@ COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0
 
 
 def draw_sheet(folder: str | Path) -> list[Path]:
-    """Draw the comparison in `folder` and write the sheet beside it; returns the paths of the sheets.
+    """Draw the comparison saved in `folder` there, and return the paths of the sheets.
 
-    One block per target; rows are methods, columns are seeds. More than `TARGETS_PER_SHEET` targets go on further
-    sheets. Raises `OutputError` where the record or a picture is missing or damaged, or nothing can be written.
+    One block per target; rows are methods, columns are seeds; `TARGETS_PER_SHEET` targets per sheet. Raises
+    `OutputError` if the record or an image is missing or damaged, or a sheet cannot be written.
     """
     folder = Path(folder)
     try:
@@ -54,9 +54,10 @@ def draw_sheet(folder: str | Path) -> list[Path]:
 
 
 def _draw(record: dict[str, Any], folder: Path, targets: range) -> Image.Image:
+    """The sheet of some of the targets."""
     columns = len(record["seeds"])
-    troubled = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
-    row = CELL + 8 + (3 if troubled else 2) * LINE + GAP
+    has_failures = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
+    row = CELL + 8 + (3 if has_failures else 2) * LINE + GAP
     block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
     width = max(2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP, 900)
     legend = wrapped(_legend(record), width - 2 * MARGIN, TEXT_SIZE)
@@ -65,10 +66,10 @@ def _draw(record: dict[str, Any], folder: Path, targets: range) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     title = f"What {record['classifier']['name']} wants to see"
     write_line(draw, (MARGIN, MARGIN), title, TITLE_SIZE, INK, width - 2 * MARGIN)
-    for place, line in enumerate(legend):
-        write_line(draw, (MARGIN, MARGIN + 44 + place * LINE), line, TEXT_SIZE, GREY, width)
-    for place, t in enumerate(targets):
-        top, target = MARGIN + header + place * block, record["targets"][t]
+    for index, line in enumerate(legend):
+        write_line(draw, (MARGIN, MARGIN + 44 + index * LINE), line, TEXT_SIZE, GREY, width)
+    for index, t in enumerate(targets):
+        top, target = MARGIN + header + index * block, record["targets"][t]
         draw.line([(MARGIN, top), (width - MARGIN, top)], RULE, 2)
         end = write_line(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
         if target["target"] not in (None, target["name"]):
@@ -92,22 +93,22 @@ def _left(column: int) -> int:
 def _legend(record: dict[str, Any]) -> str:
     natural = record["natural"]
     words = (
-        f"{record['evaluations']} evaluations of the classifier for every image. Left: medians over the seeds. "
-        "Under each image: its activation and, for a class, its probability in the classifier"
+        f"{record['evaluations']} classifier evaluations for each image. Left: medians over the seeds. "
+        "Under each image: its activation and, for a class, its probability by the classifier"
     )
     if record["judge"]:
         words += (
-            "; below, the class that the judge sees in it and the probability it gives the target, green where it is "
-            f"right. Judge, never optimised: {record['judge']['name']}"
+            "; below, the judge's class and its probability of the target, green if the class is right. "
+            f"Judge, which no method optimises: {record['judge']['name']}"
         )
     return words + (
         f". Natural photographs at {natural['size']} px have {natural['high_frequency']:.1%} of their power above half "
-        f"Nyquist and a spectrum slope of {natural['slope']:.2f}."
+        f"the Nyquist frequency and a spectrum slope of {natural['slope']:.2f}."
     )
 
 
 def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, colour: str, judged: bool) -> None:
-    """The row's left column: name, and the medians of what was measured over this target's images."""
+    """Draw a row's left column: the method's name and medians of its measures over the target's images."""
     items = [item for item in method["items"] if item["target"] == t]
     draw.rectangle([(MARGIN, y), (MARGIN + 5, y + CELL)], colour)
     x = MARGIN + 16
@@ -123,8 +124,8 @@ def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, c
         ("spectrum slope", _median(items, "slope", "{:.2f}")),
         ("diversity", "-" if method["diversity"][t] is None else f"{method['diversity'][t]:.2f}"),
     ]
-    for place, (name, value) in enumerate(lines):
-        line = y + 32 + place * LINE
+    for index, (name, value) in enumerate(lines):
+        line = y + 32 + index * LINE
         write_line(draw, (x, line), name, TEXT_SIZE, GREY, SIDE)
         draw.text((x + 205, line), value, INK, font(TEXT_SIZE), anchor="ra")
 
@@ -134,17 +135,17 @@ def _cell(
     draw: ImageDraw.ImageDraw,
     folder: Path,
     item: dict[str, Any],
-    place: tuple[int, int],
+    corner: tuple[int, int],
     judged: bool,
 ) -> None:
-    """One picture and the numbers under it."""
-    x, y = place
+    """Draw one image and the values below it."""
+    x, y = corner
     path = (folder / item["image"]).resolve()
     if folder.resolve() not in path.parents:
         raise ValueError(f"{item['image']} lies outside the folder")
     paste(sheet, to_pil(read_image(path)), (x, y), CELL)
     line = y + CELL + 6
-    write_line(draw, (x, line), f"activation {_shown(item['activation'], '{:.1f}')}", TEXT_SIZE, INK, CELL)
+    write_line(draw, (x, line), f"activation {_formatted(item['activation'], '{:.1f}')}", TEXT_SIZE, INK, CELL)
     if item["probability"] is not None:
         draw.text((x + CELL, line), f"p {item['probability']:.1%}", INK, font(TEXT_SIZE), anchor="ra")
     line += LINE
@@ -160,7 +161,7 @@ def _cell(
 
 
 def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, width: int) -> None:
-    """Median activation over the steps, one line per method."""
+    """Plot the median activation at each step, one line per method."""
     curves = {method["name"]: method["history"][t] for method in record["methods"]}
     values = [value for curve in curves.values() for value in curve if value is not None]
     if not values:
@@ -168,10 +169,9 @@ def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, w
     low, high = min(values), max(values)
     high = high if high > low else low + 1
     left, right, bottom = MARGIN + SIDE, width - MARGIN, top + PLOT_HEIGHT - 34
-    write_line(draw, (MARGIN + 16, top), "activation at each step,", TEXT_SIZE, GREY, SIDE)
-    write_line(draw, (MARGIN + 16, top + LINE), "median over the seeds,", TEXT_SIZE, GREY, SIDE)
-    write_line(draw, (MARGIN + 16, top + 2 * LINE), "as seen under the", TEXT_SIZE, GREY, SIDE)
-    write_line(draw, (MARGIN + 16, top + 3 * LINE), "method's own transforms", TEXT_SIZE, GREY, SIDE)
+    words = ("activation at each step,", "median over the seeds,", "under the method's", "own transforms")
+    for index, line in enumerate(words):
+        write_line(draw, (MARGIN + 16, top + index * LINE), line, TEXT_SIZE, GREY, SIDE)
     draw.line([(left, top), (left, bottom), (right, bottom)], GREY, 1)
     for value, y in ((high, top), (low, bottom)):
         draw.text((left - 8, y), f"{value:.1f}", GREY, font(TEXT_SIZE), anchor="rm")
@@ -201,5 +201,5 @@ def _share(items: Sequence[dict[str, Any]], name: str) -> str:
     return f"{sum(values)} of {len(values)}" if values else "-"
 
 
-def _shown(value: float | None, form: str) -> str:
+def _formatted(value: float | None, form: str) -> str:
     return form.format(value) if value is not None else "not finite"

@@ -1,4 +1,4 @@
-"""Frames of a synthesis or a dream: recorded, written as GIF, WebP or MP4, laid out as a strip."""
+"""Animations of a synthesis or a dream: record frames, write them as GIF, WebP or MP4, lay them out as a strip."""
 
 from __future__ import annotations
 
@@ -23,10 +23,18 @@ KINDS = (".gif", ".webp", ".mp4")
 
 
 class Recorder:
-    """Keeps every `every`-th step's images, and the final one: pass it as `synthesize(record=recorder)`.
+    """Keeps the images of every `every`-th step and the final ones: `synthesize(..., record=recorder)`.
 
-    With `out`, the films of a batch are written once it is done, and, as a context manager, what there is on
-    leaving, also after an exception or Ctrl-C.
+    Args:
+        every: steps between two frames.
+        out: a folder. Each batch's animations are written there when the next batch begins and, if the recorder is
+            used as a context manager, on leaving it, even after an exception or Ctrl-C.
+        names: file names of the items, without endings; `trajectory-000`, ... if None.
+        kind: "gif", "webp" or "mp4".
+        fps: frames per second.
+
+    Raises:
+        OptionError: another kind, or `every` or `fps` out of range. MissingExtraError: MP4 without the extra `[video]`.
     """
 
     def __init__(
@@ -50,17 +58,18 @@ class Recorder:
 
     @property
     def frames(self) -> dict[int, list[Tensor]]:
-        """Item number (targets outermost, then seeds) -> its frames, uint8 `[3, H, W]`, on the CPU, the latest last."""
+        """Index of the item (targets outermost, then seeds) -> its frames, uint8 `[3, H, W]`, on the CPU, in order."""
         found = {item: list(kept) for item, kept in self._kept.items()}
         if self._latest is not None:
             first, images = self._latest
-            for place, frame in enumerate(_bytes_of(images)):
-                found[first + place].append(frame)
+            for item, frame in enumerate(_bytes_of(images), first):
+                found[item].append(frame)
         return found
 
     def __call__(self, first: int, step: int, images: Tensor) -> None:
+        """Take the images `[B, 3, H, W]` of a step of the batch that starts with item `first`; steps count from 1."""
         batch = range(first, first + len(images))
-        if step == 1:  # a new batch, or one that is tried again in halves: what came after `first` is void
+        if step == 1:  # a new batch, or one repeated in halves: frames from item `first` on are void
             self._kept = {item: kept for item, kept in self.frames.items() if item < first}
             self._written &= set(self._kept)
             if self.out is not None:
@@ -83,12 +92,12 @@ class Recorder:
             self._write(self.out, self.names)
 
     def save(self, out: str | Path, names: Sequence[str] | None = None) -> list[Path]:
-        """Write each item's animation and strip as `NAME.KIND` and `NAME-strip.png`; returns the animations."""
+        """Write every item as `NAME.KIND` and `NAME-strip.png`, and return the paths of the animations."""
         self._written = set()
         return self._write(Path(out), names)
 
     def _write(self, out: Path, names: Sequence[str] | None) -> list[Path]:
-        """Write the items that are not yet."""
+        """Write the items that have not been written yet."""
         written = []
         for item, frames in sorted(self.frames.items()):
             if frames and item not in self._written:
@@ -99,7 +108,7 @@ class Recorder:
 
 
 def film_and_strip(out: Path, name: str, frames: Sequence[Tensor], kind: str, fps: float) -> list[Path]:
-    """Write frames `[3, H, W]` in [0, 1] as `NAME.KIND` and some of them as `NAME-strip.png`; returns both."""
+    """Write frames `[3, H, W]` in [0, 1] as `NAME.KIND` and `NAME-strip.png`, and return both paths."""
     picture = out / f"{name}-strip.png"
     animation = write_animation(out / f"{name}.{kind}", frames, fps=fps)
     write_png(picture, strip(frames))
@@ -107,7 +116,7 @@ def film_and_strip(out: Path, name: str, frames: Sequence[Tensor], kind: str, fp
 
 
 def strip(frames: Sequence[Tensor], count: int = 8, gap: int = 2) -> Tensor:
-    """Up to `count` of the frames `[3, H, W]`, evenly spaced in time, side by side on white."""
+    """Up to `count` of the frames `[3, H, W]`, evenly spaced in time, side by side as one image."""
     if not frames:
         raise OptionError("a strip needs at least one frame")
     picks = torch.linspace(0, len(frames) - 1, min(count, len(frames))).round().long().tolist()
@@ -116,7 +125,7 @@ def strip(frames: Sequence[Tensor], count: int = 8, gap: int = 2) -> Tensor:
 
 
 def check_film(path: str | Path, fps: float) -> None:
-    """Raises `OptionError` for another ending or no speed, `MissingExtraError` where MP4 cannot be made."""
+    """Raise `OptionError` for an unknown ending or `fps` <= 0, `MissingExtraError` if MP4 cannot be written."""
     ending = Path(path).suffix.lower()
     if ending not in KINDS:
         raise OptionError(f"animations are {', '.join(KINDS)}, got {str(path)!r}")
@@ -127,9 +136,10 @@ def check_film(path: str | Path, fps: float) -> None:
 
 
 def write_animation(path: str | Path, frames: Iterable[Tensor], *, fps: float = 12.0) -> Path:
-    """Write frames `[3, H, W]` in [0, 1] as a GIF, WebP or MP4 by the ending of `path`, atomically; returns it.
+    """Write frames `[3, H, W]`, RGB in [0, 1], to `path` (.gif, .webp or .mp4) and return the path.
 
-    Raises `OptionError` for another ending or no frames, `MissingExtraError` for MP4 without the extra `[video]`.
+    The file is complete or absent, never partial. Raises `OptionError` for another ending or no frames,
+    `MissingExtraError` for MP4 without the extra `[video]`, `OutputError` if it cannot be written.
     """
     path = Path(path)
     check_film(path, fps)
@@ -141,28 +151,28 @@ def write_animation(path: str | Path, frames: Iterable[Tensor], *, fps: float = 
 
 
 class FrameFolder:
-    """Frames on disk as they are made: `frame-0000.png`, ...; the animation is made from those that are there."""
+    """A folder of frames `frame-0000.png`, ..., written one at a time and then joined into an animation."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def clear(self) -> None:
-        """Remove the frames of an earlier run, so that two runs never mix in one animation."""
+        """Remove the frames of an earlier run, so that no animation mixes two runs."""
         for path in self.paths():
             path.unlink()
 
     def write(self, number: int, frame: Tensor) -> Path:
-        """Write one frame `[3, H, W]` in [0, 1]."""
+        """Write one frame `[3, H, W]` in [0, 1] and return its path."""
         path = self.folder / f"frame-{number:04d}.png"
         write_png(path, frame)
         return path
 
     def paths(self) -> list[Path]:
-        """The finished frames in order."""
+        """The frames in the folder, in order."""
         return sorted(self.folder.glob("frame-[0-9][0-9][0-9][0-9].png"))
 
     def animate(self, name: str, *, kind: str = "gif", fps: float = 12.0) -> list[Path]:
-        """Write the finished frames as `NAME.KIND` and `NAME-strip.png`, and return both; nothing without frames."""
+        """Write the frames as `NAME.KIND` and `NAME-strip.png`, and return both paths; none if there are no frames."""
         frames = [read_image(frame) for frame in self.paths()]
         return film_and_strip(self.folder, name, frames, kind, fps) if frames else []
 
@@ -182,7 +192,7 @@ def _looped(path: Path, pictures: Sequence[Image.Image], fps: float) -> bytes:
 
 
 def _mp4(pictures: Sequence[Image.Image], fps: float) -> bytes:
-    """H.264 takes even sides only: small frames are enlarged, odd ones cut by a pixel."""
+    """Bytes of an MP4. H.264 needs even sides of some size: small frames are enlarged, odd ones cut by a pixel."""
     factor = max(1, -(-128 // min(pictures[0].size)))
     width, height = (side * factor // 2 * 2 for side in pictures[0].size)
     raw = io.BytesIO()
@@ -202,7 +212,7 @@ def _mp4(pictures: Sequence[Image.Image], fps: float) -> bytes:
 
 
 def _ffmpeg() -> str:
-    """Path of the encoder that comes with imageio-ffmpeg."""
+    """Path of the ffmpeg that comes with imageio-ffmpeg."""
     try:
         import imageio_ffmpeg
     except ImportError as error:

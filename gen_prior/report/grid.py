@@ -1,4 +1,4 @@
-"""Pictures in rows and columns with words beside and below them; the contact sheet of a synthesis."""
+"""Images in labelled rows and columns; the contact sheet of a synthesis; text and images drawn by Pillow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INK, TEXT_SIZE = "#282828", 11
 GAP, LINE = 6, 16
 COLUMNS = 8
-"""Of a contact sheet with one seed, where the targets stand side by side."""
+"""Images per row of a contact sheet with a single seed, where the targets stand side by side."""
 
 
 def mosaic(
@@ -30,13 +30,14 @@ def mosaic(
     column_names: Sequence[str] | None = None,
     side: int = 144,
 ) -> Tensor:
-    """Images `[3, H, W]` in [0, 1] (None: an empty place) -> one picture; each is fitted into `side` x `side` pixels.
+    """One image `[3, H, W]` of `rows` of images `[3, h, w]`, all in [0, 1]; None leaves a cell empty.
 
-    Words below and above pictures that do not fit are cut.
+    Each image is scaled to fit `side` x `side` pixels; captions and column names that are wider are cut.
+    Raises `OptionError` if there is no image.
     """
     columns = max((len(row) for row in rows), default=0)
     if not columns:
-        raise OptionError("a mosaic needs at least one picture")
+        raise OptionError("a mosaic needs at least one image")
     words = max((int(font(TEXT_SIZE).getlength(name)) for name in row_names or []), default=-GAP)
     left = 8 + words + GAP
     top = 4 + (LINE + 2 if column_names else 0)
@@ -60,19 +61,19 @@ def mosaic(
 
 
 def contact_sheet(result: Result) -> Tensor:
-    """All images of `result` with their activations: a row for each target, a column for each seed.
+    """All images of `result` with their activations, as one image `[3, H, W]` in [0, 1].
 
-    Of one seed, the targets stand side by side with their names below.
+    A row for each target and a column for each seed; with a single seed, targets side by side, named below.
     """
     names = [target["name"] for target in result.targets]
     values = [[f"{value:.3g}" for value in row] for row in result.activations.tolist()]
     if len(result.seeds) == 1:
         images = list(result.images[:, 0])
         captions = [f"{name} {row[0]}" for name, row in zip(names, values, strict=True)]
-        places = range(0, len(images), COLUMNS)
+        starts = range(0, len(images), COLUMNS)
         return mosaic(
-            [images[place : place + COLUMNS] for place in places],
-            captions=[captions[place : place + COLUMNS] for place in places],
+            [images[start : start + COLUMNS] for start in starts],
+            captions=[captions[start : start + COLUMNS] for start in starts],
         )
     return mosaic(
         [list(row) for row in result.images],
@@ -82,43 +83,37 @@ def contact_sheet(result: Result) -> Tensor:
     )
 
 
-__all__ = ["contact_sheet", "mosaic"]
-
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def font(size: int) -> Font:
-    """The one font of all sheets."""
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all sheets, `size` pixels high."""
     return ImageFont.load_default(size)
 
 
 def fitted(picture: Image.Image, side: int) -> Image.Image:
-    """`picture` with its longer side at `side` pixels: small ones enlarged, so that a stranger can see them."""
+    """`picture` scaled so that its longer side has `side` pixels."""
     factor = side / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     return picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
 
 
-def paste(sheet: Image.Image, picture: Image.Image, place: tuple[int, int], side: int) -> None:
-    """`picture`, fitted, in the middle of the square of `side` pixels whose corner is at `place`."""
+def paste(sheet: Image.Image, picture: Image.Image, corner: tuple[int, int], side: int) -> None:
+    """Paste `picture`, scaled to fit, into the middle of the square of `side` pixels whose top left is `corner`."""
     small = fitted(picture, side)
-    sheet.paste(small, (place[0] + (side - small.width) // 2, place[1] + (side - small.height) // 2))
+    sheet.paste(small, (corner[0] + (side - small.width) // 2, corner[1] + (side - small.height) // 2))
 
 
 def write_line(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], words: str, size: int, colour: str, width: float
+    draw: ImageDraw.ImageDraw, corner: tuple[float, float], words: str, size: int, colour: str, width: float
 ) -> float:
-    """One line, cut with an ellipsis where it would be wider than `width` pixels; returns where it ends."""
+    """Draw one line of text, cut with an ellipsis beyond `width` pixels; returns the x at which it ends."""
     words, chosen = " ".join(words.split()), font(size)
     while draw.textlength(words, chosen) > width and words:
         words = words.removesuffix("...")[:-1].rstrip() + "..." if words != "..." else ""
-    draw.text(place, words, colour, chosen)
-    return place[0] + draw.textlength(words, chosen)
+    draw.text(corner, words, colour, chosen)
+    return corner[0] + draw.textlength(words, chosen)
 
 
 def wrapped(words: str, width: float, size: int) -> list[str]:
-    """`words` in lines of at most `width` pixels."""
+    """`words` broken into lines of at most `width` pixels."""
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -127,6 +122,3 @@ def wrapped(words: str, width: float, size: int) -> list[str]:
         else:
             lines[-1] = longer
     return lines
-
-
-__all__ = ["Font", "fitted", "font", "paste", "wrapped", "write_line"]

@@ -1,4 +1,4 @@
-"""The card of an exported generator: what it is, how to load it, samples, licence and the numbers of its comparison."""
+"""The model card of an exported generator: description, how to load it, samples, licence and comparison."""
 
 from __future__ import annotations
 
@@ -15,34 +15,19 @@ from gen_prior.hub.tensors import read_file_metadata
 log = logging.getLogger(__name__)
 
 LICENCES = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
-"""Ours -> the Hub's identifier; anything else is "other"."""
+"""Our name of a licence -> the Hub's identifier; all others are "other" there."""
 
 
 def model_card(name: str, generator: Generator, samples: int, numbers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The README of an exported generator, with the Hub's header. `numbers`: `Comparison.summary()`."""
+    """The README of an exported generator, with the Hub's header.
+
+    `samples` is the number of sample images in the folder, `numbers` the `Comparison.summary()` to print.
+    """
     set_options = {key: value for key, value in generator.options.items() if value is not None and key != "file"}
     options = "".join(f", {key}={value!r}" for key, value in set_options.items())
-    provenance = generator.provenance
-    licence = provenance.licence or "unknown"
-    height, width = generator.image_shape()
-    facts = {
-        "code": f"{' x '.join(map(str, generator.code_shape))} numbers",
-        "image": f"{height} x {width} px, RGB",
-        "source": provenance.source,
-        "revision": provenance.revision or "none",
-        "paper": provenance.paper or "none",
-        "licence": licence,
-        "can encode images": "yes" if generator.can_encode else "no",
-    }
-    flow = getattr(generator.module, "flow", None)
-    if isinstance(flow, CodeFlow) and flow.config.exemplars:
-        facts["classes begin at"] = (
-            f"codes of {flow.config.exemplars} photographs for each of {flow.config.classes} classes, which it holds: "
-            "blurred likenesses, to which the photographs' own terms apply"
-        )
     lines = [
         "---",
-        f"license: {LICENCES.get(licence, 'other')}",
+        f"license: {LICENCES.get(generator.provenance.licence or '', 'other')}",
         "library_name: gen-prior",
         "tags: [activation-maximization, feature-visualization, image-generation]",
         "---",
@@ -59,26 +44,53 @@ def model_card(name: str, generator: Generator, samples: int, numbers: Mapping[s
         "",
         "| | |",
         "|---|---|",
-        *(f"| {_cell(key)} | {_cell(value)} |" for key, value in facts.items()),
+        *(f"| {_cell(key)} | {_cell(value)} |" for key, value in _facts(generator).items()),
         "",
     ]
     if samples:
         lines += ["Images of random codes, seeds from 0:", ""]
         lines += [" ".join(f"![seed {seed}](samples/seed-{seed}.png)" for seed in range(samples)), ""]
     if numbers:
-        measures = sorted({measure for row in numbers.values() for measure in row})
-        lines += ["Compared on the same targets, seeds and evaluations (value, 95 % interval):", ""]
-        lines += [f"| method | {' | '.join(map(_cell, measures))} |", "|---" * (len(measures) + 1) + "|"]
-        for method, row in numbers.items():
-            lines.append(f"| {_cell(method)} | {' | '.join(_number(row.get(measure)) for measure in measures)} |")
-        lines.append("")
+        lines += _comparison_table(numbers)
     return "\n".join(lines)
 
 
-def stated_comparison(folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    """The numbers in the metadata of the weights in `folder`, as of `Comparison.summary()`; empty where there are none.
+def _facts(generator: Generator) -> dict[str, str]:
+    """Rows of the card's table about the generator."""
+    provenance = generator.provenance
+    height, width = generator.image_shape()
+    facts = {
+        "code": f"{' x '.join(map(str, generator.code_shape))} dimensions",
+        "image": f"{height} x {width} px, RGB",
+        "source": provenance.source,
+        "revision": provenance.revision or "none",
+        "paper": provenance.paper or "none",
+        "licence": provenance.licence or "unknown",
+        "can encode images": "yes" if generator.can_encode else "no",
+    }
+    flow = getattr(generator.module, "flow", None)
+    if isinstance(flow, CodeFlow) and flow.config.exemplars:
+        facts["classes start from"] = (
+            f"codes of {flow.config.exemplars} photographs for each of {flow.config.classes} classes, "
+            "which it contains: they decode to blurred likenesses, to which the photographs' own terms apply"
+        )
+    return facts
 
-    The metadata's `comparison` is JSON: such a summary, or the whole record of a comparison.
+
+def _comparison_table(numbers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines of a table of methods and their measures."""
+    measures = sorted({measure for row in numbers.values() for measure in row})
+    lines = ["Compared on the same targets, seeds and evaluations (value, 95 % interval):", ""]
+    lines += [f"| method | {' | '.join(map(_cell, measures))} |", "|---" * (len(measures) + 1) + "|"]
+    for method, row in numbers.items():
+        lines.append(f"| {_cell(method)} | {' | '.join(_value(row.get(measure)) for measure in measures)} |")
+    return [*lines, ""]
+
+
+def stated_comparison(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The comparison in the metadata of the weights in `folder`, as a `Comparison.summary()`; empty if there is none.
+
+    The metadata's entry `comparison` is JSON: a summary, or the whole record of a comparison.
     """
     for path in sorted(folder.rglob("*.safetensors")):
         text = read_file_metadata(path).get("comparison")
@@ -90,7 +102,7 @@ def stated_comparison(folder: Path) -> Mapping[str, Mapping[str, Any]]:
             summary = {row["name"]: row["summary"] for row in rows} if rows is not None else found
             return {str(name): row for name, row in summary.items() if isinstance(row, Mapping)}
         except (ValueError, AttributeError, KeyError, TypeError) as error:
-            log.warning("the comparison stated in %s cannot be read (%r), so it is left out", path.name, error)
+            log.warning("the comparison stated in %s cannot be read and is left out (%r)", path.name, error)
     return {}
 
 
@@ -98,13 +110,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def _number(entry: Any) -> str:
-    """A measure's value and interval, or a bare number."""
+def _value(entry: Any) -> str:
+    """Text of a measure: its value and interval, or a bare number."""
     entry = entry if isinstance(entry, Mapping) else {"value": entry}
     value, low, high = (entry.get(key) for key in ("value", "low", "high"))
     if not isinstance(value, int | float):
         return "-"
     return f"{value:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None and high is not None else "")
-
-
-__all__ = ["model_card", "stated_comparison"]

@@ -1,4 +1,4 @@
-"""Transparency from attribution: what the optimisation kept pushing is opaque (MACO, Fel et al. 2023)."""
+"""Opacity of synthesised images from the gradients of their optimisation (MACO, Fel et al. 2023)."""
 
 from __future__ import annotations
 
@@ -12,35 +12,41 @@ from gen_prior.generators.base import Generator
 
 
 class Transparency:
-    """Sums |gradient of the loss in the image| over the steps of a synthesis.
+    """Sums the absolute gradient of the loss in the image over the steps of a synthesis (Fel et al. 2023).
 
-    clear = Transparency()
-    result = synthesize(classifier, "goldfish", clear.watch(generator), record=clear)
-    rgba = clear.rgba(result.images)
+    transparency = Transparency()
+    result = synthesize(classifier, "goldfish", transparency.watch(generator), record=transparency)
+    rgba = transparency.rgba(result.images)
     """
 
     def __init__(self) -> None:
         self.sums: dict[int, Tensor] = {}
-        """Item number (targets outermost, then seeds) -> `[h, w]`, mean over channels, on the CPU."""
+        """Index of the item (targets outermost, then seeds) -> sum of gradients `[h, w]`, mean over channels, CPU."""
         self._latest: Tensor | None = None
 
     def watch(self, generator: Generator) -> Generator:
-        """The same generator, whose images report their gradients here."""
+        """`generator`, wrapped so that the gradients of its images are added up here."""
         return generator.with_module(_Watched(generator.module, self))
 
     def __call__(self, first: int, step: int, images: Tensor) -> None:
-        """After a step of the batch that starts with item `first`, as `synthesize(record=...)` calls it."""
+        """Add the gradients of a step of the batch that starts with item `first`; called by `synthesize(record=...)`.
+
+        Raises `OptionError` if the synthesis does not use the generator that `watch` returned.
+        """
         if self._latest is None:
             if first in self.sums:
-                return  # the final image, which nothing is climbed from
+                return  # the final image, from which no gradient is taken
             raise OptionError("no gradient was seen: synthesize through the generator that watch() returned")
-        for place, gradient in enumerate(self._latest.float().cpu()):
-            known = self.sums.get(first + place)
-            self.sums[first + place] = gradient if known is None or step == 1 else known + gradient
+        for item, gradient in enumerate(self._latest.float().cpu(), first):
+            known = self.sums.get(item)
+            self.sums[item] = gradient if known is None or step == 1 else known + gradient
         self._latest = None
 
     def alpha(self, item: int, size: tuple[int, int], *, quantile: float = 0.9, blur: float = 0.015) -> Tensor:
-        """Opacity `[H, W]` in [0, 1] of one item: smoothed over `blur` of the side, opaque from `quantile` on."""
+        """Opacity `[H, W]` in [0, 1] of one item at `size` (H, W).
+
+        The gradients are blurred by `blur` times the shorter side; at their `quantile` and above it is 1.
+        """
         gradients = F.interpolate(self.sums[item][None, None], size, mode="bilinear", align_corners=False)[0]
         sigma = max(blur * min(size), 0.5)
         kernel = min(2 * int(3 * sigma) + 1, (min(size) - 1) // 2 * 2 + 1)
@@ -49,13 +55,13 @@ class Transparency:
         return (smooth / top.clamp_min(1e-30)).clamp(0, 1)
 
     def rgba(self, images: Tensor) -> Tensor:
-        """`[T, S, 3, H, W]` in [0, 1], a result's images -> `[T, S, 4, H, W]`, the last channel opacity."""
+        """Images `[T, S, 3, H, W]` in [0, 1] of a result with their opacity as a fourth channel."""
         grid, size = images.shape[:2], (int(images.shape[-2]), int(images.shape[-1]))
         alphas = [self.alpha(item, size) for item in range(grid[0] * grid[1])]
         return torch.cat([images, torch.stack(alphas).view(*grid, 1, *size)], 2)
 
     def report(self, gradient: Tensor) -> None:
-        """Takes a gradient `[B, 3, h, w]`."""
+        """Receive the gradient `[B, 3, h, w]` of a batch of images."""
         self._latest = gradient.detach().abs().mean(1)
 
 
@@ -67,6 +73,6 @@ class _Watched(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         images: Tensor = self.inner(codes)  # type: ignore[operator]
         if images.requires_grad:
-            images = images.view_as(images)  # a code that is its own image must not be hooked for ever
+            images = images.view_as(images)  # a code that is its own image must not keep the hook
             images.register_hook(self._watcher.report)
         return images

@@ -72,7 +72,7 @@ def test_streamed_statistics_are_exact(sizes: tuple[int, ...]) -> None:
 
 def test_measured_from_a_folder_in_batches(folder: Path) -> None:
     seen: list[int] = []
-    small = calibrate(generator(), [folder], batch_size=2, progress=seen.append)
+    small = calibrate(generator(), [folder], batch_size=2, progress=lambda progress: seen.append(progress.done))
     assert seen == [2, 4, 6, 7]
     whole = calibrate(generator(), sorted(folder.glob("*.png")), batch_size=100)
     assert small.images == whole.images == 7

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from gen_prior.applications.compare import compare, load_comparison, preset_remarks
+from gen_prior.applications.compare import compare, load_comparison
+from gen_prior.applications.methods import preset_remarks
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.generators import load_generator
@@ -21,7 +22,10 @@ from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.presets import preset
 from gen_prior.optimise.result_folder import UNFINISHED
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.report import metrics
+from gen_prior.report.distances import diversity
+from gen_prior.report.metrics import logits_and_features
+from gen_prior.report.spectrum import natural_spectrum, spectrum
+from gen_prior.util.progress import Progress
 
 LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
 
@@ -71,11 +75,9 @@ def test_numbers_follow_from_the_images(compared, tiny_classifier, judge):
             assert item["judge_class"] == LABELS[theirs[s].argmax()]
             assert item["judge_top1"] is (theirs[s].argmax().item() == 1)
             assert item["judge_top5"] is True  # there are five classes in all
-            assert item["slope"] == pytest.approx(
-                metrics.spectrum(tiny_classifier.resize(images)).slope[s].item(), rel=1e-4
-            )
-        features = metrics.logits_and_features(judge, images)[1]
-        assert method["diversity"][0] == pytest.approx(metrics.diversity(features))
+            assert item["slope"] == pytest.approx(spectrum(tiny_classifier.resize(images)).slope[s].item(), rel=1e-4)
+        features = logits_and_features(judge, images)[1]
+        assert method["diversity"][0] == pytest.approx(diversity(features))
         assert method["summary"]["diversity"]["count"] == 2
         activations = [item["activation"] for item in method["items"]]
         middle = torch.tensor(activations, dtype=torch.float64).quantile(0.5).item()
@@ -97,7 +99,7 @@ def test_a_hidden_unit_has_no_verdict_and_says_why(compared):
 
 
 def test_natural_reference_is_in_the_record(compared):
-    reference = metrics.natural_spectrum(32)
+    reference = natural_spectrum(32)
     assert compared.record["natural"]["slope"] == pytest.approx(reference.slope.item())
     assert compared.record["natural"]["high_frequency"] == pytest.approx(reference.high_frequency.item())
 
@@ -117,8 +119,8 @@ def test_saved_and_read_back(compared, tmp_path):
 
 
 def test_a_finished_method_is_on_disk_before_the_next_begins(tiny_classifier, tiny_generator, judge, pixels, tmp_path):
-    def stop(what: str, done: int, total: int, activations: object) -> None:
-        if what == "pixel-raw":
+    def stop(progress: Progress) -> None:
+        if progress.label == "pixel-raw":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -146,7 +148,7 @@ def test_progress_counts_every_evaluation(tiny_classifier, tiny_generator, pixel
         seeds=2,
         evaluations=3,
         batch=3,
-        progress=lambda what, done, total, activations: seen.append((done, total)),
+        progress=lambda progress: seen.append((progress.done, progress.total)),
     )
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (24, 24)
@@ -192,7 +194,7 @@ def test_a_preset_brings_its_generator_and_options(
         asked.append((name, given))
         return pixels if name == "fourier" else tiny_generator
 
-    monkeypatch.setattr("gen_prior.applications.compare.load_generator", load)
+    monkeypatch.setattr("gen_prior.applications.methods.load_generator", load)
     compared = compare(tiny_classifier, "bee", [method], judge=None, seeds=1, evaluations=1)
     assert asked == [(generator, options)]
     recipe = compared.results[method.removeprefix("preset:")].recipe
@@ -211,7 +213,7 @@ def test_an_objective_of_ones_own(tiny_classifier, tiny_generator, judge):
 def test_a_judge_that_lacks_the_class(tiny_classifier, tiny_generator, make_tiny_network):
     other = Classifier(make_tiny_network(1), input_size=32, labels=("a", "b", "c", "d", "e"), name="other")
     record = compare(tiny_classifier, "bee", [tiny_generator], judge=other, seeds=2, evaluations=2).record
-    assert "no class of the name 'bee'" in record["targets"][0]["why_not_judged"]
+    assert "no class named 'bee'" in record["targets"][0]["why_not_judged"]
     assert record["methods"][0]["diversity"][0] > 0
 
 
@@ -251,7 +253,7 @@ def test_the_classifier_itself_is_no_judge(tiny_classifier, tiny_generator):
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Where this process is root, whom no permission binds, it is nobody inside."""
+    """Context in which a root process, which ignores permissions, is an ordinary user."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -273,7 +275,7 @@ def test_a_read_only_folder_is_found_out_before_the_work(tiny_classifier, tiny_g
             *(tiny_classifier, "bee", [tiny_generator]),
             judge=None,
             out=folder,
-            progress=lambda what, done, total, activations: steps.append(done),
+            progress=lambda progress: steps.append(progress.done),
         )
     folder.chmod(0o755)
     assert steps == []

@@ -38,8 +38,8 @@ def test_torchvision_reads_the_folder_in_the_order_of_the_classes(tiny_classifie
 
 
 def test_stopping_and_going_on_ends_with_the_same_bytes(tiny_classifier, tiny_generator, tmp_path):
-    def stop(name, kept, wanted, activations):
-        if (name, kept) == ("cup", 2):
+    def stop(progress):
+        if (progress.label, progress.done, progress.total) == ("cup", 5 + 2, 10):
             raise KeyboardInterrupt
 
     options = {"classes": ["bee", "cup"], "per_class": 5, "batch": 2, "steps": 3}

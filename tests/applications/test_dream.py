@@ -10,21 +10,12 @@ import torch
 from skimage import data
 
 from gen_prior.applications import dream as dreaming
-from gen_prior.applications.dream import (
-    dream,
-    dream_frames,
-    dream_through,
-    octave_sizes,
-    stay_near,
-    tile_places,
-    turned,
-)
+from gen_prior.applications.dream import dream, dream_frames, dream_through, stay_near, turned
+from gen_prior.applications.dream_tiles import octave_sizes, tile_indices
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators.base import CodePrior
 from gen_prior.objectives import layer_l2
 from gen_prior.optimise.presets import preset
-from gen_prior.optimise.result import Result
-from gen_prior.recipe import Recipe
 
 
 @pytest.fixture
@@ -72,11 +63,11 @@ def test_the_classifier_is_left_as_it_was(tiny_classifier, photo):
 @pytest.mark.parametrize(("height", "width", "shift"), [(100, 70, (0, 0)), (100, 70, (93, 5)), (33, 20, (7, 19))])
 def test_tiles_cover_every_pixel(height, width, shift):
     covered = torch.zeros(height, width)
-    places = tile_places(height, width, (32, 32), shift)
-    for rows, columns in places:
+    tiles = tile_indices(height, width, (32, 32), shift)
+    for rows, columns in tiles:
         covered[rows[:, None], columns[None]] += 1
     assert covered.min() >= 1
-    assert len(places) == -(-height // 32) * -(-width // 32)
+    assert len(tiles) == -(-height // 32) * -(-width // 32)
 
 
 def test_octaves_grow_by_the_scale_and_leave_out_the_tiny():
@@ -102,13 +93,13 @@ def test_a_tiny_image_and_an_unknown_layer_are_refused(tiny_classifier, photo):
 def test_every_octave_is_worked_on_and_its_change_is_carried_on(tiny_classifier, monkeypatch):
     sizes = []
 
-    def climb(classifier, picture, *rest):
+    def brighten(classifier, picture, *rest):
         sizes.append(tuple(picture.shape[1:]))
-        return picture + 0.01, 0.0
+        return picture + 0.01, torch.zeros(1)
 
-    monkeypatch.setattr(dreaming, "_climb_tiles", climb)
+    monkeypatch.setattr(dreaming, "optimise_tiles", brighten)
     grey = torch.full((3, 80, 100), 0.5)
-    dreamed = dream(tiny_classifier, grey, "conv2", octaves=3, steps=2 * dreaming.HOLD)
+    dreamed = dream(tiny_classifier, grey, "conv2", octaves=3, steps=2 * dreaming.STEPS_PER_LAYOUT)
     assert sizes == [size for size in octave_sizes(80, 100, 3) for _ in range(2)]
     assert torch.allclose(dreamed, grey + 6 * 0.01, atol=1e-5)
 
@@ -151,14 +142,14 @@ def test_frames_that_make_no_sense_are_refused(tiny_classifier, photo, options):
 
 
 def test_the_feedback_loop_dreams_on_the_enlarged_last_frame(tiny_classifier, photo):
-    told = []
+    seen = []
     frames = list(
         dream_frames(
             tiny_classifier, photo, "conv2", frames=3, zoom=1.2, octaves=1, steps=3,
-            progress=lambda *numbers: told.append(numbers[:4]),
+            progress=lambda progress: seen.append((progress.label, progress.done, progress.total)),
         )
     )  # fmt: skip
-    assert told == [(0, 3, 3, 3), (1, 3, 3, 3), (2, 3, 3, 3)]
+    assert seen == [(f"frame {frame} of 3", 3 * frame, 9) for frame in (1, 2, 3)]
     scores = [norm(tiny_classifier, frame) for frame in frames]
     assert scores[0] > norm(tiny_classifier, photo)
     enlarged = turned(frames[0], 1.2, 0.0)
@@ -191,13 +182,12 @@ def test_through_a_generator_the_dial_bounds_the_way(tiny_classifier, tiny_gener
 
 def test_the_dial_takes_the_place_of_what_else_keeps_codes_plausible(tiny_classifier, tiny_generator):
     code = 0.3 * torch.ones(8)
-    shell = tiny_generator.recipe.with_options(edits=(("norm_sphere", {"radius": 3.0}),), shrink=0.9, transforms=())
-
-    def dreamt(recipe: Recipe) -> Result:
+    sphere = tiny_generator.recipe.with_options(edits=(("norm_sphere", {"radius": 3.0}),), shrink=0.9, transforms=())
+    results = []
+    for recipe in (sphere.with_options(edits=(), shrink=1.0), sphere):
         tiny_generator.recipe = recipe
-        return dream_through(tiny_classifier, tiny_generator, code, target="bee", strength=0.1, steps=10)
-
-    free, bound = dreamt(shell.with_options(edits=(), shrink=1.0)), dreamt(shell)
+        results.append(dream_through(tiny_classifier, tiny_generator, code, target="bee", strength=0.1, steps=10))
+    free, bound = results
     assert torch.equal(free.codes, bound.codes)
     assert free.activations[0, 0] > free.start_activations[0, 0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -78,17 +79,27 @@ def test_telling_without_asking_is_refused(tiny_generator):
         Evolution(tiny_generator).tell([1.0])
 
 
-@pytest.mark.parametrize("options", [{"numbers": 1}, {"numbers": 9}, {"population": 3}, {"method": "annealing"}])
+@pytest.mark.parametrize("options", [{"dims": 1}, {"dims": 9}, {"population": 3}, {"method": "annealing"}])
 def test_settings_that_make_no_sense_are_refused(tiny_generator, options):
     with pytest.raises((OptionError, UnknownNameError)):
         Evolution(tiny_generator, **options)
 
 
-def test_only_the_first_numbers_are_searched_and_clipped(tiny_generator):
-    evolution = Evolution(tiny_generator, numbers=3, sigmas=0.5, population=8)
+def test_only_the_first_dimensions_are_searched_and_clipped(tiny_generator):
+    evolution = Evolution(tiny_generator, dims=3, sigmas=0.5, population=8)
     codes = evolution.ask().codes
     assert codes[:, 3:].abs().max() == 0
     assert codes.abs().max() == 0.5
+
+
+def test_dims_had_another_name(tiny_generator, tmp_path):
+    with pytest.warns(DeprecationWarning, match="dims"):
+        evolution = Evolution(tiny_generator, numbers=3, population=8)
+    assert evolution.settings["dims"] == 3
+    evolution.save(tmp_path / "run.npz")
+    with np.load(tmp_path / "run.npz") as file:
+        assert json.loads(file["settings"].tobytes())["numbers"] == 3, "files keep the name of version 0.1"
+    assert Evolution.load(tmp_path / "run.npz", tiny_generator).settings["dims"] == 3
 
 
 def test_files_that_are_no_evolution_or_another_generators(tiny_generator, tmp_path):
@@ -117,7 +128,7 @@ def test_a_search_that_goes_another_way_on_loading_is_refused(tiny_generator, tm
     path = tmp_path / "run.npz"
     run(Evolution(tiny_generator, population=5), 3).save(path)
     tampered(path, **{part: lambda values: values + 0.01})  # as if another version of the library had made it
-    with pytest.raises(OutputError, match="went another way"):
+    with pytest.raises(OutputError, match="cannot be repeated here"):
         Evolution.load(path, tiny_generator)
 
 
@@ -142,12 +153,12 @@ def test_another_generator_of_the_same_code_shape_is_refused(tiny_generator, tmp
 def test_one_search_goes_by_one_score(tiny_classifier, tiny_generator):
     evolution = Evolution(tiny_generator, population=5)
     evolve(evolution, activation_score(tiny_classifier, "bee"), evaluations=5)
-    with pytest.raises(OptionError, match="goes by bee of tiny, not by cup of tiny"):
+    with pytest.raises(OptionError, match="maximises bee of tiny, not cup of tiny"):
         evolve(evolution, activation_score(tiny_classifier, "cup"), evaluations=10)
-    with pytest.raises(OptionError, match="not by scores that are told"):
+    with pytest.raises(OptionError, match="not scores from outside"):
         evolve(evolution, lambda images: images.mean((1, 2, 3)), evaluations=10)
     tiny_classifier.provenance = Provenance(sha256={"model": "00"})
-    with pytest.raises(OptionError, match="not by bee of tiny with other weights"):
+    with pytest.raises(OptionError, match="not bee of tiny with other weights"):
         evolve(evolution, activation_score(tiny_classifier, "bee"), evaluations=10)
 
 
@@ -184,10 +195,12 @@ def test_without_the_library_it_says_how_to_get_it(tiny_generator, monkeypatch):
 def test_a_unit_of_a_classifier_rises_without_gradients(tiny_classifier, tiny_generator, tmp_path):
     score = activation_score(tiny_classifier, "bee", batch=3)
     evolution = Evolution(tiny_generator, population=8, seed=0)
-    told = []
-    evolve(evolution, score, evaluations=100, save=tmp_path / "run.npz", progress=lambda *n: told.append(n[:2]))
+    seen = []
+    evolve(
+        evolution, score, evaluations=100, save=tmp_path / "run.npz", progress=lambda p: seen.append((p.done, p.total))
+    )
     assert evolution.evaluations == 104
-    assert told[-1] == (104, 100)
+    assert seen[-1] == (104, 100)
     assert evolution.best_score > evolution.scores[0].max()
     image = tiny_generator(evolution.best_code[None])
     assert tiny_classifier(image)[0, 1].item() == pytest.approx(evolution.best_score, rel=1e-4)

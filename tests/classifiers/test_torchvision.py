@@ -111,11 +111,11 @@ def test_files_that_are_no_weights(content: bytes, tmp_path: Path, monkeypatch: 
     path = tmp_path / f"network-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     path.write_bytes(content)
     monkeypatch.setattr(torchvision_family, "download", lambda url: path)
-    with pytest.raises(WeightsError, match=r"not a dictionary of tensors\. Fix: delete"):
+    with pytest.raises(WeightsError, match=r"not a pickled dictionary of tensors\. Fix: delete"):
         load_classifier(f"torchvision:{SMALL}")
     assert not (tmp_path / "canary").exists()
     path.write_bytes(content + b"x")
-    with pytest.raises(WeightsError, match="is damaged: its SHA-256 begins"):
+    with pytest.raises(WeightsError, match="is damaged: its SHA-256 starts with"):
         load_classifier(f"torchvision:{SMALL}")
 
 

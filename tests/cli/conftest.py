@@ -23,7 +23,7 @@ LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
 
 
 class Run:
-    """What a command did: exit code, stdout, stderr."""
+    """The outcome of a command: exit code, stdout, stderr."""
 
     def __init__(self, *arguments: str | Path) -> None:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -42,7 +42,7 @@ def test_invert_takes_a_style(run, tiny, photo, tmp_path):
     assert done.json["settings"]["style_layers"] == ["conv1", "conv2"]
     assert done.json["settings"]["style_weight"] == 2
     assert done.json["style_error"]["tiny"]["logits"] > 0
-    for wrong, words in ((("--style-weight", 2), "--style-weight is that of --style"), (("--style", "conv9"), "conv2")):
+    for wrong, words in ((("--style-weight", 2), "--style-weight needs --style"), (("--style", "conv9"), "conv2")):
         refused = run(*command, *wrong)
         assert refused.code == 2
         assert words in refused.complaint
@@ -59,16 +59,16 @@ def test_evolve_goes_on_where_it_was(run, tiny, tmp_path):
     assert read_image(tmp_path / "best.png").shape == (3, 16, 16)
     other = run(*arguments, "--method", "genetic")
     assert other.code == 2
-    assert "was begun with method cma" in other.complaint
+    assert "has method cma, not genetic" in other.complaint
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (("cup",), "holds a search by bee of tiny, not by cup of tiny"),
-        (("bee", "--classifier", "tiny-judge"), "holds a search by bee of tiny, not by bee of tiny-judge"),
-        (("bee", "--seed", 1), "was begun with seed 0, not 1"),
-        (("--ask",), "holds a search by bee of tiny, not by scores that are told"),
+        (("cup",), "holds a search for bee of tiny, not for cup of tiny"),
+        (("bee", "--classifier", "tiny-judge"), "holds a search for bee of tiny, not for bee of tiny-judge"),
+        (("bee", "--seed", 1), "has seed 0, not 1"),
+        (("--ask",), "holds a search for bee of tiny, not for scores from outside"),
     ],
 )
 def test_evolve_never_gives_one_search_for_another(run, tiny, tmp_path, other, words):
@@ -83,21 +83,21 @@ def test_evolve_never_gives_one_search_for_another(run, tiny, tmp_path, other, w
 
 
 def test_an_interrupted_evolution_shows_its_best_and_goes_on(run, tiny, tmp_path, monkeypatch):
-    from gen_prior.cli.progress import StepBar
+    from gen_prior.cli.progress import ProgressBar
 
-    whole = StepBar.work
+    whole = ProgressBar.show
 
-    def stop(bar, what, done, total, scores):
-        if done == 30:
+    def stop(bar, progress):
+        if progress.done == 30:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StepBar, "work", stop)
+    monkeypatch.setattr(ProgressBar, "show", stop)
     common = ("evolve", "bee", "-g", "tiny", "--classifier", "tiny", "--device", "cpu", "--out", tmp_path, "--json")
     done = run(*common, "--evaluations", 50)
     assert done.code == 130
     assert "1 finished image in" in done.complaint
     assert (tmp_path / "best.png").is_file()
-    monkeypatch.setattr(StepBar, "work", whole)
+    monkeypatch.setattr(ProgressBar, "show", whole)
     assert run(*common, "--evaluations", 50).json["evaluations"] == 50
 
 
@@ -106,7 +106,7 @@ def test_told_scores_are_not_mixed_with_a_target(run, tiny, tmp_path):
     assert run("evolve", *common, "--ask").code == 0
     done = run("evolve", "bee", "--classifier", "tiny", *common)
     assert done.code == 2
-    assert "holds a search by scores that are told, not by bee of tiny" in done.complaint
+    assert "holds a search for scores from outside, not for bee of tiny" in done.complaint
 
 
 def test_scores_from_an_experiment_are_asked_and_told(run, tiny, tmp_path):
@@ -173,7 +173,7 @@ def test_synth_makes_films_transparency_fields_and_natural_images(run, tiny, pho
         (("--record", "often"), "every=N"),
         (("--record", "every=0"), "at least 1 step"),
         (("--record", "every=2", "--film", "avi"), ".gif, .webp, .mp4"),
-        (("--film", "webp"), "--film is that of --record"),
+        (("--film", "webp"), "--film needs --record"),
         (("--images", "nowhere"), "no such folder of images: nowhere"),
         (("--images", "unreadable"), "none of the 1 image files under unreadable"),
     ],
@@ -197,16 +197,16 @@ def test_an_unreadable_image_is_noted_once_for_all_targets(run, tiny, photo, tmp
 
 
 def test_films_of_an_interrupted_synthesis_are_playable(run, tiny, tmp_path, monkeypatch):
-    from gen_prior.cli.progress import StepBar
+    from gen_prior.cli.progress import ProgressBar
 
-    whole = StepBar.steps
+    whole = ProgressBar.show
 
-    def stop(bar, item, items, step, steps, activations):
-        whole(bar, item, items, step, steps, activations)
-        if item == 1 and step == 3:
+    def stop(bar, progress):
+        whole(bar, progress)
+        if (progress.done, progress.total) == (4 + 3, 8):  # the third step of the second image
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StepBar, "steps", stop)
+    monkeypatch.setattr(ProgressBar, "show", stop)
     out = tmp_path / "out"
     one_by_one = ("--seeds", 2, "--batch", 1, "--record", "every=1", "--film", "webp", "--rate", 1)
     done = run("synth", "bee", "-g", "tiny", "--out", out, *tiny, *one_by_one)

@@ -30,7 +30,7 @@ def test_help_names_every_preset(run, command):
 
 def test_help_says_where_films_are_made_and_how_presets_are_compared(run):
     for command in ("compare", "evolve", "dataset"):
-        assert "Films are made by synth --record" in run(command, "--help").out
+        assert "Animations are made by synth --record" in run(command, "--help").out
     assert "GENERATOR+PRESET" in run("compare", "--help").out
 
 

@@ -6,16 +6,14 @@ import pytest
 import torch
 
 from gen_prior.cli import progress
-from gen_prior.cli.progress import StepBar, keeping
+from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.util.progress import Progress
 
 
 class Watched:
     """Stands for activations on a device; counts how often they are read."""
 
     reads = 0
-
-    def __len__(self) -> int:
-        return 2
 
     def mean(self) -> torch.Tensor:
         Watched.reads += 1
@@ -30,37 +28,37 @@ def _count_from_zero(monkeypatch):
 def test_the_device_is_read_a_few_times_a_second(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    with StepBar() as bar:
+    with ProgressBar() as bar:
         for step in range(1, 1000):
             clock[0] += 0.01
-            bar.steps(0, 4, step, 1000, Watched())
+            bar.show(Progress(step, 1000, activations=Watched()))
     assert 30 <= Watched.reads <= 41  # ten seconds
 
 
 def test_a_quiet_bar_never_reads(capsys):
-    with StepBar(quiet=True) as bar:
-        bar.steps(0, 2, 5, 5, Watched())
+    with ProgressBar(quiet=True) as bar:
+        bar.show(Progress(5, 5, activations=Watched()))
     assert Watched.reads == 0
     assert capsys.readouterr().err == ""
 
 
-def test_shows_step_activation_and_time_left(capsys):
-    with StepBar() as bar:
-        bar.steps(2, 4, 3, 3, Watched())
+def test_shows_label_activation_and_time_left(capsys):
+    with ProgressBar() as bar:
+        bar.show(Progress(12, 12, "image 3-4 of 4, step 3/3", Watched()))
     shown = capsys.readouterr().err
     for words in ("image 3-4 of 4", "step 3/3", "activation 1.5", "100%", "left"):
         assert words in shown
 
 
 def test_an_error_before_the_first_step_leaves_no_bar(capsys):
-    with pytest.raises(ValueError, match="early"), StepBar():
+    with pytest.raises(ValueError, match="early"), ProgressBar():
         raise ValueError("early")
     assert capsys.readouterr().err == ""
 
 
 def test_names_are_no_markup(capsys):
-    with StepBar() as bar:
-        bar.work("local-dir:[bold]", 4, 4, Watched())
+    with ProgressBar() as bar:
+        bar.show(Progress(4, 4, "local-dir:[bold]", Watched()))
     assert "[bold]" in capsys.readouterr().err
 
 

@@ -1,45 +1,59 @@
-"""`train-prior` and what goes on from it on the command line: glue, exit codes, and what Ctrl-C leaves."""
+"""The training commands: what their stages are called with, exit codes, and the message of Ctrl-C."""
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-import gen_prior.training.stages.class_exemplars as layout_command
-import gen_prior.training.stages.decoder as command
-import gen_prior.training.stages.fine_code as detail_command
-import gen_prior.training.stages.flow as flow_command
-import gen_prior.training.stages.larger_images as refine_command
-import gen_prior.training.stages.texture as texture_command
-from gen_prior.training.stages.class_exemplars import LayoutSettings
-from gen_prior.training.stages.decoder import DecoderSettings
-from gen_prior.training.stages.fine_code import FineCodeSettings
-from gen_prior.training.stages.flow import FlowSettings
-from gen_prior.training.stages.larger_images import RefinerSettings
-from gen_prior.training.stages.texture import TextureSettings
+from gen_prior.generators import load_generator
+from gen_prior.hub.tensors import read_file_metadata
+from gen_prior.training.fit import RunOptions
+from gen_prior.training.stages import class_exemplars, decoder, fine_code, flow, larger_images, texture
 from gen_prior.util.progress import Progress
+
+REPORT = {"step": 1, "steps": 2, "images_per_second": 3.0, "pixel": 0.1, "kept": 0.9, "flow": 0.8}
+Stub = Callable[[ModuleType, str], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What `train_prior` was called with; it reports one record and returns a file."""
-    calls: list[dict[str, Any]] = []
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """`stub(module, function)` puts a stage out of action; returns the arguments of its calls, by their real names."""
 
-    def train(classifier: Any, images: Path, out: Path, settings: DecoderSettings, **options: Any) -> Path:
-        calls.append({"classifier": classifier.name, "images": images, "out": out, "settings": settings, **options})
-        if images.name == "interrupt":
-            out.mkdir()
-            (out / "checkpoint-00000040.pt").touch()
-            raise KeyboardInterrupt
-        options["progress"](Progress(1, 2, "reading photographs"))
-        options["report"]({"step": 1, "steps": 2, "images_per_second": 3.0, "pixel": 0.1, "feature": 1.0})
-        return out / "generator.safetensors"
+    def replace(module: ModuleType, function: str) -> list[dict[str, Any]]:
+        signature = inspect.signature(getattr(module, function))
+        calls: list[dict[str, Any]] = []
 
-    monkeypatch.setattr(command, "train_decoder", train)
-    return calls
+        def stage(*positional: Any, **named: Any) -> Path:
+            arguments = signature.bind(*positional, **named).arguments
+            options = arguments.pop("options", {})
+            assert options.keys() <= RunOptions.__annotations__.keys()
+            calls.append(arguments)
+            if Path(arguments.get("images", "")).name == "interrupt":
+                arguments["out"].mkdir()
+                (arguments["out"] / "checkpoint-00000040.pt").touch()
+                raise KeyboardInterrupt
+            if "progress" in arguments:
+                arguments.pop("progress")(Progress(1, 2, "reading photographs"))
+            if "report" in options:
+                options["report"](REPORT)
+            return Path(arguments["out"]) / "generator.safetensors"
+
+        monkeypatch.setattr(module, function, stage)
+        return calls
+
+    return replace
+
+
+@pytest.fixture
+def trained(stub: Stub) -> list[dict[str, Any]]:
+    """The arguments of `train_decoder`, which does nothing."""
+    return stub(decoder, "train_decoder")
 
 
 def test_flags_become_settings(run, tiny, trained, tmp_path):
@@ -47,15 +61,15 @@ def test_flags_become_settings(run, tiny, trained, tmp_path):
     done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", *flags)
     assert done.code == 0
     (call,) = trained
-    assert call["settings"] == DecoderSettings(size=128, steps=7, width=0.5, batch=4)
+    assert call["settings"] == decoder.DecoderSettings(size=128, steps=7, width=0.5, batch=4)
     assert call["resume"] is True
-    assert call["classifier"] == "tiny"
+    assert call["classifier"].name == "tiny"
     assert f"local-dir:{tmp_path / 'out'}" in done.out
 
 
 def test_defaults_are_the_librarys_and_json_is_alone(run, tiny, trained, tmp_path):
     done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--json")
-    assert trained[0]["settings"] == DecoderSettings()
+    assert trained[0]["settings"] == decoder.DecoderSettings()
     assert json.loads(done.out)["generator"] == f"local-dir:{tmp_path / 'out'}"
 
 
@@ -75,150 +89,92 @@ def test_bad_data_is_one_line_before_the_work(run, tiny, tmp_path):
     assert "64, 128, 256" in wrong.complaint
 
 
-@pytest.fixture
-def refined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What `refine_prior` was called with; it returns a file."""
-    calls: list[tuple[Any, ...]] = []
-
-    def refine(
-        classifier: Any, prior: Path, images: Path, out: Path, settings: RefinerSettings, *, resume: bool, **_: Any
-    ) -> Path:
-        calls.append((classifier.name, prior, images, settings, resume))
-        return out / "generator.safetensors"
-
-    monkeypatch.setattr(refine_command, "train_larger_images", refine)
-    return calls
-
-
-def test_refine_prior_passes_on_what_it_was_given(run, tiny, refined, tmp_path):
-    where = ("--images", tmp_path, "--out", tmp_path / "out")
-    done = run("refine-prior", tmp_path / "prior", "-c", "tiny", *where, "--steps", "9", "--set", "crops=3", "--resume")
+@pytest.mark.parametrize(
+    ("command", "stage", "settings"),
+    [
+        ("refine-prior", (larger_images, "train_larger_images"), larger_images.RefinerSettings),
+        ("detail-prior", (fine_code, "train_fine_code"), fine_code.FineCodeSettings),
+        ("flow-prior", (flow, "train_flow"), flow.FlowSettings),
+    ],
+)
+def test_later_stages_get_what_the_command_was_given(run, tiny, stub, tmp_path, command, stage, settings):
+    calls = stub(*stage)
+    where = ("-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out")
+    done = run(command, tmp_path / "prior", *where, "--steps", "9", "--batch", "16", "--set", "ema=0.5", "--resume")
     assert done.code == 0
     assert f"local-dir:{tmp_path / 'out'}" in done.out
-    assert refined == [("tiny", tmp_path / "prior", tmp_path, RefinerSettings(steps=9, crops=3), True)]
+    assert run(command, tmp_path / "prior", *where, "--json").json["generator"] == f"local-dir:{tmp_path / 'out'}"
+    assert [call["settings"] for call in calls] == [settings(steps=9, batch=16, ema=0.5), settings()]
+    assert [call["resume"] for call in calls] == [True, False]
+    for call in calls:
+        assert (call["classifier"].name, call["prior"], call["images"]) == ("tiny", tmp_path / "prior", tmp_path)
 
 
-def test_refine_prior_needs_a_prior(run, tiny, tmp_path):
-    done = run("refine-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
-    assert done.code == 1
-    assert "train-prior" in done.complaint
-    assert not (tmp_path / "out").exists()
+def test_refine_prior_trains_as_its_flags_say(run, written_by_0_1, tmp_path):
+    prior, out = written_by_0_1 / "training" / "calmed", tmp_path / "out"
+    where = (
+        "-c",
+        f"local-dir:{written_by_0_1 / 'classifier'}",
+        "--images",
+        written_by_0_1 / "photographs",
+        "--out",
+        out,
+    )
+    flags = ("--batch", "3", "--set", "crops=2", "--set", "refiner=4", "--set", "critic_width=4", "--device", "cpu")
+    done = run("refine-prior", prior, *where, "--steps", "1", *flags)
+    assert done.code == 0
+    assert f"local-dir:{out}" in done.out
+    again = run("refine-prior", prior, *where, "--steps", "2", *flags, "--resume", "--json")
+    assert load_generator(again.json["generator"], device="cpu").image_shape() == (128, 128)
+    record = json.loads(read_file_metadata(out / "generator.safetensors")["refining"])
+    assert (record["steps_done"], record["batch"], record["crops"], record["refiner"]) == (2, 3, 2, 4)
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
-def test_detail_prior_passes_on_what_it_was_given(run, tiny, monkeypatch, tmp_path):
-    calls: list[tuple[Any, ...]] = []
-
-    def detail(classifier, prior, images, out, settings, *, resume, **_):
-        calls.append((classifier.name, prior, images, settings, resume))
-        return out / "generator.safetensors"
-
-    monkeypatch.setattr(detail_command, "train_fine_code", detail)
-    where = ("--images", tmp_path, "--out", tmp_path / "out")
-    done = run("detail-prior", tmp_path / "prior", "-c", "tiny", *where, "--batch", "9", "--set", "details=3")
+def test_layout_prior_passes_its_number(run, tiny, stub, tmp_path):
+    calls = stub(class_exemplars, "add_class_exemplars")
+    where = ("-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out")
+    done = run("layout-prior", tmp_path / "prior", *where, "--layouts", "3")
     assert done.code == 0
     assert f"local-dir:{tmp_path / 'out'}" in done.out
-    assert calls == [("tiny", tmp_path / "prior", tmp_path, FineCodeSettings(batch=9, details=3), False)]
+    assert run("layout-prior", tmp_path / "prior", *where, "--json").code == 0
+    assert [call["settings"] for call in calls] == [class_exemplars.ExemplarSettings(layouts=n) for n in (3, 8)]
+    assert (calls[0]["classifier"].name, calls[0]["prior"]) == ("tiny", tmp_path / "prior")
 
 
-def test_detail_prior_needs_a_prior(run, tiny, tmp_path):
-    done = run("detail-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
-    assert done.code == 1
-    assert "train-prior" in done.complaint
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def flowed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What `flow_prior` was called with; it reports one record and returns a file."""
-    calls: list[tuple[Any, ...]] = []
-
-    def flow(
-        classifier: Any, prior: Path, images: Path, out: Path, settings: FlowSettings, *, resume: bool, **options: Any
-    ) -> Path:
-        calls.append((classifier.name, prior, images, settings, resume))
-        options["progress"](Progress(1, 2, "reading photographs"))
-        options["report"]({"step": 1, "steps": 2, "images_per_second": 3.0, "flow": 0.9, "held_out": 0.8})
-        return out / "generator.safetensors"
-
-    monkeypatch.setattr(flow_command, "train_flow", flow)
-    return calls
-
-
-def test_flow_prior_passes_on_what_it_was_given(run, tiny, flowed, tmp_path):
-    where = ("--images", tmp_path, "--out", tmp_path / "out")
-    flags = ("--steps", "9", "--batch", "16", "--set", "guidance=2", "--set", "features=5", "--resume")
-    done = run("flow-prior", tmp_path / "prior", "-c", "tiny", *where, *flags)
-    assert done.code == 0
-    assert f"local-dir:{tmp_path / 'out'}" in done.out
-    settings = FlowSettings(steps=9, batch=16, guidance=2.0, features=5)
-    assert flowed == [("tiny", tmp_path / "prior", tmp_path, settings, True)]
-    plain = run("flow-prior", tmp_path / "prior", "-c", "tiny", *where, "--json")
-    assert json.loads(plain.out)["generator"] == f"local-dir:{tmp_path / 'out'}"
-    assert flowed[1][3:] == (FlowSettings(), False)
-
-
-def test_flow_prior_needs_a_prior_and_settings_that_fit(run, tiny, tmp_path):
-    asked = ("flow-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
-    done = run(*asked, "--set", "features=5")
-    assert done.code == 1
-    assert "train-prior" in done.complaint
-    done = run(*asked)
-    assert done.code == 2
-    assert "features must lie in 1 to 12, got 192" in done.complaint
-    done = run(*asked, "--set", "sampling_stops=5")
-    assert done.code == 2
-    assert "sampling_steps" in done.complaint
-    assert not (tmp_path / "out").exists()
-
-
-def test_layout_prior_passes_on_what_it_was_given(run, tiny, monkeypatch, tmp_path):
-    calls: list[tuple[Any, ...]] = []
-
-    def layout(classifier, prior, images, out, settings, *, progress):
-        calls.append((classifier.name, prior, images, settings))
-        progress(Progress(1, 2, "encoding photographs"))
-        return out / "generator.safetensors"
-
-    monkeypatch.setattr(layout_command, "add_class_exemplars", layout)
-    where = ("--images", tmp_path, "--out", tmp_path / "out")
-    done = run("layout-prior", tmp_path / "prior", "-c", "tiny", *where, "--layouts", "3")
-    assert done.code == 0
-    assert f"local-dir:{tmp_path / 'out'}" in done.out
-    assert run("layout-prior", tmp_path / "prior", "-c", "tiny", *where, "--json").code == 0
-    assert calls == [("tiny", tmp_path / "prior", tmp_path, LayoutSettings(layouts=n)) for n in (3, 8)]
-
-
-def test_layout_prior_needs_a_prior_and_a_number_that_fits(run, tiny, tmp_path):
-    asked = ("layout-prior", tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q")
-    done = run(*asked)
-    assert done.code == 1
-    assert "train-prior" in done.complaint
-    done = run(*asked, "--layouts", "0")
-    assert done.code == 2
-    assert "layouts must lie in 1 to 256, got 0" in done.complaint
-    assert not (tmp_path / "out").exists()
-
-
-def test_calm_prior_passes_on_what_it_was_given(run, monkeypatch, tmp_path):
-    calls: list[tuple[Any, ...]] = []
-
-    def calm(prior: Path, out: Path, settings: TextureSettings, *, device: str, resume: bool, report: Any) -> Path:
-        calls.append((prior, settings, device, resume))
-        report({"step": 1, "steps": 2, "images_per_second": 3.0, "kept": 0.1, "coarse": 0.2, "rough": 0.3})
-        return out / "generator.safetensors"
-
-    monkeypatch.setattr(texture_command, "suppress_texture", calm)
+def test_calm_prior_passes_its_settings(run, stub, tmp_path):
+    calls = stub(texture, "suppress_texture")
     flags = ("--steps", "9", "--set", "radius=1.3", "--device", "cpu", "--resume", "--out", tmp_path / "out")
     done = run("calm-prior", tmp_path / "prior", *flags)
     assert done.code == 0
     assert f"local-dir:{tmp_path / 'out'}" in done.out
-    assert calls == [(tmp_path / "prior", TextureSettings(steps=9, radius=1.3), "cpu", True)]
+    settings = texture.TextureSettings(steps=9, radius=1.3)
+    expected = {"prior": tmp_path / "prior", "out": tmp_path / "out", "settings": settings}
+    assert calls == [{**expected, "device": "cpu", "resume": True}]
 
 
-def test_calm_prior_needs_a_prior(run, tmp_path):
-    done = run("calm-prior", tmp_path / "none", "--out", tmp_path / "out", "-q")
+@pytest.mark.parametrize("command", ["refine-prior", "detail-prior", "flow-prior", "layout-prior", "calm-prior"])
+def test_later_stages_need_a_prior(run, tiny, tmp_path, command):
+    data = () if command == "calm-prior" else ("-c", "tiny", "-i", tmp_path)
+    more = ("--set", "features=5") if command == "flow-prior" else ()
+    done = run(command, tmp_path / "none", *data, *more, "-o", tmp_path / "out", "-q")
     assert done.code == 1
     assert "generator.safetensors" in done.complaint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "complaint"),
+    [
+        ("flow-prior", (), "features must lie in 1 to 12, got 192"),
+        ("flow-prior", ("--set", "sampling_stops=5"), "sampling_steps"),
+        ("layout-prior", ("--layouts", "0"), "layouts must lie in 1 to 256, got 0"),
+    ],
+)
+def test_settings_that_do_not_fit(run, tiny, tmp_path, command, flags, complaint):
+    done = run(command, tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q", *flags)
+    assert done.code == 2
+    assert complaint in done.complaint
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Every objective rises in a few steps; sums keep their words; diversity leaves the items of a batch alone."""
+"""Every objective rises in a few steps; sums keep their descriptions; diversity leaves the items of a batch alone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_items_do_not_see_each_other(name: str, tiny_classifier: Classifier) -> 
     torch.testing.assert_close(score(images[1:2]), score(images)[1:2])
 
 
-def test_sums_scale_and_keep_their_words(tiny_classifier: Classifier) -> None:
+def test_sums_scale_and_keep_their_descriptions(tiny_classifier: Classifier) -> None:
     first, second = objectives.channel("conv2", 3), objectives.layer_l2("relu1")
     whole = sum([2 * first, -second])
     assert isinstance(whole, Objective)
@@ -127,7 +127,7 @@ def test_several_objectives_of_maps_with_channels_last_rise_in_one_batch(
     assert torch.equal(result.codes[1], result.codes[2])
 
 
-def test_fulfilled_wishes_score_best(tiny_classifier: Classifier) -> None:
+def test_perfect_matches_score_best(tiny_classifier: Classifier) -> None:
     image = PHOTOGRAPH[None]
     for layer in ("relu1", "relu2", "logits"):
         for distance in ("l2", "cosine"):
@@ -149,7 +149,7 @@ def test_fulfilled_wishes_score_best(tiny_classifier: Classifier) -> None:
     ("make", "words"),
     [
         (lambda c: objectives.units("conv2", {}), "at least one unit"),
-        (lambda c: objectives.direction("conv2", torch.zeros(12)), "not zero"),
+        (lambda c: objectives.direction("conv2", torch.zeros(12)), "other than zero"),
         (lambda c: objectives.match("conv2", torch.ones(12), "l1"), "l2, cosine"),
         (lambda c: objectives.match("logits", torch.tensor([torch.nan])), "finite"),
         (lambda c: objectives.match_image(c, torch.rand(2, 3, 8, 8), "relu1"), "one image"),
@@ -158,7 +158,7 @@ def test_fulfilled_wishes_score_best(tiny_classifier: Classifier) -> None:
         (lambda c: objectives.log_probability(parse_target("conv2:1", c)), "no probability"),
     ],
 )
-def test_wishes_that_make_no_sense(
+def test_arguments_out_of_range_are_refused(
     make: Callable[[Classifier], Objective], words: str, tiny_classifier: Classifier
 ) -> None:
     with pytest.raises(OptionError, match=words):
@@ -170,7 +170,7 @@ def test_wishes_that_make_no_sense(
     [
         (objectives.channel("conv2", 12), "units 0 to 11, got 12"),
         (objectives.neuron("conv2", 0, (16, 0)), r"up to \(15, 15\)"),
-        (objectives.neuron("conv2", 0, 3), r"places \(y, x\)"),
+        (objectives.neuron("conv2", 0, 3), r"positions \(y, x\)"),
         (objectives.direction("conv2", torch.ones(5)), "has 12 units, the direction 5"),
         (objectives.match("conv2", torch.ones(3, 4, 4)), r"\[3, 4, 4\] is wanted"),
     ],
@@ -184,11 +184,11 @@ def test_what_the_layer_does_not_have(
 
 @pytest.mark.parametrize("generator", ["pixel", "dgn-lite0"])
 def test_real_ones_rise_in_every_mode(generator: str, lite0: Classifier) -> None:
-    wishes = [
+    chosen = [
         objectives.channel("blocks.4", 3) + objectives.neuron("blocks.8", 5),
         objectives.layer_l2("blocks.6"),
         objectives.match("blocks.5", torch.ones(lite0.layer_shape("blocks.5")[0]), "cosine"),
     ]
-    result = synthesize(lite0, wishes, load_generator(generator, device="cpu"), steps=32)
+    result = synthesize(lite0, chosen, load_generator(generator, device="cpu"), steps=32)
     assert (result.activations > result.start_activations).all()
     assert result.images.shape[2] == 3

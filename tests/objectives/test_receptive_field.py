@@ -79,8 +79,8 @@ def test_cropping_follows_the_images_own_size():
     assert Box(0, 0, 1, 1, 224, 224).crop(torch.zeros(3, 16, 16)).shape == (3, 1, 1)
 
 
-def test_a_class_has_no_places(tiny_classifier):
-    with pytest.raises(OptionError, match="no places"):
+def test_a_class_has_no_positions(tiny_classifier):
+    with pytest.raises(OptionError, match="no positions"):
         parse_target("bee", tiny_classifier).with_position((0, 0))
 
 

@@ -99,7 +99,7 @@ def test_maps_with_channels_last(channels_last: Classifier) -> None:
         ("ant@mean", "a class has no position"),
         ("logits:ant@mean", "no positions"),
         ("conv2", "is a layer, not a unit: layer 'conv2' has 12 x 16 x 16"),
-        ("conv2", "gen-prior dream IMAGE --layer conv2, or in Python by objectives.layer_l2('conv2')"),
+        ("conv2", "gen-prior dream IMAGE --layer conv2, in Python objectives.layer_l2('conv2')"),
         ("conv3:1", "did you mean conv2, conv1? Fix:"),
         ("conv2:12", "12 x 16 x 16 units x height x width, units 0 to 11"),
         ("conv2:-1", "must be a number"),

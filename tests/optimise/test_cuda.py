@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from skimage import data
 
 import gen_prior as gp
 from gen_prior.applications.black_boxes import activation_score
@@ -154,6 +155,9 @@ def test_a_batch_that_does_not_fit_is_made_smaller(cuda_lite0: gp.Classifier) ->
         result = gp.synthesize(cuda_lite0, "goldfish", pixels, batch=64, **settings)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+    sizes = result.settings["batches"]
+    assert sum(sizes) == 64
+    assert max(sizes) < 64, "the memory that is left does not hold the whole batch"
     assert result.images.shape[:2] == (1, 64)
     assert result.activations.isfinite().all()
 
@@ -178,12 +182,21 @@ def test_whole_syntheses_reach_their_classes(
     assert [step.graph is not None for step in made] == [True]
 
 
-def test_dream_invert_and_evolve(cuda_lite0: gp.Classifier, cuda_prior: gp.Generator) -> None:
-    photograph = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))
-    assert gp.dream(cuda_lite0, photograph, "blocks.5", steps=2, octaves=2).shape == photograph.shape
-    inverted = gp.invert(cuda_lite0, photograph, ["blocks.5"], {"dgn-lite0": cuda_prior}, steps=4)
-    assert 0 < inverted.reconstructions["dgn-lite0"]["blocks.5"].error < 2
+def test_dream_invert_and_evolve(lite0: gp.Classifier, cuda_lite0: gp.Classifier, cuda_prior: gp.Generator) -> None:
+    photograph = torch.from_numpy(data.chelsea()).permute(2, 0, 1).float()[:, 60:220, 130:290] / 255
+    dreamed = gp.dream(cuda_lite0, photograph, "blocks.5", octaves=1, steps=3).cpu()
+    strength = gp.objectives.layer_l2("blocks.5")
+    before, after = (
+        strength(lite0.activations(x[None], ["blocks.5"]), x[None], x[None]) for x in (photograph, dreamed)
+    )
+    assert after.item() > 1.2 * before.item()
+    first, last = (
+        gp.invert(cuda_lite0, photograph, ["blocks.5"], {"dgn-lite0": cuda_prior}, steps=steps) for steps in (1, 12)
+    )
+    errors = [made.reconstructions["dgn-lite0"]["blocks.5"].error for made in (first, last)]
+    assert 0 < errors[1] < 0.9 * errors[0]
     search = gp.evolve(
         gp.Evolution(cuda_prior, method="genetic"), activation_score(cuda_lite0, "goldfish"), evaluations=60
     )
     assert search.evaluations >= 60
+    assert search.best_score > search.scores[0].max()

@@ -94,7 +94,7 @@ def test_inversion_through_the_prior(lite0: gp.Classifier, prior: gp.Generator) 
 
 
 def test_a_logit_evolves_without_gradients(lite0: gp.Classifier, prior: gp.Generator) -> None:
-    search = gp.Evolution(prior, numbers=16, population=8, seed=0)
+    search = gp.Evolution(prior, dims=16, population=8, seed=0)
     gp.evolve(search, activation_score(lite0, "goldfish"), evaluations=48)
     assert search.evaluations == 48
     assert search.scores[-1].mean() > search.scores[0].mean() + 0.5

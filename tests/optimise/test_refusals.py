@@ -98,7 +98,7 @@ def test_damaged_pickles_fail_in_one_way(tmp_path: Path) -> None:
 
 
 CONVERT = """
-from gen_prior.hub import Files
+from gen_prior.hub.files import Files
 for _ in range(2):
     files = Files.from_folder(FOLDER)
     with files.loading():

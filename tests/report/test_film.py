@@ -117,8 +117,8 @@ def test_the_best_iterate_is_what_is_recorded_last(tiny_classifier, tiny_generat
 def test_films_are_on_disk_as_soon_as_their_batch_is_done(tiny_classifier, tiny_generator, tmp_path):
     there = []
 
-    def look(item, items, step, steps, activations):
-        if step == steps:
+    def look(progress):
+        if progress.label.endswith("step 4/4"):
             there.append(sorted(path.name for path in tmp_path.glob("*.gif")))
 
     with Recorder(2, out=tmp_path, names=["a", "b", "c"]) as recorder:
@@ -137,8 +137,8 @@ def test_a_batch_that_is_tried_again_leaves_nothing_of_its_first_try():
 
 
 def test_what_was_recorded_before_an_interruption_is_written(tiny_classifier, tiny_generator, tmp_path):
-    def stop(item, items, step, steps, activations):
-        if step == 7:
+    def stop(progress):
+        if progress.done == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), Recorder(2, out=tmp_path) as recorder:

@@ -3,9 +3,9 @@
     python weights/make/average.py FIRST SECOND --share 0.3 --out OUT
 
 Weights of `generator.safetensors` become (1 - share) * FIRST + share * SECOND. Integer tensors (class exemplars),
-`networks.safetensors` and the metadata, to which a record of the averaging is added, are SECOND's. Weights between those
-of a network and of its own further training draw better than either (Wortsman et al. 2022, "Model soups", arXiv
-2203.05482).
+`networks.safetensors` and the metadata, to which a record of the averaging is added, are SECOND's. Weights between
+those of a network and of its own further training draw better than either (Wortsman et al. 2022, "Model soups",
+arXiv 2203.05482).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.optimise.edits.context import Context, Edit, blurred, denoiser_of, need_image, prior_mean
+from gen_prior.recipe import RENAMED
 from gen_prior.util.devices import as_like
 from gen_prior.util.registry import build
 
@@ -175,9 +176,6 @@ EDITS: dict[str, Callable[..., Edit]] = {
     "fresh_noise": fresh_noise,
 }
 """Name in recipes -> function of the options."""
-
-RENAMED = {"shell": "norm_sphere"}
-"""Names in recipes that version 0.1 wrote."""
 
 
 def build_edit(name: str, options: Mapping[str, Any]) -> Edit:

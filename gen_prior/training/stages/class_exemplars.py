@@ -37,7 +37,7 @@ CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class LayoutSettings:
+class ExemplarSettings:
     """All that class exemplars are a function of, beside the photographs, the classifier and the prior."""
 
     layouts: int = 8
@@ -62,7 +62,7 @@ def add_class_exemplars(
     prior: str | Path,
     images: str | Path,
     out: str | Path,
-    settings: LayoutSettings | None = None,
+    settings: ExemplarSettings | None = None,
     *,
     progress: ProgressCallback | None = None,
 ) -> Path:
@@ -81,7 +81,7 @@ def add_class_exemplars(
 
     Returns and raises as `train_flow`; also `OptionError` for a prior without a flow or names of classes.
     """
-    settings, out = settings if settings is not None else LayoutSettings(), Path(out)
+    settings, out = settings if settings is not None else ExemplarSettings(), Path(out)
     check_source(images)
     settings.check()
     last = last_layer(classifier)
@@ -110,7 +110,7 @@ def add_class_exemplars(
     return save_generator(network.with_parts(flow=flow), parent.metadata | added, out)
 
 
-def _checked_flow(parent: Prior, prior: str | Path, last: nn.Linear, settings: LayoutSettings) -> CodeFlow:
+def _checked_flow(parent: Prior, prior: str | Path, last: nn.Linear, settings: ExemplarSettings) -> CodeFlow:
     """The prior's flow. Raises `OptionError` if it cannot hold exemplars of the classifier's classes."""
     network, flow = parent.network, parent.network.flow
     if flow is None or len(flow.classes) != last.out_features:
@@ -153,7 +153,7 @@ def ranked(features: Tensor, last: nn.Linear, count: int) -> Tensor:
     return indices.T
 
 
-def chosen_codes(white: Tensor, ranking: Tensor, variances: Tensor, settings: LayoutSettings) -> Tensor:
+def chosen_codes(white: Tensor, ranking: Tensor, variances: Tensor, settings: ExemplarSettings) -> Tensor:
     """White codes `[classes, layouts, D]` of the first different photographs of `ranking` `[classes, M]`.
 
     `white`: `[N, 2, D]`, photographs and their mirrors. A photograph too near to one taken before is left out as long

@@ -202,26 +202,25 @@ def train_fine_code(
     settings, out = settings if settings is not None else FineCodeSettings(), Path(out)
     check_run(images, out, settings, resume)
     parent = open_prior(Path(prior), classifier)
-    config, fitted = parent.network.config, parent.network.details
-    if fitted is not None:
+    network, config = parent.network, parent.network.config
+    if network.details is not None:
         settings = replace(settings, details=config.details, detail_width=config.detail_width)
     most = config.code_channels * FINE_SIDE**2
     if not 1 <= settings.details <= most:
         raise OptionError(f"details must lie in 1 to {most}, got {settings.details}")
     settings = replace(settings, size=2 * config.size, parent_sha256=parent.sha256)
     photographs = read_photographs(images, out, settings.batch, settings.size, progress, settings.crops)
-    kept = out / FITTED
-    if fitted is None and resume and checkpoints(out) and kept.is_file():
-        fitted = FineCode(config.code_channels, settings.details, settings.detail_width)
-        load_strictly(fitted, read_tensors(kept), str(kept))
+    fitted = network.details
+    if fitted is None and resume and checkpoints(out):
+        fitted = _load_fitted(out / FITTED, FineCode(config.code_channels, settings.details, settings.detail_width))
     trainer = FineCodeTrainer(parent, photographs, settings, fitted, progress)
     if fitted is None:
         tensors = {key: value.detach().cpu().contiguous() for key, value in trainer.details.state_dict().items()}
-        write_bytes(kept, save(tensors))
+        write_bytes(out / FITTED, save(tensors))
     trainer.add_on_policy(trainer.space)
     fit(trainer, out, lambda: sample_sheet(trainer), resume=resume, **options)
     save_encoder(parent.encoder, out)
-    whole = parent.network.with_parts(
+    whole = network.with_parts(
         decoder=trainer.average_decoder(),
         refiner=None,
         details=trainer.details,
@@ -229,6 +228,14 @@ def train_fine_code(
         grain=settings.grain,
     )
     return save_generator(whole, trainer.metadata(parent.metadata, "detailing"), out)
+
+
+def _load_fitted(path: Path, details: FineCode) -> FineCode | None:
+    """The fine code that an interrupted run fitted; None if it did not come so far."""
+    if not path.is_file():
+        return None
+    load_strictly(details, read_tensors(path), str(path))
+    return details
 
 
 def sample_sheet(trainer: FineCodeTrainer) -> Tensor:

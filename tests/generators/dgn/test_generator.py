@@ -37,9 +37,9 @@ def parts() -> tuple[dict[str, Tensor], dict[str, str]]:
         return read_tensors(path), read_file_metadata(path)
 
 
-def read(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def read(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> gp.Generator:
     save_file(tensors, path, metadata)
-    from_file(path, name="x", origin="here", source="x")
+    return from_file(path, name="x", origin="here", source="x")
 
 
 def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[dict[str, Tensor], dict[str, str]]):
@@ -265,8 +265,12 @@ def test_a_flow_may_know_more_classes_than_imagenet(
     flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
 ) -> None:
     config = json.loads(flowing[1]["config"]) | {"flow": replace(FLOW, classes=21_841).to_dict()}
-    tensors = {**flowing[0], "flow.classes": torch.zeros(21_841, 3)}
-    read(tmp_path / FILE, tensors, {**flowing[1], "config": json.dumps(config), "classes": "[]"})
+    classes = torch.nn.functional.normalize(torch.randn(21_841, 3, generator=torch.Generator().manual_seed(0)))
+    keys = [f"class {number}" for number in range(21_841)]
+    metadata = {**flowing[1], "config": json.dumps(config), "classes": json.dumps(keys)}
+    generator = read(tmp_path / FILE, {**flowing[0], "flow.classes": classes}, metadata)
+    last, noise = generator.initial_code(0, keys[-1]), generator.initial_code(0)
+    torch.testing.assert_close(last[:3], FEATURE_SCALE * classes[-1] + FEATURE_STD * noise[:3])
 
 
 def test_the_prior_without_its_flow_has_the_decoders_own_code(tmp_path: Path):

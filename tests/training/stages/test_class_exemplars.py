@@ -19,12 +19,12 @@ from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.generators.dgn.flow import EXEMPLAR_GAIN, EXEMPLAR_STEPS, quantise_exemplars
 from gen_prior.generators.dgn.generator import EXEMPLAR_RECIPE
 from gen_prior.hub.tensors import file_sha256, read_tensors, save_safetensors
-from gen_prior.training.stages.class_exemplars import LayoutSettings, add_class_exemplars, chosen_codes, ranked
+from gen_prior.training.stages.class_exemplars import ExemplarSettings, add_class_exemplars, chosen_codes, ranked
 from gen_prior.training.stages.flow import FlowSettings, train_flow
 
 SMALL = FlowSettings(steps=4, batch=8, features=4, width=32, depth=2, view=64, held_out=4)
 LABELS = ("ant", "bee", "crane", "cup", "crane", "dog")
-SETTINGS = LayoutSettings(layouts=3, alike=0.0)
+SETTINGS = ExemplarSettings(layouts=3, alike=0.0)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     variances = torch.ones(5)
 
     def chosen(alike: float, layouts: int = 3) -> list[int]:
-        codes = chosen_codes(white, order, variances, LayoutSettings(layouts=layouts, alike=alike))
+        codes = chosen_codes(white, order, variances, ExemplarSettings(layouts=layouts, alike=alike))
         assert codes.shape == (2, layouts, 5)
         assert torch.equal(codes[0], codes[1])
         return [int((white[:, place % 2] - code).abs().sum(1).argmin()) for place, code in enumerate(codes[0])]
@@ -120,12 +120,12 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     assert 1 not in taken
     assert len({2, 3} & set(taken)) < 2
     assert len(set(chosen(1.0, layouts=40))) == 40, "where too few differ, alike ones fill the places"
-    few = chosen_codes(white[:2], order[:, :2], variances, LayoutSettings(layouts=3, alike=0.0))
+    few = chosen_codes(white[:2], order[:, :2], variances, ExemplarSettings(layouts=3, alike=0.0))
     assert torch.equal(few[0, 2], white[0, 0]), "where there are too few photographs, the surest fills the places"
 
 
 def test_early_refusals(named: gp.Classifier, flowing: Path, prior: Path, photographs: Path, tmp_path: Path) -> None:
-    def refused(settings: LayoutSettings = SETTINGS, folder: Path = flowing) -> None:
+    def refused(settings: ExemplarSettings = SETTINGS, folder: Path = flowing) -> None:
         add_class_exemplars(named, folder, photographs, tmp_path / "out", settings)
 
     with pytest.raises(OptionError, match="layouts must lie in 1 to 256, got 0"):

@@ -20,7 +20,7 @@ import gen_prior as gp
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.dgn.fine_code import FineCode
 from gen_prior.training.base_trainer import ReportCallback
-from gen_prior.training.stages.class_exemplars import LayoutSettings, add_class_exemplars
+from gen_prior.training.stages.class_exemplars import ExemplarSettings, add_class_exemplars
 from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
 from gen_prior.training.stages.fine_code import FineCodeSettings, fit_prediction, residual_directions, train_fine_code
 from gen_prior.training.stages.flow import FlowSettings, train_flow
@@ -185,7 +185,7 @@ def test_its_flow_is_learned_anew_and_gets_layouts(
     detailed = train_fine_code(small_classifier, prior, photographs, tmp_path / "out", quick)
     flow = FlowSettings(steps=5, batch=8, features=5, width=16, depth=2, held_out=4, view=64)
     anew = train_flow(named, detailed.parent, photographs, tmp_path / "anew", flow)
-    layouts = LayoutSettings(layouts=2, view=64)
+    layouts = ExemplarSettings(layouts=2, view=64)
     last = add_class_exemplars(named, anew.parent, photographs, tmp_path / "layouts", layouts)
     before, after = load_file(detailed), load_file(last)
     kept = [name for name in before if not name.startswith("flow.")]

@@ -1,0 +1,155 @@
+"""Further outputs of `gen-prior synth`: films, transparent images, crops to receptive fields, natural images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gen_prior.cli.output import note
+from gen_prior.errors import OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gen_prior.classifiers import Classifier
+    from gen_prior.generators import Generator
+    from gen_prior.optimise.result import Result
+    from gen_prior.report.transparency import Transparency
+
+Record = Annotated[
+    str | None,
+    typer.Option("--record", metavar="every=N", help="Also write an animation and a strip of every N-th step."),
+]
+Film = Annotated[
+    str | None, typer.Option("--film", metavar="KIND", help="Animation of --record: gif (default), webp or mp4.")
+]
+Transparent = Annotated[
+    bool, typer.Option("--transparent", help="Also write images as RGBA, opaque where gradients were large (MACO).")
+]
+Crop = Annotated[
+    bool, typer.Option("--crop-to-receptive-field", help="Also write images cropped to the unit's receptive field.")
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Also write a sheet of the images of this folder to which the unit responds most.",
+    ),
+]
+
+
+class ExtraOutputs:
+    """Further outputs of a synthesis through `generator` with `record`; use as a context, then call `write`.
+
+    Options are checked here, before anything is synthesised; films are written even after Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        out: Path,
+        names: list[str],
+        *,
+        record: str | None,
+        film: str | None,
+        transparent: bool,
+        crop: bool,
+        images: Path | None,
+        quiet: bool,
+    ) -> None:
+        from gen_prior.applications.exemplars import check_folder
+        from gen_prior.report.film import Recorder
+        from gen_prior.report.transparency import Transparency
+
+        if film is not None and record is None:
+            raise OptionError("--film needs --record, which is not given", fix="--record every=5")
+        every = _every(record) if record is not None else 1
+        self.recorder = Recorder(every, out=out, names=names, kind=film or "gif") if record is not None else None
+        self.transparency = Transparency() if transparent else None
+        self.generator = generator if self.transparency is None else self.transparency.watch(generator)
+        self.out, self.crop, self.images, self.quiet = out, crop, images, quiet
+        if images is not None:
+            check_folder(images)
+
+    def __enter__(self) -> ExtraOutputs:
+        if self.recorder is not None:
+            self.recorder.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.recorder is not None:
+            self.recorder.__exit__(kind, error, trace)
+
+    @property
+    def record(self) -> Callable[[int, int, Tensor], None] | None:
+        """The `record` argument of `synthesize`."""
+        callbacks = [callback for callback in (self.recorder, self.transparency) if callback is not None]
+
+        def call_all(first: int, step: int, images: Tensor) -> None:
+            for callback in callbacks:
+                callback(first, step, images)
+
+        return call_all if callbacks else None
+
+    def write(self, result: Result, classifier: Classifier) -> None:
+        """Write the outputs beside the results, named like them."""
+        if self.transparency is not None:
+            self._write_transparent(self.transparency, result)
+        if self.crop:
+            self._write_cropped(result, classifier)
+        if self.images is not None:
+            self._write_exemplars(self.images, result, classifier)
+
+    def _write_transparent(self, transparency: Transparency, result: Result) -> None:
+        from gen_prior.util.image_io import write_png
+
+        for name, image in zip(result.names(), transparency.rgba(result.images).flatten(0, 1), strict=True):
+            write_png(self.out / f"{name}-rgba.png", image)
+
+    def _write_cropped(self, result: Result, classifier: Classifier) -> None:
+        from gen_prior.objectives.receptive_field import receptive_field
+        from gen_prior.util.image_io import write_png
+
+        names = iter(result.names())
+        for target, images in zip(result.targets, result.images, strict=True):
+            box = receptive_field(classifier, target["target"])
+            for image in images:
+                write_png(self.out / f"{next(names)}-field.png", box.crop(image))
+
+    def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
+        from gen_prior.applications.exemplars import find_exemplars
+        from gen_prior.report.grid import mosaic
+        from gen_prior.util.image_io import write_png
+
+        noted: set[str] = set()
+
+        def note_once(message: str) -> None:  # every target goes through the same folder
+            note(message, quiet=self.quiet or message in noted)
+            noted.add(message)
+
+        names = result.names()[:: len(result.seeds)]
+        for t, target in enumerate(result.targets):
+            found = find_exemplars(classifier, target["target"], folder, count=8, on_bad=note_once)
+            synthesised = [f"{value:.3g}" for value in result.activations[t].tolist()]
+            sheet = mosaic(
+                [list(result.images[t]), [each.image for each in found], [each.seen for each in found]],
+                captions=[synthesised, [f"{each.activation:.3g}" for each in found], []],
+                row_names=["synthesised", "natural", "seen by the unit"],
+            )
+            write_png(self.out / f"{names[t].rsplit('-seed', 1)[0]}-exemplars.png", sheet)
+
+
+def _every(text: str) -> int:
+    """N of "every=N" or "N"."""
+    match = re.fullmatch(r"(?:every=)?(\d+)", text.strip())
+    if not match:
+        raise OptionError(f"--record takes every=N, got {text!r}", fix="--record every=5")
+    return int(match[1])
