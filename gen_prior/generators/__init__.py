@@ -26,7 +26,7 @@ NAMED: dict[str, Loader] = {
     "dgn-lite0": dgn.load_embedded,
     "dgn-lite0-gaussian": dgn.load_gaussian,
     "pixel": pixel.load,
-    "pixel-raw": pixel.load_raw,
+    "pixel-raw": pixel.load,
     "fourier": fourier.load,
     "maco": maco.load,
     "deepsim-fc6": deepsim.load,

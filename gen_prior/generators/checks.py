@@ -1,4 +1,4 @@
-"""Options of generators as users write them, in Python or after `--set`: of the right kind and in range, or refused."""
+"""Checks of generators: their options as users write them, and a smoke test of a loaded network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST_SIDE = 2048
 
 
 def whole_number(name: str, given: Any, *, least: int, most: int, multiple: int = 1) -> int:
-    """`given`, a whole number in range. Raises `OptionError` that calls it `name`."""
+    """Return `given`. Raises `OptionError` that calls it `name` unless it is a whole number in range."""
     whole = isinstance(given, int) and not isinstance(given, bool)
     if not whole or not least <= given <= most or given % multiple:
         kind = {1: "a whole number", 2: "an even number"}.get(multiple, f"a multiple of {multiple}")
@@ -26,19 +26,22 @@ def whole_number(name: str, given: Any, *, least: int, most: int, multiple: int 
 
 
 def fraction(name: str, given: Any) -> float:
-    """`given`, a number above 0 and at most 1. Raises `OptionError` that calls it `name`."""
+    """Return `given`. Raises `OptionError` that calls it `name` unless it is a number above 0 and at most 1."""
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= 1 or math.isnan(given):
         raise OptionError(f"{name} must be a number above 0 and at most 1, got {given!r}")
     return given
 
 
 def image_side(given: Any, *, least: int = 8, multiple: int = 1) -> int:
-    """`given`, a side of an image in pixels. Raises `OptionError`."""
+    """Return `given`. Raises `OptionError` unless it is a possible side of an image in pixels."""
     return whole_number("image_size", given, least=least, most=LARGEST_SIDE, multiple=multiple)
 
 
 def class_index(label: int | str, classes: int) -> int:
-    """Class number of a number or, with the 1000 of ImageNet, a name. Raises `OptionError`, `UnknownNameError`."""
+    """The class number of `label`: a number or, for the 1000 classes of ImageNet, a name.
+
+    Raises `OptionError` for a number out of range and a name without ImageNet's classes, `UnknownNameError` otherwise.
+    """
     text = str(label).strip()
     if isinstance(label, bool) or not isinstance(label, int | str):
         raise OptionError(f"class_label must be a number or a name, got {label!r}")
@@ -49,9 +52,6 @@ def class_index(label: int | str, classes: int) -> int:
     return imagenet().index(text)
 
 
-__all__ = ["class_index", "fraction", "image_side", "whole_number"]
-
-
 def check_generates(
     generator: Generator,
     file: str,
@@ -60,10 +60,11 @@ def check_generates(
     size: tuple[int, int] | None = None,
     draw: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator:
-    """`generator`, once it has drawn a finite image of `size` (any, where None) from `code` (a start, where None).
+    """Smoke-test a loaded generator and return it: it must make one finite image of the expected shape.
 
-    `draw`: what draws in place of the generator's module, where a part of the image is to do.
-    Raises `WeightsError` that names `file`; what its network raises is left to `Files.loading`.
+    `code`: code to decode, an initial code if None; `size`: expected height and width, any if None; `draw`: function to
+    call instead of the generator's module. Raises `WeightsError` that names `file`; errors that the network itself
+    raises are left to `Files.loading`.
     """
     with torch.no_grad():
         image = (draw or generator.module)((generator.initial_code(0) if code is None else code)[None])
@@ -71,11 +72,11 @@ def check_generates(
     if image.ndim != 4 or image.shape[:2] != (1, channels) or (size is not None and tuple(image.shape[2:]) != size):
         wanted = " x ".join(map(str, size)) if size is not None else "any size"
         raise WeightsError(
-            f"{file} draws something of shape {list(image.shape[1:])}, not an image of {channels} channels and {wanted}"
+            f"{file} makes output of shape {list(image.shape[1:])}, not images of {channels} channels and {wanted}"
         )
     if not torch.isfinite(image).all():
-        raise WeightsError(f"{file} draws images that are not finite")
+        raise WeightsError(f"{file} makes images that are not finite")
     return generator
 
 
-__all__ = ["check_generates"]
+__all__ = ["LARGEST_SIDE", "check_generates", "class_index", "fraction", "image_side", "whole_number"]

@@ -1,7 +1,7 @@
-"""Code statistics: a generator and images -> mean, deviation and bounds of every code unit, by its encoder.
+"""Code statistics: mean, standard deviation and range of each code unit over images, measured by the encoder.
 
-They give a recipe its bounds (mean + 3 std in Nguyen et al. 2016) and a prior its Gaussian. Streaming: memory does
-not grow with the number of images.
+They are the code prior of generators without a published one: bounds of mean + 3 std (Nguyen et al. 2016) and a
+Gaussian. Batches are accumulated, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LARGEST_COVARIANCE = 8192
 
 
 class Statistics(NamedTuple):
-    """Of `images` codes, per unit: `mean`, `std`, `minimum`, `maximum`, `[*code_shape]`; `covariance` `[D, D]`."""
+    """Statistics of the codes of `images` images, `[*code_shape]` each; `covariance` is `[D, D]`."""
 
     images: int
     mean: Tensor
@@ -46,27 +46,25 @@ class Statistics(NamedTuple):
 
 
 class Accumulator:
-    """Takes batches of codes `[B, *shape]`, gives their `Statistics`; sums in float64 around the first batch's mean."""
+    """Accumulates `Statistics` over batches of codes `[B, *shape]`: float64 sums, shifted by the first batch's mean."""
 
     def __init__(self, shape: tuple[int, ...], covariance: bool = False) -> None:
-        numbers = torch.Size(shape).numel()
-        if covariance and numbers > LARGEST_COVARIANCE:
-            raise OptionError(f"a full covariance of {numbers} units is too large, the limit is {LARGEST_COVARIANCE}")
+        dims = torch.Size(shape).numel()
+        if covariance and dims > LARGEST_COVARIANCE:
+            raise OptionError(f"a full covariance of {dims} units is too large, the limit is {LARGEST_COVARIANCE}")
         self.shape, self.count = shape, 0
-        self._shift = torch.zeros(numbers, dtype=torch.float64)
+        self._shift = torch.zeros(dims, dtype=torch.float64)
         self._sum, self._squares = torch.zeros_like(self._shift), torch.zeros_like(self._shift)
-        self._products = torch.zeros(numbers, numbers, dtype=torch.float64) if covariance else None
-        self._low, self._high = torch.full((numbers,), torch.inf), torch.full((numbers,), -torch.inf)
+        self._products = torch.zeros(dims, dims, dtype=torch.float64) if covariance else None
+        self._low, self._high = torch.full((dims,), torch.inf), torch.full((dims,), -torch.inf)
 
     def add(self, codes: Tensor) -> None:
-        """Count a batch. Raises `OptionError` for codes that are not finite."""
+        """Add a batch. Raises `OptionError` for codes that are not finite."""
         flat = codes.detach().flatten(1).cpu()
         if not torch.isfinite(flat).all():
             raise OptionError("the encoder gave codes that are not finite")
-        self._low, self._high = (
-            torch.minimum(self._low, flat.amin(0).float()),
-            torch.maximum(self._high, flat.amax(0).float()),
-        )
+        self._low = torch.minimum(self._low, flat.amin(0).float())
+        self._high = torch.maximum(self._high, flat.amax(0).float())
         flat = flat.double()
         if self.count == 0:
             self._shift = flat.mean(0)
@@ -78,7 +76,7 @@ class Accumulator:
             self._products += flat.T @ flat
 
     def result(self) -> Statistics:
-        """The statistics so far (deviations with n - 1). Raises `OptionError` before the second code."""
+        """Statistics so far, with the unbiased (n - 1) variance. Raises `OptionError` for fewer than two codes."""
         if self.count < 2:
             raise OptionError(f"statistics need at least 2 images, got {self.count}")
         offset = self._sum / self.count
@@ -100,15 +98,22 @@ def calibrate(
     on_bad: Callable[[str], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Statistics:
-    """Statistics of the codes of `images` (files, or folders searched for image files) under the generator's encoder.
+    """Statistics of the codes of `images` by the generator's encoder.
 
-    `on_bad` is told about files that cannot be read, which are left out; where None, they raise `ImageError`.
-    `progress` is called with a `Progress` in image files. Raises `OptionError` without an encoder or a second image.
+    Args:
+        images: image files, and folders that are searched for them. Each is cropped to its centre of the generator's
+            aspect ratio and resized.
+        covariance: also measure the full covariance, for codes of at most 8192 units.
+        on_bad: called with a message about each file that cannot be read, which is left out; None: raise `ImageError`.
+        progress: called with a `Progress` that counts image files.
+
+    Raises:
+        OptionError: a generator without an encoder, or fewer than two images. ImageError: no image, or an unreadable.
     """
     if batch_size < 1:
         raise OptionError(f"a batch must hold at least 1 image, got {batch_size}")
     if not generator.can_encode:
-        raise OptionError(f"{generator.name} has no encoder, so nothing can be measured")
+        raise OptionError(f"{generator.name} has no encoder, which code statistics need")
     accumulator = Accumulator(generator.code_shape, covariance)
     height, width = generator.image_shape()
     batch: list[Tensor] = []
@@ -136,7 +141,7 @@ def calibrate(
 
 
 def _square(image: Tensor, height: int, width: int) -> Tensor:
-    """The largest centre window of the wanted shape, resized to it."""
+    """The largest centre crop of the aspect ratio height : width, resized to that size."""
     scale = max(height / image.shape[1], width / image.shape[2])
     size = (max(height, round(image.shape[1] * scale)), max(width, round(image.shape[2] * scale)))
     resized = F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
@@ -144,14 +149,14 @@ def _square(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def statistics_path(provenance: Provenance) -> Path:
-    """Where statistics measured here are kept for these weights: in their folder, or in our cache for files of the Hub.
+    """Path of the statistics measured for these weights: in their own folder, or in the cache for files of the Hub.
 
-    Raises `OptionError` where there are no weights.
+    Raises `OptionError` if there are no weights.
     """
     if not provenance.sha256:
         raise OptionError(
             f"a generator from {provenance.source} has no weights to keep code statistics for",
-            fix="calibrate one that is learnt and has an encoder, such as deepsim-fc6 or diffusers:REPO",
+            fix="calibrate a learnt generator with an encoder, such as deepsim-fc6 or diffusers:REPO",
         )
     prefix, _, rest = provenance.source.partition(":")
     if prefix == "local-dir":
@@ -161,9 +166,9 @@ def statistics_path(provenance: Provenance) -> Path:
 
 
 def save(statistics: Statistics, generator: Generator) -> Path:
-    """Keep `statistics` beside the generator's weights; the next `load_generator` uses them.
+    """Write `statistics` at `statistics_path`, where the next `load_generator` finds them, and return the path.
 
-    Raises `OptionError` for a generator without weights, `OutputError` where the place cannot be written to.
+    Raises `OptionError` for a generator without weights, `OutputError` if the file cannot be written.
     """
     path = statistics_path(generator.provenance)
     tensors = {name: value for name, value in statistics._asdict().items() if isinstance(value, Tensor)}
@@ -176,12 +181,12 @@ def save(statistics: Statistics, generator: Generator) -> Path:
 
 
 def weights_hash(sha256: Mapping[str, str]) -> str:
-    """What statistics state of the weights that they were measured with: the hashes of these files but the configs."""
+    """The hashes of the weights, without those of configurations, as statistics record them."""
     return " ".join(sorted(digest for name, digest in sha256.items() if not name.endswith(".json")))
 
 
 def statistics_file(provenance: Provenance, files: Files | None = None) -> Path | None:
-    """The file of the statistics kept for these weights: measured here, or published with them in `files`."""
+    """File of the statistics of these weights, measured here or published with them in `files`, if there is one."""
     if not provenance.sha256:
         return None
     path = statistics_path(provenance)
@@ -193,9 +198,9 @@ def statistics_file(provenance: Provenance, files: Files | None = None) -> Path 
 def find_statistics(
     provenance: Provenance, shape: tuple[int, ...] | None = None, files: Files | None = None
 ) -> Statistics | None:
-    """The statistics kept for these weights, or None; of codes of `shape` where given.
+    """The statistics of these weights, or None if there are none or, with `shape`, none for codes of that shape.
 
-    Those of other weights are left out, with a line in the log. Raises `WeightsError` for a file that is none.
+    Statistics of other weights are ignored with a warning in the log. Raises `WeightsError` for an invalid file.
     """
     path = statistics_file(provenance, files)
     if path is None:
@@ -205,11 +210,11 @@ def find_statistics(
     shapes = {tuple(tensors[name].shape) for name in PARTS if name in tensors}
     if lacking or len(shapes) != 1 or not metadata.get("images", "").isdecimal():
         raise WeightsError(
-            f"{path} holds no code statistics (lacks {', '.join(lacking) or 'the number of images, or one shape'})",
+            f"{path} holds no code statistics (lacks {', '.join(lacking) or 'the image count or equal shapes'})",
             fix=f"remove {FILE}, or measure it again: gen-prior calibrate",
         )
     if metadata.get(WEIGHTS_KEY, weights_hash(provenance.sha256)) != weights_hash(provenance.sha256):
-        log.warning("%s was measured with other weights, and is not used; gen-prior calibrate measures it again", path)
+        log.warning("%s was measured with other weights and is ignored. Fix: run gen-prior calibrate again", path)
         return None
     if shape is not None and shapes != {shape}:
         return None

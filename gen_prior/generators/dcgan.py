@@ -1,8 +1,8 @@
-"""DCGAN (Radford et al. 2016, arXiv 1511.06434): latent vector -> RGB image, from nothing but a state dict.
+"""DCGAN (Radford et al. 2016, arXiv 1511.06434): latent vector `[D]` -> RGB or grey image, from a user's state dict.
 
-The usual generator is a chain of transposed convolutions, each but the last with a batch norm and a ReLU, and a
-tanh at the end. Its sizes are read off the shapes of the tensors, whatever the layers are called, and each batch
-norm is folded into the convolution before it.
+The layout is the published one: a chain of transposed convolutions, each with batch norm and ReLU, the last with tanh.
+All sizes are inferred from the shapes of the tensors, whatever their names, and each batch norm is folded into the
+convolution before it. The weights have the licence of their owner.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gen_prior.hub.tensors import read_tensors
 from gen_prior.recipe import Recipe
 
 PAPER = "Radford et al. 2016, DCGAN, arXiv 1511.06434"
-EPS = 1e-5
+EPS = 1e-5  # default of PyTorch's batch norm
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 CANDIDATES = (
     "generator.safetensors",
@@ -40,7 +40,7 @@ RECIPE = Recipe(steps=200, rate=0.05, prior_weight=0.1, sigmas=3.0, domain="code
 
 
 class Layer(NamedTuple):
-    """A transposed convolution: the name of its tensors, and of its batch norm's where there is one."""
+    """A transposed convolution: name of its tensors and of those of its batch norm, if any, and its sizes."""
 
     name: str
     norm: str | None
@@ -52,9 +52,9 @@ class Layer(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What the shapes say: the layers in order, length of the first one's input, side and channels of the image.
+    """A network inferred from a state dict: layers in order, length of their input, side and channels of the image.
 
-    `embedding`: name and shape of the table of class embeddings, where the state dict has one.
+    `embedding`: name and shape of the table of class embeddings, if the state dict has one.
     """
 
     layers: tuple[Layer, ...]
@@ -65,7 +65,7 @@ class Layout(NamedTuple):
 
 
 def infer(shapes: dict[str, tuple[int, ...]], file: str) -> Layout:
-    """The layout of a state dict with these shapes. Raises `WeightsError` that says what does not fit."""
+    """The layout of a state dict with these shapes. Raises `WeightsError` if it is not a DCGAN's."""
     shapes = {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
     names = sorted({key.rpartition(".")[0] for key in shapes}, key=_natural)
     used: set[str] = set()
@@ -78,7 +78,7 @@ def infer(shapes: dict[str, tuple[int, ...]], file: str) -> Layout:
         used.update(f"{name}.{part}" for part in parts)
         if len(weight) == 4 and parts.get("bias", weight[1:2]) != weight[1:2]:
             raise WeightsError(f"{file}: {name}.bias has shape {list(parts['bias'])}, not [{weight[1]}]")
-        if "running_mean" in parts:
+        if "running_mean" in parts:  # the batch norm of the last convolution
             if not layers or layers[-1].norm or set(parts) != set(NORM_PARTS):
                 raise WeightsError(f"{file}: the batch norm {name} follows no convolution, or is not complete")
             if any(shape != (layers[-1].outputs,) for shape in parts.values()):
@@ -86,7 +86,7 @@ def infer(shapes: dict[str, tuple[int, ...]], file: str) -> Layout:
                     f"{file}: {name} does not have the {layers[-1].outputs} channels of {layers[-1].name}"
                 )
             layers[-1] = layers[-1]._replace(norm=name)
-        elif len(weight) == 4 and weight[2] == weight[3]:
+        elif len(weight) == 4 and weight[2] == weight[3]:  # a transposed convolution
             stride, padding = _stride_and_padding(weight[2], first=not layers, file=file, name=name)
             if layers and weight[0] != layers[-1].outputs:
                 raise WeightsError(
@@ -94,17 +94,22 @@ def infer(shapes: dict[str, tuple[int, ...]], file: str) -> Layout:
                 )
             layers.append(Layer(name, None, weight[0], weight[1], weight[2], stride, padding))
             side = (side - 1) * stride - 2 * padding + weight[2]
-        elif len(weight) == 2 and set(parts) == {"weight"} and embedding is None:
+        elif len(weight) == 2 and set(parts) == {"weight"} and embedding is None:  # class embeddings
             embedding = (name, (weight[0], weight[1]))
         else:
-            raise WeightsError(f"{file}: {name} {parts} has no place in a DCGAN")
+            raise WeightsError(f"{file}: {name} {parts} does not belong to a DCGAN")
     if unknown := sorted(set(shapes) - used):
-        raise WeightsError(f"{file}: {', '.join(unknown[:3])} have no place in a DCGAN")
+        raise WeightsError(f"{file}: {', '.join(unknown[:3])} do not belong to a DCGAN")
+    _check_chain(layers, side, file)
+    return Layout(tuple(layers), layers[0].inputs, side, layers[-1].outputs, embedding)
+
+
+def _check_chain(layers: list[Layer], side: int, file: str) -> None:
+    """Raises `WeightsError` unless the layers make RGB or grey images of a plausible side."""
     if len(layers) < 3 or not 8 <= side <= 1024 or layers[-1].outputs not in (1, 3) or layers[-1].norm:
         widths = [layer.inputs for layer in layers] + [layer.outputs for layer in layers[-1:]]
         found = " -> ".join(map(str, widths))
         raise WeightsError(f"{file} is not a DCGAN generator: transposed convolutions {found or 'none'} to {side} px")
-    return Layout(tuple(layers), layers[0].inputs, side, layers[-1].outputs, embedding)
 
 
 def _stride_and_padding(kernel: int, *, first: bool, file: str, name: str) -> tuple[int, int]:
@@ -116,11 +121,12 @@ def _stride_and_padding(kernel: int, *, first: bool, file: str, name: str) -> tu
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Sort key with numbers in names by their value, so that layer 10 follows layer 9."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 class DCGAN(nn.Module):
-    """Latent `[B, free]` -> image `[B, channels, side, side]` in (-1, 1); `held` is appended to every latent."""
+    """Latent `[B, free]` -> image `[B, channels, side, side]` in (-1, 1); `held` `[H]` is appended to every latent."""
 
     def __init__(self, layers: tuple[Layer, ...], held: Tensor) -> None:
         super().__init__()
@@ -140,7 +146,7 @@ class DCGAN(nn.Module):
 
 
 def fold(tensors: dict[str, Tensor], layers: tuple[Layer, ...], file: str) -> dict[str, Tensor]:
-    """Published tensors, taken out of `tensors` -> `layers.N.weight` and `.bias`, batch norms folded in."""
+    """Tensors of `DCGAN` from published ones, which are popped from `tensors`, with batch norms folded in."""
     folded: dict[str, Tensor] = {}
     for index, layer in enumerate(layers):
         weight = pop_float(tensors, f"{layer.name}.weight", file)
@@ -158,9 +164,9 @@ def fold(tensors: dict[str, Tensor], layers: tuple[Layer, ...], file: str) -> di
 
 
 def load(where: str, *, revision: str | None = None, file: str | None = None, **options: int | None) -> Generator:
-    """`dcgan:WHERE`: a state dict in a file or folder of this machine, or in `org/name[@revision]` on the Hub.
+    """Load `dcgan:WHERE`: a state dict in a local file or folder, or in `org/name[@revision]` on the Hub.
 
-    `file`: its name there, where it is not one of the usual ones. Options as of `assemble`.
+    `file`: name of the file there, if it is not one of the usual ones. `options`: as of `assemble`.
     """
     path = Path(where).expanduser()
     names: tuple[str, ...]
@@ -178,10 +184,22 @@ def load(where: str, *, revision: str | None = None, file: str | None = None, **
 
 
 def from_files(files: Files, *names: str, name: str, **options: int | None) -> Generator:
-    """The generator in the first of `names` (the usual ones without) that `files` has."""
+    """The generator in the first of `names` that `files` has; without `names`, of the usual ones."""
     with files.loading():
         path = files.weights(*(names or CANDIDATES))
         return assemble(read_tensors(path), files, name=name, **options)
+
+
+def _class_table(tensors: dict[str, Tensor], layout: Layout, file: str, label_channels: int | None) -> Tensor:
+    """Embeddings of the classes `[N, E]`, popped from `tensors` or one-hot; `[0, 0]` without classes."""
+    if label_channels is not None:  # at least one dimension is left for the latent
+        whole_number("label_channels", label_channels, least=0, most=layout.latent - 1)
+    table = torch.eye(label_channels) if label_channels else torch.zeros(0, 0)
+    if layout.embedding is not None:
+        table = pop_float(tensors, f"{layout.embedding[0]}.weight", file)
+    if table.shape[1] >= layout.latent:
+        raise WeightsError(f"{file}: class embeddings of {table.shape[1]} dimensions leave none for the latent")
+    return table
 
 
 def assemble(
@@ -192,21 +210,15 @@ def assemble(
     class_label: int | None = None,
     label_channels: int | None = None,
 ) -> Generator:
-    """The generator from a state dict.
+    """The generator from a state dict, which is emptied.
 
-    A class-conditional DCGAN takes, after the latent, either the embedding of a class (its table is in the state
-    dict) or `label_channels` one-hot numbers. With `class_label` the class is held; without, it is part of the code.
+    A class-conditional DCGAN takes, after the latent, either the embedding of a class (from a table in the state dict)
+    or a one-hot vector of `label_channels`. With `class_label` the class is fixed; without, it is part of the code.
 
-    Raises `WeightsError` where this is no DCGAN, `OptionError` where the labels do not fit it.
+    Raises `WeightsError` for a state dict of another network, `OptionError` for labels that do not fit it.
     """
     layout = infer({key: tuple(value.shape) for key, value in tensors.items()}, files.source)
-    if label_channels is not None:  # something has to be left for the latent
-        whole_number("label_channels", label_channels, least=0, most=layout.latent - 1)
-    table = torch.eye(label_channels) if label_channels else torch.zeros(0, 0)
-    if layout.embedding is not None:
-        table = pop_float(tensors, f"{layout.embedding[0]}.weight", files.source)
-    if table.shape[1] >= layout.latent:
-        raise WeightsError(f"{files.source}: class embeddings of {table.shape[1]} numbers leave nothing for the latent")
+    table = _class_table(tensors, layout, files.source, label_channels)
     if class_label is not None:
         if not len(table):
             raise OptionError(f"{name} has no classes", fix="pass label_channels=N, or leave class_label out")

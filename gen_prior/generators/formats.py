@@ -1,4 +1,4 @@
-"""Which family a folder or repository holds, told from its own files: `local-dir:DIR` and `hf-hub:org/name@rev`."""
+"""Loaders of `local-dir:DIR` and `hf-hub:org/name@rev`: they recognise the family by the files."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import read_file_metadata, read_shapes, read_tensors
 
 DEEPSIM_FORMAT, DCGAN_FORMAT = "gen-prior/deepsim-1", "gen-prior/dcgan-1"
-"""The `format` in the `config.json` that `export` writes for families whose own format has none."""
+"""`format` in the `config.json` that `export` writes for families without a configuration of their own."""
 NAME_KEY = "gen-prior-generator"
-"""Metadata of exported weights: which of several generators with the same tensors they are."""
+"""Metadata key of exported weights: name of the generator, since some have tensors of the same shapes."""
 
 
 def load_hub(where: str, *, revision: str | None = None, **options: Any) -> Generator:
-    """`hf-hub:WHERE`: whatever generator is in `org/name[/folder][@revision]`."""
+    """Load `hf-hub:WHERE`: the generator in the repository `org/name[/folder][@revision]`."""
     return load_files(Files.from_hub(where, revision=revision), name=f"hf-hub:{where}", **options)
 
 
 def load_folder(where: str, **options: Any) -> Generator:
-    """`local-dir:WHERE`: whatever generator is in this folder."""
+    """Load `local-dir:WHERE`: the generator in this folder."""
     return load_files(Files.from_folder(where), name=f"local-dir:{where}", **options)
 
 
 def load_files(files: Files, *, name: str, **options: Any) -> Generator:
-    """The generator in `files`, by the format that fits. Options are the family's.
+    """The generator in `files`, by the format that fits; `options` are the family's.
 
-    Raises `WeightsError` that lists the formats where none does, or the generators where there are several.
+    Raises `WeightsError` that lists the known formats if none fits, or the generators if there are several.
     """
     with files.loading():
         found = _described(files, name)
@@ -53,7 +53,7 @@ def load_files(files: Files, *, name: str, **options: Any) -> Generator:
 
 
 def _described(files: Files, name: str) -> dict[str, Callable[..., Generator]]:
-    """The generators that say themselves what they are: file or folder -> what loads it with the family's options."""
+    """Generators with a configuration or metadata: file or folder -> function of the family's options that loads it."""
     found: dict[str, Callable[..., Generator]] = {}
     own = files.find(dgn.FILE)
     if own is not None and read_file_metadata(own).get("format", "").startswith("gen-prior/"):
@@ -83,6 +83,7 @@ def _load_own(path: Path, files: Files, name: str) -> Generator:
 
 
 def _by_tensors(files: Files, name: str, options: dict[str, Any]) -> Generator:
+    """A DeePSim or DCGAN generator, recognised by the names and shapes of its tensors."""
     upconv = [f"upconvGAN_{variant.removeprefix('deepsim-').replace('-', '_')}.pt" for variant in VARIANTS]
     names = [*dcgan.CANDIDATES, *upconv]
     found = files.find(*names)
@@ -105,7 +106,7 @@ def _by_tensors(files: Files, name: str, options: dict[str, Any]) -> Generator:
 
 
 def _of_one_network(file: str) -> str:
-    """The same for files that are one network's weights in another format, by their usual names."""
+    """A key that is equal for files that hold the same network in different formats, by their usual names."""
     stem = file.partition(".")[0]
     return "model" if stem == "pytorch_model" else stem
 
@@ -115,7 +116,7 @@ def _variant_of_file(file: str) -> str:
 
 
 def _stated_variant(files: Files) -> str | None:
-    """The DeePSim generator that an exported `config.json` names. Raises `WeightsError` for one that does not exist."""
+    """Name of the DeePSim generator in an exported `config.json`. Raises `WeightsError` for an unknown one."""
     config = files.json("config.json") if files.find("config.json") is not None else {}
     if config.get("format") != DEEPSIM_FORMAT:
         return None

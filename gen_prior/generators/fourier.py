@@ -1,4 +1,7 @@
-"""Fourier mode: the code is the image's spectrum, scaled to 1/f, in decorrelated colours (Olah et al. 2017)."""
+"""Fourier images (Olah et al. 2017, Feature Visualization), built in: the code is the image's spectrum.
+
+It is scaled by 1/f, of decorrelated colours, and a sigmoid keeps the image in (0, 1).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from torch import Tensor, nn
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.checks import image_side
 from gen_prior.generators.natural import colour_root
+from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 
-PAPER = "Olah, Mordvintsev & Schubert 2017, Feature Visualization"
+PAPER = registry.find("fourier").paper
 RECIPE = Recipe(
     rate=0.05,
     transforms=(
@@ -24,7 +28,7 @@ RECIPE = Recipe(
 
 
 class FourierImage(nn.Module):
-    """Spectrum `[B, 3, H, W // 2 + 1, 2]` -> RGB `[B, 3, H, W]` in (0, 1)."""
+    """Spectrum `[B, 3, H, W // 2 + 1, 2]` (real and imaginary part) -> RGB `[B, 3, H, W]` in (0, 1)."""
 
     scale: Tensor
     colour: Tensor
@@ -34,7 +38,7 @@ class FourierImage(nn.Module):
         self.size = size
         rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
         frequency = torch.sqrt(rows.square() + columns.square()).clamp_min(1 / size)
-        self.register_buffer("scale", (0.25 / frequency)[..., None])  # a quarter, as published
+        self.register_buffer("scale", (0.25 / frequency)[..., None])  # the factor 1/4 as published
         root = colour_root()
         self.register_buffer("colour", root / root.norm(dim=1).max())
 
@@ -45,10 +49,9 @@ class FourierImage(nn.Module):
 
 
 def load(name: str = "fourier", *, image_size: int = 224) -> Generator:
-    """Code `[3, H, W // 2 + 1, 2]`: real and imaginary parts of the spectrum, started near grey."""
+    """The generator of codes `[3, H, W // 2 + 1, 2]`, at first near grey; `image_size` is even."""
     image_side(image_size, multiple=2)
     shape = (3, image_size, image_size // 2 + 1, 2)
-
     return Generator(
         FourierImage(image_size),
         shape,

@@ -1,4 +1,4 @@
-"""Statistics of natural photographs that the spectral modes share: magnitude spectrum and colour covariance."""
+"""Statistics of natural photographs: magnitude spectrum and colour covariance (made by `weights/make`)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def _statistics() -> dict[str, Tensor]:
 
 
 def colour_root() -> Tensor:
-    """`[3, 3]`: the square root of the covariance of natural colours: decorrelated planes -> RGB."""
+    """Square root of the covariance of natural colours, `[3, 3]`; it maps decorrelated planes to RGB."""
     return _statistics()["colour_root"].clone()
 
 
 def magnitude(size: int) -> Tensor:
-    """`[3, size, size // 2 + 1]`: mean magnitude of the orthonormal spectrum of photographs' decorrelated planes.
+    """Mean magnitude of the orthonormal spectrum of photographs' decorrelated planes, `[3, size, size // 2 + 1]`.
 
-    Those planes are `inverse(colour_root()) @ (RGB - 0.5)`.
+    The planes are `inverse(colour_root()) @ (RGB - 0.5)`.
     """
     spectrum = _statistics()["magnitude"].float()
     full = spectrum.shape[-2]
@@ -42,6 +42,6 @@ def magnitude(size: int) -> Tensor:
     grid = torch.stack([x.expand_as(y), y], -1)[None]
     sampled = F.grid_sample(shifted[None], grid, align_corners=True, padding_mode="border")[0]
     resized = sampled * shrink * (size / full)
-    for column in (0, -1):  # a real image's own mirrors: their magnitudes come in equal pairs
+    for column in (0, -1):  # in a real image's spectrum, magnitudes of these columns come in equal pairs
         resized[..., column] = (resized[..., column] + resized[..., column].flip(-1).roll(1, -1)) / 2
     return resized

@@ -1,37 +1,38 @@
-"""The image itself as the code: no prior but the recipe's regularisers. The comparison every prior must beat."""
+"""Pixels: the image itself is the code `[3, H, W]`, built in, without a learnt prior (the baseline of comparisons).
+
+`pixel-raw` is plain gradient ascent (Erhan et al. 2009); `pixel` adds jitter and total variation (Mahendran & Vedaldi
+2015).
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.checks import image_side
+from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 
-RAW = Recipe(rate=0.05, domain="image", source="Erhan et al. 2009: plain gradient ascent on the pixels, here by Adam")
-REGULARISED = Recipe(
-    rate=0.05,
-    transforms=(("jitter", {"pixels": 8}),),
-    regularisers=(("total_variation", {"weight": 200.0, "beta": 2.0}),),
-    domain="image",
-    source="Mahendran & Vedaldi 2015, arXiv 1412.0035: jitter, total variation, hard natural range",
-)
+RECIPES = {
+    "pixel-raw": Recipe(
+        rate=0.05, domain="image", source=f"{registry.find('pixel-raw').paper}: gradient ascent on the pixels, by Adam"
+    ),
+    "pixel": Recipe(
+        rate=0.05,
+        transforms=(("jitter", {"pixels": 8}),),
+        regularisers=(("total_variation", {"weight": 200.0, "beta": 2.0}),),
+        domain="image",
+        source=f"{registry.find('pixel').paper}: jitter, total variation, hard natural range",
+    ),
+}
 
 
 def load(name: str = "pixel", *, image_size: int = 224) -> Generator:
-    """Code `[3, H, W]` = RGB image in [0, 1], optimised under jitter and total variation."""
-    return _pixels(name, image_size, REGULARISED)
-
-
-def load_raw(name: str = "pixel-raw", *, image_size: int = 224) -> Generator:
-    """Code `[3, H, W]` = RGB image in [0, 1], optimised without any regulariser."""
-    return _pixels(name, image_size, RAW)
-
-
-def _pixels(name: str, size: int, recipe: Recipe) -> Generator:
-    image_side(size)
-    shape = (3, size, size)
+    """The generator "pixel" or "pixel-raw" with codes `[3, image_size, image_size]`: RGB images in [0, 1]."""
+    image_side(image_size)
+    shape = (3, image_size, image_size)
 
     def start(source: torch.Generator) -> Tensor:
         return 0.5 + 0.01 * torch.randn(shape, generator=source)
@@ -45,10 +46,10 @@ def _pixels(name: str, size: int, recipe: Recipe) -> Generator:
         code_min=0.0,
         code_max=1.0,
         name=name,
-        recipe=recipe,
+        recipe=RECIPES[name],
         start=start,
-        encode=lambda images: torch.nn.functional.interpolate(images, shape[1:], mode="bilinear", antialias=True),
-        provenance=Provenance(source="built in", paper="Mahendran & Vedaldi 2015, arXiv 1412.0035"),
+        encode=lambda images: F.interpolate(images, shape[1:], mode="bilinear", antialias=True),
+        provenance=Provenance(source="built in", paper=registry.find(name).paper),
         domain="image",
-        options={"image_size": size},
+        options={"image_size": image_size},
     )

@@ -7,10 +7,11 @@ suits its own network or pixels in 0 to 255. Our numbers were set on EfficientNe
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gen_prior.errors import UnknownNameError
-from gen_prior.generators import NAMED
+from gen_prior.generators import NAMED, maco
 from gen_prior.recipe import Recipe
 
 YOSINSKI = "Yosinski et al. 2015, arXiv 1506.06579, Table 1"
@@ -105,12 +106,11 @@ PRESETS: dict[str, Recipe] = {
         source="Olah et al. 2017, Feature Visualization, and the defaults of Lucid: Adam 0.05, 512 steps, pad 12, "
         "jitter 8, scale 0.9 to 1.1, rotation 10, jitter 4. Ours: jitter wraps around, continuous scale and angle",
     ),
-    "maco2023": Recipe(
+    "maco2023": replace(  # the generator's default is half as long, with smaller steps and less noise
+        maco.RECIPE,
         steps=256,
-        optimiser="adam",
         rate=0.3,
-        transforms=(("affine", {"scale": (1.2, 2.0), "shift": 0.2}), ("noise", {"deviation": 0.1})),
-        domain="image",
+        transforms=(maco.WINDOWS, ("noise", {"deviation": 0.1})),
         source="Fel et al. 2023, arXiv 2306.06805, and Horama: phases only, random windows, noise 0.1. Ours: windows "
         "of 0.5 to 0.83 of the side for 0.20 to 0.25 (of images six times as wide), one a step, Adam falling from 0.3 "
         "for NAdam at 1, magnitudes of our own photographs",

@@ -143,8 +143,8 @@ def test_from_file_folder_and_safetensors(tmp_path: Path, monkeypatch: pytest.Mo
             r"a\.bias has shape \[5\], not \[8\]",
         ),
         ({"a.running_mean": (8,), "b.weight": (8, 8, 4, 4)}, "batch norm a"),
-        ({"a.weight": (100, 8, 4, 4), "fc.weight": (8,)}, "no place"),
-        ({"a.weight": (100, 8, 4, 4), "a.weight_g": (8,)}, "no place"),
+        ({"a.weight": (100, 8, 4, 4), "fc.weight": (8,)}, "not belong"),
+        ({"a.weight": (100, 8, 4, 4), "a.weight_g": (8,)}, "not belong"),
     ],
 )
 def test_what_is_no_dcgan_is_refused(shapes: dict[str, tuple[int, ...]], message: str) -> None:

@@ -1,7 +1,7 @@
-"""The published BigGAN-deep checkpoint: what its configuration says, the shapes it must have, and its conversion.
+"""The published BigGAN-deep checkpoint: its configuration, tensor shapes, and conversion for one truncation.
 
-Conversion is for one truncation: spectral norms divided out, batch-norm statistics chosen and folded, the output cut
-to three channels, so that a forward pass of `BigGAN` holds nothing that does not depend on the code.
+Conversion divides by the spectral norms, selects and folds the batch-norm statistics and keeps three output channels,
+so that a forward pass of `BigGAN` computes only what depends on the code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REDUCTION = 4
 
 
 class Block(NamedTuple):
-    """One residual block, in channels."""
+    """Channels of one residual block."""
 
     upsample: bool
     inputs: int
@@ -46,7 +46,7 @@ class Block(NamedTuple):
 
 
 class Config(NamedTuple):
-    """What a BigGAN-deep `config.json` says. `attention`: the index of the self-attention in the list of layers."""
+    """A BigGAN-deep `config.json`; `attention` is the index of the self-attention in the list of layers."""
 
     noise: int
     classes: int
@@ -58,7 +58,7 @@ class Config(NamedTuple):
 
     @property
     def condition(self) -> int:
-        """Length of the code: noise and embedding, which are of one length."""
+        """Length of the code: noise and embedding, which are equally long."""
         return 2 * self.noise
 
     def layer(self, index: int) -> int:
@@ -67,12 +67,12 @@ class Config(NamedTuple):
 
     @property
     def attention_channels(self) -> int | None:
-        """Channels at the self-attention, None where there is none."""
+        """Channels of the self-attention, or None without one."""
         return self.blocks[self.attention].inputs if 0 <= self.attention < len(self.blocks) else None
 
 
 def read_config(values: Mapping[str, Any], file: str) -> Config:
-    """The configuration in the published format. Raises `WeightsError` where it makes no network."""
+    """Read a configuration in the published format. Raises `WeightsError` for one that makes no network."""
     try:
         width = int(values["channel_width"])
         blocks = tuple(Block(bool(up), int(a) * width, int(b) * width) for up, a, b in values["layers"])
@@ -86,7 +86,7 @@ def read_config(values: Mapping[str, Any], file: str) -> Config:
             statistics=int(values["n_stats"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{file} is no BigGAN-deep configuration: {error!r}") from error
+        raise WeightsError(f"{file} is not a BigGAN-deep configuration: {error!r}") from error
     chained = all(a.outputs == b.inputs for a, b in pairwise(blocks))
     halved = all(block.outputs in (block.inputs, block.inputs // 2) for block in blocks)
     if not 1 <= len(blocks) <= 32 or not chained or not halved or blocks[0].inputs != 16 * width:
@@ -143,7 +143,7 @@ def attention_convolutions(channels: int) -> tuple[tuple[str, int, int], ...]:
 
 
 def prepare(tensors: dict[str, Tensor], config: Config, truncation: float, file: str) -> dict[str, Tensor]:
-    """Published tensors (emptied as they are used) -> those of `BigGAN` for one truncation."""
+    """Tensors of `BigGAN` for one truncation from published ones, which are popped as they are used."""
     ours: dict[str, Tensor] = {}
 
     def spectral(name: str) -> Tensor:
@@ -185,9 +185,9 @@ def prepare(tensors: dict[str, Tensor], config: Config, truncation: float, file:
 
 
 def at_truncation(table: Tensor, truncation: float) -> Tensor:
-    """Row of a table of statistics `[S, C]`, one row for each of S truncations from 0 to 1.
+    """Statistics `[C]` at one truncation, from a table `[S, C]` for S truncations from 0 to 1.
 
-    Between two rows, the nearer one has the smaller weight: so does the published network, whose images these are.
+    Between two rows, the nearer one has the smaller weight, as in the published network, to reproduce its images.
     """
     coefficient, row = math.modf(truncation / (1.0 / (len(table) - 1)))
     start = int(row)

@@ -1,13 +1,14 @@
-"""BigGAN-deep: noise and class embedding -> RGB image (Brock et al. 2019, arXiv 1809.11096).
+"""BigGAN-deep (Brock et al. 2019, arXiv 1809.11096): noise and class embedding `[256]` -> RGB image.
 
-Takes checkpoints in the published PyTorch format. The class embedding is part of the code and may leave the known
-classes, which is the point of BigGAN-AM (Li et al. 2020, arXiv 1910.04760).
+Loads the PyTorch port of the published checkpoints, 128 to 512 px; the registry states their licence. The class
+embedding is part of the code and may leave the known classes, as in BigGAN-AM (Li et al. 2020, arXiv 1910.04760).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,19 +37,29 @@ RECIPE = Recipe(
 
 
 def load(name: str, *, revision: str | None = None, **options: Any) -> Generator:
-    """The generator `name` ("biggan-deep-128", ...) from the Hub, on the CPU. Options as of `assemble`."""
+    """Load the generator `name` ("biggan-deep-128", ...) from the Hub, on the CPU; `options` as of `assemble`."""
     entry = registry.find(name)
     files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
     return from_files(files, name=name, **options)
 
 
 def from_files(files: Files, *, name: str, **options: Any) -> Generator:
-    """The generator in a repository or folder of this format: `config.json` and the weights."""
+    """The generator in a repository or folder with `config.json` and weights of this format."""
     with files.loading():
         config = read_config(files.json("config.json"), f"{files.source}/config.json")
         path = files.weights("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
         check_shapes(published_shapes(config), read_shapes(path), f"{files.source}/{path.name}", "this BigGAN-deep")
         return assemble(config, read_tensors(path), files, name=name, **options)
+
+
+class _Part(NamedTuple):
+    """A part of the code: function that draws its initial value, and its prior, `[N]` each."""
+
+    draw: Callable[[torch.Generator], Tensor]
+    mean: Tensor
+    std: Tensor
+    low: Tensor
+    high: Tensor
 
 
 def assemble(
@@ -62,83 +73,92 @@ def assemble(
     optimise: str = "both",
     noise_seed: int = 0,
 ) -> Generator:
-    """The generator from published tensors.
+    """The generator from published tensors, which are emptied.
 
     Args:
-        truncation: in (0, 1]: scale of the starting noise and choice of the batch-norm statistics; smaller is
-            more typical, larger more varied.
-        class_label: class to start from (or to hold), by number or ImageNet name; without one, the start is the
-            mean embedding plus a tenth of standard normal noise, as in BigGAN-AM.
-        optimise: "both" (code: noise and embedding), "noise" (the class is held) or "class" (the noise is held,
-            drawn from `noise_seed`).
+        truncation: in (0, 1]: scale of the initial noise and choice of the batch-norm statistics; smaller is more
+            typical, larger more varied.
+        class_label: number or ImageNet name of the class to start from, or to fix; if None, the start is the mean
+            embedding plus a tenth of standard normal noise, as in BigGAN-AM.
+        optimise: "both" (the code is noise and class embedding), "noise" (the class is fixed) or "class" (the noise is
+            fixed, drawn from `noise_seed`).
 
     Raises:
-        OptionError: an option out of range. UnknownNameError: no such class.
+        OptionError: an option out of range. UnknownNameError: an unknown class.
     """
-    fraction("truncation", truncation)
-    whole_number("noise_seed", noise_seed, least=0, most=2**63 - 1)
-    if optimise not in OPTIMISE:
-        raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
-    if optimise == "noise" and class_label is None:
-        raise OptionError("optimise='noise' holds the class, so it needs one", fix="pass class_label=...")
+    _check_options(truncation, class_label, optimise, noise_seed)
     embeddings = pop_float(published, "embeddings.weight", files.source).T.contiguous()
     label = None if class_label is None else class_index(class_label, config.classes)
     network = build_on_meta(lambda: BigGAN(config), files.source)
     load_frozen(network, prepare(published, config, truncation, files.source), files.source, "BigGAN-deep")
     assert isinstance(network, BigGAN)
-    centre, spread = embeddings.mean(0), embeddings.std(0, unbiased=False)
-
-    def noise(source: torch.Generator) -> Tensor:
-        return truncation * truncated_normal(config.noise, source)
-
-    def embedding(source: torch.Generator) -> Tensor:
-        return embeddings[label] if label is not None else centre + 0.1 * torch.randn(len(centre), generator=source)
-
-    def both(source: torch.Generator) -> Tensor:
-        return torch.cat([noise(source), embedding(source)])
-
-    def draw_corner(codes: Tensor) -> Tensor:
-        image: Tensor = network(codes, side=1)
-        return image
-
-    size, scale = config.noise, torch.full((config.noise,), truncation)
-    low, high = embeddings.min().expand(size), embeddings.max().expand(size)
-    parts = {  # start, mean, deviation, lower and upper bound
-        "noise": (noise, torch.zeros(size), scale, -NOISE_LIMIT * scale, NOISE_LIMIT * scale),
-        "class": (embedding, centre, spread, low, high),
-    }
-    if optimise == "both":
-        start = both
-        mean, std, low, high = (torch.cat([a, b]) for a, b in zip(parts["noise"][1:], parts["class"][1:], strict=True))
-        module: nn.Module = network
-    else:
-        start, mean, std, low, high = parts[optimise]
+    noise, embedding = _noise_part(config.noise, truncation), _class_part(embeddings, label)
+    both = _joined(noise, embedding)
+    code = {"both": both, "noise": noise, "class": embedding}[optimise]
+    module: nn.Module = network
+    if optimise != "both":
         other = noise if optimise == "class" else embedding
-        module = Held(network, other(torch.Generator().manual_seed(noise_seed)), noise_is_held=optimise == "class")
+        module = Held(network, other.draw(torch.Generator().manual_seed(noise_seed)), noise_is_held=optimise == "class")
     options = {"truncation": truncation, "class_label": label, "optimise": optimise}
     entry = registry.find_by_source(files.source)
     generator = Generator(
         module,
-        mean.shape,
-        code_mean=mean,
-        code_std=std.clamp_min(1e-6),
-        code_min=low,
-        code_max=high,
+        code.mean.shape,
+        code_mean=code.mean,
+        code_std=code.std.clamp_min(1e-6),
+        code_min=code.low,
+        code_max=code.high,
         name=name,
         recipe=RECIPE,
-        start=start,
+        start=code.draw,
         provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.BIGGAN_PAPER),
         options=options | ({"noise_seed": noise_seed} if optimise == "class" else {}),
     )
-    # At 512 px a whole image takes more memory than the weights; a sixteenth of one shows as much.
-    side = 2 ** sum(block.upsample for block in config.blocks)
+    # At 512 px a whole image takes more memory than the weights; a corner of a sixteenth shows as much.
+    side, first = 2 ** sum(block.upsample for block in config.blocks), both.draw(torch.Generator().manual_seed(0))
     return check_generates(
-        generator, files.source, draw=draw_corner, code=both(torch.Generator().manual_seed(0)), size=(side, side)
+        generator, files.source, draw=lambda codes: network(codes, side=1), code=first, size=(side, side)
     )
 
 
+def _check_options(truncation: Any, class_label: Any, optimise: Any, noise_seed: Any) -> None:
+    fraction("truncation", truncation)
+    whole_number("noise_seed", noise_seed, least=0, most=2**63 - 1)
+    if optimise not in OPTIMISE:
+        raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
+    if optimise == "noise" and class_label is None:
+        raise OptionError("optimise='noise' fixes the class, so it needs one", fix="pass class_label=...")
+
+
+def _noise_part(size: int, truncation: float) -> _Part:
+    std = torch.full((size,), truncation)
+    return _Part(
+        lambda source: truncation * truncated_normal(size, source),
+        torch.zeros(size),
+        std,
+        -NOISE_LIMIT * std,
+        NOISE_LIMIT * std,
+    )
+
+
+def _class_part(embeddings: Tensor, label: int | None) -> _Part:
+    """The class embedding `[E]` with the statistics of the known ones, `[K, E]`."""
+    mean, size = embeddings.mean(0), embeddings.shape[1]
+
+    def draw(source: torch.Generator) -> Tensor:
+        return embeddings[label] if label is not None else mean + 0.1 * torch.randn(size, generator=source)
+
+    std = embeddings.std(0, unbiased=False)
+    return _Part(draw, mean, std, embeddings.min().expand(size), embeddings.max().expand(size))
+
+
+def _joined(a: _Part, b: _Part) -> _Part:
+    prior = (torch.cat(pair) for pair in zip(a[1:], b[1:], strict=True))
+    return _Part(lambda source: torch.cat([a.draw(source), b.draw(source)]), *prior)
+
+
 def truncated_normal(count: int, source: torch.Generator) -> Tensor:
-    """Standard normal numbers within +-2, `[count]`, by the inverse of their distribution function."""
+    """Standard normal noise truncated to +-2, `[count]`, by inverse transform sampling."""
     edge = math.erf(NOISE_LIMIT / math.sqrt(2))
     uniform = torch.rand(count, generator=source, dtype=torch.float64)
     return (math.sqrt(2) * torch.erfinv((2 * uniform - 1) * edge)).float()

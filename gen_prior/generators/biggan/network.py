@@ -1,4 +1,7 @@
-"""BigGAN-deep as a network for one truncation, its weights prepared by `biggan_format.prepare`."""
+"""The network of BigGAN-deep (Brock et al. 2019, arXiv 1809.11096, appendix B) for one truncation.
+
+`format.prepare` converts the published weights.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class BigGAN(nn.Module):
         self.exit = nn.Conv2d(config.width, 3, 3, padding=1)
 
     def forward(self, code: Tensor, side: int = 4) -> Tensor:
-        """`side`: of the first features, 4 for the whole image; of less, a corner is drawn."""
+        """`side`: side of the first feature map, 4 for the whole image; less generates a corner of it."""
         x = self.entry(code).view(-1, 16 * self.config.width, 4, 4)[:, :, :side, :side]
         for index, block in enumerate(self.blocks):
             if index == self.config.attention and self.attention is not None:
@@ -35,7 +38,7 @@ class BigGAN(nn.Module):
 
 
 class ConditionalNorm(nn.Module):
-    """Batch norm with fixed statistics; gain and offset are linear in the code, the statistics folded into them."""
+    """Batch norm with fixed statistics, folded into a gain and an offset that are linear in the code."""
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class ConditionalNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Four convolutions in a bottleneck; the skip drops channels and is enlarged by repeating pixels."""
+    """Bottleneck of four convolutions; the skip connection drops channels and is enlarged by nearest neighbours."""
 
     def __init__(self, condition: int, block: Block) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class SelfAttention(nn.Module):
 
 
 class Held(nn.Module):
-    """A BigGAN with one half of its code held: takes the other half, `[B, noise]`."""
+    """A BigGAN with one half of its code fixed: the other half `[B, noise]` -> images."""
 
     def __init__(self, network: BigGAN, held: Tensor, noise_is_held: bool) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""Details: a second level of the code, for what a coarse spatial code cannot say.
+"""The fine code: a second level of the code, at twice the resolution of the coarse one.
 
-A decoder is made of convolutions alone, so a spatial code of 8x8 instead of 4x4 gives an image of twice the side. What
-of the finer code follows from the coarse one, a small network says; what does not is left to the details, a standard
-normal over photographs along the principal directions of that rest. So the coarse code goes on to lay the picture out,
-and the details fill it in (a pyramid as that of Denton et al. 2015, arXiv 1506.05751, of codes instead of images).
+The decoder is fully convolutional, so a spatial code of 8x8 instead of 4x4 gives an image of twice the side. A small
+network predicts the fine spatial code from the coarse one; the residual is parametrised by the details, a standard
+normal over photographs along the residual's principal directions. The coarse code so keeps the composition, and the
+details add to it, as in a Laplacian pyramid of generators (Denton et al. 2015, arXiv 1506.05751), of codes here.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ from torch.nn import functional as F
 from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
 
 FINE_SIDE = 2 * CODE_SIDE
+"""Side of a fine spatial code, in positions."""
 
 
 class FineCode(nn.Module):
-    """Coarse spatial codes `[B, C, 4, 4]` and details `[B, D]` -> spatial codes `[B, C, 8, 8]`."""
+    """Coarse spatial codes `[B, C, 4, 4]` and details `[B, D]` -> fine spatial codes `[B, C, 8, 8]`."""
 
     basis: Tensor
 
-    def __init__(self, channels: int, count: int, width: int) -> None:
-        """`count`: how many details, D; `width`: channels of the network that says what follows."""
+    def __init__(self, channels: int, dims: int, width: int) -> None:
+        """`dims`: number of details, D; `width`: channels of the network that predicts the fine code."""
         super().__init__()
         self.entry = nn.Conv2d(channels, width, 3, padding=1)
         self.low = ResidualBlock(width, width)
         self.high = ResidualBlock(width, width)
         self.exit = nn.Conv2d(width, channels, 3, padding=1)
-        self.register_buffer("basis", torch.zeros(channels * FINE_SIDE**2, count))
+        self.register_buffer("basis", torch.zeros(channels * FINE_SIDE**2, dims))
         with torch.no_grad():
             self.exit.weight *= 0.3
 
     @property
     def dims(self) -> int:
-        """How many details a code has."""
+        """Number of details in a code."""
         return self.basis.shape[1]
 
     def expected(self, coarse: Tensor) -> Tensor:
-        """The finer code that follows from the coarse one: the mean over photographs with it, `[B, C, 8, 8]`."""
+        """The predicted fine code `[B, C, 8, 8]`: its mean over photographs with this coarse code."""
         x = self.high(F.interpolate(self.low(self.entry(coarse)), scale_factor=2.0, mode="nearest"))
         out: Tensor = self.exit(F.leaky_relu(x, SLOPE))
         return out

@@ -1,14 +1,18 @@
-"""A learned map from noise and wanted features to a code: what photographs with such features have for a code.
+"""A conditional flow from noise to whitened codes: it samples the codes of photographs with given classifier features.
 
-Independent normal codes look like no photograph, however they are scaled. Here a small network learns the velocity of a
-flow from noise to the codes of photographs (Lipman et al. 2023, arXiv 2210.02747, on the circular path of Salimans &
-Ho 2022, arXiv 2202.00512), given the classifier's penultimate features of the photograph; features are withheld now and
-then, so that their influence can be amplified (Ho & Salimans 2022, arXiv 2207.12598). Codes are optimised through the
-whole flow (Ben-Hamu et al. 2024, arXiv 2402.14017), features and noise together. The class that is wanted gives the
-features to begin with: those that its row of the classifier's last layer asks for. It may also give the noise: the
-codes of a few photographs in which the classifier saw most of it, so that the image begins with a form (Nguyen et al.
-2016, arXiv 1602.03616, begin at means of such photographs). The flow leaves of a photograph's form most, and gives it
-the colours that the features ask for.
+Independent normal codes do not look like photographs at any scale. A small network predicts the velocity of a flow from
+noise to the codes of photographs (flow matching: Lipman et al. 2023, arXiv 2210.02747), along the circular path and
+with the v-prediction of Salimans & Ho 2022 (arXiv 2202.00512):
+
+    x(t) = cos(t) noise + sin(t) code,    v(t) = dx/dt = cos(t) code - sin(t) noise,    0 <= t <= pi / 2
+
+The condition is the classifier's whitened penultimate features; training drops it at random, so that sampling can
+amplify it (classifier-free guidance: Ho & Salimans 2022, arXiv 2207.12598). Synthesis optimises features and noise
+together, through all steps of the flow (D-Flow: Ben-Hamu et al. 2024, arXiv 2402.14017).
+
+An optimisation for a class starts at features along the class's row of the classifier's last layer and, instead of pure
+noise, at the code of one of a few photographs that the classifier is surest about, the class's exemplars (Nguyen et al.
+2016, arXiv 1602.03616, start at means of such photographs).
 """
 
 from __future__ import annotations
@@ -22,19 +26,21 @@ from torch.nn import functional as F
 from gen_prior.generators.dgn.config import FlowConfig
 
 CONDITION = 256
+"""Channels of the embedding of time and features."""
 FREQUENCIES = 16
+"""Number of sine and cosine frequencies that encode the time."""
 FEATURE_SCALE = 10.0
-"""How far the first features lie along what a class asks for; photographs that are named rightly lie at 6."""
+"""Length of the initial features, along a class's direction; features of correctly named photographs have about 6."""
 FEATURE_STD = 0.5
-"""Deviation of the first features around that: seeds differ in them, not only in the noise."""
+"""Standard deviation of the initial features around that, so that seeds differ in features too."""
 EXEMPLAR_STEPS = 24
-"""Whole numbers that a layout holds for each deviation of a code."""
+"""Quantisation of exemplars: int8 steps in one standard deviation of a code."""
 EXEMPLAR_GAIN = 1.3
-"""How much larger than the code of a photograph the noise is that the flow turns into about that code."""
+"""Factor on an exemplar's code that makes it the noise from which the flow returns to about that code."""
 
 
 class _Block(nn.Module):
-    """A residual block whose scale, shift and gate come of the time and the features."""
+    """A residual block whose norm is modulated by the condition (adaLN: Peebles & Xie 2023, arXiv 2212.09748)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -55,16 +61,17 @@ class _Block(nn.Module):
 
 
 class CodeFlow(nn.Module):
-    """Features and noise `[B, K + D]`, standard normal over photographs -> white codes `[B, D]`.
+    """Features and noise `[B, K + D]`, standard normal over photographs -> whitened codes `[B, D]`.
 
-    `classes` (`[N, K]`, rows of length 1) are the features that each class asks for; `layouts` (`[N, layouts, D]`,
-    whole numbers, see `quantise_exemplars`) the codes of photographs that it may begin with.
+    Parameters and buffers are called as in files: `wanted` embeds the features, `unknown` stands for dropped ones,
+    `classes` (`[N, K]`, rows of length 1) are the feature directions of the classes, `layouts` the `exemplars`.
     """
 
     classes: Tensor
     layouts: Tensor
 
     def __init__(self, directions: int, config: FlowConfig) -> None:
+        """`directions`: dimensions of a whitened code, D."""
         super().__init__()
         self.config, self.directions = config, directions
         self.entry = nn.Linear(directions, config.width)
@@ -83,18 +90,18 @@ class CodeFlow(nn.Module):
 
     @property
     def exemplars(self) -> Tensor:
-        """Codes of photographs to start from, `[classes, exemplars, D]`, int8; files call the buffer `layouts`."""
+        """Codes of the classes' photographs, `[N, exemplars, D]`, int8 (see `quantise_exemplars`)."""
         return self.layouts
 
     @property
     def dims(self) -> int:
-        """Numbers of a code: features, then noise."""
+        """Dimensions of a code: features, then noise."""
         return self.config.features + self.directions
 
     def velocity(self, x: Tensor, angle: Tensor, features: Tensor | None, withheld: Tensor | None = None) -> Tensor:
-        """Of points `[B, D]` at angles `[B]` between 0 (noise) and pi / 2 (codes), by features `[B, K]`.
+        """Velocity v(t) `[B, D]` at points `[B, D]` and times t = `angle` `[B]`, 0 (noise) to pi / 2 (codes).
 
-        No features where they are None, or where `withheld` (`[B]`, bool) says so.
+        Conditional on `features` `[B, K]`; unconditional where they are None or `withheld` (`[B]`, bool) is true.
         """
         waves = angle[:, None] * torch.arange(1, FREQUENCIES + 1, device=x.device)
         condition = self.unknown.expand(len(x), -1) if features is None else self.wanted(features)
@@ -108,22 +115,24 @@ class CodeFlow(nn.Module):
         return out
 
     def forward(self, code: Tensor) -> Tensor:
-        """`[B, K + D]` -> `[B, D]`: each step is a turn by a part of the right angle."""
+        """Integrate the flow from noise to whitened codes: `[B, K + D]` -> `[B, D]`."""
         features, x = code.split([self.config.features, self.directions], 1)
         turn = math.pi / 2 / self.config.steps
         for step in range(self.config.steps):
             angle = torch.full((len(x),), step * turn, device=x.device)
+            # classifier-free guidance
             plain = self.velocity(x, angle, None)
             velocity = plain + self.config.guidance * (self.velocity(x, angle, features) - plain)
+            # one step of DDIM: a rotation in the plane of x and v
             x = math.cos(turn) * x + math.sin(turn) * velocity
         return x
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """Codes `[B, K + D]` to begin with for class numbers `[B]`, from as much standard normal noise."""
+        """Initial codes `[B, K + D]` for class numbers `[B]`, from standard normal noise `[B, K + D]`."""
         return init_from_class(self.classes[classes], noise, self.exemplar(classes, noise))
 
     def exemplar(self, classes: Tensor, noise: Tensor) -> Tensor | None:
-        """Of the layouts of classes `[B]` those that the first number of the noise proper chooses, `[B, D]`."""
+        """One exemplar `[B, D]` for each class number `[B]`, chosen by noise `[B, K + D]`; None if there are none."""
         count = self.config.exemplars
         if not count:
             return None
@@ -131,10 +140,9 @@ class CodeFlow(nn.Module):
 
 
 def init_from_class(direction: Tensor, noise: Tensor, exemplar: Tensor | None = None, share: float = 1.0) -> Tensor:
-    """Codes `[..., K + D]` to begin with, aimed at `direction` (`[..., K]`), from as much standard normal noise.
+    """Initial codes `[..., K + D]` for a class's feature direction `[..., K]`, from as much standard normal noise.
 
-    With a `layout` (`[..., D]`) that stands for the noise proper, or for `share` of it; the squares of both
-    shares, the layout's and the noise's, add up to 1.
+    With an `exemplar` `[..., D]`, the part that the flow starts at is `share` of that plus sqrt(1 - share^2) of noise.
     """
     code, count = init_features(direction, noise), direction.shape[-1]
     if exemplar is None:
@@ -143,17 +151,17 @@ def init_from_class(direction: Tensor, noise: Tensor, exemplar: Tensor | None = 
     return torch.cat([code[..., :count], mixed], -1)
 
 
-def exemplar_index(number: Tensor, count: int) -> Tensor:
-    """One of `count` layouts by a standard normal number, each as often."""
-    return (torch.special.ndtr(number.float()) * count).long().clamp(max=count - 1)
+def init_features(direction: Tensor, noise: Tensor) -> Tensor:
+    """Noise `[..., K + D]` with its first K dimensions replaced by features near `direction` `[..., K]`."""
+    count = direction.shape[-1]
+    return torch.cat([FEATURE_SCALE * direction + FEATURE_STD * noise[..., :count], noise[..., count:]], -1)
+
+
+def exemplar_index(normal: Tensor, count: int) -> Tensor:
+    """Standard normal values of any shape -> indices of one of `count` exemplars, uniformly distributed."""
+    return (torch.special.ndtr(normal.float()) * count).long().clamp(max=count - 1)
 
 
 def quantise_exemplars(codes: Tensor) -> Tensor:
-    """White codes as layouts hold them: int8."""
+    """Whitened codes, quantised to int8 as files store exemplars."""
     return (codes.float() * EXEMPLAR_STEPS).round().clamp(-127, 127).to(torch.int8)
-
-
-def init_features(direction: Tensor, noise: Tensor) -> Tensor:
-    """Codes `[..., K + D]` from as much noise, their features near `direction` (`[..., K]`, of length 1)."""
-    count = direction.shape[-1]
-    return torch.cat([FEATURE_SCALE * direction + FEATURE_STD * noise[..., :count], noise[..., count:]], -1)

@@ -1,7 +1,8 @@
-"""Deep generator networks trained here (`gen-prior train-prior`): the embedded prior and exported folders.
+"""Deep generator networks trained by `gen-prior train-prior`: the embedded prior (Apache-2.0) and exported folders.
 
-One file holds everything: safetensors with the decoder, the code's mean and principal directions, and, in
-its metadata, the configuration, the training settings and the hashes of what it was made from.
+The code is a vector (see `network.WhitenedCodes`); the method is that of Nguyen et al. 2016 (arXiv 1605.09304) with a
+decoder after Dosovitskiy & Brox 2016 (arXiv 1602.02644). One safetensors file holds the network and, in its metadata,
+the configuration, the class keys, every training setting and the hashes of what it was made from.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
 EMBEDDED = {"dgn-lite0": "dgn-lite0.safetensors", "dgn-lite0-gaussian": "dgn-lite0.safetensors"}
 EXEMPLAR_METADATA = ("layouts", "layouts_data")
+"""Metadata keys of the exemplars; `FLOW_METADATA`: of the flow with them."""
 FLOW_METADATA = ("flow", "flow_data", "classes", *EXEMPLAR_METADATA)
 PAPER = "Nguyen et al. 2016, arXiv 1605.09304; Dosovitskiy & Brox 2016, arXiv 1602.02644"
 RECIPE = Recipe(
@@ -50,15 +52,18 @@ FLOW_RECIPE = replace(
     trials=8,
 )
 EXEMPLAR_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1)
-"""A start with a form needs no trials, and large steps would lose it."""
+"""An exemplar gives the image its composition: no restarts are needed, and large steps would lose it."""
 EXEMPLAR_SHARE = 0.7
-"""Of a layout in starts of the seeds after those that took it as it is: the rest is noise, so no two are alike."""
+"""Share of an exemplar in the initial code of a seed beyond the number of exemplars; the rest is noise."""
 DETAIL_SPHERE = {"radius": 1.0, "inside": True}
-"""What details may be, beside what the recipe says of the coarse code."""
+"""Options of the edit `norm_sphere` for details: at most as large as photographs'."""
 
 
 def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
-    """The prior that ships with the package: 256 px RGB from wanted features and noise."""
+    """Load the prior that ships with the package: 256 px RGB from classifier features, noise and details.
+
+    `flow`: with its flow; without, the code is a whitened code and details.
+    """
     path = resources.files("gen_prior.weights").joinpath(EMBEDDED[name])
     if not path.is_file():
         raise WeightsError(
@@ -69,12 +74,12 @@ def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
 
 
 def load_gaussian(name: str = "dgn-lite0-gaussian") -> Generator:
-    """The same prior without its flow: the code is the decoder's, a standard normal over photographs."""
+    """Load the embedded prior without its flow: whitened codes, standard normal over photographs, and details."""
     return load_embedded(name, flow=False)
 
 
 def load_folder(folder: str | Path, **options: Any) -> Generator:
-    """The generator that `gen-prior train-prior` or `gen-prior export` left in `folder`."""
+    """Load the generator that `gen-prior train-prior` or `gen-prior export` wrote to `folder`."""
     path = Path(folder) / FILE
     if not path.is_file():
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior or export wrote")
@@ -82,10 +87,10 @@ def load_folder(folder: str | Path, **options: Any) -> Generator:
 
 
 def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = True) -> Generator:
-    """The generator in a safetensors file, called `origin` in messages; every tensor checked against its configuration.
+    """The generator in the safetensors file `path`, called `origin` in messages.
 
-    `flow`: with the flow that the file may hold. Raises `WeightsError` where the file is damaged, of another format, or
-    does not match its configuration.
+    `flow`: keep the flow of a file that has one. Raises `WeightsError` for a file that is damaged, of another format,
+    or whose tensors do not match its configuration.
     """
     network, metadata = read_network(path, origin)
     if not flow:
@@ -94,7 +99,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
     try:
         recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else default
     except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
-        raise WeightsError(f"{origin} states a recipe that is none: {error}") from error
+        raise WeightsError(f"{origin} holds an invalid recipe: {error}") from error
     generator = Generator(
         network,
         (network.dims,),
@@ -116,7 +121,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
 
 
 def write_without_flow(path: Path, out: Path) -> None:
-    """Copy the safetensors file `path` to `out` without its flow."""
+    """Copy the safetensors file `path` to `out` without its flow and exemplars."""
     tensors = {key: value for key, value in read_tensors(path).items() if not key.startswith("flow.")}
     config = {key: value for key, value in json.loads(read_file_metadata(path)["config"]).items() if key != "flow"}
     metadata = {key: value for key, value in read_file_metadata(path).items() if key not in FLOW_METADATA}
@@ -124,7 +129,7 @@ def write_without_flow(path: Path, out: Path) -> None:
 
 
 def recipe_for(network: WhitenedCodes) -> Recipe:
-    """What suits codes of that kind."""
+    """Default recipe for the kind of code that `network` takes."""
     recipe = RECIPE
     if network.flow is not None:
         recipe = EXEMPLAR_RECIPE if network.flow.config.exemplars else FLOW_RECIPE
@@ -137,7 +142,10 @@ def recipe_for(network: WhitenedCodes) -> Recipe:
 
 
 def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> ClassInit | None:
-    """Where the codes of a class begin, by the keys that the file lists for its flow's classes."""
+    """Initial codes of a class, by the class keys in the metadata; None without a flow.
+
+    The first seeds take the exemplars one by one; later seeds take one at random, mixed with noise.
+    """
     if network.flow is None:
         return None
     try:
@@ -149,7 +157,7 @@ def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: s
     if len(keys) not in (0, len(classes)):
         raise WeightsError(f"{origin} names {len(keys)} classes, but its flow knows {len(classes)}")
     times = Counter(keys)
-    numbers = {key: number for number, key in enumerate(keys) if times[key] == 1}  # a name of two classes says neither
+    numbers = {key: number for number, key in enumerate(keys) if times[key] == 1}  # a name of two classes is ambiguous
 
     def class_init(wanted: str, noise: Tensor, seed: int) -> Tensor | None:
         if (number := numbers.get(wanted)) is None:
@@ -158,23 +166,23 @@ def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: s
             return network.init_from_class(classes[number], noise)
         if seed < exemplars.shape[1]:
             return network.init_from_class(classes[number], noise, exemplars[number, seed])
-        place = exemplar_index(noise[classes.shape[1]], exemplars.shape[1])
-        return network.init_from_class(classes[number], noise, exemplars[number, place], EXEMPLAR_SHARE)
+        index = exemplar_index(noise[classes.shape[1]], exemplars.shape[1])
+        return network.init_from_class(classes[number], noise, exemplars[number, index], EXEMPLAR_SHARE)
 
     return class_init
 
 
 def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, dict[str, str]]:
-    """The network in a safetensors file, and all metadata of the file.
+    """The network in the safetensors file `path`, and the file's metadata.
 
-    Raises `WeightsError` as `from_file` does; where the file is cut short or not finite, it names `path`.
+    Raises `WeightsError` as `from_file` does, with the name `origin`, or `path` for truncated or non-finite tensors.
     """
     metadata = read_file_metadata(path)
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{origin} is not a generator of format {FORMAT} (found {metadata.get('format')!r})")
     config = NetworkConfig.from_metadata(metadata, origin)
     network = build_on_meta(lambda: WhitenedDecoder.from_config(config), origin)
-    load_strictly(network, read_tensors(path), origin)  # takes them over: beside them, loading needs no memory
+    load_strictly(network, read_tensors(path), origin)  # without a copy: loading needs no other memory
     assert isinstance(network, WhitenedDecoder)
     flow = network.flow
     if flow is not None and flow.config.exemplars and flow.layouts.dtype != torch.int8:

@@ -1,8 +1,8 @@
-"""The deep generator network of the priors trained here: whitened code -> spatial code -> RGB image.
+"""The network of the priors trained here: code -> whitened code -> spatial code -> RGB image.
 
-A spatial code (`[C, 4, 4]`) is decoded by residual blocks that double the side until half the image's,
-then a pixel shuffle. After Dosovitskiy & Brox 2016 (arXiv 1602.02644): the decoder inverts a classifier's
-features under pixel, feature and adversarial losses (see `gen_prior.training`).
+Residual blocks decode a spatial code (`[C, 4, 4]`) and double the side up to half the image's; a pixel shuffle does the
+last step. After Dosovitskiy & Brox 2016 (arXiv 1602.02644), the decoder is trained to invert a classifier's features
+under pixel, feature and adversarial losses (see `gen_prior.training`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gen_prior.generators.dgn import texture
 from gen_prior.generators.dgn.blocks import CODE_SIDE, SLOPE, ResidualBlock
 from gen_prior.generators.dgn.config import NetworkConfig, widths
 from gen_prior.generators.dgn.fine_code import FineCode
 from gen_prior.generators.dgn.flow import CodeFlow, init_from_class
-from gen_prior.generators.dgn.texture import Coring, Grain
-from gen_prior.generators.dgn.texture import coring as cored_to
-from gen_prior.generators.dgn.texture import grain as grained_by
 
 DETAIL_STD = 4.0
-"""Of details over photographs, in a code: an optimisation's steps, equal in all numbers, change details more slowly."""
+"""Standard deviation of details in a code: optimisation steps, equal in all dimensions, change details more slowly."""
 INITIAL_DETAIL_SCALE = 0.3
-"""How large details are at first, in parts of photographs'."""
+"""Size of initial details, relative to those of photographs."""
 
 
 class Decoder(nn.Module):
@@ -48,9 +46,9 @@ class Decoder(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Image `[B, 3, S, S]` -> `[B, 3, 2S, 2S]`: its bilinear enlargement and a learned correction.
+    """Image `[B, 3, S, S]` -> `[B, 3, 2S, 2S]`: its bilinear enlargement and a learned correction, at first zero.
 
-    Most of the work is done at half the side of the input. It begins as the enlargement alone.
+    Most layers work at half the side of the input.
     """
 
     def __init__(self, width: int, depth: int = 2) -> None:
@@ -71,11 +69,11 @@ class Refiner(nn.Module):
 
 
 class WhitenedCodes(nn.Module):
-    """Codes `[B, numbers]` -> spatial codes, by the principal directions of photographs' codes.
+    """Codes `[B, dims]` -> spatial codes, along the principal directions of photographs' spatial codes.
 
-    The spatial code is `mean + basis @ white`, where white codes `[B, D]` are a standard normal over photographs: their
-    full covariance gives the code a global structure that independent units do not have. A code is white; behind a
-    flow it holds features and noise `[B, K + D]`; and before details these follow, `DETAIL_STD` times as large.
+    The spatial code is `mean + basis @ white`: whitened codes `[B, D]` are standard normal over photographs, and the
+    full covariance gives them a global structure that independent units lack. A code is a whitened code or, with a
+    flow, features and noise `[B, K + D]`; with a fine code, details follow, `DETAIL_STD` times as large.
     """
 
     mean: Tensor
@@ -93,47 +91,49 @@ class WhitenedCodes(nn.Module):
 
     @property
     def coarse_dims(self) -> int:
-        """Numbers of one code before its details."""
+        """Dimensions of a code without its details."""
         return self.basis.shape[1] if self.flow is None else self.flow.dims
 
     @property
     def dims(self) -> int:
-        """Numbers of one code."""
+        """Dimensions of a code."""
         return self.coarse_dims + (0 if self.details is None else self.details.dims)
 
     @property
     def std(self) -> Tensor:
-        """Of each number of a code over photographs, `[numbers]`."""
+        """Standard deviation of each dimension of a code over photographs, `[dims]`."""
         details = [] if self.details is None else [torch.full((self.details.dims,), DETAIL_STD)]
         return torch.cat([torch.ones(self.coarse_dims), *details])
 
     def split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes `[..., numbers]` without their details, and the details: of no number where there are none."""
+        """Codes `[..., dims]` -> coarse codes `[..., coarse_dims]` and details (of length 0 without a fine code)."""
         coarse, details = codes.split([self.coarse_dims, self.dims - self.coarse_dims], -1)
         return coarse, details
 
     def sample(self, classes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Both parts of codes for class numbers `[B]`: begun as by `start`, their details as large as photographs'."""
+        """Random coarse codes and details for class numbers `[B]`: coarse as by `start`, details as photographs'."""
         return self.split(self.start(classes, noise))[0], self.split(noise * self.std.to(noise))[1]
 
     def init_from_class(
         self, direction: Tensor, noise: Tensor, exemplar: Tensor | None = None, share: float = 1.0
     ) -> Tensor:
-        """Start codes for the class direction `[..., K]` (`flow.init_from_class`) from standard normal noise."""
+        """Initial codes `[..., dims]` by `flow.init_from_class`, with small random details; noise is `[..., dims]`."""
         coarse, rest = self.split(noise)
-        return torch.cat(
-            [init_from_class(direction, coarse, exemplar, share), INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1
-        )
+        code = init_from_class(direction, coarse, exemplar, share)
+        return torch.cat([code, INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1)
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
-        """Codes to begin with for class numbers `[B]`, from noise `[B, numbers]`, which they are without a flow."""
+        """Initial codes `[B, dims]` for class numbers `[B]` from standard normal noise `[B, dims]`.
+
+        Without a flow, classes make no difference: a code is the noise, scaled by `std`.
+        """
         flow = self.flow
         if flow is None:
             return noise * self.std.to(noise)
         return self.init_from_class(flow.classes[classes], noise, flow.exemplar(classes, noise))
 
     def spatial(self, code: Tensor) -> Tensor:
-        """Codes `[B, numbers]` -> spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`."""
+        """Codes `[B, dims]` -> spatial codes `[B, C, 4, 4]`, or `[B, C, 8, 8]` with a fine code."""
         coarse, details = self.split(code)
         white = coarse if self.flow is None else self.flow(coarse)
         spatial: Tensor = self.mean + (white @ self.basis.T).view(-1, *self.mean.shape)
@@ -141,7 +141,7 @@ class WhitenedCodes(nn.Module):
 
 
 class WhitenedDecoder(WhitenedCodes):
-    """Codes `[B, numbers]` -> images `[B, 3, S, S]`, RGB, nominally in [0, 1] (not clamped)."""
+    """Codes `[B, dims]` -> images `[B, 3, S, S]`, RGB, nominally in [0, 1] (not clamped)."""
 
     def __init__(
         self,
@@ -159,8 +159,8 @@ class WhitenedDecoder(WhitenedCodes):
         super().__init__(mean, basis, flow, details)
         self.decoder = decoder
         self.refiner = refiner if refiner is not None else nn.Identity()
-        self.coring = cored_to(coring)
-        self.grain = grained_by(grain)
+        self.coring = texture.coring(coring)
+        self.grain = texture.grain(grain)
 
     @classmethod
     def from_config(cls, config: NetworkConfig) -> WhitenedDecoder:
@@ -187,10 +187,10 @@ class WhitenedDecoder(WhitenedCodes):
             directions=self.basis.shape[1],
             refiner=self.refiner.entry.out_channels if isinstance(self.refiner, Refiner) else 0,
             flow=self.flow.config if self.flow else None,
-            coring=self.coring.limit if isinstance(self.coring, Coring) else 0.0,
+            coring=self.coring.limit if isinstance(self.coring, texture.Coring) else 0.0,
             details=self.details.dims if self.details else 0,
             detail_width=self.details.entry.out_channels if self.details else 0,
-            grain=self.grain.strength if isinstance(self.grain, Grain) else 0.0,
+            grain=self.grain.strength if isinstance(self.grain, texture.Grain) else 0.0,
         )
 
     def with_parts(self, **parts: Any) -> WhitenedDecoder:
@@ -209,7 +209,7 @@ class WhitenedDecoder(WhitenedCodes):
         return WhitenedDecoder(**(own | parts))
 
     def draw(self, spatial: Tensor) -> Tensor:
-        """Spatial codes `[B, C, 4, 4]`, with details `[B, C, 8, 8]`, -> images."""
+        """Spatial codes `[B, C, 4, 4]`, or fine ones `[B, C, 8, 8]`, -> images."""
         images: Tensor = self.grain(self.coring(self.refiner(self.decoder(spatial))))
         return images
 

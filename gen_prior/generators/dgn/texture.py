@@ -1,11 +1,4 @@
-"""Coring: texture is left only where something coarser lies under it.
-
-In photographs fine contrast comes with contrast at the next coarser scales. A decoder trained by critics draws weave or
-grain also where there is none, and optimisation seeks it out, since it excites classifiers. As the last step of a
-generator this takes it both from the image that the classifier sees and from the one that is shown, so that nothing is
-gained by it. (Coring is the name of such a gain in video engineering: Rossi 1978, "Digital techniques for reducing
-television noise", SMPTE Journal 87.)
-"""
+"""Texture of a prior's images, as its last steps: coring suppresses it where it is unlikely, grain adds it."""
 
 from __future__ import annotations
 
@@ -17,14 +10,20 @@ from torch import Tensor, nn
 from gen_prior.util.resample import gaussian_blur, resized
 
 FINE, COARSE, WINDOW = 1.5 / 128, 5.0 / 128, 6.0 / 128
-"""Deviations, in parts of the image's side: what the first blur takes is fine, what is left by the second coarse, and
-contrast is measured in windows of the third."""
+"""Standard deviations of Gaussian blurs, in parts of the image's side: the fine band is what the first blur removes,
+the middle band lies between the first and the second, and contrast is averaged in windows of the third."""
 FLOOR = 0.01
-"""Contrast of what lies between that counts as being there everywhere."""
+"""Contrast of the middle band that is assumed everywhere at least."""
+
+# Coring limits the fine contrast of an image, in a window around each pixel, in proportion to the contrast of the next
+# coarser band there (the name is that of a similar gain in video: Rossi 1978, SMPTE Journal 87). In photographs fine
+# contrast comes with coarser contrast. A decoder trained by critics makes texture elsewhere too, and optimisation
+# exploits it, since texture excites classifiers. As a part of the generator, coring takes it from both the image that
+# the classifier sees and the one that is shown, so nothing is gained by it.
 
 
 class Coring(nn.Module):
-    """Images `[B, 3, H, W]` -> the same, fine contrast at most `limit` times that at the next coarser scales."""
+    """Images `[B, 3, H, W]` -> the same with a fine contrast of at most `limit` times that of the middle band."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -41,22 +40,22 @@ class Coring(nn.Module):
 
 
 def coring(limit: float) -> nn.Module:
-    """`Coring` to that limit; at 0 images pass as they are."""
+    """`Coring` to that limit, or the identity for a limit of 0."""
     return Coring(limit) if limit else nn.Identity()
 
 
 def contrast(band: Tensor) -> Tensor:
-    """Deviation of a band `[B, 3, H, W]` of images in a window about each pixel, `[B, 1, H, W]`."""
+    """Local standard deviation of a band of images, `[B, 3, H, W]` -> `[B, 1, H, W]`."""
     squares = band.square().mean(1, keepdim=True)
     return torch.sqrt(gaussian_blur(squares, WINDOW * band.shape[-1]) + 1e-6)
 
 
-# Grain: noise in proportion to the local fine contrast, added after the enlargement (film grain synthesis, as in
+# Grain adds noise in proportion to the local fine contrast after the image is enlarged (film grain synthesis, as in
 # Norkin & Birkbeck 2018, DCC). The noise is the same for every code, so that an image is a function of its code.
 
 
 class Grain(nn.Module):
-    """Images `[B, 3, S, S]` -> `[B, 3, 2S, 2S]`, with grain of `strength` times the local fine contrast."""
+    """Images `[B, 3, S, S]` -> `[B, 3, 2S, 2S]` with noise of `strength` times the local fine contrast."""
 
     def __init__(self, strength: float) -> None:
         super().__init__()
@@ -70,18 +69,18 @@ class Grain(nn.Module):
 
 
 def grain(strength: float) -> nn.Module:
-    """`Grain` of that strength; at 0 images pass as they are."""
+    """`Grain` of that strength, or the identity for a strength of 0."""
     return Grain(strength) if strength else nn.Identity()
 
 
 def doubled(images: Tensor) -> Tensor:
-    """Images `[B, C, S, S]` of twice the side, by bicubic interpolation."""
+    """Images `[B, C, S, S]` enlarged to twice the side by bicubic interpolation."""
     side = 2 * images.shape[-1]
     return resized(images, (side, side), "bicubic", antialias=False)
 
 
 @cache
 def pattern(side: int, device: torch.device) -> Tensor:
-    """White noise of deviation 1, `[side, side]`."""
-    with torch.inference_mode(False):  # a kept one must serve gradients later
+    """Standard normal noise `[side, side]`, always the same."""
+    with torch.inference_mode(False):  # the cached tensor must serve gradients later
         return torch.randn(side, side, generator=torch.Generator().manual_seed(0), device="cpu").to(device)

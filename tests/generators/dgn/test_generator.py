@@ -129,7 +129,7 @@ def test_a_recipe_that_is_none_is_refused(
     parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, recipe: str
 ) -> None:
     tensors, metadata = parts
-    with pytest.raises(WeightsError, match="here states a recipe that is none"):
+    with pytest.raises(WeightsError, match="here holds an invalid recipe"):
         read(tmp_path / FILE, tensors, {**metadata, "recipe": recipe})
 
 
