@@ -14,6 +14,7 @@ from gen_prior.generators import dcgan, formats, fourier, maco, pixel
 from gen_prior.generators.base import CodePrior, Generator, Provenance
 from gen_prior.generators.biggan import generator as biggan
 from gen_prior.generators.deepsim import generator as deepsim
+from gen_prior.generators.deepsim.network import VARIANTS
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency
@@ -29,18 +30,8 @@ NAMED: dict[str, Loader] = {
     "pixel-raw": pixel.load,
     "fourier": fourier.load,
     "maco": maco.load,
-    "deepsim-fc6": deepsim.load,
-    "deepsim-fc6-eucl": deepsim.load,
-    "deepsim-fc7": deepsim.load,
-    "deepsim-fc8": deepsim.load,
-    "deepsim-pool5": deepsim.load,
-    "deepsim-conv4": deepsim.load,
-    "deepsim-conv3": deepsim.load,
-    "deepsim-norm2": deepsim.load,
-    "deepsim-norm1": deepsim.load,
-    "biggan-deep-128": biggan.load,
-    "biggan-deep-256": biggan.load,
-    "biggan-deep-512": biggan.load,
+    **dict.fromkeys(VARIANTS, deepsim.load),
+    **dict.fromkeys(("biggan-deep-128", "biggan-deep-256", "biggan-deep-512"), biggan.load),
 }
 """Name -> function that loads it, called as `load(name, **options)`."""
 
