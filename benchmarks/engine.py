@@ -114,9 +114,9 @@ def engine(
 def naive(name: str, kind: str, device: torch.device, steps: int) -> dict[str, Any]:
     """Rate and peak memory of the naive loop."""
     classifier, generator = make_classifier(name, device, fold=False), make_generator(kind, device)
-    classifier.network.to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
+    classifier.network.to(memory_format=torch.contiguous_format).requires_grad_(True)
     if isinstance(generator.module, nn.Module):
-        generator.module.to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
+        generator.module.to(memory_format=torch.contiguous_format).requires_grad_(True)
     clock, memory = Clock(device), Memory(device)
     code = generator.initial_code(0)[None].to(device).requires_grad_()
     optimiser = torch.optim.Adam([code], lr=0.05)

@@ -47,7 +47,7 @@ def main() -> None:
         result = gp.synthesize(source, targets, generator, recipe=recipe, precision=options.precision)
         reached[name] = result.activations[:, 0]
     best = torch.stack(list(reached.values())).max(0).values
-    report = {
+    report: dict[str, Any] = {
         "units": targets,
         "share_of_best": {name: float((found / best).mean()) for name, found in reached.items()},
         "activations": {name: found.tolist() for name, found in reached.items()},

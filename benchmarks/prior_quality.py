@@ -41,6 +41,8 @@ METHODS = ("dgn-lite0", "fourier", "maco", "pixel", "pixel-raw")
 EVALUATIONS = 128
 """Classifier evaluations per image: those that select a start, and one per step."""
 CHUNK = 8
+NAMES_IN_KEYS = {"norm_sphere": "shell"}
+"""Names that have changed since verdicts were first kept, whose files are found by the old ones."""
 SELECTION_SEED = 1
 GROUP, REFERENCE = 200, 500
 TRAINED_CLASSES = Path(__file__).parents[1] / "weights" / "make" / "mini-imagenet-classes.txt"
@@ -81,8 +83,10 @@ def verdicts(
     """Judge's logits `[N, K]` and features `[N, D]`, source activations `[N]`; items are classes x seeds."""
     generator = gp.load_generator(method, device=source.device)
     recipe = generator.recipe.within(EVALUATIONS)
-    run = [generator.describe(), recipe.to_dict(), precision]
-    run_hash = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+    run = json.dumps([generator.describe(), recipe.to_dict(), precision], sort_keys=True)
+    for name, name_in_key in NAMES_IN_KEYS.items():
+        run = run.replace(f'"{name}"', f'"{name_in_key}"')
+    run_hash = hashlib.sha256(run.encode()).hexdigest()[:12]
 
     def kept(index: int) -> Path:
         return work / f"{method}-{run_hash}-{index}-{seeds}.pt"
@@ -104,8 +108,8 @@ def verdicts(
             torch.save({name: value.clone() for name, value in part.items()}, partial)
             partial.replace(kept(index))
         print(f"{method}: {start + len(chunk)} of {len(missing)} classes", file=sys.stderr)
-    parts = [torch.load(kept(index), weights_only=True) for index in classes]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    tensors = [torch.load(kept(index), weights_only=True) for index in classes]
+    return {name: torch.cat([part[name] for part in tensors]) for name in tensors[0]}
 
 
 def photograph_features(paths: list[Path], judge: gp.Classifier) -> Tensor:

@@ -39,7 +39,7 @@ def test_squares() -> Tensor:
     """Twelve photographs `[12, 3, 128, 128]`: three squares of each of four test pictures of scikit-image."""
     from skimage import data
 
-    squares = []
+    squares: list[Tensor] = []
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         picture = torch.from_numpy(getattr(data, name)().copy()).permute(2, 0, 1).float() / 255
         side = min(picture.shape[1:])
@@ -70,14 +70,15 @@ def main() -> None:
         trainer.start_from(networks, str(NETWORKS))
         originals = photographs.batch(trainer.held_out)
 
-    assert network.details is not None
-    basis = network.details.basis.float()
+    fine_code = network.details
+    assert fine_code is not None
+    basis = fine_code.basis.float()
     details = basis / basis.square().sum(0)  # its columns are orthogonal
 
     def remade(images: Tensor) -> Tensor:
         """Reconstructions of images of twice the side of the coarse decoding, at their own size."""
         with torch.no_grad():
-            expected = network.details.expected(trainer.encode(F.avg_pool2d(images, 2)))
+            expected = fine_code.expected(trainer.encode(F.avg_pool2d(images, 2)))
             rest = (trainer.encode(images) - expected).flatten(1) @ details @ basis.T
             return network.decode(expected + rest.view_as(expected)).clamp(0, 1)
 
@@ -92,7 +93,7 @@ def main() -> None:
         "protocol": __doc__,
         "photographs": len(originals),
         "psnr": float((-10 * errors.log10()).mean()),
-        "feature_distance": float((1 - F.cosine_similarity(*features)).mean()),
+        "feature_distance": float((1 - F.cosine_similarity(features[0], features[1])).mean()),
         "networks_sha256": digest,
         "generator": gp.load_generator("dgn-lite0").describe(),
     }

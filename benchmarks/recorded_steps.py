@@ -17,7 +17,7 @@ import torch
 from engine import Clock
 
 import gen_prior as gp
-from gen_prior.optimise import loop
+from gen_prior.optimise import cuda_graph, loop
 from gen_prior.util.files import write_json
 
 BATCHES = (1, 8, 64)
@@ -47,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     classifier = gp.load_classifier("efficientnet-lite0", device="cuda")
     generator = gp.load_generator("dgn-lite0", device="cuda")
-    worthwhile, rows = loop.WORTHWHILE, []
+    worthwhile, rows = cuda_graph.WORTHWHILE, []
     for batch in BATCHES:
         row: dict[str, Any] = {"batch": batch}
         for name, needed in (("launched", STEPS + 1), ("recorded", worthwhile)):

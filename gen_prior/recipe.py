@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -131,6 +132,18 @@ class Recipe:
     def evaluations(self) -> int:
         """Forward passes of the classifier per image: one for each scored candidate, step of a trial, and step."""
         return (self.candidates if self.ranks_starts else 0) + self.all_trial_steps + self.steps
+
+    @property
+    def looks(self) -> bool:
+        """Name of `ranks_starts` in version 0.1."""
+        warnings.warn("Recipe.looks is called Recipe.ranks_starts since 0.2", DeprecationWarning, stacklevel=2)
+        return self.ranks_starts
+
+    @property
+    def tried_steps(self) -> int:
+        """Name of `all_trial_steps` in version 0.1."""
+        warnings.warn("Recipe.tried_steps is called Recipe.all_trial_steps since 0.2", DeprecationWarning, stacklevel=2)
+        return self.all_trial_steps
 
     def within(self, evaluations: int) -> Recipe:
         """Return a copy with as many steps as fit into `evaluations`, of which at most a quarter scores candidates."""

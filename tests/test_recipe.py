@@ -97,3 +97,10 @@ def test_evaluations_of_looks_trials_and_steps() -> None:
 def test_the_rate_falls_linearly() -> None:
     recipe = Recipe(steps=4, rate=1.0, final_rate=0.2)
     assert [schedule(recipe, step) for step in range(4)] == pytest.approx([1.0, 0.8, 0.6, 0.4])
+
+
+def test_old_names_of_properties_warn() -> None:
+    recipe = Recipe(steps=64, candidates=4, trials=2)
+    for old, new in (("looks", "ranks_starts"), ("tried_steps", "all_trial_steps")):
+        with pytest.warns(DeprecationWarning, match=new):
+            assert getattr(recipe, old) == getattr(recipe, new)

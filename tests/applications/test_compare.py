@@ -7,16 +7,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from gen_prior.applications.compare import compare, load_comparison
+from gen_prior.applications.compare import Comparison, compare, load_comparison
 from gen_prior.applications.methods import preset_remarks
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
-from gen_prior.generators import load_generator
+from gen_prior.generators import Generator, load_generator
 from gen_prior.objectives import Objective
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.presets import preset
@@ -36,18 +38,20 @@ def judge(make_tiny_network: Callable[..., nn.Module]) -> Classifier:
 
 
 @pytest.fixture
-def pixels():
+def pixels() -> Generator:
     return load_generator("pixel-raw", image_size=16, device="cpu")
 
 
 @pytest.fixture
-def compared(tiny_classifier, tiny_generator, judge, pixels):
+def compared(
+    tiny_classifier: Classifier, tiny_generator: Generator, judge: Classifier, pixels: Generator
+) -> Comparison:
     return compare(
         tiny_classifier, ["bee", "conv2:3"], [tiny_generator, pixels], judge=judge, seeds=[4, 2], evaluations=5
     )
 
 
-def test_every_method_has_the_same_terms(compared):
+def test_every_method_has_the_same_terms(compared: Comparison) -> None:
     assert list(compared.results) == ["tiny", "pixel-raw"]
     for method, result in zip(compared.record["methods"], compared.results.values(), strict=True):
         assert result.seeds == [4, 2]
@@ -57,12 +61,14 @@ def test_every_method_has_the_same_terms(compared):
         assert method["seconds"] > 0
 
 
-def test_images_are_those_of_synthesize(compared, tiny_classifier, tiny_generator):
+def test_images_are_those_of_synthesize(
+    compared: Comparison, tiny_classifier: Classifier, tiny_generator: Generator
+) -> None:
     alone = synthesize(tiny_classifier, ["bee", "conv2:3"], tiny_generator, seeds=[4, 2], steps=5)
     assert torch.equal(alone.images, compared.results["tiny"].images)
 
 
-def test_numbers_follow_from_the_images(compared, tiny_classifier, judge):
+def test_numbers_follow_from_the_images(compared: Comparison, tiny_classifier: Classifier, judge: Classifier) -> None:
     for method in compared.record["methods"]:
         images = compared.results[method["name"]].images[0]
         with torch.no_grad():
@@ -87,7 +93,7 @@ def test_numbers_follow_from_the_images(compared, tiny_classifier, judge):
         assert method["summary"]["judge_top1"]["statistic"] == "mean"
 
 
-def test_a_hidden_unit_has_no_verdict_and_says_why(compared):
+def test_a_hidden_unit_has_no_verdict_and_says_why(compared: Comparison) -> None:
     bee, unit = compared.record["targets"]
     assert (bee["judged"], bee["why_not_judged"]) == (True, None)
     assert unit["judged"] is False
@@ -98,13 +104,13 @@ def test_a_hidden_unit_has_no_verdict_and_says_why(compared):
         assert item["activation"] is not None
 
 
-def test_natural_reference_is_in_the_record(compared):
+def test_natural_reference_is_in_the_record(compared: Comparison) -> None:
     reference = natural_spectrum(32)
     assert compared.record["natural"]["slope"] == pytest.approx(reference.slope.item())
     assert compared.record["natural"]["high_frequency"] == pytest.approx(reference.high_frequency.item())
 
 
-def test_saved_and_read_back(compared, tmp_path):
+def test_saved_and_read_back(compared: Comparison, tmp_path: Path) -> None:
     compared.save(tmp_path)
     assert (tmp_path / "contact-sheet.png").is_file()
     assert load_comparison(tmp_path).record == json.loads(json.dumps(compared.record))
@@ -118,7 +124,9 @@ def test_saved_and_read_back(compared, tmp_path):
         load_comparison(tmp_path).save(tmp_path / "elsewhere")
 
 
-def test_a_finished_method_is_on_disk_before_the_next_begins(tiny_classifier, tiny_generator, judge, pixels, tmp_path):
+def test_a_finished_method_is_on_disk_before_the_next_begins(
+    tiny_classifier: Classifier, tiny_generator: Generator, judge: Classifier, pixels: Generator, tmp_path: Path
+) -> None:
     def stop(progress: Progress) -> None:
         if progress.label == "pixel-raw":
             raise KeyboardInterrupt
@@ -140,7 +148,9 @@ def test_a_finished_method_is_on_disk_before_the_next_begins(tiny_classifier, ti
     assert [method["name"] for method in kept["methods"]] == ["tiny"]
 
 
-def test_progress_counts_every_evaluation(tiny_classifier, tiny_generator, pixels):
+def test_progress_counts_every_evaluation(
+    tiny_classifier: Classifier, tiny_generator: Generator, pixels: Generator
+) -> None:
     seen: list[tuple[int, int]] = []
     compare(
         *(tiny_classifier, ["bee", "cup"], [tiny_generator, pixels]),
@@ -154,7 +164,7 @@ def test_progress_counts_every_evaluation(tiny_classifier, tiny_generator, pixel
     assert seen[-1] == (24, 24)
 
 
-def test_methods_of_one_name_are_told_apart(tiny_classifier, tiny_generator):
+def test_methods_of_one_name_are_told_apart(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     other = copy(tiny_generator)
     other.recipe = tiny_generator.recipe.with_options(rate=0.5)
     compared = compare(tiny_classifier, "bee", [tiny_generator, other], judge=None, seeds=1, evaluations=2)
@@ -163,7 +173,7 @@ def test_methods_of_one_name_are_told_apart(tiny_classifier, tiny_generator):
 
 
 @pytest.mark.parametrize("method", ["preset:simonyan2014", "simonyan2014", "pixel-raw+simonyan2014"])
-def test_presets_are_methods(tiny_classifier, method):
+def test_presets_are_methods(tiny_classifier: Classifier, method: str) -> None:
     compared = compare(tiny_classifier, "bee", [method], judge=None, seeds=1, evaluations=2)
     (row,) = compared.record["methods"]
     assert row["settings"]["generator"]["name"] == "pixel-raw"
@@ -185,12 +195,18 @@ def test_presets_are_methods(tiny_classifier, method):
     ],
 )
 def test_a_preset_brings_its_generator_and_options(
-    tiny_classifier, tiny_generator, pixels, monkeypatch, method, generator, options
-):
+    tiny_classifier: Classifier,
+    tiny_generator: Generator,
+    pixels: Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    generator: str,
+    options: dict[str, Any],
+) -> None:
     """Weights of the Hub are not at hand: what is loaded is stood in for, what is asked for is not."""
     asked = []
 
-    def load(name, *, device, **given):
+    def load(name: str, *, device: Any, **given: Any) -> Generator:
         asked.append((name, given))
         return pixels if name == "fourier" else tiny_generator
 
@@ -201,7 +217,7 @@ def test_a_preset_brings_its_generator_and_options(
     assert recipe == preset(method.removeprefix("preset:").rpartition("+")[2]).with_options(steps=1)
 
 
-def test_an_objective_of_ones_own(tiny_classifier, tiny_generator, judge):
+def test_an_objective_of_ones_own(tiny_classifier: Classifier, tiny_generator: Generator, judge: Classifier) -> None:
     brightness = Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="bright")
     compared = compare(tiny_classifier, [brightness], [tiny_generator], judge=judge, seeds=2, evaluations=2)
     item = compared.record["methods"][0]["items"][0]
@@ -210,7 +226,9 @@ def test_an_objective_of_ones_own(tiny_classifier, tiny_generator, judge):
     assert compared.record["targets"][0]["judged"] is False
 
 
-def test_a_judge_that_lacks_the_class(tiny_classifier, tiny_generator, make_tiny_network):
+def test_a_judge_that_lacks_the_class(
+    tiny_classifier: Classifier, tiny_generator: Generator, make_tiny_network: Callable[..., nn.Module]
+) -> None:
     other = Classifier(make_tiny_network(1), input_size=32, labels=("a", "b", "c", "d", "e"), name="other")
     record = compare(tiny_classifier, "bee", [tiny_generator], judge=other, seeds=2, evaluations=2).record
     assert "no class named 'bee'" in record["targets"][0]["why_not_judged"]
@@ -233,7 +251,7 @@ def test_a_judge_that_lacks_the_class(tiny_classifier, tiny_generator, make_tiny
         ({"evaluations": 0}, OptionError, "evaluations"),
     ],
 )
-def test_refused(tiny_classifier, tmp_path, options, error, words):
+def test_refused(tiny_classifier: Classifier, tmp_path: Path, options: dict[str, Any], error: Any, words: str) -> None:
     settings = {"targets": ["bee"], "methods": ["pixel-raw"], "judge": None, "out": tmp_path / "out"} | options
     targets, methods = settings.pop("targets"), settings.pop("methods")
     with pytest.raises(error, match=words):
@@ -241,12 +259,12 @@ def test_refused(tiny_classifier, tmp_path, options, error, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_preset_on_another_generator_is_remarked_on_once():
+def test_a_preset_on_another_generator_is_remarked_on_once() -> None:
     methods = ["dgn-lite0", "dgn-lite0+dgnam2016", "dgn-lite0+dgnam2016", "pixel+mahendran2015", "preset:lucid2017"]
     assert preset_remarks(methods) == ["dgnam2016 was published for deepsim-fc6; here it is followed with dgn-lite0"]
 
 
-def test_the_classifier_itself_is_no_judge(tiny_classifier, tiny_generator):
+def test_the_classifier_itself_is_no_judge(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     with pytest.raises(OptionError, match="another classifier"):
         compare(tiny_classifier, "bee", [tiny_generator], judge=tiny_classifier)
 
@@ -264,7 +282,9 @@ def as_nobody() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_a_read_only_folder_is_found_out_before_the_work(tiny_classifier, tiny_generator, tmp_path):
+def test_a_read_only_folder_is_found_out_before_the_work(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()
     (folder / "mine.txt").write_text("kept")
@@ -283,14 +303,14 @@ def test_a_read_only_folder_is_found_out_before_the_work(tiny_classifier, tiny_g
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\xff\xfe"])
-def test_no_comparison_to_read(tmp_path, content):
+def test_no_comparison_to_read(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "comparison.json").write_bytes(content)
     with pytest.raises(OutputError):
         load_comparison(tmp_path)
 
 
-def test_real_classifier_and_judge(lite0, tmp_path):
+def test_real_classifier_and_judge(lite0: Classifier, tmp_path: Path) -> None:
     pixels = load_generator("pixel-raw", image_size=64, device="cpu")
     compared = compare(lite0, "goldfish", [pixels], seeds=2, evaluations=2, out=tmp_path)
     assert compared.record["judge"]["name"] == "efficientnet-lite2"

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torchvision.datasets import ImageFolder
 
 from gen_prior.applications.dataset import make_dataset, read_samples
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, OutputError
+from gen_prior.generators import Generator
 from gen_prior.hub.provenance import Provenance
 from gen_prior.util.image_io import read_image
+from gen_prior.util.progress import Progress
 
 
-def files(folder):
+def read(shard: tarfile.TarFile, name: str) -> bytes:
+    member = shard.extractfile(name)
+    assert member is not None
+    return member.read()
+
+
+def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
-def judge(make_tiny_network):
+def judge(make_tiny_network: Callable[..., nn.Module]) -> Classifier:
     return Classifier(make_tiny_network(1), input_size=32, name="judge")
 
 
-def test_torchvision_reads_the_folder_in_the_order_of_the_classes(tiny_classifier, tiny_generator, tmp_path):
+def test_torchvision_reads_the_folder_in_the_order_of_the_classes(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
     samples = make_dataset(tiny_classifier, tiny_generator, tmp_path, per_class=2, steps=3)
     assert len(samples) == 10
     dataset = ImageFolder(tmp_path / "images")
@@ -37,12 +51,14 @@ def test_torchvision_reads_the_folder_in_the_order_of_the_classes(tiny_classifie
     assert tiny_classifier(image[None])[0, 1].item() == pytest.approx(samples[3].activation, abs=0.05)
 
 
-def test_stopping_and_going_on_ends_with_the_same_bytes(tiny_classifier, tiny_generator, tmp_path):
-    def stop(progress):
+def test_stopping_and_going_on_ends_with_the_same_bytes(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
+    def stop(progress: Progress) -> None:
         if (progress.label, progress.done, progress.total) == ("cup", 5 + 2, 10):
             raise KeyboardInterrupt
 
-    options = {"classes": ["bee", "cup"], "per_class": 5, "batch": 2, "steps": 3}
+    options: dict[str, Any] = {"classes": ["bee", "cup"], "per_class": 5, "batch": 2, "steps": 3}
     make_dataset(tiny_classifier, tiny_generator, tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
         make_dataset(tiny_classifier, tiny_generator, tmp_path / "parts", progress=stop, **options)
@@ -59,7 +75,9 @@ def test_stopping_and_going_on_ends_with_the_same_bytes(tiny_classifier, tiny_ge
     )
 
 
-def test_the_filter_keeps_what_the_judge_agrees_with(tiny_classifier, tiny_generator, judge, tmp_path):
+def test_the_filter_keeps_what_the_judge_agrees_with(
+    tiny_classifier: Classifier, tiny_generator: Generator, judge: Classifier, tmp_path: Path
+) -> None:
     samples = make_dataset(
         tiny_classifier, tiny_generator, tmp_path, per_class=3, judge=judge, keep="top1", tries=2, steps=3
     )
@@ -72,7 +90,9 @@ def test_the_filter_keeps_what_the_judge_agrees_with(tiny_classifier, tiny_gener
     assert not all(sample.kept for sample in samples)
 
 
-def test_shards_hold_every_kept_image_once_with_its_label(tiny_classifier, tiny_generator, tmp_path):
+def test_shards_hold_every_kept_image_once_with_its_label(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
     samples = make_dataset(tiny_classifier, tiny_generator, tmp_path, per_class=2, shard_size=4, steps=2)
     found = {}
     shards = sorted((tmp_path / "shards").glob("*.tar"))
@@ -80,15 +100,17 @@ def test_shards_hold_every_kept_image_once_with_its_label(tiny_classifier, tiny_
         with tarfile.open(path) as shard:
             for name in shard.getnames():
                 if name.endswith(".cls"):
-                    found[name.removesuffix(".cls")] = int(shard.extractfile(name).read())
+                    found[name.removesuffix(".cls")] = int(read(shard, name))
                 if name.endswith(".png"):
                     sample = next(s for s in samples if name == f"{s.class_index:04d}-{s.seed:05d}.png")
-                    assert shard.extractfile(name).read() == (tmp_path / sample.file).read_bytes()
+                    assert read(shard, name) == (tmp_path / sample.file).read_bytes()
     assert len(shards) == 3
     assert found == {f"{s.class_index:04d}-{s.seed:05d}": s.class_index for s in samples}
 
 
-def test_more_per_class_later_adds_to_what_is_there(tiny_classifier, tiny_generator, tmp_path):
+def test_more_per_class_later_adds_to_what_is_there(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
     make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=1, steps=2)
     stamp = (tmp_path / "images" / "0001-bee" / "seed-00000.png").stat().st_mtime_ns
     samples = make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=3, steps=2)
@@ -96,7 +118,9 @@ def test_more_per_class_later_adds_to_what_is_there(tiny_classifier, tiny_genera
     assert (tmp_path / "images" / "0001-bee" / "seed-00000.png").stat().st_mtime_ns == stamp
 
 
-def test_other_settings_in_the_same_folder_are_refused(tiny_classifier, tiny_generator, tmp_path):
+def test_other_settings_in_the_same_folder_are_refused(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
     make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=1, steps=2)
     with pytest.raises(OptionError, match="another recipe"):
         make_dataset(tiny_classifier, tiny_generator, tmp_path, classes=["bee"], per_class=1, steps=3)
@@ -105,18 +129,24 @@ def test_other_settings_in_the_same_folder_are_refused(tiny_classifier, tiny_gen
 @pytest.mark.parametrize(
     "options", [{"keep": "best"}, {"keep": "top1"}, {"per_class": 0}, {"batch": 0}, {"shard_size": -1}]
 )
-def test_settings_that_make_no_sense_are_refused(tiny_classifier, tiny_generator, tmp_path, options):
+def test_settings_that_make_no_sense_are_refused(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path, options: dict[str, Any]
+) -> None:
     with pytest.raises(OptionError):
         make_dataset(tiny_classifier, tiny_generator, tmp_path, **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_judge_of_other_classes_is_refused(tiny_classifier, tiny_generator, lite0, tmp_path):
+def test_a_judge_of_other_classes_is_refused(
+    tiny_classifier: Classifier, tiny_generator: Generator, lite0: Classifier, tmp_path: Path
+) -> None:
     with pytest.raises(OptionError, match="other classes"):
         make_dataset(tiny_classifier, tiny_generator, tmp_path, judge=lite0)
 
 
-def test_the_classifier_is_no_judge_of_itself(tiny_classifier, tiny_generator, make_tiny_network, tmp_path):
+def test_the_classifier_is_no_judge_of_itself(
+    tiny_classifier: Classifier, tiny_generator: Generator, make_tiny_network: Callable[..., nn.Module], tmp_path: Path
+) -> None:
     twins = [Classifier(make_tiny_network(0), input_size=32, name="tiny") for _ in range(2)]
     for twin in twins:
         twin.provenance = Provenance(sha256={"model": "00"})
@@ -126,7 +156,7 @@ def test_the_classifier_is_no_judge_of_itself(tiny_classifier, tiny_generator, m
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_records_are_said_to_be(tmp_path):
+def test_damaged_records_are_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "images.jsonl").write_text('{"file": 1}\n')
     with pytest.raises(OutputError, match="damaged"):
         read_samples(tmp_path)

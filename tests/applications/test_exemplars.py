@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from torchvision.transforms.v2.functional import center_crop
+from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop, resize
 
 from gen_prior.applications import exemplars
 from gen_prior.applications.exemplars import as_seen, check_folder, find_exemplars
+from gen_prior.classifiers import Classifier
 from gen_prior.errors import ImageError, OptionError
 from gen_prior.util.image_io import read_image, write_png
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     source = torch.Generator().manual_seed(5)
     for number in range(7):
         write_png(tmp_path / f"set{number % 2}" / f"{number}.png", torch.rand(3, 32 + number, 40, generator=source))
@@ -21,7 +26,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
-def test_the_best_of_a_folder_best_first(tiny_classifier, folder, batch):
+def test_the_best_of_a_folder_best_first(tiny_classifier: Classifier, folder: Path, batch: int) -> None:
     found = find_exemplars(tiny_classifier, "bee", folder, count=3, batch=batch)
     images = {path: as_seen(tiny_classifier, read_image(path)) for path in folder.rglob("*.png")}
     scores = {path: tiny_classifier(image[None])[0, 1].item() for path, image in images.items()}
@@ -31,7 +36,7 @@ def test_the_best_of_a_folder_best_first(tiny_classifier, folder, batch):
     assert (box.top, box.left, box.bottom, box.right) == (0, 0, 32, 32)
 
 
-def test_a_channel_is_looked_for_at_every_place_and_cropped_there(tiny_classifier, folder):
+def test_a_channel_is_looked_for_at_every_place_and_cropped_there(tiny_classifier: Classifier, folder: Path) -> None:
     found = find_exemplars(tiny_classifier, "conv2:3", folder, count=2)
     for exemplar in found:
         channel = tiny_classifier.activations(exemplar.image[None], ["conv2"])["conv2"][0, 3]
@@ -44,7 +49,7 @@ def test_a_channel_is_looked_for_at_every_place_and_cropped_there(tiny_classifie
     assert centre[0].activation < found[0].activation
 
 
-def test_maps_with_channels_last(channels_last, folder):
+def test_maps_with_channels_last(channels_last: Classifier, folder: Path) -> None:
     found = find_exemplars(channels_last, "block:5", folder, count=2)
     for exemplar in found:
         channel = channels_last.activations(exemplar.image[None], ["block"])["block"][0, ..., 5]
@@ -53,7 +58,7 @@ def test_maps_with_channels_last(channels_last, folder):
         assert (exemplar.box.top, exemplar.box.left) == (4 * y, 4 * x)
 
 
-def test_files_that_are_no_images_are_told_or_refused(tiny_classifier, folder):
+def test_files_that_are_no_images_are_told_or_refused(tiny_classifier: Classifier, folder: Path) -> None:
     (folder / "broken.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"broken\.png"):
         find_exemplars(tiny_classifier, "bee", folder)
@@ -64,11 +69,13 @@ def test_files_that_are_no_images_are_told_or_refused(tiny_classifier, folder):
 
 
 @pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000), (33, 300), (300, 33)])
-def test_the_centre_is_cut_out_before_it_is_scaled(tiny_classifier, monkeypatch, shape):
+def test_the_centre_is_cut_out_before_it_is_scaled(
+    tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
     image = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
-    whole, sizes = exemplars.resize, []
+    whole, sizes = resize, []
 
-    def watched(picture, size, **options):
+    def watched(picture: Tensor, size: list[int], **options: Any) -> Tensor:
         sizes.append(picture.shape[-2] * picture.shape[-1])
         return whole(picture, size, **options)
 
@@ -81,7 +88,7 @@ def test_the_centre_is_cut_out_before_it_is_scaled(tiny_classifier, monkeypatch,
     torch.testing.assert_close(seen, centre.clamp(0, 1))
 
 
-def test_a_folder_of_which_nothing_can_be_read_is_refused(tiny_classifier, tmp_path):
+def test_a_folder_of_which_nothing_can_be_read_is_refused(tiny_classifier: Classifier, tmp_path: Path) -> None:
     for name in ("a.png", "b.jpg"):
         (tmp_path / name).write_bytes(b"no image")
     with pytest.raises(ImageError, match="none of the 2 image files"):
@@ -90,7 +97,7 @@ def test_a_folder_of_which_nothing_can_be_read_is_refused(tiny_classifier, tmp_p
         check_folder(tmp_path)
 
 
-def test_folders_without_images_are_refused(tiny_classifier, tmp_path):
+def test_folders_without_images_are_refused(tiny_classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no images"):
         find_exemplars(tiny_classifier, "bee", tmp_path)
     with pytest.raises(ImageError, match="no such folder"):

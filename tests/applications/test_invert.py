@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from skimage import data
+from torch import Tensor
 
 from gen_prior.applications.invert import invert
+from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators import Generator, load_generator
 from gen_prior.objectives import gram
@@ -17,13 +20,13 @@ from gen_prior.util.image_io import read_image
 
 
 @pytest.fixture
-def photo():
+def photo() -> Tensor:
     return torch.from_numpy(data.coffee()).permute(2, 0, 1).float()[:, 100:164, 200:280] / 255
 
 
 def test_reconstructions_from_shallow_to_deep_in_pixels_and_through_a_prior(
-    tiny_classifier, tiny_generator, photo, tmp_path
-):
+    tiny_classifier: Classifier, tiny_generator: Generator, photo: Tensor, tmp_path: Path
+) -> None:
     generators = {"tiny": tiny_generator, "pixel": load_generator("pixel", device="cpu", image_size=32)}
     found = invert(tiny_classifier, photo, ["logits", "conv1", "conv2"], generators, steps=60)
     assert found.layers == ["conv1", "conv2", "logits"]
@@ -46,10 +49,12 @@ def test_reconstructions_from_shallow_to_deep_in_pixels_and_through_a_prior(
     assert len(list(tmp_path.glob("*.png"))) == 2 + 6
 
 
-def test_a_prior_with_an_encoder_starts_from_the_code_of_the_image(tiny_classifier, tiny_generator, photo):
+def test_a_prior_with_an_encoder_starts_from_the_code_of_the_image(
+    tiny_classifier: Classifier, tiny_generator: Generator, photo: Tensor
+) -> None:
     seen = []
 
-    def encode(images):
+    def encode(images: Tensor) -> Tensor:
         seen.append(images)
         return torch.full((len(images), 8), 0.25)
 
@@ -69,7 +74,7 @@ def test_a_prior_with_an_encoder_starts_from_the_code_of_the_image(tiny_classifi
     assert found.settings["started_from"] == started
 
 
-def test_a_style_term_brings_the_textures_nearer(tiny_classifier, photo, tmp_path):
+def test_a_style_term_brings_the_textures_nearer(tiny_classifier: Classifier, photo: Tensor, tmp_path: Path) -> None:
     pixel = {"pixel": load_generator("pixel", device="cpu", image_size=32)}
     rows = {}
     for weight in (0.0, 3.0):
@@ -77,7 +82,10 @@ def test_a_style_term_brings_the_textures_nearer(tiny_classifier, photo, tmp_pat
             tiny_classifier, photo, ["logits"], pixel, style_layers=["conv1", "conv2"], style_weight=weight, steps=200
         )
         rows[weight] = found.reconstructions["pixel"]["logits"]
-    assert rows[3.0].style_error < 0.1 * rows[0.0].style_error
+    strong, none = rows[3.0].style_error, rows[0.0].style_error
+    assert strong is not None
+    assert none is not None
+    assert strong < 0.1 * none
     grams = []
     for image in (rows[3.0].image, found.original):
         seen = tiny_classifier.activations(image[None], ["conv1", "conv2"])
@@ -93,7 +101,9 @@ def test_a_style_term_brings_the_textures_nearer(tiny_classifier, photo, tmp_pat
     assert "style_error" not in plain.to_dict()
 
 
-def test_every_reconstruction_can_be_filmed(tiny_classifier, tiny_generator, photo):
+def test_every_reconstruction_can_be_filmed(
+    tiny_classifier: Classifier, tiny_generator: Generator, photo: Tensor
+) -> None:
     generators = {"tiny": tiny_generator, "pixel": load_generator("pixel", device="cpu", image_size=32)}
     recorder = Recorder(1)
     found = invert(tiny_classifier, photo, ["conv1", "logits"], generators, steps=2, record=recorder)
@@ -103,7 +113,7 @@ def test_every_reconstruction_can_be_filmed(tiny_classifier, tiny_generator, pho
         assert (recorder.frames[item][-1].float() / 255 - image).abs().max() < 0.003
 
 
-def test_strange_styles_are_refused(tiny_classifier, tiny_generator, photo):
+def test_strange_styles_are_refused(tiny_classifier: Classifier, tiny_generator: Generator, photo: Tensor) -> None:
     with pytest.raises(UnknownNameError, match="conv3"):
         invert(tiny_classifier, photo, ["conv2"], {"tiny": tiny_generator}, style_layers=["conv3"])
     for weight in (-1.0, float("nan")):
@@ -111,7 +121,9 @@ def test_strange_styles_are_refused(tiny_classifier, tiny_generator, photo):
             invert(tiny_classifier, photo, ["conv2"], {"tiny": tiny_generator}, style_weight=weight)
 
 
-def test_unknown_layers_and_nothing_to_do_are_refused(tiny_classifier, tiny_generator, photo):
+def test_unknown_layers_and_nothing_to_do_are_refused(
+    tiny_classifier: Classifier, tiny_generator: Generator, photo: Tensor
+) -> None:
     with pytest.raises(UnknownNameError, match="conv3"):
         invert(tiny_classifier, photo, ["conv3"], {"tiny": tiny_generator})
     with pytest.raises(OptionError, match="at least one"):
@@ -120,10 +132,10 @@ def test_unknown_layers_and_nothing_to_do_are_refused(tiny_classifier, tiny_gene
         invert(tiny_classifier, photo, ["conv2"], {})
 
 
-def test_the_real_classifiers_shallow_layer_gives_the_photograph_back(lite0):
+def test_the_real_classifiers_shallow_layer_gives_the_photograph_back(lite0: Classifier) -> None:
     photo = torch.from_numpy(data.chelsea()).permute(2, 0, 1).float() / 255
     found = invert(lite0, photo, ["blocks.0"], {"pixel": load_generator("pixel", device="cpu")}, steps=40)
     back = found.reconstructions["pixel"]["blocks.0"]
     assert back.error < 0.2
     centred = [image.mean(0).flatten() - image.mean() for image in (back.image, found.original)]
-    assert torch.nn.functional.cosine_similarity(*centred, dim=0) > 0.7
+    assert torch.nn.functional.cosine_similarity(centred[0], centred[1], dim=0) > 0.7

@@ -183,7 +183,9 @@ def test_options_and_devices_are_checked() -> None:
         load_classifier("efficientnet-lite0", device="tpux")
 
 
-def test_keys_of_classes(tiny_classifier: Classifier, lite0: Classifier, make_tiny_network: Callable[..., nn.Module]):
+def test_keys_of_classes(
+    tiny_classifier: Classifier, lite0: Classifier, make_tiny_network: Callable[..., nn.Module]
+) -> None:
     assert tiny_classifier.class_key(2) == "crane bird"
     assert lite0.class_key(1) == "n01443537"
     assert Classifier(make_tiny_network(), input_size=32, name="x").class_key(2) is None

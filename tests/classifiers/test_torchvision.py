@@ -61,7 +61,9 @@ def test_published_weights_give_torchvisions_own_logits(
     options = {"aux_logits": True, "init_weights": True, "transform_input": True} if name == "googlenet" else {}
     torch.manual_seed(0)
     reference = torchvision.models.get_model(name, weights=None, **options).eval()
-    without_counters = {key: None for key in reference.state_dict() if key.endswith("num_batches_tracked")}
+    without_counters: dict[str, torch.Tensor | None] = {
+        key: None for key in reference.state_dict() if key.endswith("num_batches_tracked")
+    }
     path = publish(reference, tmp_path, without_counters)
     monkeypatch.setattr(torchvision_family, "download", lambda url: path)
     classifier = load_classifier(f"torchvision:{name}", device="cpu")

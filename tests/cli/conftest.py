@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from command_runner import Run
 from torch import nn
-from typer.testing import CliRunner
 
 from gen_prior import classifiers, generators
 from gen_prior.classifiers import Classifier
-from gen_prior.cli import app
 from gen_prior.generators import Generator
 from gen_prior.util.image_io import write_png
 
 LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
-
-
-class Run:
-    """The outcome of a command: exit code, stdout, stderr."""
-
-    def __init__(self, *arguments: str | Path) -> None:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        self.code, self.out, self.err = result.exit_code, result.stdout, result.stderr
-
-    @property
-    def json(self) -> Any:
-        """Stdout, which must be JSON and nothing else."""
-        return json.loads(self.out)
-
-    @property
-    def complaint(self) -> str:
-        """The one line on stderr that begins with the program's name."""
-        lines = [line for line in self.err.splitlines() if line.startswith("gen-prior: ")]
-        assert len(lines) == 1, self.err
-        assert "Traceback" not in self.err
-        return lines[0]
 
 
 @pytest.fixture(autouse=True)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import resource
 import signal
+from pathlib import Path
 
 import pytest
+from command_runner import Run
 from PIL import Image
 
 from gen_prior.applications.compare import load_comparison
 
 
-def compare(run, tiny, out, *more: str):
+def compare(run: type[Run], tiny: tuple[str, ...], out: Path, *more: str) -> Run:
     return run(
         "compare", "bee", "--method", "tiny", "--judge", "tiny-judge", "--seeds", "2", "--out", out, *tiny, *more
     )
 
 
-def test_leaves_sheet_images_numbers_and_codes(run, tiny, tmp_path):
+def test_leaves_sheet_images_numbers_and_codes(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = compare(run, tiny, tmp_path / "out")
     assert done.code == 0, done.err
     assert "judge top-1 right" in done.out
@@ -35,21 +37,21 @@ def test_leaves_sheet_images_numbers_and_codes(run, tiny, tmp_path):
     assert load_comparison(tmp_path / "out").record["evaluations"] == 4
 
 
-def test_json_is_what_the_file_says(run, tiny, tmp_path):
+def test_json_is_what_the_file_says(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = compare(run, tiny, tmp_path, "--json")
     record = done.json
     assert record.pop("out") == str(tmp_path)
     assert record == json.loads((tmp_path / "comparison.json").read_text())
 
 
-def test_no_judge(run, tiny, tmp_path):
+def test_no_judge(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run("compare", "bee", "-m", "tiny", "--judge", "none", "--seeds", "1", "--out", tmp_path, *tiny, "--json")
     assert done.code == 0, done.err
     assert done.json["judge"] is None
     assert done.json["methods"][0]["items"][0]["judge_top1"] is None
 
 
-def test_a_hidden_unit_is_said_not_to_be_judged(run, tiny, tmp_path):
+def test_a_hidden_unit_is_said_not_to_be_judged(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     methods = ("-m", "tiny", "--judge", "tiny-judge", "--seeds", "1")
     done = run("compare", "conv2:3", *methods, "--out", tmp_path, *tiny)
     assert done.code == 0, done.err
@@ -57,7 +59,7 @@ def test_a_hidden_unit_is_said_not_to_be_judged(run, tiny, tmp_path):
     assert "was not judged" not in run("compare", "bee", *methods, "--out", tmp_path, *tiny).err
 
 
-def test_a_full_disk_spares_the_earlier_comparison(run, tiny, tmp_path):
+def test_a_full_disk_spares_the_earlier_comparison(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     assert compare(run, tiny, tmp_path).code == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -73,7 +75,7 @@ def test_a_full_disk_spares_the_earlier_comparison(run, tiny, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_preset_on_another_generator_is_noted(run, tiny, tmp_path):
+def test_a_preset_on_another_generator_is_noted(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = compare(run, tiny, tmp_path, "--method", "tiny+dgnam2016")
     assert done.code == 0, done.err
     assert done.err.count("dgnam2016 was published for deepsim-fc6; here it is followed with tiny") == 1
@@ -90,7 +92,7 @@ def test_a_preset_on_another_generator_is_noted(run, tiny, tmp_path):
         (("--steps", "0"), "at least 1"),
     ],
 )
-def test_usage_errors(run, tiny, tmp_path, more, words):
+def test_usage_errors(run: type[Run], tiny: tuple[str, ...], tmp_path: Path, more: tuple[str, ...], words: str) -> None:
     done = compare(run, tiny, tmp_path / "out", *more)
     assert done.code == 2
     assert words in done.complaint

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from command_runner import Run
 from PIL import Image
+from torch import Tensor
 
 from gen_prior.util.image_io import read_image
 
 
-def test_dream_writes_the_picture(run, tiny, photo, tmp_path):
+def test_dream_writes_the_picture(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
     done = run("dream", photo, "--layer", "conv2", "--octaves", 1, "--out", tmp_path / "out", *tiny)
     assert done.code == 0, done.err
     assert str(tmp_path / "out" / "dream.png") in done.out
@@ -17,7 +23,7 @@ def test_dream_writes_the_picture(run, tiny, photo, tmp_path):
     assert not torch.equal(read_image(tmp_path / "out" / "dream.png"), read_image(photo))
 
 
-def test_dream_films_the_feedback_loop(run, tiny, photo, tmp_path):
+def test_dream_films_the_feedback_loop(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
     done = run(
         "dream",
         photo,
@@ -38,15 +44,17 @@ def test_dream_films_the_feedback_loop(run, tiny, photo, tmp_path):
     assert read_image(tmp_path / "dream-strip.png").shape == (3, 40, 3 * 50 + 2 * 2)
     assert [path.name for path in sorted(tmp_path.glob("frame-*"))] == [f"frame-000{n}.png" for n in range(3)]
     with Image.open(tmp_path / "dream.webp") as film:
-        assert film.n_frames == 3
+        assert getattr(film, "n_frames", 1) == 3
 
 
-def test_a_film_that_was_interrupted_is_playable(run, tiny, photo, tmp_path, monkeypatch):
+def test_a_film_that_was_interrupted_is_playable(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gen_prior.applications import dream as dreaming
 
     whole = dreaming.dream_frames
 
-    def two_frames(*arguments, **options):
+    def two_frames(*arguments: Any, **options: Any) -> Iterator[Tensor]:
         for number, frame in enumerate(whole(*arguments, **options)):
             if number == 2:
                 raise KeyboardInterrupt
@@ -57,10 +65,12 @@ def test_a_film_that_was_interrupted_is_playable(run, tiny, photo, tmp_path, mon
     assert done.code == 130
     assert "stopped; 3 finished images" in done.complaint
     with Image.open(tmp_path / "out" / "dream.gif") as film:
-        assert film.n_frames == 2
+        assert getattr(film, "n_frames", 1) == 2
 
 
-def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(run, tiny, photo, tmp_path):
+def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path
+) -> None:
     common = ("dream", photo, "--octaves", 1, "--out", tmp_path, *tiny)
     assert run(*common, "--layer", "conv2", "--frames", 3).code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -74,23 +84,25 @@ def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(run, tiny, photo, tmp
     assert len(list(tmp_path.glob("frame-*"))) == 2
 
 
-def through(run, tiny, photo, out, *more):
+def through(run: type[Run], tiny: tuple[str, ...], photo: Path, out: Path, *more: object) -> Run:
     return run("dream", photo, "--through", "tiny", "--target", "bee", "--json", "--out", out, *tiny, *more)
 
 
-def test_dream_through_a_generator(run, tiny, photo, tmp_path):
+def test_dream_through_a_generator(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
     done = through(run, tiny, photo, tmp_path, "--frames", 3)
     assert done.code == 0, done.err
     names = ["dream.png", "dream-sheet.png", "dream.gif", "dream-strip.png"]
     assert [path.rpartition("/")[2] for path in done.json["files"]] == names
     assert read_image(tmp_path / "dream.png").shape == (3, 16, 16)
     with Image.open(tmp_path / "dream.gif") as film:
-        assert film.n_frames == 3  # of 4 steps: 1, 3 and the final image
+        assert getattr(film, "n_frames", 1) == 3  # of 4 steps: 1, 3 and the final image
     strip = read_image(tmp_path / "dream-strip.png")
     assert torch.equal(strip[:, :, -16:], read_image(tmp_path / "dream.png"))
 
 
-def test_strength_is_the_dial_through_a_generator(run, tiny, photo, tmp_path):
+def test_strength_is_the_dial_through_a_generator(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path
+) -> None:
     ways = []
     for strength in (0.05, 0.8):
         out = tmp_path / str(strength)
@@ -100,13 +112,15 @@ def test_strength_is_the_dial_through_a_generator(run, tiny, photo, tmp_path):
     assert ways[1] > 3 * ways[0]
 
 
-def test_an_interrupted_climb_is_playable(run, tiny, photo, tmp_path, monkeypatch):
+def test_an_interrupted_climb_is_playable(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gen_prior.applications import dream as dreaming
 
     whole = dreaming.dream_through
 
-    def stopped(*arguments, record, **options):
-        def until_three(first, step, images):
+    def stopped(*arguments: Any, record: Any, **options: Any) -> Any:
+        def until_three(first: int, step: int, images: Tensor) -> None:
             if step == 3:
                 raise KeyboardInterrupt
             record(first, step, images)
@@ -117,7 +131,7 @@ def test_an_interrupted_climb_is_playable(run, tiny, photo, tmp_path, monkeypatc
     done = through(run, tiny, photo, tmp_path / "out", "--frames", 5)
     assert done.code == 130
     with Image.open(tmp_path / "out" / "dream.gif") as film:
-        assert film.n_frames == 2
+        assert getattr(film, "n_frames", 1) == 2
 
 
 @pytest.mark.parametrize(
@@ -141,14 +155,16 @@ def test_an_interrupted_climb_is_playable(run, tiny, photo, tmp_path, monkeypatc
         (("--through", "tiny", "--layer", "conv2", "--precision", "fp8"), "bf16"),
     ],
 )
-def test_dream_refuses_in_one_line(run, tiny, photo, tmp_path, arguments, words):
+def test_dream_refuses_in_one_line(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
     done = run("dream", photo, "--out", tmp_path / "out", *tiny, *arguments)
     assert done.code == 2
     assert words in done.complaint
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_dream_of_what_is_no_image(run, tiny, tmp_path):
+def test_dream_of_what_is_no_image(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run("dream", tmp_path / "missing.png", "--layer", "conv2", *tiny)
     assert done.code == 1
     assert "no such image" in done.complaint

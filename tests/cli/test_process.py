@@ -9,6 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+from command_runner import Run
+from torch import Tensor
+
+from gen_prior.generators import Generator
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.result_folder import UNFINISHED
 
@@ -26,7 +31,7 @@ main()
 """
 
 
-def test_help_does_not_wait_for_torch():
+def test_help_does_not_wait_for_torch() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from gen_prior.cli import app\n"
         "result = CliRunner().invoke(app, ['--help']); assert result.exit_code == 0, result.output\n"
@@ -36,12 +41,12 @@ def test_help_does_not_wait_for_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_version():
+def test_version() -> None:
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("gen-prior 0.")
 
 
-def test_a_reader_that_leaves_is_not_told():
+def test_a_reader_that_leaves_is_not_told() -> None:
     process = subprocess.Popen([*COMMAND, "labels", "a", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -51,7 +56,7 @@ def test_a_reader_that_leaves_is_not_told():
     assert process.wait(60) in (0, 1)
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path):
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     arguments = ["synth", "bee", "--classifier", "tiny", "--generator", "pixel-raw", "--set", "image_size=16"]
     arguments += ["--seeds", "4000", "--steps", "1", "--batch", "2", "--device", "cpu", "--out", str(tmp_path)]
     command = [sys.executable, "-c", WITH_TINY_CLASSIFIER, *arguments]
@@ -70,13 +75,15 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path):
     assert not list(tmp_path.glob(".*")), "a file half written"
 
 
-def test_ctrl_c_in_the_middle_of_a_batch(run, tiny, tmp_path, monkeypatch, tiny_generator):
+def test_ctrl_c_in_the_middle_of_a_batch(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_generator: Generator
+) -> None:
     from gen_prior import generators
     from gen_prior.generators import Generator
 
     calls = []
 
-    def decode(code):
+    def decode(code: Tensor) -> Tensor:
         calls.append(len(code))
         if len(calls) == 10:
             signal.raise_signal(signal.SIGINT)
@@ -89,7 +96,9 @@ def test_ctrl_c_in_the_middle_of_a_batch(run, tiny, tmp_path, monkeypatch, tiny_
     assert sum(one != UNFINISHED for one in load_result(tmp_path).status[0]) == 2
 
 
-def test_ctrl_c_before_anything_is_finished(run, tiny, tmp_path, monkeypatch):
+def test_ctrl_c_before_anything_is_finished(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gen_prior import generators
 
     monkeypatch.setitem(generators.NAMED, "stopping", lambda name: signal.raise_signal(signal.SIGINT))
@@ -98,7 +107,9 @@ def test_ctrl_c_before_anything_is_finished(run, tiny, tmp_path, monkeypatch):
     assert "nothing was finished" in done.complaint
 
 
-def test_a_full_disk_is_one_line_and_spares_what_was_there(run, tiny, tmp_path):
+def test_a_full_disk_is_one_line_and_spares_what_was_there(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
     arguments = ("synth", "--generator", "tiny", "--seeds", "2", "--out", tmp_path, *tiny)
     assert run(*arguments, "bee").code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
-from gen_prior.cli import progress
 from gen_prior.cli.progress import ProgressBar, keeping
 from gen_prior.util.progress import Progress
 
 
-class Watched:
+class Watched(torch.Tensor):
     """Stands for activations on a device; counts how often they are read."""
 
     reads = 0
 
-    def mean(self) -> torch.Tensor:
+    def mean(self, *_: Any, **__: Any) -> torch.Tensor:
         Watched.reads += 1
         return torch.tensor(1.5)
 
 
 @pytest.fixture(autouse=True)
-def _count_from_zero(monkeypatch):
+def _count_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watched, "reads", 0)
 
 
-def test_the_device_is_read_a_few_times_a_second(monkeypatch):
+def test_the_device_is_read_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     with ProgressBar() as bar:
         for step in range(1, 1000):
             clock[0] += 0.01
@@ -35,14 +38,14 @@ def test_the_device_is_read_a_few_times_a_second(monkeypatch):
     assert 30 <= Watched.reads <= 41  # ten seconds
 
 
-def test_a_quiet_bar_never_reads(capsys):
+def test_a_quiet_bar_never_reads(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar(quiet=True) as bar:
         bar.show(Progress(5, 5, activations=Watched()))
     assert Watched.reads == 0
     assert capsys.readouterr().err == ""
 
 
-def test_shows_label_activation_and_time_left(capsys):
+def test_shows_label_activation_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar() as bar:
         bar.show(Progress(12, 12, "image 3-4 of 4, step 3/3", Watched()))
     shown = capsys.readouterr().err
@@ -50,20 +53,20 @@ def test_shows_label_activation_and_time_left(capsys):
         assert words in shown
 
 
-def test_an_error_before_the_first_step_leaves_no_bar(capsys):
+def test_an_error_before_the_first_step_leaves_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="early"), ProgressBar():
         raise ValueError("early")
     assert capsys.readouterr().err == ""
 
 
-def test_names_are_no_markup(capsys):
+def test_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar() as bar:
         bar.show(Progress(4, 4, "local-dir:[bold]", Watched()))
     assert "[bold]" in capsys.readouterr().err
 
 
-def test_only_what_is_new_counts_as_finished(tmp_path):
-    def work():
+def test_only_what_is_new_counts_as_finished(tmp_path: Path) -> None:
+    def work() -> None:
         (tmp_path / "method").mkdir()
         (tmp_path / "method" / "new.png").write_bytes(b"")
         (tmp_path / "contact-sheet.png").write_bytes(b"")

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from command_runner import Run
 from safetensors.torch import load_file, save_file
 
 from gen_prior import generators
+from gen_prior.generators import Generator
 from gen_prior.optimise.load_result import load_result
 from gen_prior.report.grid import contact_sheet
 from gen_prior.util.image_io import read_image
 
 
-def synth(run, tiny, out: Path, *more: str):
+def synth(run: type[Run], tiny: tuple[str, ...], out: Path, *more: str) -> Run:
     return run("synth", "bee", "conv2:3", "--generator", "tiny", "--seeds", "2", "--out", out, *tiny, *more)
 
 
-def test_writes_every_image_and_says_where(run, tiny, tmp_path):
+def test_writes_every_image_and_says_where(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = synth(run, tiny, tmp_path / "out")
     assert done.code == 0, done.err
     assert "4 images in" in done.out
@@ -28,7 +31,7 @@ def test_writes_every_image_and_says_where(run, tiny, tmp_path):
     assert load_result(tmp_path / "out").evaluations == 4
 
 
-def test_of_several_images_there_is_a_contact_sheet(run, tiny, tmp_path):
+def test_of_several_images_there_is_a_contact_sheet(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     synth(run, tiny, tmp_path / "four")
     sheet = read_image(tmp_path / "four" / "contact-sheet.png")
     assert torch.equal(sheet, contact_sheet(load_result(tmp_path / "four")))
@@ -36,7 +39,7 @@ def test_of_several_images_there_is_a_contact_sheet(run, tiny, tmp_path):
     assert len(list((tmp_path / "one").glob("*.png"))) == 1
 
 
-def test_json_is_all_there_is_on_stdout(run, tiny, tmp_path):
+def test_json_is_all_there_is_on_stdout(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = synth(run, tiny, tmp_path, "--json")
     assert done.code == 0
     assert done.json["out"] == str(tmp_path)
@@ -44,18 +47,18 @@ def test_json_is_all_there_is_on_stdout(run, tiny, tmp_path):
     assert done.json["items"][0]["activation"] == pytest.approx(load_result(tmp_path).activations[0, 0].item())
 
 
-def test_quiet_says_nothing(run, tiny, tmp_path):
+def test_quiet_says_nothing(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = synth(run, tiny, tmp_path, "-q")
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_progress_goes_to_stderr(run, tiny, tmp_path):
+def test_progress_goes_to_stderr(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = synth(run, tiny, tmp_path, "--json")
     assert "step 4/4" in done.err
     assert "activation" in done.err
 
 
-def test_named_seeds_and_settings_reach_the_library(run, tiny, tmp_path):
+def test_named_seeds_and_settings_reach_the_library(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run(
         *("synth", "bee", "--generator", "pixel-raw", "--set", "image_size=16", "--seed", "7", "--seed", "5"),
         *("--rate", "0.25", "--candidates", "3", "--batch", "1", "--out", tmp_path, *tiny),
@@ -86,7 +89,9 @@ def test_named_seeds_and_settings_reach_the_library(run, tiny, tmp_path):
         (("synth", "bee", "--generator", "tiny", "--batch", "0"), "at least 1"),
     ],
 )
-def test_usage_errors_are_one_line_and_write_nothing(run, tiny, tmp_path, arguments, words):
+def test_usage_errors_are_one_line_and_write_nothing(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
     out = tmp_path / "out"
     done = run(*arguments, "--out", out, *tiny)
     assert done.code == 2
@@ -96,7 +101,7 @@ def test_usage_errors_are_one_line_and_write_nothing(run, tiny, tmp_path, argume
 
 
 @pytest.mark.parametrize("device", ["cuda:63", "tpu", "cuda:x"])
-def test_a_device_that_is_not_there(run, tiny, tmp_path, device):
+def test_a_device_that_is_not_there(run: type[Run], tiny: tuple[str, ...], tmp_path: Path, device: str) -> None:
     done = run("synth", "bee", "--generator", "tiny", "--out", tmp_path, *tiny, "--device", device)
     assert done.code == 1
     assert device in done.complaint
@@ -106,7 +111,7 @@ def test_a_device_that_is_not_there(run, tiny, tmp_path, device):
 @pytest.mark.parametrize(
     "content", [b"", b"<html>not found</html>", b"\xff" * 64, b"version https://git-lfs.github.com"]
 )
-def test_damaged_weights(run, tiny, tmp_path, content):
+def test_damaged_weights(run: type[Run], tiny: tuple[str, ...], tmp_path: Path, content: Any) -> None:
     (tmp_path / "generator.safetensors").write_bytes(content)
     done = run("synth", "bee", "--generator", f"local-dir:{tmp_path}", "--out", tmp_path / "out", *tiny)
     assert done.code == 1
@@ -114,7 +119,7 @@ def test_damaged_weights(run, tiny, tmp_path, content):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_place_of_the_folder(run, tiny, tmp_path):
+def test_a_file_in_place_of_the_folder(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     blocked = tmp_path / "taken"
     blocked.write_text("mine")
     done = synth(run, tiny, blocked)
@@ -123,7 +128,7 @@ def test_a_file_in_place_of_the_folder(run, tiny, tmp_path):
     assert blocked.read_text() == "mine"
 
 
-def test_replay_is_identical(run, tiny, tmp_path):
+def test_replay_is_identical(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     synth(run, tiny, tmp_path)
     done = run("replay", tmp_path)
     assert done.code == 0, done.err
@@ -132,7 +137,9 @@ def test_replay_is_identical(run, tiny, tmp_path):
     assert run("replay", tmp_path, "--device", "cpu", "-q").code == 0
 
 
-def test_replay_reports_what_differs(run, tiny, tmp_path, monkeypatch):
+def test_replay_reports_what_differs(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synth(run, tiny, tmp_path)
     from gen_prior import classifiers
 
@@ -145,7 +152,7 @@ def test_replay_reports_what_differs(run, tiny, tmp_path, monkeypatch):
     assert "differs" in done.complaint
 
 
-def test_replay_of_a_comparison_is_that_of_its_methods(run, tiny, tmp_path):
+def test_replay_of_a_comparison_is_that_of_its_methods(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     methods = ("-m", "tiny", "-m", "pixel-raw", "--judge", "none", "--seeds", "1")
     assert run("compare", "bee", *methods, "--out", tmp_path, *tiny).code == 0
     reports = run("replay", tmp_path, "--json").json
@@ -153,7 +160,7 @@ def test_replay_of_a_comparison_is_that_of_its_methods(run, tiny, tmp_path):
     assert all(report["identical"] for report in reports)
 
 
-def test_replay_of_a_damaged_or_missing_result(run, tiny, tmp_path):
+def test_replay_of_a_damaged_or_missing_result(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     assert run("replay", tmp_path / "nowhere").code == 1
     synth(run, tiny, tmp_path)
     path = next(tmp_path.glob("*.safetensors"))
@@ -163,7 +170,7 @@ def test_replay_of_a_damaged_or_missing_result(run, tiny, tmp_path):
     assert "damaged" in done.complaint
 
 
-def test_replay_of_bytes_that_were_changed(run, tiny, tmp_path):
+def test_replay_of_bytes_that_were_changed(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     synth(run, tiny, tmp_path)
     path = next(tmp_path.glob("*.safetensors"))
     tensors = load_file(path)
@@ -172,7 +179,7 @@ def test_replay_of_bytes_that_were_changed(run, tiny, tmp_path):
     assert run("replay", tmp_path).code == 1
 
 
-def test_record_is_json_without_nan(run, tiny, tmp_path):
+def test_record_is_json_without_nan(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     synth(run, tiny, tmp_path)
 
     def refuse(name: str) -> None:
@@ -182,31 +189,35 @@ def test_record_is_json_without_nan(run, tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("preset", "generator"), [("lucid2017", "fourier"), ("maco2023", "maco")])
-def test_a_pixel_space_preset_brings_its_generator(run, tiny, tmp_path, preset, generator):
+def test_a_pixel_space_preset_brings_its_generator(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, preset: str, generator: str
+) -> None:
     done = run("synth", "bee", "--preset", preset, "--seeds", "1", "--out", tmp_path, *tiny)
     assert done.code == 0, done.err
     described = load_result(tmp_path).settings["generator"]
     assert described["name"] == generator
 
 
-def test_a_preset_for_codes_keeps_the_embedded_prior(run, tiny, tmp_path):
+def test_a_preset_for_codes_keeps_the_embedded_prior(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run("synth", "bee", "--preset", "dgnam2016", "--seeds", "1", "--out", tmp_path, *tiny)
     assert done.code == 0, done.err
     assert load_result(tmp_path).settings["generator"]["name"] == "dgn-lite0"
     assert "dgnam2016 was published for deepsim-fc6" in done.err
 
 
-def test_a_preset_that_is_refused_is_not_announced(run, tiny, tmp_path):
+def test_a_preset_that_is_refused_is_not_announced(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run("synth", "bee", "--preset", "lucid2017", "-g", "tiny", "--out", tmp_path / "out", *tiny)
     assert done.code == 2
     assert "pixel-space modes" in done.complaint
     assert "here it is followed" not in done.err
 
 
-def test_a_preset_loads_its_own_generator_with_its_options(run, tiny, tiny_generator, tmp_path, monkeypatch):
+def test_a_preset_loads_its_own_generator_with_its_options(
+    run: type[Run], tiny: tuple[str, ...], tiny_generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
-    def load(name, **given):
+    def load(name: str, **given: Any) -> Generator:
         asked.append((name, given))
         return tiny_generator
 

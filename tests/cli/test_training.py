@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from command_runner import Run
 
 from gen_prior.generators import load_generator
 from gen_prior.hub.tensors import read_file_metadata
@@ -56,7 +57,9 @@ def trained(stub: Stub) -> list[dict[str, Any]]:
     return stub(decoder, "train_decoder")
 
 
-def test_flags_become_settings(run, tiny, trained, tmp_path):
+def test_flags_become_settings(
+    run: type[Run], tiny: tuple[str, ...], trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
     flags = ("--size", "128", "--steps", "7", "--width", "0.5", "--batch", "4", "--resume")
     done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", *flags)
     assert done.code == 0
@@ -67,20 +70,24 @@ def test_flags_become_settings(run, tiny, trained, tmp_path):
     assert f"local-dir:{tmp_path / 'out'}" in done.out
 
 
-def test_defaults_are_the_librarys_and_json_is_alone(run, tiny, trained, tmp_path):
+def test_defaults_are_the_librarys_and_json_is_alone(
+    run: type[Run], tiny: tuple[str, ...], trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
     done = run("train-prior", "--classifier", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--json")
     assert trained[0]["settings"] == decoder.DecoderSettings()
     assert json.loads(done.out)["generator"] == f"local-dir:{tmp_path / 'out'}"
 
 
-def test_ctrl_c_says_what_is_kept(run, tiny, trained, tmp_path):
+def test_ctrl_c_says_what_is_kept(
+    run: type[Run], tiny: tuple[str, ...], trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
     done = run("train-prior", "-c", "tiny", "--images", tmp_path / "interrupt", "--out", tmp_path / "out", "-q")
     assert done.code == 130
     assert "checkpoint-00000040.pt" in done.complaint
     assert "--resume" in done.complaint
 
 
-def test_bad_data_is_one_line_before_the_work(run, tiny, tmp_path):
+def test_bad_data_is_one_line_before_the_work(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run("train-prior", "-c", "tiny", "--images", tmp_path / "nowhere", "--out", tmp_path / "out", "-q")
     assert done.code == 1
     assert "no such folder of images" in done.complaint
@@ -97,7 +104,15 @@ def test_bad_data_is_one_line_before_the_work(run, tiny, tmp_path):
         ("flow-prior", (flow, "train_flow"), flow.FlowSettings),
     ],
 )
-def test_later_stages_get_what_the_command_was_given(run, tiny, stub, tmp_path, command, stage, settings):
+def test_later_stages_get_what_the_command_was_given(
+    run: type[Run],
+    tiny: tuple[str, ...],
+    stub: Stub,
+    tmp_path: Path,
+    command: str,
+    stage: tuple[Any, ...],
+    settings: Any,
+) -> None:
     calls = stub(*stage)
     where = ("-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out")
     done = run(command, tmp_path / "prior", *where, "--steps", "9", "--batch", "16", "--set", "ema=0.5", "--resume")
@@ -110,7 +125,7 @@ def test_later_stages_get_what_the_command_was_given(run, tiny, stub, tmp_path, 
         assert (call["classifier"].name, call["prior"], call["images"]) == ("tiny", tmp_path / "prior", tmp_path)
 
 
-def test_refine_prior_trains_as_its_flags_say(run, written_by_0_1, tmp_path):
+def test_refine_prior_trains_as_its_flags_say(run: type[Run], written_by_0_1: Path, tmp_path: Path) -> None:
     prior, out = written_by_0_1 / "training" / "calmed", tmp_path / "out"
     where = (
         "-c",
@@ -131,7 +146,7 @@ def test_refine_prior_trains_as_its_flags_say(run, written_by_0_1, tmp_path):
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
-def test_layout_prior_passes_its_number(run, tiny, stub, tmp_path):
+def test_layout_prior_passes_its_number(run: type[Run], tiny: tuple[str, ...], stub: Stub, tmp_path: Path) -> None:
     calls = stub(class_exemplars, "add_class_exemplars")
     where = ("-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out")
     done = run("layout-prior", tmp_path / "prior", *where, "--layouts", "3")
@@ -142,7 +157,7 @@ def test_layout_prior_passes_its_number(run, tiny, stub, tmp_path):
     assert (calls[0]["classifier"].name, calls[0]["prior"]) == ("tiny", tmp_path / "prior")
 
 
-def test_calm_prior_passes_its_settings(run, stub, tmp_path):
+def test_calm_prior_passes_its_settings(run: type[Run], stub: Stub, tmp_path: Path) -> None:
     calls = stub(texture, "suppress_texture")
     flags = ("--steps", "9", "--set", "radius=1.3", "--device", "cpu", "--resume", "--out", tmp_path / "out")
     done = run("calm-prior", tmp_path / "prior", *flags)
@@ -154,7 +169,7 @@ def test_calm_prior_passes_its_settings(run, stub, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["refine-prior", "detail-prior", "flow-prior", "layout-prior", "calm-prior"])
-def test_later_stages_need_a_prior(run, tiny, tmp_path, command):
+def test_later_stages_need_a_prior(run: type[Run], tiny: tuple[str, ...], tmp_path: Path, command: str) -> None:
     data = () if command == "calm-prior" else ("-c", "tiny", "-i", tmp_path)
     more = ("--set", "features=5") if command == "flow-prior" else ()
     done = run(command, tmp_path / "none", *data, *more, "-o", tmp_path / "out", "-q")
@@ -171,7 +186,9 @@ def test_later_stages_need_a_prior(run, tiny, tmp_path, command):
         ("layout-prior", ("--layouts", "0"), "layouts must lie in 1 to 256, got 0"),
     ],
 )
-def test_settings_that_do_not_fit(run, tiny, tmp_path, command, flags, complaint):
+def test_settings_that_do_not_fit(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, command: str, flags: Any, complaint: str
+) -> None:
     done = run(command, tmp_path / "none", "-c", "tiny", "-i", tmp_path, "-o", tmp_path / "out", "-q", *flags)
     assert done.code == 2
     assert complaint in done.complaint
@@ -188,13 +205,23 @@ def test_settings_that_do_not_fit(run, tiny, tmp_path, command, flags, complaint
         ("precision=bf16", "precision", "bf16"),
     ],
 )
-def test_set_reaches_any_setting(run, tiny, trained, tmp_path, assignment, setting, value):
+def test_set_reaches_any_setting(
+    run: type[Run],
+    tiny: tuple[str, ...],
+    trained: list[dict[str, Any]],
+    tmp_path: Path,
+    assignment: str,
+    setting: str,
+    value: str | float | tuple[float, ...],
+) -> None:
     done = run("train-prior", "-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--set", assignment)
     assert done.code == 0
     assert getattr(trained[0]["settings"], setting) == value
 
 
-def test_settings_have_their_names_of_version_0_1_too(run, tiny, trained, tmp_path):
+def test_settings_have_their_names_of_version_0_1_too(
+    run: type[Run], tiny: tuple[str, ...], trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
     where = ("--images", tmp_path, "--out", tmp_path / "out")
     with pytest.warns(DeprecationWarning, match="rehearsal_weight is called on_policy_weight"):
         assert run("train-prior", "-c", "tiny", *where, "--set", "rehearsal_weight=0.5").code == 0
@@ -212,7 +239,14 @@ def test_settings_have_their_names_of_version_0_1_too(run, tiny, trained, tmp_pa
         ("rate=fast", "NAME=VALUE"),
     ],
 )
-def test_set_refuses_what_does_not_fit(run, tiny, trained, tmp_path, assignment, complaint):
+def test_set_refuses_what_does_not_fit(
+    run: type[Run],
+    tiny: tuple[str, ...],
+    trained: list[dict[str, Any]],
+    tmp_path: Path,
+    assignment: str,
+    complaint: str,
+) -> None:
     done = run("train-prior", "-c", "tiny", "--images", tmp_path, "--out", tmp_path / "out", "--set", assignment)
     assert done.code == 2
     assert complaint in done.complaint

@@ -9,6 +9,7 @@ import pytest
 import torch
 from checkpoints import BIGGAN, biggan_state, pickled
 from checkpoints import tiny as tiny_autoencoder
+from command_runner import Run
 from hub_server import Hub
 
 from gen_prior.applications.compare import load_comparison
@@ -17,7 +18,7 @@ from gen_prior.hub.tensors import read_file_metadata, read_tensors
 from gen_prior.util.image_io import write_png
 
 
-def test_export_leaves_a_folder_that_loads(run, tmp_path: Path) -> None:
+def test_export_leaves_a_folder_that_loads(run: type[Run], tmp_path: Path) -> None:
     done = run("export", "dgn-lite0", tmp_path / "out")
     assert done.code == 0, done.err
     assert "generator.safetensors" in done.out
@@ -26,7 +27,7 @@ def test_export_leaves_a_folder_that_loads(run, tmp_path: Path) -> None:
     assert torch.equal(ours(code), embedded(code))
 
 
-def test_pull_fetches_and_a_revision_overrides(run, hub: Hub) -> None:
+def test_pull_fetches_and_a_revision_overrides(run: type[Run], hub: Hub) -> None:
     files = {"config.json": json.dumps(BIGGAN).encode(), "pytorch_model.bin": pickled(biggan_state())}
     first = hub.publish("osanseviero/BigGAN-deep-128", files)
     second = hub.publish("osanseviero/BigGAN-deep-128", files | {"README.md": b"x"})
@@ -42,7 +43,7 @@ def test_pull_fetches_and_a_revision_overrides(run, hub: Hub) -> None:
     assert done.complaint.endswith("or gen-prior pull NAME --revision REVISION")
 
 
-def test_export_puts_a_comparison_into_the_card(run, tiny, tmp_path: Path) -> None:
+def test_export_puts_a_comparison_into_the_card(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run(
         "compare", "bee", "-m", "dgn-lite0", "-m", "pixel", "--judge", "tiny-judge", "--out", tmp_path / "cmp", *tiny
     )
@@ -61,7 +62,7 @@ def test_export_puts_a_comparison_into_the_card(run, tiny, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("command", ["pull", "export"])
-def test_an_unknown_name_has_close_matches(run, tmp_path: Path, command: str) -> None:
+def test_an_unknown_name_has_close_matches(run: type[Run], tmp_path: Path, command: str) -> None:
     arguments = [command, "dgn-lite1", *([tmp_path / "out"] if command == "export" else [])]
     done = run(*arguments)
     assert done.code == 2
@@ -69,7 +70,7 @@ def test_an_unknown_name_has_close_matches(run, tmp_path: Path, command: str) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_calibrate_keeps_what_a_direct_computation_gives(run, tmp_path: Path) -> None:
+def test_calibrate_keeps_what_a_direct_computation_gives(run: type[Run], tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = tiny_autoencoder()
     network.save_pretrained(tmp_path / "network")
@@ -106,7 +107,7 @@ def test_calibrate_keeps_what_a_direct_computation_gives(run, tmp_path: Path) ->
     assert "5 images" in run(*arguments).out
 
 
-def test_calibrate_needs_an_encoder(run, tmp_path: Path) -> None:
+def test_calibrate_needs_an_encoder(run: type[Run], tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     done = run("calibrate", "dgn-lite0", tmp_path / "photographs")
     assert done.code == 2
@@ -116,7 +117,7 @@ def test_calibrate_needs_an_encoder(run, tmp_path: Path) -> None:
     assert "no weights to keep code statistics for" in done.complaint
 
 
-def test_calibrate_counts_what_it_left_out(run, tmp_path: Path) -> None:
+def test_calibrate_counts_what_it_left_out(run: type[Run], tmp_path: Path) -> None:
     tiny_autoencoder().save_pretrained(tmp_path / "network")
     for index in range(3):
         write_png(tmp_path / "photographs" / f"{index}.png", torch.rand(3, 16, 16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def test_folders_of_each_format(tmp_path: Path, hub: Hub) -> None:
 def test_a_result_names_all_that_makes_its_generator_again(
     hub: Hub, tmp_path: Path, name: str, repo: str, options: dict[str, Any]
 ) -> None:
-    files: dict[str, bytes | Path] = {
+    published: dict[str, Callable[[], dict[str, bytes | Path]]] = {
         "deepsim-norm1": lambda: {"upconvGAN_norm1.pt": pickled(upconv_state(name))},
         "biggan-deep-128": lambda: {
             "config.json": json.dumps(BIGGAN).encode(),
@@ -206,8 +207,8 @@ def test_a_result_names_all_that_makes_its_generator_again(
         },
         "diffusers:madebyollin/taesd": lambda: saved_folder(tiny(), tmp_path / "saved"),
         "dcgan:a/dcgan": lambda: {"netG_epoch_9.pth": pickled(dcgan())},
-    }[name]()
-    commit = hub.publish(repo, files, commit=registry.DEEPSIM_REVISION if "deepsim" in name else None)
+    }
+    commit = hub.publish(repo, published[name](), commit=registry.DEEPSIM_REVISION if "deepsim" in name else None)
     made = load_generator(name, device="cpu", **options)
     described = json.loads(json.dumps(made.describe()))
     hub.publish(repo, {"README.md": b"moved on"})

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from gen_prior.generators.biggan import format as biggan_format
 from gen_prior.generators.deepsim.network import plain_key
+from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.generator import FORMAT
-from gen_prior.generators.dgn.network import CODE_SIDE, Decoder
+from gen_prior.generators.dgn.network import Decoder
 from gen_prior.hub.tensors import save_safetensors
 
 LOAD = """

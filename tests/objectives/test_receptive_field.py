@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from gen_prior import objectives
 from gen_prior.classifiers.base import Classifier
@@ -24,19 +24,23 @@ from gen_prior.objectives.targets import parse_target
         ("bee", (0, 0, 32, 32)),
     ],
 )
-def test_boxes_are_what_the_strides_say(tiny_classifier, target, box):
+def test_boxes_are_what_the_strides_say(
+    tiny_classifier: Classifier, target: str, box: tuple[int, int, int, int]
+) -> None:
     assert receptive_field(tiny_classifier, target) == Box(*box, 32, 32)
 
 
 @pytest.mark.parametrize(
     ("target", "side"), [("blocks.0:3", 7), ("blocks.2:1", 19), ("blocks.4:0", 67), ("blocks.6:1", 115)]
 )
-def test_the_real_classifiers_deep_units_see_as_much_as_kernels_and_strides_say(lite0, target, side):
+def test_the_real_classifiers_deep_units_see_as_much_as_kernels_and_strides_say(
+    lite0: Classifier, target: str, side: int
+) -> None:
     box = receptive_field(lite0, target)
     assert (box.bottom - box.top, box.right - box.left) == (side, side)
 
 
-def test_changing_pixels_outside_changes_nothing_and_inside_something(tiny_classifier):
+def test_changing_pixels_outside_changes_nothing_and_inside_something(tiny_classifier: Classifier) -> None:
     target = parse_target("conv2:3@5,5", tiny_classifier)
     box = receptive_field(tiny_classifier, target)
     images = torch.rand(3, 3, 32, 32)
@@ -49,22 +53,22 @@ def test_changing_pixels_outside_changes_nothing_and_inside_something(tiny_class
     assert abs(values[0] - values[2]) > 1e-3
 
 
-def test_the_classifier_keeps_its_weights(tiny_classifier):
+def test_the_classifier_keeps_its_weights(tiny_classifier: Classifier) -> None:
     image = torch.rand(1, 3, 32, 32)
     before = tiny_classifier(image)
     receptive_field(tiny_classifier, "conv2:3")
     assert torch.equal(tiny_classifier(image), before)
 
 
-def test_a_unit_that_attends_to_every_token_sees_the_whole_image():
+def test_a_unit_that_attends_to_every_token_sees_the_whole_image() -> None:
     class Attending(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.patches = nn.Conv2d(3, 8, 4, stride=4)
             self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
             self.head = nn.Linear(8, 5)
 
-        def forward(self, x):
+        def forward(self, x: Tensor) -> Tensor:
             return self.head(self.block(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
 
     classifier = Classifier(Attending(), input_size=16)
@@ -72,19 +76,19 @@ def test_a_unit_that_attends_to_every_token_sees_the_whole_image():
     assert receptive_field(classifier, "patches:2@1,2") == Box(4, 8, 8, 12, 16, 16)
 
 
-def test_cropping_follows_the_images_own_size():
+def test_cropping_follows_the_images_own_size() -> None:
     box = Box(8, 16, 24, 32, 32, 32)
     assert box.crop(torch.zeros(2, 3, 64, 64)).shape == (2, 3, 32, 32)
     assert box.crop(torch.zeros(3, 16, 16)).shape == (3, 8, 8)
     assert Box(0, 0, 1, 1, 224, 224).crop(torch.zeros(3, 16, 16)).shape == (3, 1, 1)
 
 
-def test_a_class_has_no_positions(tiny_classifier):
+def test_a_class_has_no_positions(tiny_classifier: Classifier) -> None:
     with pytest.raises(OptionError, match="no positions"):
         parse_target("bee", tiny_classifier).with_position((0, 0))
 
 
-def test_maps_with_channels_last(channels_last):
+def test_maps_with_channels_last(channels_last: Classifier) -> None:
     assert receptive_field(channels_last, "block:5@7,1") == Box(28, 4, 32, 8, 32, 32)
     assert receptive_field(channels_last, "patches:5@7,1") == Box(28, 4, 32, 8, 32, 32)
     target = parse_target("block:5@7,1", channels_last).with_position((0, 2))
@@ -93,7 +97,7 @@ def test_maps_with_channels_last(channels_last):
     assert target.read(values) == values["block"][0, 0, 2, 5]
 
 
-def test_swin():
+def test_swin() -> None:
     torch.manual_seed(0)
     classifier = Classifier(torchvision.models.swin_t(weights=None), input_size=64, name="swin")
     assert receptive_field(classifier, "features.0:3@4,5") == Box(16, 20, 20, 24, 64, 64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def test_the_classifier_and_the_prior_say_what_they_say_on_a_cpu(
 def test_a_synthesis_begins_as_on_a_cpu(
     name: str, lite0: gp.Classifier, cuda_lite0: gp.Classifier, exact: None
 ) -> None:
-    settings = {"seeds": 2, "steps": 1, "precision": "fp32"}
+    settings: dict[str, Any] = {"seeds": 2, "steps": 1, "precision": "fp32"}
     there = gp.synthesize(cuda_lite0, TARGETS, gp.load_generator(name, device="cuda"), **settings)
     here = gp.synthesize(lite0, TARGETS, gp.load_generator(name, device="cpu"), **settings)
     torch.testing.assert_close(there.start_activations, here.start_activations, atol=1e-2, rtol=2e-3)
@@ -93,7 +94,7 @@ def test_a_replay(cuda_lite0: gp.Classifier, cuda_prior: gp.Generator, tmp_path:
 def test_a_result_does_not_depend_on_its_neighbours(
     precision: str, cuda_lite0: gp.Classifier, cuda_prior: gp.Generator, exact: None
 ) -> None:
-    settings = {"steps": 8, "precision": precision}
+    settings: dict[str, Any] = {"steps": 8, "precision": precision}
     together = gp.synthesize(cuda_lite0, TARGETS, cuda_prior, seeds=4, batch=12, **settings)
     alone = gp.synthesize(cuda_lite0, TARGETS[1], cuda_prior, seeds=[2], batch=1, **settings)
     # Kernels are chosen by the size of the batch, and add in another order; later steps part further.
@@ -110,6 +111,7 @@ def test_the_loop_never_waits_for_the_gpu(name: str, steps: int, cuda_lite0: gp.
     seen: list[int] = []
 
     def progress(report: gp.Progress) -> None:
+        assert report.activations is not None
         step = report.done // len(report.activations)
         seen.append(step)
         torch.cuda.set_sync_debug_mode("error" if 3 <= step < steps else "default")
@@ -148,7 +150,7 @@ def test_a_batch_that_does_not_fit_is_made_smaller(cuda_lite0: gp.Classifier) ->
     pixels = gp.load_generator("pixel", device="cuda")
     torch.cuda.empty_cache()
     whole = torch.cuda.get_device_properties(0).total_memory
-    settings = {"seeds": 64, "steps": 2, "precision": "fp32"}
+    settings: dict[str, Any] = {"seeds": 64, "steps": 2, "precision": "fp32"}
     room = torch.cuda.memory_allocated() + 700 * 2**20
     torch.cuda.set_per_process_memory_fraction(room / whole)
     try:

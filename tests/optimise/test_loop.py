@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +22,9 @@ from gen_prior.optimise.memory import bytes_per_item
 from gen_prior.optimise.regularisers import total_variation
 from gen_prior.optimise.resolve import resolve_objective
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.recipe import Recipe
+from gen_prior.recipe import Recipe, Specs
 
-TRANSFORMS = (
+TRANSFORMS: Specs = (
     ("jitter", {"pixels": 2}),
     ("affine", {"degrees": 10.0, "scale": (0.9, 1.2), "shift": 0.1, "mirror": True}),
     ("crop", {"margin": 0.1}),
@@ -95,6 +96,7 @@ def test_dgnam_preset_is_the_published_arithmetic(tiny_classifier: gp.Classifier
         code.requires_grad_()
         tiny_classifier(decode(code))[0, 1].backward()
         g, code = code.grad, code.detach()
+        assert g is not None
         code = code + 2.0 * (1 - i / 20) * g / g.abs().mean()
         code = code.clamp(min=torch.zeros(10), max=bound) * 0.99
     torch.testing.assert_close(result.codes[0, 0], code[0], rtol=1e-4, atol=1e-5)
@@ -174,7 +176,7 @@ def test_activation_rises_and_history_is_what_was_seen(
 
 
 def test_keep_best_returns_the_highest_score_seen(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
-    options = {"optimiser": "normalised", "rate": 3.0, "final_rate": 3.0, "steps": 25}
+    options: dict[str, Any] = {"optimiser": "normalised", "rate": 3.0, "final_rate": 3.0, "steps": 25}
     last = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, **options)
     best = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, keep="best", **options)
     torch.testing.assert_close(best.activations, best.history.max(-1).values)
@@ -185,12 +187,12 @@ class _Poison(torch.autograd.Function):
     """Identity whose gradient is NaN for items brighter than a threshold."""
 
     @staticmethod
-    def forward(ctx, images):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, images: Tensor) -> Tensor:
         ctx.save_for_backward(images)
         return images.clone()
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (images,) = ctx.saved_tensors
         return torch.where(images.mean((1, 2, 3), keepdim=True) > 0.5, math.nan, gradient)
 
@@ -213,7 +215,7 @@ def test_dead_units_are_reported(
     prior_weight: float, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
 ) -> None:
     with torch.no_grad():
-        tiny_classifier.network.conv2.bias[3:5] = torch.tensor(
+        tiny_classifier.network.get_parameter("conv2.bias")[3:5] = torch.tensor(
             [-1e3, 1e3]
         )  # a ReLU that never opens, and one that always does
     result = synthesize(tiny_classifier, ["relu2:3", "relu2:4"], tiny_generator, steps=3, prior_weight=prior_weight)
@@ -271,7 +273,9 @@ def test_bf16_follows_fp32(tiny_classifier: gp.Classifier, tiny_generator: gp.Ge
 
     @contextmanager
     def watched(network: nn.Module) -> Iterator[None]:
-        handle = network.fc.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+        handle = network.get_submodule("fc").register_forward_hook(
+            lambda module, inputs, output: seen.append(output.dtype)
+        )
         yield
         handle.remove()
 
@@ -306,7 +310,9 @@ def test_compiled_is_the_same(
 
 
 @pytest.mark.parametrize("inputs", [1, 4])
-def test_grey_and_many_channel_classifiers(inputs: int, make_tiny_network, tiny_generator: gp.Generator) -> None:
+def test_grey_and_many_channel_classifiers(
+    inputs: int, make_tiny_network: Callable[..., nn.Module], tiny_generator: gp.Generator
+) -> None:
     classifier = gp.Classifier(
         make_tiny_network(inputs=inputs), mean=[0.5] * inputs, std=[0.25] * inputs, input_size=(20, 28)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
 from gen_prior.optimise.result_folder import UNFINISHED
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.util import image_io as files
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_the_earlier_result_intact(
         if count == call:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match=r"No space left on device.*--out"):
         other.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -79,7 +79,7 @@ def test_a_hidden_unit_is_searched_for_and_ends_higher(tiny_classifier: Classifi
 
 
 def test_what_is_chosen_depends_on_the_item_alone(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
-    targets = ["conv2:3", "conv2:5", brightness(0.3)]
+    targets: list[str | Objective] = ["conv2:3", "conv2:5", brightness(0.3)]
     together = synthesize(tiny_classifier, targets, tiny_generator, seeds=2, recipe=SEARCHED)
     alone = synthesize(tiny_classifier, targets[1], tiny_generator, seeds=[1], recipe=SEARCHED, batch=1)
     torch.testing.assert_close(alone.codes[0, 0], together.codes[1, 1], atol=1e-5, rtol=1e-5)
@@ -165,7 +165,10 @@ def test_trials_are_chosen_by_the_score_not_by_what_is_reported(
         return image.mean((1, 2, 3))
 
     result = synthesize(
-        tiny_classifier, Objective(dark, reported=bright), tiny_generator, recipe=TRIED.with_options(rate=1e-6)
+        tiny_classifier,
+        Objective(dark, reported=Objective(bright)),
+        tiny_generator,
+        recipe=TRIED.with_options(rate=1e-6),
     )
     codes = torch.stack([tiny_generator.initial_code(derived_seed(0, place)) for place in range(1, 5)])
     codes = torch.cat([tiny_generator.initial_code(0)[None], codes])
@@ -218,7 +221,7 @@ def test_progress_callbacks_of_version_0_1_still_work(tiny_classifier: Classifie
 def test_with_trials_too_what_is_chosen_depends_on_the_item_alone(
     tiny_classifier: Classifier, tiny_generator: Generator
 ) -> None:
-    targets = ["conv2:3", "conv2:5", brightness(0.3)]
+    targets: list[str | Objective] = ["conv2:3", "conv2:5", brightness(0.3)]
     together = synthesize(tiny_classifier, targets, tiny_generator, seeds=2, recipe=TRIED)
     alone = synthesize(tiny_classifier, targets[1], tiny_generator, seeds=[1], recipe=TRIED, batch=1)
     torch.testing.assert_close(alone.codes[0, 0], together.codes[1, 1], atol=1e-5, rtol=1e-5)

@@ -72,7 +72,7 @@ def test_the_batch_is_chosen_from_memory(
     items: list[Any] = []
     monkeypatch.setattr(memory, "bytes_per_item", lambda *arguments: 100)
     monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
-    assert fitting_batch(tiny_classifier, tiny_generator, [*items, *range(20)]) == 5  # type: ignore[list-item]
+    assert fitting_batch(tiny_classifier, tiny_generator, [*items, *range(20)]) == 5
 
 
 def test_batch_plan() -> None:
@@ -80,7 +80,7 @@ def test_batch_plan() -> None:
     assert [next(plan) for _ in range(4)] == [4, 2, 2, 2]
     for wrong in (0, [], [3, 0]):
         with pytest.raises(OptionError, match="batch must be at least 1"):
-            batch_sizes(wrong)  # type: ignore[arg-type]
+            batch_sizes(wrong)
 
 
 class _Stop(BaseException):
@@ -234,7 +234,7 @@ def test_only_classes_say_what_is_wanted_at_the_start(with_ids: gp.Classifier) -
     asked: list[str] = []
     generator = aiming(asked)
     bright = gp.Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="bright")
-    targets = ["class 1", 2, "logits:4", "conv2:3", bright]
+    targets: list[str | int | gp.Objective] = ["class 1", 2, "logits:4", "conv2:3", bright]
     result = synthesize(with_ids, targets, generator, seeds=[7], steps=1, rate=1e-9, transforms=(), edits=())
     assert asked == ["n00000001", "n00000002", "class 4"]
     noise = generator.initial_code(7)

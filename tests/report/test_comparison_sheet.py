@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from gen_prior.util.files import write_json
 from gen_prior.util.image_io import write_png
 
 
-def record(*, right: bool, seeds: int = 2, methods: int = 2, **item):
+def record(*, right: bool, seeds: int = 2, methods: int = 2, **item: Any) -> dict[str, Any]:
     """The part of a comparison's record that a sheet needs."""
     items = [
         {
@@ -49,7 +51,9 @@ def record(*, right: bool, seeds: int = 2, methods: int = 2, **item):
     }
 
 
-def drawn(folder, wanted, colour=(0.2, 0.4, 0.6), size=(16, 16)):
+def drawn(
+    folder: Path, wanted: dict[str, Any], colour: tuple[float, ...] = (0.2, 0.4, 0.6), size: tuple[int, int] = (16, 16)
+) -> Image.Image:
     write_json(folder / "comparison.json", wanted)
     for seed in wanted["seeds"]:
         write_png(folder / "m" / f"goldfish-seed{seed}.png", torch.tensor(colour)[:, None, None].expand(3, *size))
@@ -57,12 +61,14 @@ def drawn(folder, wanted, colour=(0.2, 0.4, 0.6), size=(16, 16)):
         return sheet.convert("RGB")
 
 
-def count(sheet, colour):
+def count(sheet: Image.Image, colour: str | tuple[int, ...]) -> int:
     wanted = ImageColor.getrgb(colour) if isinstance(colour, str) else colour
-    return sum(number for number, found in sheet.getcolors(2**24) if found == wanted)
+    colours = sheet.getcolors(2**24)
+    assert colours is not None
+    return sum(number for number, found in colours if found == wanted)
 
 
-def test_rows_are_methods_and_columns_seeds(tmp_path):
+def test_rows_are_methods_and_columns_seeds(tmp_path: Path) -> None:
     sheet = drawn(tmp_path, record(right=True, seeds=3, methods=2))
     assert count(sheet, (51, 102, 153)) == 3 * 2 * CELL**2
     wider, taller = drawn(tmp_path, record(right=True, seeds=5)), drawn(tmp_path, record(right=True, methods=3))
@@ -70,31 +76,31 @@ def test_rows_are_methods_and_columns_seeds(tmp_path):
     assert taller.height > sheet.height
 
 
-def test_pictures_keep_their_proportions(tmp_path):
+def test_pictures_keep_their_proportions(tmp_path: Path) -> None:
     sheet = drawn(tmp_path, record(right=True), size=(8, 16))
     assert count(sheet, (51, 102, 153)) == 2 * 2 * CELL * CELL // 2
 
 
-def test_verdicts_are_green_or_red(tmp_path):
+def test_verdicts_are_green_or_red(tmp_path: Path) -> None:
     good, bad = drawn(tmp_path, record(right=True)), drawn(tmp_path, record(right=False))
     assert count(good, RIGHT) > 0 == count(good, WRONG)
     assert count(bad, WRONG) > 0 == count(bad, RIGHT)
 
 
-def test_a_failed_item_is_named_in_red(tmp_path):
+def test_a_failed_item_is_named_in_red(tmp_path: Path) -> None:
     plain = drawn(tmp_path, record(right=True))
     failed = drawn(tmp_path, record(right=True, status="did not rise"))
     assert count(failed, WRONG) > 0 == count(plain, WRONG)
     assert failed.height > plain.height
 
 
-def test_numbers_come_from_the_record(tmp_path):
+def test_numbers_come_from_the_record(tmp_path: Path) -> None:
     first, again = drawn(tmp_path, record(right=True)), drawn(tmp_path, record(right=True))
     assert first.tobytes() == again.tobytes()
     assert drawn(tmp_path, record(right=True, activation=99.5)).tobytes() != first.tobytes()
 
 
-def test_what_was_not_measured_leaves_no_hole(tmp_path):
+def test_what_was_not_measured_leaves_no_hole(tmp_path: Path) -> None:
     wanted = record(right=True, activation=None, probability=None, judge_class=None, judge_top1=None, slope=None)
     wanted["judge"], wanted["targets"][0]["judged"] = None, False
     wanted["methods"][0]["diversity"] = [None]
@@ -102,7 +108,7 @@ def test_what_was_not_measured_leaves_no_hole(tmp_path):
     assert count(drawn(tmp_path, wanted), (51, 102, 153)) == 2 * 2 * CELL**2
 
 
-def test_many_targets_go_on_several_sheets(tmp_path):
+def test_many_targets_go_on_several_sheets(tmp_path: Path) -> None:
     wanted = record(right=True, seeds=1, methods=1)
     first = drawn(tmp_path, wanted)
     wanted["targets"] *= TARGETS_PER_SHEET + 1
@@ -117,14 +123,14 @@ def test_many_targets_go_on_several_sheets(tmp_path):
         assert sheet.size == first.size
 
 
-def test_long_and_hostile_names_stay_in_their_place(tmp_path):
+def test_long_and_hostile_names_stay_in_their_place(tmp_path: Path) -> None:
     wanted = record(right=True, judge_class="<script>" * 40)
     wanted["targets"][0]["name"] = "layer\n" * 100
     wanted["methods"][0]["name"] = "x" * 500
     assert drawn(tmp_path, wanted).size == drawn(tmp_path, record(right=True)).size
 
 
-def test_lines_fit():
+def test_lines_fit() -> None:
     draw = ImageDraw.Draw(Image.new("RGB", (400, 50), "white"))
     lines = wrapped("one two three four five six seven eight", 90, 15)
     assert " ".join(lines) == "one two three four five six seven eight"
@@ -133,7 +139,7 @@ def test_lines_fit():
     assert draw._image.crop((210, 0, 400, 50)).getcolors() == [(190 * 50, (255, 255, 255))]
 
 
-def test_a_picture_outside_the_folder_is_refused(tmp_path):
+def test_a_picture_outside_the_folder_is_refused(tmp_path: Path) -> None:
     write_png(tmp_path / "secret.png", torch.zeros(3, 8, 8))
     folder = tmp_path / "cmp"
     with pytest.raises(OutputError, match="outside"):
@@ -141,7 +147,7 @@ def test_a_picture_outside_the_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n0000"])
-def test_an_image_that_is_not_an_image(tmp_path, content):
+def test_an_image_that_is_not_an_image(tmp_path: Path, content: bytes) -> None:
     drawn(tmp_path, record(right=True))
     before = (tmp_path / "contact-sheet.png").read_bytes()
     (tmp_path / "m" / "goldfish-seed1.png").write_bytes(content)
@@ -150,7 +156,7 @@ def test_an_image_that_is_not_an_image(tmp_path, content):
     assert (tmp_path / "contact-sheet.png").read_bytes() == before
 
 
-def test_damaged_records(tmp_path):
+def test_damaged_records(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="missing"):
         draw_sheet(tmp_path)
     wanted = record(right=True)

@@ -20,31 +20,31 @@ def power_law(exponent: float, size: int = 64) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("exponent", [0.0, -1.0, -2.0, -3.0])
-def test_slope_of_a_power_law(exponent):
+def test_slope_of_a_power_law(exponent: float) -> None:
     assert spectrum(power_law(exponent)).slope.item() == pytest.approx(exponent, abs=0.15)
 
 
-def test_high_frequencies_of_white_noise_fill_their_share_of_the_plane():
+def test_high_frequencies_of_white_noise_fill_their_share_of_the_plane() -> None:
     noise = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     share = spectrum(noise).high_frequency
     assert share.tolist() == pytest.approx([1 - math.pi / 16] * 4, abs=0.02)
 
 
-def test_a_single_wave_is_all_high_or_all_low():
+def test_a_single_wave_is_all_high_or_all_low() -> None:
     x = torch.arange(64) / 64
     low, high = torch.sin(2 * math.pi * 4 * x), torch.sin(2 * math.pi * 28 * x)
     waves = torch.stack([low, high])[:, None, None].expand(2, 3, 64, 64)
     torch.testing.assert_close(spectrum(waves).high_frequency, torch.tensor([0.0, 1.0]), atol=1e-4, rtol=0)
 
 
-def test_the_mean_colour_does_not_count():
+def test_the_mean_colour_does_not_count() -> None:
     noise = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) / 2
     first, second = spectrum(noise), spectrum(noise + 0.4)
     torch.testing.assert_close(first.high_frequency, second.high_frequency)
     assert math.isfinite(spectrum(torch.full((1, 3, 32, 32), 0.3)).slope.item())
 
 
-def test_photographs_are_near_the_reference_and_noise_is_not():
+def test_photographs_are_near_the_reference_and_noise_is_not() -> None:
     from skimage import data
 
     photographs = torch.cat(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
+from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.generators import load_generator
+from gen_prior.generators import Generator, load_generator
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.transparency import Transparency
 from gen_prior.util.image_io import write_png
 
 
-def test_only_what_the_unit_sees_is_opaque(tiny_classifier, tmp_path):
+def test_only_what_the_unit_sees_is_opaque(tiny_classifier: Classifier, tmp_path: Path) -> None:
     clear = Transparency()
     pixels = clear.watch(load_generator("pixel-raw", device="cpu", image_size=32))
     result = synthesize(tiny_classifier, "conv2:3@5,5", pixels, steps=4, record=clear)
@@ -24,10 +27,12 @@ def test_only_what_the_unit_sees_is_opaque(tiny_classifier, tmp_path):
     write_png(tmp_path / "clear.png", rgba[0, 0])
     with Image.open(tmp_path / "clear.png") as picture:
         assert picture.mode == "RGBA"
-        assert [picture.getpixel((10, y))[3] for y in (10, 30)] == [255, 0]
+        assert [picture.getchannel(3).getpixel((10, y)) for y in (10, 30)] == [255, 0]
 
 
-def test_watching_changes_no_result_and_every_batching_gives_the_same_maps(tiny_classifier, tiny_generator):
+def test_watching_changes_no_result_and_every_batching_gives_the_same_maps(
+    tiny_classifier: Classifier, tiny_generator: Generator
+) -> None:
     plain = synthesize(tiny_classifier, ["bee", "cup"], tiny_generator, seeds=2, steps=5)
     maps = []
     for batch in (4, 3):
@@ -41,7 +46,7 @@ def test_watching_changes_no_result_and_every_batching_gives_the_same_maps(tiny_
     assert maps[0].flatten(1).sum(1).min() > 0
 
 
-def test_a_map_is_the_sum_over_steps(tiny_classifier, tiny_generator):
+def test_a_map_is_the_sum_over_steps(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     sums = []
     for steps in (1, 2):
         clear = Transparency()
@@ -52,6 +57,6 @@ def test_a_map_is_the_sum_over_steps(tiny_classifier, tiny_generator):
     assert sums[1] == pytest.approx(2 * sums[0], rel=0.3)
 
 
-def test_recording_an_unwatched_generator_says_so(tiny_classifier, tiny_generator):
+def test_recording_an_unwatched_generator_says_so(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     with pytest.raises(OptionError, match="watch"):
         synthesize(tiny_classifier, "bee", tiny_generator, steps=2, record=Transparency())

@@ -6,6 +6,7 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,8 @@ def test_a_resumed_run_goes_the_same_way(
     interruption: AbstractContextManager[ReportCallback],
     tmp_path: Path,
 ) -> None:
-    classifier, timing = small_classifier.to("cuda"), {"log_every": 5, "checkpoint_seconds": 0.0, "sheet_steps": 1}
+    classifier = small_classifier.to("cuda")
+    timing: dict[str, Any] = {"log_every": 5, "checkpoint_seconds": 0.0, "sheet_steps": 1}
     train_decoder(classifier, photographs, tmp_path / "whole", settings, **timing)
     with interruption as stop:
         train_decoder(classifier, photographs, tmp_path / "parts", settings, report=stop, **timing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def by_hand(network: nn.Module, names: list[str], images: Tensor) -> list[Tensor
 
 
 def test_the_extractor_equals_plain_hooks_and_stops_early(make_convolutional: Callable[..., nn.Module]) -> None:
-    network = make_convolutional()
+    network = cast(nn.Sequential, make_convolutional())
     classifier = gp.Classifier(network, input_size=64)
     names = choose_hook_layers(classifier, 64)
     assert names == ["1", "4", "6"]

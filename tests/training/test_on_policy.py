@@ -56,7 +56,7 @@ def test_activations_of_the_pool_rise_at_a_fixed_norm(small_classifier: gp.Class
     torch.testing.assert_close(radii(pool.codes), start)
     assert (activations() > before).float().mean() > 0.75
 
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in decoder.parameters())
     pool.ages.fill_(LIFETIME)
     kept = pool.codes.clone()
@@ -85,7 +85,7 @@ def test_the_decoders_loss_raises_activations(small_classifier: gp.Classifier) -
         loss = pool.ascend(0, white, decoder(spatial), source)
         pool.codes.copy_(start)  # only the decoder learns
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
     assert (activations() - before).mean() > 0.01
 
@@ -153,7 +153,7 @@ def test_training_with_it_resumes_to_the_same_bits(
     ("change", "match"), [({"on_policy": 0.5}, "encoder_rate=0"), ({"on_policy": -1.0}, "0 to 4, got -1.0")]
 )
 def test_refusals(
-    change: dict[str, float],
+    change: dict[str, Any],
     match: str,
     small_classifier: gp.Classifier,
     photographs: Path,
@@ -161,5 +161,5 @@ def test_refusals(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(OptionError, match=match):
-        train_decoder(small_classifier, photographs, tmp_path / "out", replace(settings, **change))  # type: ignore[arg-type]
+        train_decoder(small_classifier, photographs, tmp_path / "out", replace(settings, **change))
     assert not (tmp_path / "out").exists()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from gen_prior.errors import OutputError
-from gen_prior.util import files
 from gen_prior.util.files import write_bytes, write_files, write_json
 
 
@@ -42,7 +42,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
             raise error
         return real(*arguments, **options)
 
-    monkeypatch.setattr(files.os, place, fail)
+    monkeypatch.setattr(os, place, fail)
     with pytest.raises(OutputError if isinstance(error, OSError) else KeyboardInterrupt):
         write_files({first: b"new", second: b"new"})
     assert (first.read_bytes(), second.read_bytes()) == (b"old", b"old")
@@ -60,7 +60,7 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
     def refuse(*arguments: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
     with pytest.raises(OutputError, match=r"Permission denied.*--out"):
         write_bytes(tmp_path / "x", b"")
 

@@ -18,6 +18,7 @@ from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan import format as biggan_format
 from gen_prior.generators.biggan import generator as biggan
+from gen_prior.generators.checks import class_index
 from gen_prior.hub.files import Files
 from gen_prior.optimise.presets import preset, preset_options
 from gen_prior.optimise.synthesize import synthesize
@@ -206,10 +207,10 @@ def test_options_are_checked(folder: Path, options: dict[str, Any], message: str
 
 
 def test_classes_by_name() -> None:
-    assert biggan.class_index("bell pepper", 1000) == 945
-    assert biggan.class_index("945", 1000) == 945
+    assert class_index("bell pepper", 1000) == 945
+    assert class_index("945", 1000) == 945
     with pytest.raises(UnknownNameError):
-        biggan.class_index("bell peper", 1000)
+        class_index("bell peper", 1000)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ def read(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> gp
     return from_file(path, name="x", origin="here", source="x")
 
 
-def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[dict[str, Tensor], dict[str, str]]):
+def test_the_embedded_prior_is_what_its_metadata_says(
+    data: bytes, parts: tuple[dict[str, Tensor], dict[str, str]]
+) -> None:
     generator = gp.load_generator("dgn-lite0", device="cpu")
     config = json.loads(parts[1]["config"])
     assert len(data) < 32_000_000
@@ -59,7 +61,7 @@ def test_the_embedded_prior_is_what_its_metadata_says(data: bytes, parts: tuple[
     assert (images[0] - images[1]).abs().mean() > 0.05
 
 
-def test_random_codes_have_the_colours_of_photographs(parts: tuple[dict[str, Tensor], dict[str, str]]):
+def test_random_codes_have_the_colours_of_photographs(parts: tuple[dict[str, Tensor], dict[str, str]]) -> None:
     generator = gp.load_generator("dgn-lite0", device="cpu")
     images = generator(torch.stack([generator.initial_code(seed) for seed in range(32)]))
     assert 0.3 < images.mean() < 0.6
@@ -67,7 +69,7 @@ def test_random_codes_have_the_colours_of_photographs(parts: tuple[dict[str, Ten
     assert torch.corrcoef(neighbours)[0, 1] > 0.6, "neighbouring pixels of noise have nothing in common"
 
 
-def test_a_folder_loads_to_the_same_network(data: bytes, tmp_path: Path):
+def test_a_folder_loads_to_the_same_network(data: bytes, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(data)
     ours = gp.load_generator(f"local-dir:{tmp_path}", device="cpu")
     embedded = gp.load_generator("dgn-lite0", device="cpu")
@@ -78,7 +80,7 @@ def test_a_folder_loads_to_the_same_network(data: bytes, tmp_path: Path):
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, 4000, -1])
-def test_a_truncated_file_is_refused(data: bytes, tmp_path: Path, keep: int):
+def test_a_truncated_file_is_refused(data: bytes, tmp_path: Path, keep: int) -> None:
     path = tmp_path / FILE
     path.write_bytes(data[:keep])
     with pytest.raises(WeightsError, match=rf"^{re.escape(str(path))} is damaged.*, not a safetensors file") as caught:
@@ -86,7 +88,7 @@ def test_a_truncated_file_is_refused(data: bytes, tmp_path: Path, keep: int):
     assert "\n" not in str(caught.value)
 
 
-def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path):
+def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path) -> None:
     tensors, metadata = parts
     path = tmp_path / FILE
     read(path, tensors, metadata)
@@ -123,7 +125,9 @@ def test_what_does_not_fit_is_refused(parts: tuple[dict[str, Tensor], dict[str, 
 
 
 @pytest.mark.parametrize("recipe", ["{", "[1]", '{"a": 1}', '{"edits": [1]}', '{"steps": "x"}'])
-def test_a_recipe_that_is_none_is_refused(parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, recipe: str):
+def test_a_recipe_that_is_none_is_refused(
+    parts: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path, recipe: str
+) -> None:
     tensors, metadata = parts
     with pytest.raises(WeightsError, match="here holds an invalid recipe"):
         read(tmp_path / FILE, tensors, {**metadata, "recipe": recipe})
@@ -273,16 +277,16 @@ def test_a_flow_may_know_more_classes_than_imagenet(
     torch.testing.assert_close(last[:3], FEATURE_SCALE * classes[-1] + FEATURE_STD * noise[:3])
 
 
-def test_the_prior_without_its_flow_has_the_decoders_own_code(tmp_path: Path):
+def test_the_prior_without_its_flow_has_the_decoders_own_code(tmp_path: Path) -> None:
     behind_flow = gp.load_generator("dgn-lite0", device="cpu")
     plain = gp.load_generator("dgn-lite0-gaussian", device="cpu")
-    directions, coarse = behind_flow.module.basis.shape[1], behind_flow.module.coarse_dims
-    details = behind_flow.module.details.dims
+    network: Any = behind_flow.module
+    directions, coarse, details = network.basis.shape[1], network.coarse_dims, network.details.dims
     assert plain.code_shape == (directions + details,)
     assert behind_flow.code_shape[0] == coarse + details > directions + details
     assert plain.recipe.edits != behind_flow.recipe.edits
     code = behind_flow.initial_code(0, "n01443537")[None]
-    white = torch.cat([behind_flow.module.flow(code[:, :coarse]), code[:, coarse:]], 1)
+    white = torch.cat([network.flow(code[:, :coarse]), code[:, coarse:]], 1)
     assert torch.equal(plain(white), behind_flow(code)), "one decoder"
     assert torch.equal(plain.initial_code(0, "n01443537"), plain.initial_code(0)), "it begins nearer to no class"
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -64,9 +64,11 @@ def test_each_seed_begins_at_another_photograph(
 
     # They are the codes of the photographs that the classifier is surest of, every second mirrored.
     codes = read_tensors(tmp_path / "out" / "cache" / "codes.safetensors")
-    sure = named.network[-1](codes["features"].float()).log_softmax(1)
+    head = cast(nn.Sequential, named.network)[-1]
+    assert isinstance(head, nn.Linear)
+    sure = head(codes["features"].float()).log_softmax(1)
     best = sure[:, 1].topk(3).indices
-    assert torch.equal(ranked(codes["features"], named.network[-1], 3)[1], best)
+    assert torch.equal(ranked(codes["features"], head, 3)[1], best)
     expected = codes["white"][best, torch.tensor([0, 1, 0])]
     assert torch.equal(layouts[1], quantise_exemplars(expected))
     assert (layouts[1].float() / EXEMPLAR_STEPS - expected.float()).abs().max() < 0.6 / EXEMPLAR_STEPS

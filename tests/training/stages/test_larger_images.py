@@ -121,9 +121,8 @@ def test_a_refined_prior_learns_on_and_on(
     code = generator.initial_code(0)[None]
     drawn = generator(code)
     assert drawn.shape == (1, 3, 128, 128)
-    assert torch.equal(
-        drawn, generator.module.refiner(generator.module.decoder(generator.module.spatial(code))).clamp(0, 1)
-    )
+    module: Any = generator.module
+    assert torch.equal(drawn, module.refiner(module.decoder(module.spatial(code))).clamp(0, 1))
     assert json.loads(metadata["refining"])["steps_done"] == 30
     assert json.loads(metadata["refining_data_2"])["crops"] == 3
     networks = [load_file(file.with_name("networks.safetensors")) for file in (prior / first.name, first, second)]

@@ -38,7 +38,7 @@ def woven(refiner: bool = False, flow: bool = False) -> WhitenedDecoder:
     torch.manual_seed(0)
     decoder = Decoder(4, 64, 0.25)
     with torch.no_grad():
-        decoder.exit.bias.copy_(torch.tensor([0.3, -0.3, -0.3, 0.3] * 3))
+        decoder.get_parameter("exit.bias").copy_(torch.tensor([0.3, -0.3, -0.3, 0.3] * 3))
         decoder.exit.weight.mul_(3)
     before = CodeFlow(12, FlowConfig(3, 16, 1, 5, 2, 1.0)) if flow else None
     basis = torch.linalg.qr(torch.randn(64, 12))[0] * 3
