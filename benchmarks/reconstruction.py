@@ -80,7 +80,7 @@ def main() -> None:
         with torch.no_grad():
             expected = fine_code.expected(trainer.encode(F.avg_pool2d(images, 2)))
             rest = (trainer.encode(images) - expected).flatten(1) @ details @ basis.T
-            return network.draw(expected + rest.view_as(expected)).clamp(0, 1)
+            return network.decode(expected + rest.view_as(expected)).clamp(0, 1)
 
     enlarged = F.interpolate(originals, scale_factor=2.0, mode="bicubic").clamp(0, 1)
     copies = torch.cat([remade(part) for part in enlarged.split(BATCH)])

@@ -14,6 +14,7 @@ from gen_prior.generators import dcgan, formats, fourier, maco, pixel
 from gen_prior.generators.base import CodePrior, Generator, Provenance
 from gen_prior.generators.biggan import generator as biggan
 from gen_prior.generators.deepsim import generator as deepsim
+from gen_prior.generators.deepsim.network import VARIANTS
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency
@@ -29,20 +30,10 @@ NAMED: dict[str, Loader] = {
     "pixel-raw": pixel.load,
     "fourier": fourier.load,
     "maco": maco.load,
-    "deepsim-fc6": deepsim.load,
-    "deepsim-fc6-eucl": deepsim.load,
-    "deepsim-fc7": deepsim.load,
-    "deepsim-fc8": deepsim.load,
-    "deepsim-pool5": deepsim.load,
-    "deepsim-conv4": deepsim.load,
-    "deepsim-conv3": deepsim.load,
-    "deepsim-norm2": deepsim.load,
-    "deepsim-norm1": deepsim.load,
-    "biggan-deep-128": biggan.load,
-    "biggan-deep-256": biggan.load,
-    "biggan-deep-512": biggan.load,
+    **dict.fromkeys(VARIANTS, deepsim.load),
+    **dict.fromkeys(("biggan-deep-128", "biggan-deep-256", "biggan-deep-512"), biggan.load),
 }
-"""Name -> `load(name, **options)`."""
+"""Name -> function that loads it, called as `load(name, **options)`."""
 
 PREFIXED: dict[str, Loader] = {
     "local-dir": formats.load_folder,
@@ -51,23 +42,30 @@ PREFIXED: dict[str, Loader] = {
     "diffusers": diffusers_family.load,
     "consistency": consistency.load,
 }
-"""Source prefix -> `load(rest, **options)`, where the spec is `prefix:rest`."""
+"""Prefix -> function that loads `prefix:rest`, called as `load(rest, **options)`."""
 
 
 def load_generator(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Generator:
-    """The generator called `spec`, frozen, on `device`.
+    """Load the generator `spec`, with frozen weights, on `device`.
 
-    `spec` is a name (`dgn-lite0`, `biggan-deep-128`) or `prefix:rest` (`local-dir:DIR`, `hf-hub:org/name@revision`,
-    `diffusers:org/name`); a source is never guessed. Raises `UnknownNameError` for an unknown name, `OptionError` for
-    an option that the family does not take, `WeightsError` or `DownloadError` for weights that cannot be had.
+    Args:
+        spec: a name (`dgn-lite0`, `biggan-deep-128`) or a prefix and a source (`local-dir:DIR`,
+            `hf-hub:org/name@revision`, `diffusers:org/name`).
+        device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps".
+        options: options of the family, such as `image_size` or `class_label`.
+
+    Raises:
+        UnknownNameError: an unknown name. OptionError: an option that the family does not take, or a wrong value.
+        WeightsError, DownloadError: weights that are damaged, of another format, or not to be downloaded.
+        DeviceError: an absent device.
     """
     load = find_loader("generator", spec, NAMED, PREFIXED, lambda name: "list them: gen-prior models")
-    target = resolve_device(device)  # an absent device is found out before anything is loaded
+    target = resolve_device(device)  # raises for an absent device before anything is loaded
     return load(**options).to(target)
 
 
 def load_described(described: Mapping[str, Any], *, device: str | torch.device = "auto") -> Generator:
-    """The generator of `Generator.describe()`, with its options; from the Hub, at its commit. Raises as above."""
+    """Load the generator that `Generator.describe()` described, at the same commit. Raises as `load_generator`."""
     from_hub = str(described["source"]).startswith("hf-hub:")
     pinned = {"revision": described["revision"]} if from_hub and described["revision"] else {}
     return load_generator(described["name"], device=device, **described["options"], **pinned)

@@ -109,7 +109,7 @@ def test_statistics_of_other_weights_are_left_out(
     assert find_statistics(same) is not None
     assert caplog.text == ""
     assert find_statistics(Provenance(f"local-dir:{tmp_path}", None, {"model.safetensors": "b" * 64})) is None
-    assert "was measured with other weights, and is not used" in caplog.text
+    assert "was measured with other weights and is ignored" in caplog.text
 
 
 @pytest.mark.parametrize(

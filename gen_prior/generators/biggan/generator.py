@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
@@ -95,14 +96,12 @@ def assemble(
     noise, embedding = _noise_part(config.noise, truncation), _class_part(embeddings, label)
     both = _joined(noise, embedding)
     code = {"both": both, "noise": noise, "class": embedding}[optimise]
-    module: nn.Module = network
-    if optimise != "both":
-        other = noise if optimise == "class" else embedding
-        module = Held(network, other.draw(torch.Generator().manual_seed(noise_seed)), noise_is_held=optimise == "class")
+    fixed = noise if optimise == "class" else embedding
+    source = torch.Generator().manual_seed(noise_seed)
     options = {"truncation": truncation, "class_label": label, "optimise": optimise}
     entry = registry.find_by_source(files.source)
     generator = Generator(
-        module,
+        network if optimise == "both" else Held(network, fixed.draw(source), noise_is_held=optimise == "class"),
         code.mean.shape,
         code_mean=code.mean,
         code_std=code.std.clamp_min(1e-6),
@@ -115,10 +114,10 @@ def assemble(
         options=options | ({"noise_seed": noise_seed} if optimise == "class" else {}),
     )
     # At 512 px a whole image takes more memory than the weights; a corner of a sixteenth shows as much.
-    side, first = 2 ** sum(block.upsample for block in config.blocks), both.draw(torch.Generator().manual_seed(0))
-    return check_generates(
-        generator, files.source, draw=lambda codes: network(codes, side=1), code=first, size=(side, side)
-    )
+    side = 2 ** sum(block.upsample for block in config.blocks)
+    first = both.draw(torch.Generator().manual_seed(0))
+    corner = partial(network, side=1)
+    return check_generates(generator, files.source, draw=corner, code=first, size=(side, side))
 
 
 def _check_options(truncation: Any, class_label: Any, optimise: Any, noise_seed: Any) -> None:

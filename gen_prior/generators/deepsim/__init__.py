@@ -1,1 +1,1 @@
-"""DeePSiM (Dosovitskiy & Brox 2016): network and generator."""
+"""DeePSim (Dosovitskiy & Brox 2016): network and generator."""

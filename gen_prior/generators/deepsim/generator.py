@@ -1,7 +1,7 @@
-"""DeePSim: CaffeNet features -> RGB image, the generators of Dosovitskiy & Brox 2016 (arXiv 1602.02644).
+"""DeePSim (Dosovitskiy & Brox 2016, arXiv 1602.02644): features of a CaffeNet layer -> RGB image of 240 or 256 px.
 
-With `deepsim-fc6` and the classifier `caffenet`, the defaults are the experiment of Nguyen et al. 2016
-(DGN-AM, arXiv 1605.09304).
+Loads the PyTorch port of the published generators, such as `deepsim-fc6` with codes `[4096]`; the registry states their
+licence. With the classifier `caffenet`, its defaults are those of Nguyen et al. 2016 (DGN-AM, arXiv 1605.09304).
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from gen_prior.recipe import Recipe
 
 ENCODER_SIDE = 227
 FOLLOW = "classifier"
-"""As `crop`: the side of the classifier's input, where that is of CaffeNet's scale; else, and without one, 227."""
+"""Value of `crop`: the side of the classifier's input if that is about CaffeNet's; otherwise, or without one, 227."""
 SMALLEST_FOLLOWED = 0.8
-"""Of the image's side. A classifier of 64 px sees whole objects in them, which a crop of 64 px would not hold."""
-
+"""Smallest crop that follows the classifier, in parts of the image's side; a crop of 64 px would not hold an object."""
 
 FALLBACK_BOUND = {"relu6": 11.85, "relu7": 30.0, "fc8": 30.0}
-"""Upper bound of a code unit where nothing was calibrated: for fc6 the mean of the authors' bounds (3 to 17, each
+"""Upper bound of a code unit without calibration: for fc6 the mean of the authors' bounds (3 to 17, each the
 mean + 3 std of its unit); for the others the range that PPGN (arXiv 1612.00005) clips to."""
 
 RECIPE = Recipe(
@@ -48,12 +47,13 @@ RECIPE = Recipe(
 
 
 def load(name: str, *, revision: str | None = None, crop: int | str | None = FOLLOW) -> Generator:
-    """The generator `name` ("deepsim-fc6", ...) from the Hub, on the CPU.
+    """Load the generator `name` ("deepsim-fc6", ...) from the Hub, on the CPU.
 
-    Codes are CaffeNet's activations, at least 0 (fc8: any sign), up to mean + 3 std of each unit where
-    `gen-prior calibrate` has measured them. `crop`: side of the centre that is kept of the image, None for all
-    of it; "classifier" for what the classifier takes (227 for CaffeNet, 224 for GoogLeNet), 227 before there is one.
-    Raises `DownloadError`, `WeightsError`, `OptionError`.
+    Codes are CaffeNet's activations, at least 0 (fc8: any sign), at most mean + 3 std of each unit if `gen-prior
+    calibrate` has measured them.
+
+    `crop`: side in pixels of the image's centre that is kept; None for the whole image; "classifier" for the side of
+    the classifier's input (227 for CaffeNet, 224 for GoogLeNet). Raises `DownloadError`, `WeightsError`, `OptionError`.
     """
     entry = registry.find(name)
     files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
@@ -65,7 +65,7 @@ def load(name: str, *, revision: str | None = None, crop: int | str | None = FOL
 def assemble(
     variant_name: str, published: dict[str, Tensor], files: Files, *, name: str, crop: int | str | None = FOLLOW
 ) -> Generator:
-    """The generator from published tensors that `files` recorded; what `load` and the recognised formats share."""
+    """The generator from published tensors, which are emptied; `files` recorded where they are from."""
     variant = VARIANTS[variant_name]
     in_range = isinstance(crop, int) and not isinstance(crop, bool) and 1 <= crop <= variant.side
     if crop not in (None, FOLLOW) and not in_range:
@@ -76,10 +76,10 @@ def assemble(
     entry = registry.find(variant_name)
     provenance = files.provenance(licence=entry.licence, paper=entry.paper)
     statistics = find_statistics(provenance, variant.code_shape, files)
-    return check_generates(_made(variant_name, network, provenance, statistics, name, crop), files.source)
+    return check_generates(_build(variant_name, network, provenance, statistics, name, crop), files.source)
 
 
-def _made(
+def _build(
     variant_name: str,
     network: nn.Module,
     provenance: Provenance,
@@ -90,7 +90,7 @@ def _made(
     variant, side = VARIANTS[variant_name], ENCODER_SIDE if isinstance(crop, str) else crop
 
     def fit(size: tuple[int, int]) -> Generator:
-        return _made(variant_name, network, provenance, statistics, name, _followed(variant, size))
+        return _build(variant_name, network, provenance, statistics, name, _crop_for(variant, size))
 
     bound = FALLBACK_BOUND.get(variant.encoder_layer, 30.0)
     signed = variant.encoder_layer == "fc8"
@@ -116,14 +116,14 @@ def _made(
     )
 
 
-def _followed(variant: Variant, size: tuple[int, int]) -> int:
-    """The crop for a classifier whose input is (height, width)."""
+def _crop_for(variant: Variant, size: tuple[int, int]) -> int:
+    """Side of the crop for a classifier whose input is (height, width)."""
     side = min(*size, variant.side)
     return side if side >= SMALLEST_FOLLOWED * variant.side else ENCODER_SIDE
 
 
 def _encoder(variant: Variant, crop: int | None) -> Any:
-    """Images -> codes through CaffeNet, which is fetched at the first use."""
+    """The encoder: images -> activations of CaffeNet, which is downloaded at the first call."""
 
     @cache
     def classifier() -> Any:
@@ -131,7 +131,7 @@ def _encoder(variant: Variant, crop: int | None) -> Any:
 
     def encode(images: Tensor) -> Tensor:
         network = classifier().to(images.device)
-        if crop != ENCODER_SIDE:  # the code describes the centre of the image that the generator draws
+        if crop != ENCODER_SIDE:  # the code describes the centre of the uncropped image
             side = variant.side if crop is None else crop
             images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
             if side > ENCODER_SIDE:

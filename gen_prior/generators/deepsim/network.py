@@ -1,4 +1,4 @@
-"""The networks of DeePSim (Dosovitskiy & Brox 2016, arXiv 1602.02644); the layer table is all there is to them."""
+"""The networks of DeePSim (Dosovitskiy & Brox 2016, arXiv 1602.02644), as published, from a table of layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEAN_RGB = (123.0, 117.0, 104.0)
 
 
 class Layer(NamedTuple):
-    """One layer; `kind` is "linear", "conv" or "up" (transposed), `active`: a leaky ReLU follows."""
+    """One layer; `kind` is "linear", "conv" or "up" (transposed convolution); if `active`, a leaky ReLU follows."""
 
     name: str
     kind: str
@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """Code shape, side of the image, layers, whether tanh ends them, and the layer of CaffeNet that gives the code."""
+    """Code shape, side of the image, layers, whether tanh follows them, and the layer of CaffeNet that is the code."""
 
     code_shape: tuple[int, ...]
     side: int
@@ -158,14 +158,15 @@ def _build(layers: tuple[Layer, ...]) -> OrderedDict[str, nn.Module]:
 
 
 def plain_key(key: str) -> str:
-    """A published key without the extra segment that the conversion from Caffe left in some."""
+    """A published key without the extra segment that some have from the conversion from Caffe."""
     return key.replace(".1.", ".")
 
 
 def build(name: str, published: dict[str, Tensor], file: str) -> UpconvNetwork:
-    """The network `name` from its published tensors (emptied), BGR, the mean and 0..255 folded into its last layer.
+    """The network `name` from its published tensors, which are emptied.
 
-    Raises `WeightsError` where names or shapes are not exactly those of the layer table.
+    The published output is BGR in 0 to 255 (or tanh) without the mean; the channel order and the factor are folded into
+    the last layer. Raises `WeightsError` unless names and shapes are those of the layer table.
     """
     variant = VARIANTS[name]
     tensors = rename_tensors(published, lambda key: f"layers.{plain_key(key)}", file)
@@ -194,7 +195,7 @@ class CentreCrop(nn.Module):
 
 
 def recognise(shapes: dict[str, tuple[int, ...]]) -> str | None:
-    """The generator with these names and shapes, or None. fc6 stands for its twins fc6-eucl and fc7."""
+    """Name of the generator with tensors of these names and shapes, or None; fc6-eucl and fc7 are taken for fc6."""
     plain = {f"layers.{plain_key(key)}": shape for key, shape in shapes.items()}
     for name, variant in VARIANTS.items():
         with torch.device("meta"):

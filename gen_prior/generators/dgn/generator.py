@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,14 +75,6 @@ def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
 def load_gaussian(name: str = "dgn-lite0-gaussian") -> Generator:
     """Load the embedded prior without its flow: whitened codes, standard normal over photographs, and details."""
     return load_embedded(name, flow=False)
-
-
-def load_folder(folder: str | Path, **options: Any) -> Generator:
-    """Load the generator that `gen-prior train-prior` or `gen-prior export` wrote to `folder`."""
-    path = Path(folder) / FILE
-    if not path.is_file():
-        raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior or export wrote")
-    return from_file(path, name=f"local-dir:{folder}", origin=str(path), source=f"local-dir:{folder}", **options)
 
 
 def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = True) -> Generator:
@@ -190,4 +181,4 @@ def read_network(path: Path, origin: str) -> tuple[WhitenedDecoder, dict[str, st
     return network, metadata
 
 
-__all__ = ["FILE", "FORMAT", "from_file", "load_embedded", "load_folder", "read_network"]
+__all__ = ["FILE", "FORMAT", "from_file", "load_embedded", "read_network"]

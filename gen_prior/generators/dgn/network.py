@@ -208,10 +208,10 @@ class WhitenedDecoder(WhitenedCodes):
         }
         return WhitenedDecoder(**(own | parts))
 
-    def draw(self, spatial: Tensor) -> Tensor:
+    def decode(self, spatial: Tensor) -> Tensor:
         """Spatial codes `[B, C, 4, 4]`, or fine ones `[B, C, 8, 8]`, -> images."""
         images: Tensor = self.grain(self.coring(self.refiner(self.decoder(spatial))))
         return images
 
     def forward(self, code: Tensor) -> Tensor:
-        return self.draw(self.spatial(code))
+        return self.decode(self.spatial(code))

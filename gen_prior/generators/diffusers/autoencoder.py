@@ -1,8 +1,9 @@
-"""Autoencoders in the `diffusers` format: latent -> RGB image, by the class that the repository's config names.
+"""Autoencoders of the `diffusers` format: latent `[C, h, w]` of unit variance -> RGB image.
 
-AutoencoderTiny (TAESD), AutoencoderKL, VQModel (optimised before quantisation, its gradient passed straight
-through) and AutoencoderRAE (decoders of DINOv2, SigLIP2 or MAE features). The networks are diffusers' own
-classes; their weights are read and checked here, and nothing that a repository holds is executed.
+Loads repositories whose configuration names AutoencoderTiny (TAESD), AutoencoderKL (Rombach et al. 2022, arXiv
+2112.10752), VQModel (van den Oord et al. 2017, arXiv 1711.00937; optimised before quantisation, with a straight-through
+gradient) or AutoencoderRAE (Zheng et al. 2025, arXiv 2510.11690; decoders of DINOv2, SigLIP2 or MAE features). The
+registry states paper and licence of known repositories.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gen_prior.hub.files import Files
 from gen_prior.recipe import Recipe
 
 CHECKED_SIDE = 4
-"""Side, in code positions, of what a network has to draw before it is kept."""
+"""Side, in positions, of the code that a convolutional network has to decode before it is accepted."""
 RECIPE = Recipe(
     rate=0.05,
     prior_weight=0.1,
@@ -35,10 +36,10 @@ RECIPE = Recipe(
 
 
 class Family(NamedTuple):
-    """How one class is used.
+    """Functions for one class of autoencoder.
 
-    `factor`: pixels per code position; `decode`: (network, code, quantise) -> image in `output_range`;
-    `encode`: (network, image in [0, 1]) -> code.
+    `factor`: config -> side in pixels of a code position; `decode`: network, code, quantise -> image in `output_range`;
+    `encode`: network, image in [0, 1] -> code.
     """
 
     factor: Callable[[Any], int]
@@ -56,7 +57,7 @@ def _tiny_factor(config: Any) -> int:
 
 
 def _to_latent(network: Any, code: Tensor) -> Tensor:
-    """Unit-variance code -> latent, by the numbers in the config."""
+    """Code of unit variance -> latent, by the scaling in the config."""
     config = network.config
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is not None and std is not None:
@@ -121,7 +122,7 @@ class Autoencoder(nn.Module):
 
 
 def load(where: str, *, revision: str | None = None, **options: Any) -> Generator:
-    """`diffusers:WHERE`: a repository, `org/name[/folder][@revision]`. Options as of `from_files`."""
+    """Load `diffusers:WHERE`, the repository `org/name[/folder][@revision]`; `options` as of `from_files`."""
     files = Files.from_hub(where, revision=revision)
     return from_files(files, name=f"diffusers:{where}", **options)
 
@@ -129,14 +130,14 @@ def load(where: str, *, revision: str | None = None, **options: Any) -> Generato
 def from_files(
     files: Files, *, name: str, folder: str = "", image_size: int | None = None, quantise: bool = True
 ) -> Generator:
-    """The autoencoder whose `config.json` and weights `files` has, or has in `folder`.
+    """The autoencoder with `config.json` and weights in `folder` of `files`.
 
     Args:
-        image_size: side of the image in pixels, 256 or next below it where None; an AutoencoderRAE has one size only.
-        quantise: for a VQModel, whether the code is replaced by its nearest codebook entries.
+        image_size: side of the image in pixels, the largest possible up to 256 if None; an AutoencoderRAE has only one.
+        quantise: for a VQModel, replace the code by its nearest codebook entries.
 
     Raises:
-        OptionError: a size that the network cannot give. WeightsError: another class, or weights that do not fit.
+        OptionError: a size that the network cannot generate. WeightsError: another class, or weights that do not fit.
         MissingExtraError: diffusers is not installed.
     """
     require_diffusers()
@@ -151,59 +152,64 @@ def from_files(
                 fix=f"use a repository of {', '.join(FAMILIES)}, or consistency:REPO for a consistency model",
             )
         network = read_network(files, class_name, config, folder)
-        family = FAMILIES[class_name]
-        factor = family.factor(network.config)
+        factor = FAMILIES[class_name].factor(network.config)
         side, shape = _sizes(class_name, network, factor, image_size, f"{files.source}/{folder}config.json")
-        entry = registry.find_by_source(files.source)
-        provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else None)
-        statistics = find_statistics(provenance, shape, files)
+        return _assemble(files, name, class_name, network, side, shape, quantise)
 
-        def encode(images: Tensor) -> Tensor:
-            if tuple(images.shape[-2:]) != (side, side):
-                images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
-            return family.encode(network, images)
 
-        generator = Generator(
-            Autoencoder(network, family, quantise),
-            shape,
-            output_range=family.output_range,
-            code_mean=statistics.mean if statistics else 0.0,
-            code_std=statistics.std.clamp_min(1e-3) if statistics else 1.0,
-            name=name,
-            recipe=RECIPE,
-            encode=encode,
-            provenance=provenance,
-            options={"image_size": side} | ({"quantise": quantise} if class_name == "VQModel" else {}),
-            notes={"class": class_name},
-        )
-        # The convolutional ones are shown to work on a corner, which costs little of time and memory.
-        sides = (
-            shape[1:] if class_name == "AutoencoderRAE" else tuple(min(CHECKED_SIDE, length) for length in shape[1:])
-        )
-        code = torch.randn(shape[0], *sides, generator=torch.Generator().manual_seed(0))
-        return check_generates(generator, files.source, code=code, size=(sides[0] * factor, sides[1] * factor))
+def _assemble(
+    files: Files, name: str, class_name: str, network: Any, side: int, shape: tuple[int, ...], quantise: bool
+) -> Generator:
+    family = FAMILIES[class_name]
+    entry = registry.find_by_source(files.source)
+    provenance = files.provenance(licence=entry.licence if entry else None, paper=entry.paper if entry else None)
+    statistics = find_statistics(provenance, shape, files)
+
+    def encode(images: Tensor) -> Tensor:
+        if tuple(images.shape[-2:]) != (side, side):
+            images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
+        return family.encode(network, images)
+
+    generator = Generator(
+        Autoencoder(network, family, quantise),
+        shape,
+        output_range=family.output_range,
+        code_mean=statistics.mean if statistics else 0.0,
+        code_std=statistics.std.clamp_min(1e-3) if statistics else 1.0,
+        name=name,
+        recipe=RECIPE,
+        encode=encode,
+        provenance=provenance,
+        options={"image_size": side} | ({"quantise": quantise} if class_name == "VQModel" else {}),
+        notes={"class": class_name},
+    )
+    # A convolutional network is tested on a small code, which takes little time and memory.
+    factor = family.factor(network.config)
+    sides = shape[1:] if class_name == "AutoencoderRAE" else tuple(min(CHECKED_SIDE, length) for length in shape[1:])
+    code = torch.randn(shape[0], *sides, generator=torch.Generator().manual_seed(0))
+    return check_generates(generator, files.source, code=code, size=(sides[0] * factor, sides[1] * factor))
 
 
 def _sizes(
     class_name: str, network: Any, factor: int, image_size: int | None, file: str
 ) -> tuple[int, tuple[int, ...]]:
-    """Side of the image, and the code's shape."""
+    """Side of the image in pixels, and shape of the code. Raises `OptionError`, `WeightsError`."""
     if class_name == "AutoencoderRAE":
         side = int(network.decoder_image_size)
         if side > LARGEST_SIDE:
             raise WeightsError(f"{file} describes images of {side} px, the limit is {LARGEST_SIDE}")
         if image_size is not None and (isinstance(image_size, bool) or image_size != side):
-            raise OptionError(f"this generator draws {side} px images only, got image_size={image_size}")
+            raise OptionError(f"this generator makes {side} px images only, got image_size={image_size}")
         return side, (int(network.config.encoder_hidden_size), side // factor, side // factor)
     if not 1 <= factor <= LARGEST_SIDE:
-        raise WeightsError(f"{file} describes {factor} pixels for each number of the code")
+        raise WeightsError(f"{file} describes {factor} pixels for each position of the code")
     channels = int(network.config.latent_channels)
     if class_name == "VQModel" and network.config.vq_embed_dim is not None:
         channels = int(network.config.vq_embed_dim)
     ends = torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1)
     start, end = (_to_latent(network, code) for code in ends)
     if not torch.isfinite(end - start).all() or (end == start).any():
-        raise WeightsError(f"{file}: scaling_factor, shift_factor or the latents' mean and std leave nothing of a code")
+        raise WeightsError(f"{file}: scaling_factor, shift_factor or the latents' mean and std make all codes equal")
     side = max(factor, 256 // factor * factor) if image_size is None else image_size
     image_side(side, least=factor, multiple=factor)
     return side, (channels, side // factor, side // factor)

@@ -1,7 +1,8 @@
-"""One-step consistency models (Song et al. 2023, arXiv 2303.01469): noise and class -> RGB image by one U-Net pass.
+"""Consistency models (Song et al. 2023, arXiv 2303.01469): noise and class embedding -> RGB image in one U-Net pass.
 
-Takes repositories of diffusers' ConsistencyModelPipeline. The gradient flows through the single step; the default
-recipe is that of ReNO (Eyring et al. 2024, arXiv 2406.04312), whose penalty keeps the noise at the length of noise.
+Loads repositories of diffusers' ConsistencyModelPipeline (the registry states the licence of known ones). The code is
+flat: noise `[3 S S]` and perhaps a class embedding. The gradient flows through the single step; the default recipe is
+that of ReNO (Eyring et al. 2024, arXiv 2406.04312), whose penalty keeps the norm of the noise typical.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ OPTIMISE = ("noise", "both")
 SCHEDULER = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
 
 
-def recipe(numbers: int) -> Recipe:
-    """ReNO's settings for noise of that many numbers."""
+def recipe(dims: int) -> Recipe:
+    """ReNO's settings for noise of `dims` dimensions."""
     return Recipe(
         steps=50,
         optimiser="sgd",
         rate=5.0,
         final_rate=5.0,
         gradient_limit=0.1,
-        regularisers=(("noise_length", {"weight": 0.01, "numbers": numbers}),),
+        regularisers=(("noise_length", {"weight": 0.01, "numbers": dims}),),
         keep="best",
         domain="code",
         source="ReNO, Eyring et al. 2024, arXiv 2406.04312: Nesterov SGD, clipped gradient, best iterate",
@@ -42,7 +43,8 @@ def recipe(numbers: int) -> Recipe:
 class OneStep(nn.Module):
     """Code `[B, N]`, standard normal noise and perhaps a class embedding -> RGB `[B, 3, S, S]`, nominally in [-1, 1].
 
-    `held`: the class embedding where it is not part of the code; empty for models without classes.
+    One step from the largest noise level with the boundary conditions c_skip and c_out of Song et al. 2023, eq. 5.
+    `held`: the class embedding if it is not part of the code; empty for models without classes.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class OneStep(nn.Module):
 
 
 def load(where: str, *, revision: str | None = None, **options: Any) -> Generator:
-    """`consistency:WHERE`: a repository, `org/name[@revision]`. Options as of `from_files`."""
+    """Load `consistency:WHERE`, the repository `org/name[@revision]`; `options` as of `from_files`."""
     return from_files(Files.from_hub(where, revision=revision), name=f"consistency:{where}", **options)
 
 
@@ -80,9 +82,9 @@ def from_files(
     """The generator in `unet/` and `scheduler/` of `files`.
 
     Args:
-        class_label: class to hold or to start from, by number or ImageNet name.
-        optimise: "noise" (the class is held; the default with a `class_label` and for models without classes) or
-            "both" (the class embedding is part of the code; else the default).
+        class_label: number or ImageNet name of the class to fix or to start from.
+        optimise: "noise" (the class is fixed; default with a `class_label` and for models without classes) or "both"
+            (the class embedding is part of the code; default otherwise).
 
     Raises:
         OptionError: options that this model does not have. WeightsError, DownloadError, MissingExtraError.
@@ -106,14 +108,10 @@ def from_files(
         )
 
 
-def _assemble(
-    network: OneStep,
-    table: Tensor | None,
-    files: Files,
-    name: str,
-    class_label: int | str | None,
-    optimise: str | None,
-) -> Generator:
+def _parse_options(
+    table: Tensor | None, name: str, class_label: int | str | None, optimise: str | None
+) -> tuple[int | None, str]:
+    """Class number and `optimise`, with defaults. Raises `OptionError` for options that do not fit the classes."""
     classes = 0 if table is None else len(table)
     default = "noise" if class_label is not None or table is None else "both"
     optimise = default if optimise is None else optimise
@@ -122,10 +120,21 @@ def _assemble(
     if table is None and (class_label is not None or optimise == "both"):
         raise OptionError(f"{name} has no classes", fix="leave class_label and optimise out")
     if table is not None and optimise == "noise" and class_label is None:
-        raise OptionError("optimise='noise' holds the class, so it needs one", fix="pass class_label=...")
-    label = None if class_label is None else class_index(class_label, classes)
-    numbers = math.prod(network.shape)
-    mean, std = torch.zeros(numbers), torch.ones(numbers)
+        raise OptionError("optimise='noise' fixes the class, so it needs one", fix="pass class_label=...")
+    return None if class_label is None else class_index(class_label, classes), optimise
+
+
+def _assemble(
+    network: OneStep,
+    table: Tensor | None,
+    files: Files,
+    name: str,
+    class_label: int | str | None,
+    optimise: str | None,
+) -> Generator:
+    label, optimise = _parse_options(table, name, class_label, optimise)
+    dims = math.prod(network.shape)
+    mean, std = torch.zeros(dims), torch.ones(dims)
     if table is not None and optimise == "noise" and label is not None:
         network.held = nn.Buffer(table[label])
     elif table is not None:
@@ -133,10 +142,10 @@ def _assemble(
         mean, std = torch.cat([mean, table.mean(0)]), torch.cat([std, table.std(0, unbiased=False).clamp_min(1e-6)])
 
     def start(source: torch.Generator) -> Tensor:
-        noise = torch.randn(numbers, generator=source)
+        noise = torch.randn(dims, generator=source)
         if table is None or optimise == "noise":
             return noise
-        near = mean[numbers:] + 0.1 * std[numbers:] * torch.randn(table.shape[1], generator=source)
+        near = mean[dims:] + 0.1 * std[dims:] * torch.randn(table.shape[1], generator=source)
         return torch.cat([noise, table[label] if label is not None else near])
 
     entry = registry.find_by_source(files.source)
@@ -146,7 +155,7 @@ def _assemble(
         code_mean=mean,
         code_std=std,
         name=name,
-        recipe=recipe(numbers),
+        recipe=recipe(dims),
         start=start,
         provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.CONSISTENCY_PAPER),
         options={"class_label": label, "optimise": optimise},
@@ -154,7 +163,7 @@ def _assemble(
 
 
 def read_scheduler(files: Files) -> dict[str, float]:
-    """The noise levels of `scheduler/scheduler_config.json`. Raises `WeightsError` where they make no sense."""
+    """Noise levels in `scheduler/scheduler_config.json`. Raises `WeightsError` for another scheduler's."""
     config = files.json("scheduler/scheduler_config.json")
     try:
         levels = {key: float(config.get(key, default)) for key, default in SCHEDULER.items()}
@@ -167,13 +176,13 @@ def read_scheduler(files: Files) -> dict[str, float]:
         or levels["sigma_data"] <= 0
     ):
         raise WeightsError(
-            f"{files.source}/scheduler/scheduler_config.json is of no consistency model: {name} {levels}"
+            f"{files.source}/scheduler/scheduler_config.json is not a consistency model's: {name} {levels}"
         )
     return levels
 
 
 def take_class_table(unet: Any, source: str) -> Tensor | None:
-    """The class embeddings `[K, E]`, taken out of the network, which then takes an embedding for a label."""
+    """The class embeddings `[K, E]`, removed from the network, which then takes embeddings in place of labels."""
     if unet.class_embedding is None:
         return None
     if not isinstance(unet.class_embedding, nn.Embedding):

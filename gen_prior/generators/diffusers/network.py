@@ -1,6 +1,6 @@
-"""Networks of diffusers' own classes, with weights that are read and checked here.
+"""Loading of networks of diffusers' own classes, with weights that are read and checked here.
 
-Nothing that a repository holds is executed: its config chooses among the constructor's arguments, no more.
+No code of a repository is executed: its configuration only sets arguments of the constructor.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gen_prior.hub.tensors import read_shapes, read_tensors
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""What diffusers called the parts of an attention block before 2023's version 0.16, and what it calls them now."""
+"""Names of the parts of an attention block before diffusers 0.16 (2023) -> today's."""
 MOST_COMPUTED = 2**26
-"""Numbers that a network may compute for itself when it is built: no checkpoint's size bounds them."""
+"""Largest number of elements in buffers that a network computes when built, which no checkpoint's size bounds."""
 
 
 def read_network(files: Files, class_name: str, config: dict[str, Any], folder: str = "") -> Any:
-    """A network of diffusers' class `class_name` with the weights that `files` has, names and shapes checked.
+    """The network of diffusers' class `class_name` with the weights in `folder` of `files`; checks names and shapes.
 
     Raises `MissingExtraError`, `WeightsError`, `DownloadError`.
     """
@@ -57,7 +57,7 @@ def read_network(files: Files, class_name: str, config: dict[str, Any], folder: 
 
 
 def _names(network: nn.Module, found: dict[str, Any]) -> dict[str, str]:
-    """Name in the file -> name in the network, as diffusers itself would read it; ignored tensors are left out."""
+    """Names in the file -> names in the network, as diffusers maps them, without the tensors that it ignores."""
     ignored = getattr(network, "_keys_to_ignore_on_load_unexpected", None) or ()
     own = network.state_dict().keys()
     names = {key: key for key in found if key in own or key not in ignored}
@@ -72,12 +72,12 @@ def _names(network: nn.Module, found: dict[str, Any]) -> dict[str, str]:
 
 
 def _computed(network: nn.Module, build: Any, file: str) -> dict[str, Tensor]:
-    """The buffers that are in no checkpoint, such as position tables, from a network built for them alone."""
+    """Buffers that no checkpoint holds, such as position tables, from a second network, which is built in memory."""
     stored = network.state_dict().keys()
     wanted = {name: buffer.numel() for name, buffer in network.named_buffers() if name not in stored}
     if sum(wanted.values()) > MOST_COMPUTED:
         largest = max(wanted, key=lambda name: wanted[name])
-        raise WeightsError(f"{file} asks for {wanted[largest]} numbers in {largest}, the limit is {MOST_COMPUTED}")
+        raise WeightsError(f"{file} asks for {wanted[largest]} elements in {largest}, the limit is {MOST_COMPUTED}")
     if not wanted:
         return {}
     made = build()
@@ -85,7 +85,7 @@ def _computed(network: nn.Module, build: Any, file: str) -> dict[str, Tensor]:
 
 
 def find_class(class_name: str) -> Any:
-    """diffusers' class of this name. Raises `MissingExtraError` where it, or what it needs, is not installed."""
+    """diffusers' class of this name. Raises `MissingExtraError` if it or a package that it needs is not installed."""
     diffusers = _import("diffusers")
     if class_name == "AutoencoderRAE":  # whose encoders are transformers' own
         _import("transformers")
@@ -99,7 +99,7 @@ def find_class(class_name: str) -> Any:
 
 
 def require_diffusers() -> None:
-    """Raises `MissingExtraError` where diffusers is not installed, before anything is fetched for it."""
+    """Raises `MissingExtraError` if diffusers is not installed; called before any download."""
     _import("diffusers")
 
 

@@ -220,6 +220,6 @@ def sample_sheet(network: WhitenedDecoder, trainer: FlowTrainer) -> Tensor:
         code = trainer.codes[chosen, 0].float().to(trainer.device)
         space = WhitenedCodes(network.mean, network.basis, details=network.details)
         white = torch.cat([code, code.new_zeros(columns, space.dims - space.coarse_dims)], 1)
-        rows = [network.draw(space.spatial(white)), network(same_features)]
+        rows = [network.decode(space.spatial(white)), network(same_features)]
         rows.append(network(network.start(classes, noise.to(trainer.device))))
     return contact_sheet(rows)

@@ -1,4 +1,4 @@
-"""Details: a code's second level."""
+"""The fine code: the second level of a code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_a_finer_code_is_what_follows_and_the_details(detailed: WhitenedDecoder)
     assert detailed.std.tolist() == [1.0] * 10 + [DETAIL_STD] * (12)
 
 
-def test_of_a_file_it_has_twice_the_side_and_a_shell_of_its_own(detailed: WhitenedDecoder, tmp_path: Path) -> None:
+def test_loaded_from_a_file_it_doubles_the_side_and_has_a_norm_sphere_of_its_own(
+    detailed: WhitenedDecoder, tmp_path: Path
+) -> None:
     write(detailed, tmp_path)
     generator = gp.load_generator(f"local-dir:{tmp_path}", device="cpu")
     assert generator.image_shape() == (128, 128)

@@ -1,4 +1,4 @@
-"""The flow from noise and features to codes: what it is untrained, how it integrates, where the codes of a class begin.
+"""The flow from noise and features to codes: untrained output, integration, initial codes of a class.
 
 Training is tested in `tests/training/test_flow_command.py`.
 """
@@ -99,13 +99,13 @@ def test_a_code_is_differentiable_in_features_and_noise_and_alone_in_its_batch()
     torch.testing.assert_close(flow(code[2:3]), flow(code)[2:3])
 
 
-def test_classes_begin_along_what_they_ask_for() -> None:
+def test_initial_features_lie_along_the_class_direction() -> None:
     flow, noise = untrained(), codes(5)
-    begun = flow.start(torch.arange(5), noise)
-    assert torch.equal(begun[:, 3:], noise[:, 3:])
-    torch.testing.assert_close(begun[:, :3], FEATURE_SCALE * flow.classes + FEATURE_STD * noise[:, :3])
-    assert F.cosine_similarity(begun[:, :3], flow.classes).min() > 0.95
-    torch.testing.assert_close(init_features(flow.classes[2], noise[2]), begun[2])  # one code without a batch
+    initial = flow.start(torch.arange(5), noise)
+    assert torch.equal(initial[:, 3:], noise[:, 3:])
+    torch.testing.assert_close(initial[:, :3], FEATURE_SCALE * flow.classes + FEATURE_STD * noise[:, :3])
+    assert F.cosine_similarity(initial[:, :3], flow.classes).min() > 0.95
+    torch.testing.assert_close(init_features(flow.classes[2], noise[2]), initial[2])  # one code without a batch
     same = flow.start(torch.tensor([1, 1]), noise[:2])
     assert not torch.equal(same[0, :3], same[1, :3]), "seeds differ in their features too"
     assert not torch.equal(same[0, 3:], same[1, 3:])

@@ -19,7 +19,7 @@ from gen_prior.applications.publish import export
 from gen_prior.errors import WeightsError
 from gen_prior.generators.dgn.config import FlowConfig
 from gen_prior.generators.dgn.flow import EXEMPLAR_GAIN, EXEMPLAR_STEPS, FEATURE_SCALE, FEATURE_STD, CodeFlow
-from gen_prior.generators.dgn.generator import EXEMPLAR_SHARE, FILE, FLOW_RECIPE, FORMAT, from_file, load_folder
+from gen_prior.generators.dgn.generator import EXEMPLAR_SHARE, FILE, FLOW_RECIPE, FORMAT, from_file
 from gen_prior.generators.dgn.network import Decoder, WhitenedDecoder
 from gen_prior.hub.tensors import read_file_metadata, read_tensors
 
@@ -75,8 +75,8 @@ def test_a_folder_loads_to_the_same_network(data: bytes, tmp_path: Path) -> None
     embedded = gp.load_generator("dgn-lite0", device="cpu")
     code = embedded.initial_code(3)[None]
     assert torch.equal(ours(code), embedded(code))
-    with pytest.raises(WeightsError, match=r"no generator\.safetensors"):
-        load_folder(tmp_path / "empty")
+    with pytest.raises(WeightsError, match=r"no folder"):
+        gp.load_generator(f"local-dir:{tmp_path / 'empty'}", device="cpu")
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, 4000, -1])
@@ -169,7 +169,7 @@ def test_behind_a_flow_codes_are_features_and_noise(
     assert torch.equal(generator.initial_code(5, "crane"), noise), "a name of two classes says neither"
 
 
-def test_seeds_of_a_class_take_its_layouts_in_turn(
+def test_seeds_of_a_class_take_its_exemplars_in_turn(
     flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
 ) -> None:
     tensors, metadata = flowing
@@ -196,7 +196,7 @@ def test_seeds_of_a_class_take_its_layouts_in_turn(
         read(tmp_path / FILE, {**tensors, "flow.layouts": layouts[..., :9].contiguous()}, described)
 
 
-def test_a_flow_whose_classes_have_no_names_aims_at_none(
+def test_a_flow_whose_classes_have_no_names_starts_at_none(
     flowing: tuple[dict[str, Tensor], dict[str, str]], tmp_path: Path
 ) -> None:
     for metadata in ({**flowing[1], "classes": "[]"}, {key: flowing[1][key] for key in ("format", "config")}):
