@@ -118,7 +118,7 @@ def download_error(error: Exception, repo: str, revision: str | None, names: tup
     if isinstance(error, RevisionNotFoundError):
         return DownloadError(
             f"{repo} has no revision {revision!r}",
-            fix=f"name a branch, tag or commit that it has: {repo}@REVISION, or gen-prior pull NAME --revision REVISION",
+            fix=f"name a branch, tag or commit of it: {repo}@REVISION, or gen-prior pull NAME --revision REVISION",
         )
     if isinstance(error, LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
