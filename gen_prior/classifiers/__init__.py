@@ -1,6 +1,7 @@
 """Classifiers, image -> logits, one file a source, their layers and class names; imports `hub` and below.
 
-`load_classifier("efficientnet-lite0")` loads one by name. To add a source, write one file and one line here.
+`load_classifier("efficientnet-lite0")` loads one by name. To add a source, write one file and one line in `NAMED` or
+`PREFIXED` here. Each name of `NAMED` also needs an entry in `hub/registry.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Generators, code -> image, one file a family, and their formats; imports `objectives` and below.
 
-`load_generator("dgn-lite0")` loads one by name. To add a family, write one file and one line here.
+`load_generator("dgn-lite0")` loads one by name. To add a family, write one file and one line in `NAMED` or `PREFIXED`
+here. Each name of `NAMED` also needs an entry in `hub/registry.py`, and a family that `local-dir:` and `hf-hub:` should
+recognise a branch in `formats`.
 """
 
 from __future__ import annotations
