@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from gen_prior import objectives
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import OptionError
 from gen_prior.generators import load_generator
 from gen_prior.generators.base import Generator
@@ -74,7 +74,7 @@ def test_sums_scale_and_keep_their_descriptions(tiny_classifier: Classifier) -> 
 
 
 def test_units_read_the_layer() -> None:
-    seen = Activations({"maps": torch.arange(48.0).view(2, 3, 2, 4), "tokens": torch.arange(30.0).view(2, 5, 3)})
+    seen: Any = {"maps": torch.arange(48.0).view(2, 3, 2, 4), "tokens": torch.arange(30.0).view(2, 5, 3)}
     code = torch.zeros(2, 1)
     read = {
         objectives.neuron("maps", 1): seen["maps"][:, 1, 1, 2],
@@ -106,7 +106,7 @@ def test_units_of_maps_with_channels_last(channels_last: Classifier) -> None:
     }
     for objective, expected in read.items():
         torch.testing.assert_close(objective(seen, images, images), expected)
-    by_hand = Activations({"block": block})
+    by_hand: Any = {"block": block}
     torch.testing.assert_close(objectives.channel("block", 2)(by_hand, images, images), block[..., 2].mean((1, 2)))
     assert objectives.gram(seen, "block").shape == (2, 6, 6)
     with pytest.raises(OptionError, match="units 0 to 5"):
@@ -135,13 +135,15 @@ def test_perfect_matches_score_best(tiny_classifier: Classifier) -> None:
             objective = objectives.match_image(tiny_classifier, image, layer, distance)
             seen = tiny_classifier.activations(image, [layer])
             assert objective(seen, image, image).item() == pytest.approx(0, abs=1e-6)
+    silence: Any = {"relu1": torch.zeros(1, 8, 4, 4)}
     silent = objectives.match("relu1", torch.ones(8, 4, 4))
-    assert silent(Activations({"relu1": torch.zeros(1, 8, 4, 4)}), image, image).item() == -1
+    assert silent(silence, image, image).item() == -1
     style = objectives.style(tiny_classifier, image, ["relu1"])
     values = tiny_classifier.activations(image, ["relu1"])["relu1"]
-    moved = Activations({"relu1": values.roll((3, 5), (2, 3))})
+    moved: Any = {"relu1": values.roll((3, 5), (2, 3))}
+    stronger: Any = {"relu1": values * 1.2}
     assert style(moved, image, image).item() == pytest.approx(0, abs=1e-6)  # where things are is no matter of style
-    assert style(Activations({"relu1": values * 1.2}), image, image).item() < -0.1
+    assert style(stronger, image, image).item() < -0.1
     apart = objectives.apart_from(tiny_classifier, image, "relu2")
     assert apart(tiny_classifier.activations(image, ["relu2"]), image, image).item() == pytest.approx(0, abs=1e-6)
 
