@@ -13,6 +13,9 @@ from gen_prior.errors import OptionError, UnknownNameError
 Specs = tuple[tuple[str, Mapping[str, Any]], ...]
 """Transforms, regularisers or edits by name with their options: `(("jitter", {"pixels": 8}),)`."""
 
+OPTIMISER_NAMES = ("adam", "sgd", "normalised")
+"""Keys of `gen_prior.optimise.update_rules.OPTIMISERS`."""
+
 TRIAL_SHARE = 8
 """A trial takes `steps // TRIAL_SHARE` steps."""
 
@@ -30,7 +33,8 @@ class Recipe:
         rate: learning rate of the first update; it falls linearly, to reach `final_rate` after the last one.
         momentum: Nesterov momentum of "sgd", first beta of "adam", in [0, 1).
         gradient_limit: largest norm of an item's gradient, to which longer ones are clipped ("sgd" only).
-        score: "activation" (the raw unit, before any softmax) or "log_probability" (class targets only).
+        score: "activation" (the raw unit, before any softmax) or "log_probability" (of class targets; hidden units fall
+            back to the activation).
         prior_weight: weight of the code prior's penalty in the loss.
         shrink: factor on the code after every step and its clipping (0.99 in Nguyen et al. 2016).
         project: True to clip codes to the prior's bounds after every step.
@@ -46,7 +50,8 @@ class Recipe:
         trials: successive halving: so many of the best candidates are optimised for an eighth of `steps` each, and
             the optimisation goes on from the best of them. 1 starts at the best candidate. Where all candidates are
             tried, none is scored before.
-        domain: kind of generator that the recipe suits: "image" (the code is the image), "code", or "any".
+        domain: kind of generator that the recipe suits: "image" (the code parametrises the image directly: pixels,
+            Fourier coefficients), "code" (latent code of a learnt network), or "any".
         source: the paper or measurement that the settings come from.
 
     Raises:
@@ -77,7 +82,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         choices = {
-            "optimiser": ("adam", "sgd", "normalised"),
+            "optimiser": OPTIMISER_NAMES,
             "score": ("activation", "log_probability"),
             "keep": ("last", "best"),
             "domain": ("image", "code", "any"),

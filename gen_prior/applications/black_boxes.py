@@ -49,6 +49,6 @@ def activation_score(classifier: Classifier, target: str | int | Target, *, batc
 def source_words(source: Mapping[str, Any] | None, *, unlike: Mapping[str, Any] | None = None) -> str:
     """Name of a score in messages; its weights are mentioned if nothing else distinguishes it from `unlike`."""
     if source is None:
-        return "scores from outside"
+        return "externally supplied scores"
     words = f"{source['label'] or source['target']} of {source['classifier']}"
     return f"{words} with other weights" if unlike is not None and words == source_words(unlike) else words

@@ -1,8 +1,8 @@
 """Preferred inputs without gradients: codes evolve under any black-box score (Ponce 2019; Wang & Ponce 2022).
 
 Ask and tell: the images of a generation can be shown to an animal or a remote service, and their scores passed in
-hours later by another process. A file holds settings, scores and points only: loading repeats the search from its
-seed.
+hours later by another process. A file holds settings, scores, the last points and the best code only: loading repeats
+the search from its seed.
 """
 
 from __future__ import annotations
@@ -53,12 +53,13 @@ class Evolution:
         generator: the prior; the search starts at its code prior's mean, with the prior's standard deviations.
         method: "cma", "sep-cma" (diagonal covariance, for many dimensions), "genetic" (the baseline); None for "cma"
             up to 256 dimensions and "sep-cma" above.
-        dims: search only the first `dims` dimensions of the code, the others stay at the mean; all if None. In the
-            priors trained here, these are the principal components of largest variance.
+        dims: search only the first `dims` dimensions of the code, the others stay at the mean; all if None. Codes of
+            `dgn-lite0-gaussian` are principal components of photographs' codes, sorted by variance, then the fine
+            code; those of the default `dgn-lite0` are components of classifier features, noise, then the fine code.
         population: images per generation; 4 + 3 ln(dims) if None, as is usual for CMA-ES.
         sigmas: codes are clipped to this many standard deviations from the mean, besides the prior's own bounds.
-        seed: of all random draws.
-        source: identity of the score (`ActivationScore.source`); None for scores from outside.
+        seed: seed of all random draws.
+        source: identity of the score (`ActivationScore.source`); None for externally supplied scores.
         numbers: old name of `dims`.
 
     Raises:
@@ -168,7 +169,7 @@ class Evolution:
         """Load the search saved at `path` by repeating it from its seed with the saved scores.
 
         Raises `OutputError` if the file is missing, damaged or of another generator, or if the search no longer
-        proposes the same points (another version of the library behind it).
+        proposes the same points (another version of `cmaes`).
         """
         try:
             with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
@@ -176,7 +177,7 @@ class Evolution:
                 history, waiting = file["scores"].astype(np.float64), file["waiting"]
                 points, best = file["told"], file["best"]
             if settings.pop("format") != FORMAT:
-                raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="start in another folder")
+                raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="save to another file")
             _check_same_generator(path, settings.pop("generator"), _identity(generator))
             names = {old: name for name, old in IN_FILE.items()}
             evolution = cls(generator, **{names.get(name, name): value for name, value in settings.items()})
@@ -191,7 +192,7 @@ class Evolution:
             if not (_near(points, evolution._scored) and _near(waiting, asked) and _near(best, code, 1e-4)):
                 raise OutputError(
                     f"{path} cannot be repeated here: another version of cmaes or another machine made it",
-                    fix="continue with that version and machine, or start in another folder",
+                    fix="continue with that version and machine, or save to another file",
                 )
         except FileNotFoundError as error:
             raise OutputError(f"no evolution at {path}") from error
@@ -262,7 +263,7 @@ def _check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mapp
             changed[0], f" with codes of shape {before['code_shape']}"
         )
         raise OutputError(
-            f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="start in another folder"
+            f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="save to another file"
         )
 
 

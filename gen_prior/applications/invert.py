@@ -116,9 +116,9 @@ def invert(
     minus the relative squared feature error.
 
     Args:
-        image: `[3, H, W]`, RGB, in [0, 1]; its centre square at the classifier's input size is inverted.
+        image: `[3, H, W]`, RGB, in [0, 1]; its centre is cropped and resized to the classifier's input size first.
         layers: sorted into the network's own order.
-        generators: name -> a prior or a pixel-space generator.
+        generators: name -> a prior or an image parameterisation (pixel, fourier, maco).
         recipes: name of the generator -> recipe; `inversion_recipe` for those without.
         distance: "l2" or "cosine" (independent of the features' norm; suits logits).
         style_layers: layers whose Gram matrices are matched too (Gatys et al. 2015): texture, wherever it is.
@@ -204,8 +204,8 @@ def _shifted_items(
 def inversion_recipe(generator: Generator) -> Recipe:
     """Recipe without transforms, since features are matched position by position.
 
-    For pixels: alpha-norm and total variation (Mahendran & Vedaldi 2015) with Adam. For a prior: its own recipe with a
-    weak penalty on the code.
+    For pixels: alpha-norm and total variation (Mahendran & Vedaldi 2015) with Adam. For others: their own
+    recipe with a `prior_weight` of at most 0.01.
     """
     steps = max(generator.recipe.evaluations, 200)
     own = generator.recipe.with_options(transforms=(), trials=1, steps=steps, score="activation")

@@ -1,4 +1,7 @@
-"""Measures of a finished result for a comparison: one dict per image, one summary per method."""
+"""Measure a finished result for a comparison: one dict per image, one summary per method.
+
+The measures of image tensors are in `gen_prior.report.metrics`, `spectrum` and `distances`.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +58,10 @@ def check_judge(judge: str | Classifier, classifier: Classifier) -> None:
         hashes = judge.provenance.sha256
         same = judge.network is classifier.network or (bool(hashes) and hashes == classifier.provenance.sha256)
     if same:
+        other = "efficientnet-lite2" if classifier.name == "efficientnet-lite0" else "efficientnet-lite0"
         raise OptionError(
             f"the judge must be another classifier than {classifier.name}, for which the images are made",
-            fix="pass another judge, such as efficientnet-lite0, or none",
+            fix=f"pass another judge, such as {other}, or none",
         )
 
 
@@ -78,51 +82,53 @@ def measure(
     classifier: Classifier,
     judge: Classifier | None,
     target: Target | None,
-    judged: int | None,
+    judge_index: int | None,
     result: Result,
     t: int,
     folder: str,
 ) -> Measured:
     """All measures of target `t` of `result`, whose files are in `folder`; None for those that do not apply.
 
-    `target` is None for a user's own objective; `judged` is the judge's index of the class, if it has the class.
+    `target` is None for a user's own objective; `judge_index` is the judge's index of the class, if it has the class.
     """
     images = result.images[t]
     columns: dict[str, list[Any]] = {}
     if target is not None and target.is_class:
         verdict = metrics.verdict(metrics.logits_of(classifier, images), target.unit)
         columns |= {"probability": verdict.probability.tolist(), "rank": verdict.rank.tolist()}
-    variety: float | None = None
+    seed_diversity: float | None = None
     if judge is not None:
-        judge_columns, variety = _judge_columns(judge, judged, images)
+        judge_columns, seed_diversity = _judge_columns(judge, judge_index, images)
         columns |= judge_columns
     if target is not None:
         kept = metrics.activation_kept(classifier, target, images)
         columns |= {f"kept_{name}": values.tolist() for name, values in kept.items()}
-    seen = spectrum(classifier.resize(images.to(classifier.device)))
-    columns |= {"high_frequency": seen.high_frequency.tolist(), "slope": seen.slope.tolist()}
+    power = spectrum(classifier.resize(images.to(classifier.device)))
+    columns |= {"high_frequency": power.high_frequency.tolist(), "slope": power.slope.tolist()}
     history = [_plain(round(value, 4)) for value in result.history[t].nanmedian(0).values.tolist()]
-    return Measured([_item(result, t, s, folder, columns) for s in range(len(result.seeds))], variety, history)
+    return Measured([_item(result, t, s, folder, columns) for s in range(len(result.seeds))], seed_diversity, history)
 
 
-def _judge_columns(judge: Classifier, judged: int | None, images: Tensor) -> tuple[dict[str, list[Any]], float | None]:
+def _judge_columns(
+    judge: Classifier, judge_index: int | None, images: Tensor
+) -> tuple[dict[str, list[Any]], float | None]:
     """The judge's measures of each image, and the images' diversity in its features (None if it has none)."""
-    variety: float | None = None
+    seed_diversity: float | None = None
     if metrics.has_features(judge):
         logits, features = metrics.logits_and_features(judge, images)
-        variety = diversity(features)
+        seed_diversity = diversity(features)
     else:
         logits = metrics.logits_of(judge, images)
-    verdict = metrics.verdict(logits, judged if judged is not None else 0)
+    verdict = metrics.verdict(logits, judge_index if judge_index is not None else 0)
     columns: dict[str, list[Any]] = {"judge_class": [judge.class_name(top) for top in verdict.top_class.tolist()]}
-    if judged is not None:
+    if judge_index is not None:
         columns |= {
             "judge_probability": verdict.probability.tolist(),
             "judge_rank": verdict.rank.tolist(),
             "judge_top1": (verdict.rank == 1).tolist(),
             "judge_top5": (verdict.rank <= 5).tolist(),
         }
-    return columns, variety
+    return columns, seed_diversity
 
 
 def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[Any]]) -> dict[str, Any]:
@@ -141,7 +147,7 @@ def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[A
     return item | {name: _plain(columns[name][s]) if name in columns else None for name in names}
 
 
-def summarise(items: Sequence[dict[str, Any]], variety: Sequence[float | None]) -> dict[str, Any]:
+def summarise(items: Sequence[dict[str, Any]], diversities: Sequence[float | None]) -> dict[str, Any]:
     """Median (mean for yes-or-no measures) of each measure with its 95 % bootstrap interval; None if not measured.
 
     The interval of the diversity, one value per target, is over targets; all others are over images.
@@ -150,7 +156,7 @@ def summarise(items: Sequence[dict[str, Any]], variety: Sequence[float | None]) 
     columns: dict[str, list[float]] = {
         name: [float(item[name]) for item in finished if item[name] is not None] for name in (*MEDIANS, *RATES)
     }
-    columns["diversity"] = [value for value in variety if value is not None]
+    columns["diversity"] = [value for value in diversities if value is not None]
     summary: dict[str, Any] = {}
     for name, values in columns.items():
         if not values:
@@ -158,9 +164,9 @@ def summarise(items: Sequence[dict[str, Any]], variety: Sequence[float | None]) 
             continue
         statistic = "mean" if name in RATES else "median"
         data = torch.tensor(values, dtype=torch.float64)
-        middle = float(data.mean() if statistic == "mean" else data.quantile(0.5))
+        value = float(data.mean() if statistic == "mean" else data.quantile(0.5))
         low, high = bootstrap_interval(values, statistic=statistic)
-        summary[name] = {"statistic": statistic, "value": middle, "low": low, "high": high, "count": len(values)}
+        summary[name] = {"statistic": statistic, "value": value, "low": low, "high": high, "count": len(values)}
     return summary
 
 

@@ -19,7 +19,7 @@ from gen_prior.objectives import activation, apart_from, log_probability
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.loop import NON_FINITE, Engine
-from gen_prior.optimise.resolve import TargetLike, check_domain, resolve_objective, seed_list, wanted_class
+from gen_prior.optimise.resolve import TargetLike, check_domain, class_key_of, resolve_objective, seed_list
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
@@ -50,7 +50,7 @@ class Chain:
     iterations: list[int]
     """Iterations done when each sample was taken."""
     visited: Tensor
-    """`[M]`: the score at every look at the chain, kept or not."""
+    """`[M]`: the score at every check of the chain, kept or not."""
 
 
 def sample_chain(
@@ -73,7 +73,7 @@ def sample_chain(
     Args:
         iterations: steps in all (200 in the paper for classes, 1000 for hidden units).
         reset: steps after which the chain restarts from a fresh code (100 in the paper).
-        every: steps between looks at the chain.
+        every: steps between checks of the chain.
         threshold: a code is kept if its score, without transforms, is above this: the probability of a class
             (0.98 in the paper), the raw activation of a hidden unit.
         apart: and if it is at least this far from every kept code: root mean square difference in units of the
@@ -81,8 +81,8 @@ def sample_chain(
         seed: seed of all random draws.
         recipe: settings of the steps, with an update rule without momentum; `SAMPLER` under the transforms of the
             generator's own recipe where None. Its `steps` are not used and its rate stays constant.
-            `preset("ppgn2017")` is the published one, for codes of DeePSiM's fc6.
-        progress: called with a `Progress` at every look: iterations done, the number of kept codes, the score.
+            `preset("ppgn2017")` is the published one, for codes of DeePSim's fc6.
+        progress: called with a `Progress` at every check: iterations done, the number of kept codes, the score.
 
     Returns:
         A `Chain`; it may be empty.
@@ -121,14 +121,14 @@ def sample_chain(
 
 
 class _Chain:
-    """A chain on its way: its code, and what was kept so far."""
+    """State of a chain: its code, and the samples kept so far."""
 
     def __init__(self, engine: Engine, target: Target, recipe: Recipe, seed: int) -> None:
         self.engine, self.target, self.recipe, self.seed = engine, target, recipe, seed
         self.objective = log_probability(target) if target.is_class else activation(target)
         self.std = torch.as_tensor(engine.generator.prior.std, dtype=torch.float32).cpu()
-        self.wanted = wanted_class(target, engine.classifier)
-        self.code = engine.generator.initial_code(seed, self.wanted)
+        self.class_key = class_key_of(target, engine.classifier)
+        self.code = engine.generator.initial_code(seed, self.class_key)
         self.codes: list[Tensor] = []
         self.images: list[Tensor] = []
         self.scores: list[float] = []
@@ -154,7 +154,7 @@ class _Chain:
 
     def restart(self, done: int) -> None:
         """Go on from a fresh code."""
-        self.code = self.engine.generator.initial_code(derived_seed(self.seed, done), self.wanted)
+        self.code = self.engine.generator.initial_code(derived_seed(self.seed, done), self.class_key)
 
     def samples(self) -> Chain:
         """The kept samples."""

@@ -54,9 +54,9 @@ class CovarianceSearch:
 class GeneticSearch:
     """A genetic algorithm after XDREAM (Ponce et al. 2019), the baseline.
 
-    The best `elite` codes are kept. The others are children of two parents, drawn with a probability exponential in
-    the standardised score: each dimension comes from one of the parents, and a share `mutated` of them gets
-    Gaussian noise of std `mutation`.
+    The best `elite` codes are kept. The others are children of two parents, drawn with probability proportional
+    to exp(`selectivity` * standardised score): each dimension comes from one of the parents. `mutated` is the share
+    of dimensions that mutate, `mutation` the std of the Gaussian noise added to them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""CaffeNet (Jia et al. 2014): the classifier of Nguyen et al. 2016 and the encoder of DeePSiM.
+"""CaffeNet (Jia et al. 2014): the classifier of Nguyen et al. 2016 and the encoder of DeePSim.
 
 AlexNet (Krizhevsky et al. 2012) with pooling before normalisation. It was trained on BGR images; its first convolution
 is flipped, so that it takes RGB like every other classifier.

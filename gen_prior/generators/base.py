@@ -28,7 +28,7 @@ CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0, 0, 0)}
 
 
 class Generator:
-    """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1], differentiable in the code.
+    """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1], differentiable with respect to the code.
 
     Args:
         module: network or callable that maps codes to images `[B, C, H, W]` in `output_range` with `channels`. The
@@ -40,18 +40,20 @@ class Generator:
         name: name of this generator in results.
         recipe: default optimisation settings; `Recipe()` if None.
         start: function of a `torch.Generator` that draws one initial code; mean + std * N(0, 1), projected, if None.
-        class_init: function of a class's key (WordNet id or name), standard normal noise `[*code_shape]` and the seed
-            of that noise that returns an initial code for the class, or None for a class that it does not know.
+        class_init: (class_key, noise, seed) -> code or None: an initial code for the class with that key (WordNet id,
+            else name) from standard normal noise `[*code_shape]` of `seed`; None for a class that it does not know.
         encode: function from images `[B, 3, H, W]` in [0, 1] to codes, if the family has an encoder.
         provenance: source, hashes, licence and paper of the weights.
-        domain: "image" if the code parametrises pixels directly, "code" if a learnt network decodes it.
-        fit: function from a classifier's input size (height, width) to the generator whose images suit it.
+        domain: "image" if the code parametrises the image directly (pixels, Fourier coefficients), "code" if it is
+            the latent code of a learnt network.
+        fit: (height, width) of a classifier's input -> the generator whose images suit it, called by `fitted_to`;
+            None if the images do not depend on the classifier.
         options: options with which `load_generator(name, **options)` makes the same generator again.
         notes: other facts for results.
         aim: deprecated name of `class_init`.
 
     Raises:
-        OptionError: a shape that is not of positive integers, a range or channels without sense, or a prior that does
+        OptionError: a shape that is not of positive integers, an invalid range or channels, or a prior that does
             not broadcast to the code.
     """
 
@@ -121,7 +123,7 @@ class Generator:
         """Initial code of `seed`, `[*code_shape]`, float32 on the CPU; the same on every device and in every batch.
 
         `wanted`: key of the class to be maximised (`Classifier.class_key`). A generator that knows the class starts
-        nearer to it; a seed's code is the same for all other classes.
+        nearer to it; for classes it does not know, the code depends on the seed alone.
         """
         source = torch.Generator().manual_seed(seed)
         if self._start is not None:

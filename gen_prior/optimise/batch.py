@@ -14,15 +14,15 @@ from gen_prior.objectives.targets import Target
 
 @dataclass(frozen=True)
 class Item:
-    """One synthesis: the objective to maximise, the seed of all its random draws, and the code it starts from."""
+    """One (target, seed) pair: the objective to maximise, the seed of its random draws, and the code it starts from."""
 
     objective: Objective
     seed: int
     start: Tensor
     target: Target | None = None
 
-    def measure(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        """The value that results report: the target's raw activation, or the objective's own choice."""
+    def reported_activation(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
+        """The target's raw activation `[B]`; for a user's objective `objective.reported`, by default itself."""
         if self.target is not None:
             return self.target.read(activations)
         return (self.objective.reported or self.objective)(activations, image, code)
@@ -44,15 +44,15 @@ class Batch:
 
     def evaluate(self, activations: Activations, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and reported activations, `[B]` each."""
-        scores, measures = [], []
+        scores, reported = [], []
         whole = len(self.groups) == 1
         for first, members in self.groups:
             part = activations if whole else activations.select(members)
             image, code = (images, codes) if whole else (images[members], codes[members])
             scores.append(first.objective(part, image, code).float())
-            measures.append(first.measure(part, image, code).float())
-        score, measure = torch.cat(scores), torch.cat(measures)
-        return (score, measure) if self.order is None else (score[self.order], measure[self.order])
+            reported.append(first.reported_activation(part, image, code).float())
+        score, activation = torch.cat(scores), torch.cat(reported)
+        return (score, activation) if self.order is None else (score[self.order], activation[self.order])
 
 
 def _selector(members: list[int], device: torch.device) -> slice | Tensor:

@@ -34,7 +34,7 @@ class CapturedStep:
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         self.calls += 1
         if self.calls == PLAIN_CALLS + 1:
-            self._record(inputs)
+            self._capture(inputs)
         if self.graph is None:
             return self.function(*inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
@@ -42,7 +42,7 @@ class CapturedStep:
         self.graph.replay()
         return self.outputs
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+    def _capture(self, inputs: tuple[Tensor, ...]) -> None:
         self.inputs = [given.detach().clone() for given in inputs]
         graph = torch.cuda.CUDAGraph()
         try:

@@ -50,7 +50,7 @@ FrameCallback = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True)
 class Engine:
-    """The frozen networks of a run, what its user adds to the recipe, and the arithmetic.
+    """The frozen networks of a run, what its user adds to the recipe, precision and compilation.
 
     `transforms`, `regularisers` and `edits` are applied after those that the recipe names.
     """
@@ -77,7 +77,8 @@ class Engine:
         without transforms and without code noise. Progress is counted in steps of single items.
 
         Raises:
-            OptionError: the score has no gradient in the code, or `compile` is asked for other than class targets.
+            OptionError: the score is not differentiable with respect to the latent code, or `compile` is set and an
+                objective reads another layer than the logits.
         """
         loop = _Loop(self, items, recipe)
         with self.classifier.record_layers(loop.batch.layers) as hooks:
@@ -97,15 +98,17 @@ class Engine:
 
 
 class _Loop:
-    """One batch on its way: what a recipe builds once, and the state that every step changes."""
+    """State of one batch: what a recipe builds once, and what every step changes."""
 
     def __init__(self, engine: Engine, items: Sequence[Item], recipe: Recipe) -> None:
         self.engine, self.recipe, self.generator = engine, recipe, engine.generator
         self.device = device = engine.classifier.device
         self.batch = Batch(items, device)
-        if engine.compile and self.batch.layers != (LOGITS,):  # a compiled graph outlives the hooks of its tracing
+        # torch.compile would keep calling the hooks present when it traced.
+        if engine.compile and self.batch.layers != (LOGITS,):
+            others = ", ".join(layer for layer in self.batch.layers if layer != LOGITS) or "no layer"
             raise OptionError(
-                f"compile=True works for class targets, not for {self.batch.layers}", fix="leave compile out"
+                f"compile=True supports objectives of the logits only; these read {others}", fix="leave compile out"
             )
         # What the recipe names, then what the user adds.
         self.transforms = [build_transform(*spec) for spec in recipe.transforms]
@@ -117,23 +120,28 @@ class _Loop:
         # All random draws come from the items' own streams.
         self.streams = Streams([item.seed for item in items], device)
         self.draws = self.streams.uniform(recipe.steps, sum(transform.count for transform in self.transforms))
-        # User code may keep count of its calls, which a recorded CUDA graph would not repeat.
+        # User code may keep count of its calls, which a captured CUDA graph would not repeat. The user's edits run
+        # outside the captured function.
         no_user_code = all(item.target is not None for item in items) and not (engine.transforms or engine.regularisers)
-        recorded = no_user_code and device.type == "cuda" and recipe.steps >= WORTHWHILE
-        self.loss_and_gradient: Step = CapturedStep(self._loss_and_gradient) if recorded else self._loss_and_gradient
+        captured = no_user_code and device.type == "cuda" and recipe.steps >= WORTHWHILE
+        self.loss_and_gradient: Step = CapturedStep(self._loss_and_gradient) if captured else self._loss_and_gradient
         # State.
         self.code = torch.stack([item.start for item in items]).to(device)
         self.history = torch.zeros(recipe.steps, len(items), device=device)
-        self.broken = torch.zeros(len(items), dtype=torch.bool, device=device)
+        self.failed = torch.zeros(len(items), dtype=torch.bool, device=device)
         self.best = torch.full((len(items),), -torch.inf, device=device)
         self.best_code = self.code
 
     def connect(self, hooks: LayerHooks) -> None:
-        """Take the hooks of the batch's layers, and compile the classifier where the engine says so."""
-        self.hooks, self.plain = hooks, hooks.network
-        self.fast: nn.Module = self.plain
+        """Store `hooks`, which record the batch's layers, and compile the classifier if the engine says so.
+
+        Each pass sets `hooks.network` to the network that it runs: steps may run the compiled one, float32
+        measurements always run the eager one.
+        """
+        self.hooks, self.eager_network = hooks, hooks.network
+        self.compiled_network: nn.Module = self.eager_network
         if self.engine.compile:
-            self.fast = torch.compile(self.plain, backend=COMPILER)  # type: ignore[assignment]
+            self.compiled_network = torch.compile(self.eager_network, backend=COMPILER)  # type: ignore[assignment]
 
     def measure_start(self) -> None:
         """Measure the start, and which items have no gradient there."""
@@ -152,15 +160,15 @@ class _Loop:
         image, score, activation, loss, gradient = self.loss_and_gradient(code, self.draws[step], *noise)
         self.history[step] = activation
         finite = torch.isfinite(gradient).flatten(1).all(1) & torch.isfinite(loss)
-        self.broken |= ~finite
-        moving = _per_code(~self.broken, code)
+        self.failed |= ~finite
+        active = _per_code(~self.failed, code)
         with torch.no_grad():
             if recipe.keep == "best":
                 better = (score > self.best) & finite
                 self.best = torch.where(better, score, self.best)
                 self.best_code = torch.where(_per_code(better, code), code, self.best_code)
-            gradient = torch.where(moving, gradient, 0.0)
-            self.code = torch.where(moving, self._updated(code, gradient, image, step), code)
+            gradient = torch.where(active, gradient, 0.0)
+            self.code = torch.where(active, self._updated(code, gradient, image, step), code)
         return image, self.history[step]
 
     def _updated(self, code: Tensor, gradient: Tensor, image: Tensor, step: int) -> Tensor:
@@ -190,12 +198,12 @@ class _Loop:
             activations=activations.cpu(),
             start_activations=self.start_activations.cpu(),
             history=self.history.T.contiguous().cpu(),
-            status=list(map(_status, self.no_gradient.tolist(), self.broken.tolist(), rose.tolist())),
+            status=list(map(_status, self.no_gradient.tolist(), self.failed.tolist(), rose.tolist())),
         )
         return result, images
 
     def _loss_and_gradient(self, code: Tensor, draw: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
-        """Image, score, activation, loss and its gradient in the code, under one step's transforms and code noise."""
+        """Image, score, activation, loss and its gradient with respect to the code, under a step's transforms."""
         code = code.detach().requires_grad_()
         image, score, activation = self._evaluate(code + noise[0] if noise else code, draw)
         loss = -score
@@ -207,7 +215,7 @@ class _Loop:
     def _evaluate(self, code: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image, scores and activations, under one step's transforms and in the engine's precision."""
         classifier, precision = self.engine.classifier, self.engine.precision
-        # bf16 speeds a network up; an image that is its own code would only lose digits.
+        # Without a decoder bf16 would only round the pixels.
         with autocast(precision if self.generator.domain == "code" else "fp32", self.device):
             image = self.generator(code).float()
         transformed, used = classifier.resize(image), 0
@@ -215,7 +223,7 @@ class _Loop:
             transformed = transform.apply(transformed, draw[:, used : used + transform.count])
             used += transform.count
         inputs = classifier.preprocess(transformed)
-        self.hooks.network = self.fast
+        self.hooks.network = self.compiled_network
         with autocast(precision, self.device):
             activations = self.hooks(inputs.contiguous(memory_format=torch.channels_last))
         return image, *self.batch.evaluate(activations, image, code)
@@ -223,7 +231,7 @@ class _Loop:
     def _measure(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image, scores and activations of codes as they are: no transforms, float32."""
         image = self.generator(code).float()
-        self.hooks.network = self.plain
+        self.hooks.network = self.eager_network
         return image, *self.batch.evaluate(self.hooks(self.engine.classifier.preprocess(image)), image, code)
 
 
@@ -235,10 +243,14 @@ def _named_regularisers(recipe: Recipe, prior: CodePrior) -> list[Regulariser]:
 
 
 def _gradient(values: Tensor, code: Tensor) -> Tensor:
-    """Gradient of the sum of `values` `[B]` in the codes, which is each item's own: no item sees another."""
+    """Gradient of `values` `[B]` with respect to the codes.
+
+    Items are independent, so the gradient of the sum holds each item's own gradient.
+    """
     if not values.requires_grad:
         raise OptionError(
-            "the score has no gradient in the code: the generator, classifier or objective detaches it",
+            "the score is not differentiable with respect to the latent code: the generator, classifier or objective "
+            "detaches it",
             fix="compute it with differentiable PyTorch operations, outside torch.no_grad()",
         )
     gradient = torch.autograd.grad(values.sum(), code, allow_unused=True)[0]
@@ -261,9 +273,9 @@ def _per_code(mask: Tensor, code: Tensor) -> Tensor:
     return mask.view(-1, *[1] * (code.ndim - 1))
 
 
-def _status(no_gradient: bool, broken: bool, rose: bool) -> str:
-    """What to say of an item."""
-    if broken:
+def _status(no_gradient: bool, failed: bool, rose: bool) -> str:
+    """Status of an item in results."""
+    if failed:
         return NON_FINITE
     if rose:
         return OK

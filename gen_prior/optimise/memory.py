@@ -19,7 +19,7 @@ from gen_prior.util.devices import free_memory
 T = TypeVar("T")
 CPU_BATCH, ACCELERATOR_BATCH = 8, 64
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
-"""Texts of the `RuntimeError`s with which libraries run out of memory without PyTorch's own error."""
+"""Parts of the messages of plain `RuntimeError`s that report missing memory (CPU allocator, cuBLAS, cuDNN)."""
 
 
 def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[Item]) -> int:
@@ -51,7 +51,7 @@ def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> 
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
         image = generator(code)
-        activations = hooks(classifier.preprocess(image))  # held until the end, so that no address is used twice
+        activations = hooks(classifier.preprocess(image))  # kept alive: a freed storage's address could be reused
         score = item.objective(activations, image, code)
     del score
     return sum(kept.values())
@@ -79,7 +79,7 @@ def run_in_batches(
         result = _or_none_if_out_of_memory(lambda chunk=chunk, first=first: run(chunk, first))  # type: ignore[misc]
         if result is None:
             if len(chunk) == 1:
-                fix = "use a smaller image_size, --precision bf16 or another --device"
+                fix = 'use a smaller image (load_generator(..., image_size=...)), precision="bf16" or another device'
                 raise DeviceError(out_of_memory, fix=fix)
             size = (len(chunk) + 1) // 2
             sizes = itertools.repeat(size)

@@ -2,6 +2,7 @@
 
 Each `source` says what the paper states, and after "Ours" what is ours: where it gives no number, or one that only
 suits its own network or pixels in 0 to 255. Our numbers were set on EfficientNet-Lite0.
+A new preset needs an entry in `PRESETS` and one in `GENERATORS`.
 """
 
 from __future__ import annotations

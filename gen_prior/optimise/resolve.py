@@ -1,4 +1,4 @@
-"""From what the user names to what is optimised: targets -> objectives, seeds -> a list, both -> file names."""
+"""Resolve the user's input: targets -> objectives, seeds -> a list, both -> file names."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class ResolvedObjective:
 
     @property
     def name(self) -> str:
-        """For reports: the class name, `LAYER:UNIT`, or the objective's description."""
+        """Name in reports: the class name, `LAYER:UNIT`, or the objective's description."""
         if self.target is None:
             return self.objective.description
         return self.target.label or str(self.target)
 
     @property
     def slug(self) -> str:
-        """For file names."""
+        """Name in file names."""
         return self.target.slug if self.target is not None else Target("objective", 0, None, "").slug
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,7 +45,10 @@ class ResolvedObjective:
 
 
 def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:
-    """The objective of a target under `recipe.score`. Raises `TargetError` or `UnknownNameError` for no such target."""
+    """The objective of a target under `recipe.score`; "log_probability" falls back to the activation for hidden units.
+
+    Raises `TargetError` or `UnknownNameError` for no such target.
+    """
     if isinstance(target, Objective):
         for layer in target.layers:
             classifier.layer_shape(layer)
@@ -55,15 +58,15 @@ def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe
     return ResolvedObjective((log_probability if use_probability else activation)(parsed), parsed)
 
 
-def wanted_class(target: Target | None, classifier: Classifier) -> str | None:
-    """Key of the class that is maximised, if it is one: `Generator.initial_code` may start nearer to it."""
+def class_key_of(target: Target | None, classifier: Classifier) -> str | None:
+    """Key of the target's class for `Generator.initial_code`: WordNet id, else name; None if it is no class."""
     return classifier.class_key(target.unit) if target is not None and target.is_class else None
 
 
 def check_domain(recipe: Recipe, generator: Generator) -> None:
     """Raise `OptionError` where a recipe for images meets a generator with a latent code, or the reverse."""
     if recipe.domain not in ("any", generator.domain):
-        kinds = {"image": "pixel-space modes", "code": "generators with a latent code"}
+        kinds = {"image": "image parameterisations (pixel, fourier, maco)", "code": "generators with a latent code"}
         raise OptionError(
             f"this recipe is meant for {kinds[recipe.domain]}, but {generator.name} is not one of them"
             + (f" ({recipe.source})" if recipe.source else ""),
@@ -72,7 +75,7 @@ def check_domain(recipe: Recipe, generator: Generator) -> None:
 
 
 def seed_list(seeds: int | Iterable[int]) -> list[int]:
-    """A number of seeds (0, 1, ...), or the seeds themselves, as a checked list. Raises `OptionError`."""
+    """A checked list of seeds: 4 means seeds 0 to 3; or the seeds themselves. Raises `OptionError`."""
     if not isinstance(seeds, Iterable):
         if seeds < 1:
             raise OptionError(f"seeds must be at least 1, got {seeds}")

@@ -95,7 +95,10 @@ class Result:
 
     @property
     def evaluations(self) -> int:
-        """Classifier evaluations (a forward and a backward pass) that each image took."""
+        """Length of the history: steps of the final optimisation, each a forward and a backward pass per image.
+
+        Scored candidates and trial steps are left out; `recipe.evaluations` includes them.
+        """
         return int(self.history.shape[-1])
 
     @property

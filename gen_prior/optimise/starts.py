@@ -1,8 +1,9 @@
 """Random restarts: which code an optimisation starts from.
 
 An optimisation keeps much of its start's composition, and at a random code a hidden unit is often silent, so that there
-is no gradient. So several candidates are ranked by one forward pass each, and the best few (the trials) are optimised
-for a few steps; the optimisation goes on from the best of them (successive halving, Jamieson & Talwalkar 2016).
+is no gradient. So several candidates are ranked by one forward pass each (unless all of them are tried), and the best
+few (the trials) are optimised for a few steps; the optimisation goes on from the best of them (successive halving,
+Jamieson & Talwalkar 2016).
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from torch import Tensor
 
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.loop import Engine
-from gen_prior.optimise.resolve import wanted_class
+from gen_prior.optimise.resolve import class_key_of
 from gen_prior.recipe import Recipe
 from gen_prior.util.devices import autocast
 from gen_prior.util.progress import ProgressCallback
 from gen_prior.util.random import derived_seed
 
 RANKED_AT_ONCE = 8
+"""Most candidates per forward pass; fewer if the optimisation's own batch, which has to fit in memory, is smaller."""
 
 
 def select_start(
@@ -41,20 +43,24 @@ def select_start(
     if recipe.trial_steps == 0:
         return [replace(item, start=codes[0]) for item, codes in zip(items, starts, strict=True)]
     # 2. A few steps from each of the best candidates, each trial with random draws of its own.
-    short = replace(recipe, steps=recipe.trial_steps, final_rate=recipe.rate, keep="last")
+    trial_recipe = replace(recipe, steps=recipe.trial_steps, final_rate=recipe.rate, keep="last")
     trials = []
     for rank in range(min(recipe.trials, recipe.candidates)):
         started = [
             replace(item, seed=derived_seed(item.seed, rank), start=codes[rank])
             for item, codes in zip(items, starts, strict=True)
         ]
-        trials.append(engine.optimise(started, short, progress=_after_trials(progress, rank, recipe, len(items))))
+        trials.append(
+            engine.optimise(started, trial_recipe, progress=_trial_progress(progress, rank, recipe, len(items)))
+        )
     # 3. Each item goes on from where its best trial ended.
     best = torch.stack([trial.scores for trial in trials]).nan_to_num(nan=-torch.inf).argmax(0).tolist()
     return [replace(item, start=trials[best[index]].codes[index]) for index, item in enumerate(items)]
 
 
-def _after_trials(progress: ProgressCallback | None, rank: int, recipe: Recipe, items: int) -> ProgressCallback | None:
+def _trial_progress(
+    progress: ProgressCallback | None, rank: int, recipe: Recipe, items: int
+) -> ProgressCallback | None:
     if progress is None:
         return None
     return lambda report: progress(report.within(rank * recipe.trial_steps * items, recipe.all_trial_steps * items))
@@ -62,8 +68,8 @@ def _after_trials(progress: ProgressCallback | None, rank: int, recipe: Recipe, 
 
 def _candidates(engine: Engine, item: Item, count: int) -> Tensor:
     """`[count, *code_shape]`, the item's own start first."""
-    wanted = wanted_class(item.target, engine.classifier)
-    others = [engine.generator.initial_code(derived_seed(item.seed, rank), wanted) for rank in range(1, count)]
+    class_key = class_key_of(item.target, engine.classifier)
+    others = [engine.generator.initial_code(derived_seed(item.seed, rank), class_key) for rank in range(1, count)]
     return torch.stack([item.start, *others])
 
 

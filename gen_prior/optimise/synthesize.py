@@ -24,9 +24,9 @@ from gen_prior.optimise.resolve import (
     ResolvedObjective,
     TargetLike,
     check_domain,
+    class_key_of,
     resolve_objective,
     seed_list,
-    wanted_class,
 )
 from gen_prior.optimise.result import Result, environment
 from gen_prior.optimise.result_folder import ResultFolder
@@ -57,21 +57,23 @@ def synthesize(
 ) -> Result:
     """Synthesise the input that each target responds to most, once per seed (Nguyen et al. 2016, arXiv 1605.09304).
 
+    An item is one (target, seed) pair.
+
     Args:
         classifier: the network whose unit is maximised; its device is used for everything.
         targets: class names or numbers, `LAYER:UNIT[@POSITION]`, `Target`s or `Objective`s.
-        generator: the prior, or a pixel-space mode.
-        seeds: a number of seeds (0, 1, ...) or the seeds themselves. A result depends on its own seed only.
+        generator: the prior, or an image parameterisation (pixel, fourier, maco).
+        seeds: `seeds=4` means seeds 0 to 3; or the seeds themselves. A result depends on its own seed only.
         recipe: optimisation settings; the generator's own where None. `options` replace some of its
             settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
         start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
-        transforms, regularisers, edits: your own, applied after the recipe's.
+        transforms, regularisers, edits: custom ones, applied after the recipe's.
         batch: items at a time, or the sizes of successive batches (the last one repeats); chosen from the free
             memory where None. Halved whenever memory runs out.
         precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
-        out: a folder to write each finished item to at once.
-        progress: called with a `Progress` after every step, those of trials included; `done` and `total` count the
-            steps of single items.
+        out: a folder; each item is written to it as soon as it is finished.
+        progress: called with a `Progress` after every step; `done` and `total` count steps x images, including the
+            restarts' trial steps.
         record: called as (first item, step, images on the device) before every update, and with the final images
             as step `steps + 1`.
 
@@ -81,14 +83,14 @@ def synthesize(
     Raises:
         GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
     """
-    # 1. What is asked for: recipe, objectives, seeds, one item for each pair.
+    # 1. Resolve the recipe, objectives and seeds; one item for each (target, seed) pair.
     recipe = _chosen_recipe(recipe, generator, start is not None).with_options(**options)
     check_domain(recipe, generator)
     resolved = [resolve_objective(target, classifier, recipe) for target in _target_list(targets)]
     numbers = seed_list(seeds)
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
     items = _items(classifier, generator, resolved, numbers, start)
-    # 2. Everything that the result is a function of.
+    # 2. Record everything that the result depends on.
     settings = {
         "classifier": classifier.describe(),
         "generator": generator.describe(),
@@ -107,7 +109,7 @@ def synthesize(
     batch = fitting_batch(classifier, generator, items) if batch is None else batch
     results: list[BatchResult] = []
     sizes: list[int] = []
-    too_large = f"not enough memory on {classifier.device} for a single item of {generator.name}"
+    too_large = f"even one image at a time does not fit in the memory of {classifier.device} with {generator.name}"
     for first, chunk, result in run_in_batches(items, batch, run, too_large):
         results.append(result)
         sizes.append(len(chunk))
@@ -142,33 +144,33 @@ class _BatchRun:
     engine: Engine
     recipe: Recipe
     select: bool
-    """False where the starts are given."""
+    """True to select each item's start among candidates; False if the starts are given."""
     items: int
     progress: ProgressCallback | None
     record: Callable[[int, int, Tensor], None] | None
 
     def __call__(self, chunk: Sequence[Item], first: int) -> BatchResult:
-        record, tried = self.record, self.recipe.all_trial_steps if self.select else 0
+        record, trial_steps = self.record, self.recipe.all_trial_steps if self.select else 0
         if self.select:
-            chunk = select_start(self.engine, chunk, self.recipe, self._progress(first, len(chunk), tried, 0))
+            chunk = select_start(self.engine, chunk, self.recipe, self._progress(first, len(chunk), trial_steps, 0))
         return self.engine.optimise(
             chunk,
             self.recipe,
-            progress=self._progress(first, len(chunk), tried, tried),
+            progress=self._progress(first, len(chunk), trial_steps, trial_steps),
             on_frame=None if record is None else lambda step, images: record(first, step, images),
         )
 
-    def _progress(self, first: int, size: int, tried: int, before: int) -> ProgressCallback | None:
-        """Reports of a batch, after `before` steps of trials, as part of the whole run."""
-        progress, steps = self.progress, tried + self.recipe.steps
+    def _progress(self, first: int, size: int, trial_steps: int, steps_before: int) -> ProgressCallback | None:
+        """Callback that reports a batch, of which `steps_before` are done, as part of the whole run."""
+        progress, steps = self.progress, trial_steps + self.recipe.steps
         if progress is None:
             return None
         images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {self.items}"
 
         def report(inner: Progress) -> None:
-            step = before + inner.done // size
+            step = steps_before + inner.done // size
             label = f"{images}, step {step}/{steps}"
-            progress(inner.within(first * steps + before * size, self.items * steps, label))
+            progress(inner.within(first * steps + steps_before * size, self.items * steps, label))
 
         return report
 
@@ -196,8 +198,8 @@ def _items(
     """One item per objective and seed, with its start. Raises `OptionError` for given codes of another shape."""
     shape, grid = generator.code_shape, (len(resolved), len(seeds))
     if start is None:
-        wanted = [wanted_class(one.target, classifier) for one in resolved]
-        codes = [[generator.initial_code(seed, key) for seed in seeds] for key in wanted]
+        class_keys = [class_key_of(one.target, classifier) for one in resolved]
+        codes = [[generator.initial_code(seed, key) for seed in seeds] for key in class_keys]
     elif tuple(start.shape) in (shape, grid + shape):
         given = start.detach().float().cpu().expand(*grid, *shape)
         codes = [list(row) for row in given]

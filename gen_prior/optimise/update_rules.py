@@ -1,4 +1,7 @@
-"""Update rules: (code, gradient of the loss, state, learning rate, step) -> new code, each item by itself."""
+"""Update rules: (code, gradient of the loss, state, learning rate, step) -> new code, each item by itself.
+
+A new rule needs a line in `OPTIMISERS` here and its name in `gen_prior.recipe.OPTIMISER_NAMES`.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Pure functions of tensors. Images are `[B, 3, H, W]`, RGB, in [0, 1], on any device; results are on the CPU.
 Distortions are made at the classifier's input size, so that images of all sizes are measured alike.
+`gen_prior.applications.measurement` gathers these measures for a whole result of `synthesize`.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_one_search_goes_by_one_score(tiny_classifier: Classifier, tiny_generato
     evolve(evolution, activation_score(tiny_classifier, "bee"), evaluations=5)
     with pytest.raises(OptionError, match="maximises bee of tiny, not cup of tiny"):
         evolve(evolution, activation_score(tiny_classifier, "cup"), evaluations=10)
-    with pytest.raises(OptionError, match="not scores from outside"):
+    with pytest.raises(OptionError, match="not externally supplied scores"):
         evolve(evolution, lambda images: images.mean((1, 2, 3)), evaluations=10)
     tiny_classifier.provenance = Provenance(sha256={"model": "00"})
     with pytest.raises(OptionError, match="not bee of tiny with other weights"):

@@ -75,7 +75,7 @@ def test_evolve_goes_on_where_it_was(run: type[Run], tiny: tuple[str, ...], tmp_
         (("cup",), "holds a search for bee of tiny, not for cup of tiny"),
         (("bee", "--classifier", "tiny-judge"), "holds a search for bee of tiny, not for bee of tiny-judge"),
         (("bee", "--seed", 1), "has seed 0, not 1"),
-        (("--ask",), "holds a search for bee of tiny, not for scores from outside"),
+        (("--ask",), "holds a search for bee of tiny, not for externally supplied scores"),
     ],
 )
 def test_evolve_never_gives_one_search_for_another(

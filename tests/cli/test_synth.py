@@ -208,7 +208,7 @@ def test_a_preset_for_codes_keeps_the_embedded_prior(run: type[Run], tiny: tuple
 def test_a_preset_that_is_refused_is_not_announced(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = run("synth", "bee", "--preset", "lucid2017", "-g", "tiny", "--out", tmp_path / "out", *tiny)
     assert done.code == 2
-    assert "pixel-space modes" in done.complaint
+    assert "image parameterisations" in done.complaint
     assert "here it is followed" not in done.err
 
 

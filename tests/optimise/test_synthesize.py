@@ -50,7 +50,7 @@ def test_batches_are_halved_when_memory_runs_out(message: str | None, tiny_class
 
 
 def test_memory_that_holds_no_item_is_a_clear_error(tiny_classifier: gp.Classifier) -> None:
-    with pytest.raises(DeviceError, match="not enough memory on cpu for a single item of crowded"):
+    with pytest.raises(DeviceError, match="even one image at a time does not fit in the memory of cpu with crowded"):
         synthesize(tiny_classifier, "ant", crowded(0), steps=2, batch=4)
 
 
@@ -166,7 +166,7 @@ def test_refusals(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) 
     refuse(UnknownNameError, "steps", step=3)
     refuse(OptionError, "steps must be", steps=0)
     refuse(OptionError, r"start must have shape \[8\], or \[1, 2, 8\]", seeds=2, start=torch.zeros(2, 8))
-    refuse(OptionError, "meant for pixel-space", recipe=gp.Recipe(domain="image"))
+    refuse(OptionError, "meant for image parameterisations", recipe=gp.Recipe(domain="image"))
     with pytest.raises(OptionError, match="meant for generators"):
         synthesize(
             tiny_classifier,

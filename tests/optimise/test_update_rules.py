@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from gen_prior.optimise.update_rules import OPTIMISERS, State
-from gen_prior.recipe import Recipe
+from gen_prior.recipe import OPTIMISER_NAMES, Recipe
+
+
+def test_recipes_accept_exactly_the_update_rules() -> None:
+    assert tuple(OPTIMISERS) == OPTIMISER_NAMES
 
 
 def losses(code: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from gen_prior.generators.dgn.fine_code import FINE_SIDE
 SIZES = (64, 128, 256)
 MAX_ELEMENTS = 2**28
 """Largest tensor that a file may ask for, in elements."""
-MAX_CHANNELS = 4096
+MAX_COUNT = 4096
+"""Most channels, layers or sampling steps that a file may ask for, and largest guidance."""
 
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ class NetworkConfig:
         layers: list[float] = [self.code_channels, self.refiner, self.detail_width, *widths(self.size, self.width)]
         if flow:
             layers += [flow.features, flow.width, flow.depth, flow.steps, flow.exemplars, flow.guidance]
-        return max(bases, tables) <= MAX_ELEMENTS and max(layers) <= MAX_CHANNELS
+        return max(bases, tables) <= MAX_ELEMENTS and max(layers) <= MAX_COUNT
 
 
 def _key(part: Any) -> str:
@@ -147,4 +148,4 @@ def _parse(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**found)
 
 
-__all__ = ["MAX_CHANNELS", "MAX_ELEMENTS", "SIZES", "FlowConfig", "NetworkConfig", "widths"]
+__all__ = ["MAX_COUNT", "MAX_ELEMENTS", "SIZES", "FlowConfig", "NetworkConfig", "widths"]

@@ -23,7 +23,7 @@ class Context:
     steps: int
     rate: float
     gradient: Tensor
-    """Gradient of the loss in the code, `[B, *code_shape]`, before any gradient edit; updates go against it."""
+    """Gradient of the loss with respect to the code, `[B, *code_shape]`, before gradient edits; updates subtract it."""
     code: Tensor
     """`[B, *code_shape]`, before the update."""
     image: Tensor

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.generators.dgn.config import MAX_CHANNELS, FlowConfig
+from gen_prior.generators.dgn.config import MAX_COUNT, FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.generator import EXEMPLAR_METADATA
 from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FlowSettings(TrainingSettings):
-    """All that a flow is a function of, beside the photographs, the classifier and the prior."""
+    """Hyperparameters of flow training."""
 
     steps: int = 5_000
     batch: int = 512
@@ -48,11 +48,11 @@ class FlowSettings(TrainingSettings):
     width: int = 512
     depth: int = 6
     feature_noise: float = 0.3
-    """Std of noise on the features, which prevents memorising photographs by them."""
+    """Std of Gaussian noise on the features, against memorising photographs by their features."""
     withheld: float = 0.15
-    """Fraction of photographs whose features are dropped."""
+    """Condition dropout: probability that a photograph's features are replaced by a learnt embedding of "none"."""
     even: float = 0.1
-    """The loss weighs each direction by its variance relative to the mean, plus this constant."""
+    """Variance floor of the loss: a direction's weight is its variance over the mean variance, plus this constant."""
     sampling_steps: int = 4
     guidance: float = 3.0
     view: int = 192
@@ -63,12 +63,12 @@ class FlowSettings(TrainingSettings):
     def check(self) -> None:
         super().check()
         for name in ("width", "depth", "sampling_steps", "view"):
-            if not 1 <= getattr(self, name) <= MAX_CHANNELS:
-                raise OptionError(f"{name} must lie in 1 to {MAX_CHANNELS}, got {getattr(self, name)}")
-        if not abs(self.guidance) <= MAX_CHANNELS:
-            raise OptionError(f"guidance must be a number of at most {MAX_CHANNELS}, got {self.guidance}")
+            if not 1 <= getattr(self, name) <= MAX_COUNT:
+                raise OptionError(f"{name} must lie in 1 to {MAX_COUNT}, got {getattr(self, name)}")
+        if not abs(self.guidance) <= MAX_COUNT:
+            raise OptionError(f"guidance must be a number in -{MAX_COUNT} to {MAX_COUNT}, got {self.guidance}")
         if not 0 <= self.withheld < 1:
-            raise OptionError(f"withheld must lie in 0 to 1, got {self.withheld}")
+            raise OptionError(f"withheld must be at least 0 and below 1, got {self.withheld}")
 
 
 class FlowTrainer(BaseTrainer):
@@ -85,7 +85,7 @@ class FlowTrainer(BaseTrainer):
         settings: FlowSettings,
         device: torch.device,
     ) -> None:
-        """`features`: white ones of the photographs `[N, K]`; `classes`: `[classes, K]`; `variances`: `[D]`."""
+        """`features`: whitened features of the photographs `[N, K]`; `classes`: `[classes, K]`; `variances`: `[D]`."""
         super().__init__(settings, device)
         torch.manual_seed(settings.seed)
         config = FlowConfig(
@@ -115,7 +115,7 @@ class FlowTrainer(BaseTrainer):
 
     def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
         settings = self.settings
-        # A batch of photographs; their features get noise, and some are dropped.
+        # A batch of photographs; their features get noise, and condition dropout.
         chosen = self.training[torch.randint(len(self.training), (settings.batch,), generator=generator)]
         features = self.features[chosen]
         features = features + settings.feature_noise * torch.randn(features.shape, generator=generator)
@@ -131,10 +131,11 @@ class FlowTrainer(BaseTrainer):
     ) -> Tensor:
         """Weighted mean of |v(x, t) - (cos t code - sin t noise)|^2 at x = cos t noise + sin t code, t in 0 to pi / 2.
 
-        It is 1 for a flow that stands still. Each code is a photograph's or its mirror image's.
+        It is about 1 for a velocity of zero. Each code is a photograph's or its mirror image's.
+        `withheld` `[B]` is true where condition dropout hides the features.
         """
-        side = torch.randint(2, (len(chosen),), generator=generator)
-        code = self.codes[chosen, side].float().to(self.device)
+        mirrored = torch.randint(2, (len(chosen),), generator=generator)
+        code = self.codes[chosen, mirrored].float().to(self.device)
         noise = torch.randn(code.shape, generator=generator).to(self.device)
         angle = (torch.rand(len(chosen), generator=generator) * math.pi / 2).to(self.device)
         cos, sin = angle.cos()[:, None], angle.sin()[:, None]

@@ -221,7 +221,7 @@ def test_classes_without_names_are_not_aimed_at(
         ({"depth": -1}, "depth must lie"),
         ({"view": 0}, "view must lie"),
         ({"guidance": float("nan")}, "guidance must be a number"),
-        ({"withheld": 1.0}, "withheld must lie"),
+        ({"withheld": 1.0}, "withheld must be at least 0 and below 1"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch": 1}, "batch must be at least 2"),
     ],
