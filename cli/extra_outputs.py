@@ -119,9 +119,9 @@ class ExtraOutputs:
         from gen_prior.util.image_io import write_png
 
         names = iter(result.names())
-        for target, images in zip(result.targets, result.images, strict=True):
+        for t, target in enumerate(result.targets):
             box = receptive_field(classifier, target["target"])
-            for image in images:
+            for image in result.inputs(t, classifier):
                 write_png(self.out / f"{next(names)}-field.png", box.crop(image))
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:

@@ -56,6 +56,14 @@ Trials = Annotated[
         "the recipe's if not given.",
     ),
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        "--scale",
+        help="Size of a hidden unit's image in the input: unit (the part that it sees most of), image (the whole "
+        "input) or a side in pixels; the recipe's if not given.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 Precision = Annotated[str, typer.Option("--precision", metavar="FORMAT", help="fp32, bf16 or auto.")]
 Batch = Annotated[
@@ -74,6 +82,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress an
 def chosen_seeds(seeds: int, seed: list[int] | None) -> int | list[int]:
     """The `seeds` argument of the library: those given by --seed, or else the number of --seeds."""
     return list(seed) if seed else seeds
+
+
+def parsed_scale(scale: str | None) -> str | int | None:
+    """A side in pixels as a number; "unit" and "image" as they are."""
+    return int(scale) if scale is not None and scale.isdecimal() else scale
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def run(
     rate: options.Rate = None,
     candidates: options.Candidates = None,
     trials: options.Trials = None,
+    scale: options.Scale = None,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -77,6 +78,7 @@ def run(
                 network, list(targets), extra.generator, seeds=chosen, recipe=recipe, precision=precision,
                 batch=batch, compile=compiled, out=out, progress=bar.show, record=extra.record,
                 **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
+                **options.given(scale=options.parsed_scale(scale)),
             )  # fmt: skip
         extra.write(result, network)
         if result.activations.numel() > 1:

@@ -45,6 +45,9 @@ class Recipe:
         edits: changes to the code after every update (blur, clipping of small norms, noise).
         gradient_edits: changes to the gradient before every update (smoothing, noise).
         keep: which iterate to return, the "last" one or the "best" by score.
+        scale: what the image of a hidden unit fills: "unit", the part of the input that the unit sees most of
+            (`optimise.unit_scale`), "image", the whole input, or a square of so many pixels where the unit looks.
+            Classes are always drawn over the whole input.
         candidates: random restarts: codes to score first, one forward pass each, of which the best start the
             optimisation. 1 starts at the seed's own code.
         trials: successive halving: so many of the best candidates are optimised for an eighth of `steps` each, and
@@ -75,6 +78,7 @@ class Recipe:
     edits: Specs = ()
     gradient_edits: Specs = ()
     keep: str = "last"
+    scale: str | int = "unit"
     candidates: int = 1
     trials: int = 1
     domain: str = "any"
@@ -90,6 +94,7 @@ class Recipe:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        check_scale(self.scale)
         for name in ("steps", "candidates", "trials"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -182,3 +187,9 @@ class Recipe:
 def schedule(recipe: Recipe, step: int) -> float:
     """Learning rate of update `step` (0-based): linear from `rate` towards `final_rate`."""
     return recipe.rate + (recipe.final_rate - recipe.rate) * step / recipe.steps
+
+
+def check_scale(scale: str | int) -> None:
+    """Raise `OptionError` unless `scale` is "unit", "image" or a side in pixels."""
+    if not (scale in ("unit", "image") or (isinstance(scale, int) and not isinstance(scale, bool) and scale >= 1)):
+        raise OptionError(f'scale must be "unit", "image" or a side in pixels, got {scale!r}')

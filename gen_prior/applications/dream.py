@@ -94,7 +94,7 @@ def dream(
             for first in range(0, steps, STEPS_PER_LAYOUT):
                 count = min(STEPS_PER_LAYOUT, steps - first)
                 rate = PUBLISHED.rate * strength
-                recipe = PUBLISHED.with_options(steps=count, rate=rate, final_rate=rate, transforms=())
+                recipe = PUBLISHED.with_options(steps=count, rate=rate, final_rate=rate, transforms=(), scale="image")
                 moved, activations = optimise_tiles(
                     classifier, (base + change).clamp(0, 1), objective, source, recipe, batch, precision
                 )
@@ -191,7 +191,7 @@ def dream_through(
         raise OptionError(f"strength must be positive, got {strength}")
     objective = objective_of(classifier, layer, target)
     # Staying near the start keeps codes plausible; the recipe's own penalties would pull them away from it.
-    recipe = generator.recipe.from_given_start().with_options(prior_weight=0.0, edits=(), shrink=1.0)
+    recipe = generator.recipe.from_given_start().with_options(prior_weight=0.0, edits=(), shrink=1.0, scale="image")
     edits = [stay_near(code, strength)]
     return synthesize(classifier, objective, generator, recipe=recipe, start=code, edits=edits, **options)  # type: ignore[arg-type]
 

@@ -101,7 +101,8 @@ def measure(
         judge_columns, seed_diversity = _judge_columns(judge, judge_index, images)
         columns |= judge_columns
     if target is not None:
-        kept = metrics.activation_kept(classifier, target, images)
+        shown = result.inputs(t, classifier) if result.targets[t].get("field") else images
+        kept = metrics.activation_kept(classifier, target, shown)
         columns |= {f"kept_{name}": values.tolist() for name, values in kept.items()}
     power = spectrum(classifier.resize(images.to(classifier.device)))
     columns |= {"high_frequency": power.high_frequency.tolist(), "slope": power.slope.tolist()}

@@ -22,6 +22,7 @@ from gen_prior.optimise.loop import NON_FINITE, Engine
 from gen_prior.optimise.resolve import TargetLike, check_domain, class_key_of, resolve_objective, seed_list
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
+from gen_prior.optimise.unit_scale import Field, field_of
 from gen_prior.recipe import Recipe
 from gen_prior.util.progress import Progress, progress_callback
 from gen_prior.util.random import derived_seed
@@ -51,6 +52,8 @@ class Chain:
     """Iterations done when each sample was taken."""
     visited: Tensor
     """`[M]`: the score at every check of the chain, kept or not."""
+    field: Field | None = None
+    """Part of the classifier's input that the images of a hidden unit are drawn into; None for all of it."""
 
 
 def sample_chain(
@@ -126,6 +129,7 @@ class _Chain:
     def __init__(self, engine: Engine, target: Target, recipe: Recipe, seed: int) -> None:
         self.engine, self.target, self.recipe, self.seed = engine, target, recipe, seed
         self.objective = log_probability(target) if target.is_class else activation(target)
+        self.field = field_of(engine.classifier, target, recipe.scale)
         self.std = torch.as_tensor(engine.generator.prior.std, dtype=torch.float32).cpu()
         self.class_key = class_key_of(target, engine.classifier)
         self.code = engine.generator.initial_code(seed, self.class_key)
@@ -138,7 +142,8 @@ class _Chain:
     def advance(self, steps: int, done: int) -> bool:
         """Take `steps` steps after `done` others; True if the gradient was not finite."""
         piece = self.recipe.with_options(steps=steps, final_rate=self.recipe.rate, keep="last")
-        result = self.engine.optimise([Item(self.objective, derived_seed(self.seed, done), self.code)], piece)
+        item = Item(self.objective, derived_seed(self.seed, done), self.code, field=self.field)
+        result = self.engine.optimise([item], piece)
         self.code, self.image = result.codes[0], result.images[0]
         score = result.activations[0]
         self.visited.append(float(score.exp() if self.target.is_class else score))
@@ -165,6 +170,7 @@ class _Chain:
             torch.tensor(self.scores),
             self.iterations,
             torch.tensor(self.visited),
+            self.field,
         )
 
     def _distance(self, other: Tensor) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gen_prior.objectives import Activations, Objective
 from gen_prior.objectives.targets import Target
+from gen_prior.optimise.unit_scale import Field
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Item:
     seed: int
     start: Tensor
     target: Target | None = None
+    field: Field | None = None
+    """Part of the input that the image is drawn into; None for all of it."""
 
     def reported_activation(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         """The target's raw activation `[B]`; for a user's objective `objective.reported`, by default itself."""

@@ -20,6 +20,7 @@ from gen_prior.optimise.cuda_graph import WORTHWHILE, CapturedStep, Step
 from gen_prior.optimise.edits import Context, Edit, build_edit, build_gradient_edit
 from gen_prior.optimise.regularisers import Regulariser, build_regulariser, checked_penalty
 from gen_prior.optimise.transforms import Transform, as_transform, build_transform
+from gen_prior.optimise.unit_scale import Placement
 from gen_prior.optimise.update_rules import OPTIMISERS, State
 from gen_prior.recipe import Recipe, schedule
 from gen_prior.util.devices import as_like, autocast
@@ -126,6 +127,7 @@ class _Loop:
         captured = no_user_code and device.type == "cuda" and recipe.steps >= WORTHWHILE
         self.loss_and_gradient: Step = CapturedStep(self._loss_and_gradient) if captured else self._loss_and_gradient
         # State.
+        self.placement = Placement([item.field for item in items], engine.classifier.input_size, device)
         self.code = torch.stack([item.start for item in items]).to(device)
         self.history = torch.zeros(recipe.steps, len(items), device=device)
         self.failed = torch.zeros(len(items), dtype=torch.bool, device=device)
@@ -222,7 +224,7 @@ class _Loop:
         for transform in self.transforms:
             transformed = transform.apply(transformed, draw[:, used : used + transform.count])
             used += transform.count
-        inputs = classifier.preprocess(transformed)
+        inputs = classifier.normalise(self.placement(classifier.resize(transformed)))
         self.hooks.network = self.compiled_network
         with autocast(precision, self.device):
             activations = self.hooks(inputs.contiguous(memory_format=torch.channels_last))
@@ -232,7 +234,9 @@ class _Loop:
         """Image, scores and activations of codes as they are: no transforms, float32."""
         image = self.generator(code).float()
         self.hooks.network = self.eager_network
-        return image, *self.batch.evaluate(self.hooks(self.engine.classifier.preprocess(image)), image, code)
+        classifier = self.engine.classifier
+        inputs = classifier.normalise(self.placement(classifier.resize(image)))
+        return image, *self.batch.evaluate(self.hooks(inputs), image, code)
 
 
 def _named_regularisers(recipe: Recipe, prior: CodePrior) -> list[Regulariser]:

@@ -201,7 +201,7 @@ def preset_options(name: str, generator: str | None = None) -> dict[str, Any]:
 
 
 def remark_on(name: str, generator: str) -> str:
-    """What to tell where preset `name` is followed with another generator than it was published for; else empty."""
+    """A remark for the user if preset `name` is used with another generator than it was published for; else ""."""
     own = preset_generator(name)
     return f"{name} was published for {own}; here it is followed with {generator}" if generator != own else ""
 

@@ -13,6 +13,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, activation, log_probability
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.optimise.presets import fitting_presets
+from gen_prior.optimise.unit_scale import Field, field_of
 from gen_prior.recipe import Recipe
 from gen_prior.util.random import MAX_SEED
 
@@ -25,6 +26,8 @@ class ResolvedObjective:
 
     objective: Objective
     target: Target | None
+    field: Field | None = None
+    """Part of the input that the image is drawn into; None for all of it."""
 
     @property
     def name(self) -> str:
@@ -40,12 +43,15 @@ class ResolvedObjective:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        described = {"name": self.name, "objective": self.objective.description}
+        field = None if self.field is None else self.field.to_list()
+        described = {"name": self.name, "objective": self.objective.description, "field": field}
         return described | (self.target.to_dict() if self.target is not None else {"target": None})
 
 
 def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:
-    """The objective of a target under `recipe.score`; "log_probability" falls back to the activation for hidden units.
+    """The objective of a target under `recipe.score`, and its field under `recipe.scale`.
+
+    "log_probability" falls back to the activation for hidden units.
 
     Raises `TargetError` or `UnknownNameError` for no such target.
     """
@@ -55,7 +61,8 @@ def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe
         return ResolvedObjective(target, None)
     parsed = parse_target(target, classifier)
     use_probability = recipe.score == "log_probability" and parsed.is_class
-    return ResolvedObjective((log_probability if use_probability else activation)(parsed), parsed)
+    objective = (log_probability if use_probability else activation)(parsed)
+    return ResolvedObjective(objective, parsed, field_of(classifier, parsed, recipe.scale))
 
 
 def class_key_of(target: Target | None, classifier: Classifier) -> str | None:
@@ -110,5 +117,5 @@ def item_names(slugs: Sequence[str], seeds: Sequence[int]) -> list[str]:
 
 def planned_names(classifier: Classifier, targets: Sequence[TargetLike], seeds: int | Iterable[int]) -> list[str]:
     """The file names, without their endings, that `synthesize` will give its items. Raises as it does."""
-    resolved = [resolve_objective(target, classifier, Recipe()) for target in targets]
+    resolved = [resolve_objective(target, classifier, Recipe(scale="image")) for target in targets]
     return item_names(unique_slugs(resolved), seed_list(seeds))

@@ -18,6 +18,7 @@ from gen_prior.generators import Generator, load_described
 from gen_prior.optimise.loop import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.optimise.result_folder import UNFINISHED, Record
+from gen_prior.optimise.unit_scale import Field, Placement
 from gen_prior.recipe import Recipe
 
 VERSION = metadata.version("gen-prior")
@@ -89,6 +90,18 @@ class Result:
             unique_slugs(resolved),
         )
 
+    def inputs(self, t: int, classifier: Classifier | None = None) -> Tensor:
+        """The classifier's inputs for target `t`: `[S, 3, H, W]` in [0, 1], a unit's image at its place in them.
+
+        `classifier`: the one of the result where None.
+        """
+        classifier = classifier or self._loaded_classifier()
+        field = self.targets[t].get("field")
+        place = Placement(
+            [Field(*field) if field else None] * len(self.seeds), classifier.input_size, classifier.device
+        )
+        return place(classifier.resize(self.images[t].to(classifier.device))).cpu()
+
     def names(self) -> list[str]:
         """File names of the items without their endings, targets outermost."""
         return item_names(self.slugs, self.seeds)
@@ -104,7 +117,14 @@ class Result:
     @property
     def recipe(self) -> Recipe:
         """The recipe that was followed."""
-        return Recipe.from_dict(self.settings["recipe"])
+        return Recipe.from_dict({"scale": "image"} | self.settings["recipe"])  # 0.1 knew no other scale
+
+    def _loaded_classifier(self) -> Classifier:
+        """The classifier of this result; loaded by its name if it was read from a folder."""
+        if self._classifier is None:
+            device = self.settings["environment"]["device"]
+            self._classifier = load_classifier(self.settings["classifier"]["name"], device=device)
+        return self._classifier
 
     def attach(self, classifier: Classifier | None, generator: Generator | None, rerun: Rerun) -> None:
         """Remember what made this result, for `replay`: networks (None: loaded by name) and how to run it again."""
@@ -149,9 +169,7 @@ class Result:
         if self.settings["started_from"] != "seeds":
             raise OptionError("this result started from given codes, which no file holds", fix="call synthesize again")
         device = self.settings["environment"]["device"]
-        classifier = (
-            classifier or self._classifier or load_classifier(self.settings["classifier"]["name"], device=device)
-        )
+        classifier = classifier or self._loaded_classifier()
         generator = generator or self._generator or load_described(self.settings["generator"], device=device)
         if self._rerun is None:
             raise OptionError("this result was not made by synthesize", fix="call synthesize, or load_result")

@@ -17,6 +17,7 @@ from torch import Tensor
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.loop import Engine
 from gen_prior.optimise.resolve import class_key_of
+from gen_prior.optimise.unit_scale import Placement
 from gen_prior.recipe import Recipe
 from gen_prior.util.devices import autocast
 from gen_prior.util.progress import ProgressCallback
@@ -80,7 +81,8 @@ def _ranked(engine: Engine, item: Item, codes: Tensor, batch: int) -> Tensor:
         part = part.to(classifier.device)
         with torch.no_grad(), autocast(engine.precision, classifier.device):
             images = engine.generator(part).float()
-            activations = classifier.activations(images, item.objective.layers)
+            placed = Placement([item.field] * len(part), classifier.input_size, part.device)(classifier.resize(images))
+            activations = classifier.activations(placed, item.objective.layers)
             scores.append(item.objective(activations, images, part).float())
     found = torch.cat(scores).nan_to_num(nan=-torch.inf).cpu()
     return codes[found.argsort(descending=True, stable=True)]

@@ -209,7 +209,7 @@ def _items(
             f"got {list(start.shape)}"
         )
     return [
-        Item(one.objective, seed, code, one.target)
+        Item(one.objective, seed, code, one.target, one.field)
         for one, row in zip(resolved, codes, strict=True)
         for seed, code in zip(seeds, row, strict=True)
     ]

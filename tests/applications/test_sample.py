@@ -17,6 +17,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, gram
 from gen_prior.optimise.presets import preset
 from gen_prior.optimise.result import Result
+from gen_prior.optimise.unit_scale import Placement
 from gen_prior.recipe import Recipe
 from gen_prior.util.progress import Progress
 
@@ -92,7 +93,9 @@ def test_without_noise_the_pieces_are_one_climb(tiny_classifier: Classifier, tin
 
 def test_a_chain_of_a_hidden_unit_and_an_empty_one(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     chain = sample_chain(tiny_classifier, "conv2:3", tiny_generator, iterations=20, reset=10, every=5, threshold=-100.0)
-    values = tiny_classifier.activations(chain.images, ["conv2"])["conv2"][:, 3, 8, 8]
+    place = Placement([chain.field] * len(chain.images), tiny_classifier.input_size, torch.device("cpu"))
+    inputs = place(tiny_classifier.resize(chain.images))
+    values = tiny_classifier.activations(inputs, ["conv2"])["conv2"][:, 3, 8, 8]
     torch.testing.assert_close(chain.scores, values, atol=1e-4, rtol=0)
     nothing = sample_chain(tiny_classifier, "conv2:3", tiny_generator, iterations=5, reset=5, every=5, threshold=1e6)
     assert nothing.codes.shape == (0, 8)

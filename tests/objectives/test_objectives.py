@@ -121,7 +121,7 @@ def test_several_objectives_of_maps_with_channels_last_rise_in_one_batch(
         objectives.neuron("block", 1, (2, 3)),
         parse_target("block:1@2,3", channels_last),
     ]
-    result = synthesize(channels_last, goals, tiny_generator, steps=5)
+    result = synthesize(channels_last, goals, tiny_generator, steps=5, scale="image")
     seen = channels_last.activations(result.images[:, 0], ["norm", "block"])
     assert (result.activations > result.start_activations).all()
     torch.testing.assert_close(result.activations[0, 0], seen["norm"][0, ..., 7].mean())

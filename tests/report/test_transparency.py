@@ -19,7 +19,7 @@ from gen_prior.util.image_io import write_png
 def test_only_what_the_unit_sees_is_opaque(tiny_classifier: Classifier, tmp_path: Path) -> None:
     clear = Transparency()
     pixels = clear.watch(load_generator("pixel-raw", device="cpu", image_size=32))
-    result = synthesize(tiny_classifier, "conv2:3@5,5", pixels, steps=4, record=clear)
+    result = synthesize(tiny_classifier, "conv2:3@5,5", pixels, steps=4, record=clear, scale="image")
     rgba = clear.rgba(result.images)
     assert rgba.shape == (1, 1, 4, 32, 32)
     assert rgba[0, 0, 3, 10, 10] == 1
