@@ -171,7 +171,7 @@ def test_activation_rises_and_history_is_what_was_seen(
     assert (result.activations > result.start_activations).all()
     torch.testing.assert_close(result.history[..., 0], result.start_activations)
     target = parse_target("conv2:3", tiny_classifier)
-    read = target.read(tiny_classifier.activations(result.images[1], [target.layer]))
+    read = target.read(tiny_classifier.activations(result.inputs(1), [target.layer]))
     torch.testing.assert_close(read, result.activations[1])
 
 
