@@ -71,11 +71,13 @@ class Engine:
         *,
         progress: ProgressCallback | None = None,
         on_frame: FrameCallback | None = None,
+        or_start: bool = False,
     ) -> BatchResult:
         """Maximise each item's objective over its code by `recipe`; items do not influence each other.
 
         Returns the last iterate (or the best one, if the recipe says so). Start and end are measured in float32,
-        without transforms and without code noise. Progress is counted in steps of single items.
+        without transforms and without code noise. With `or_start`, an item whose end scores less than its start
+        returns the start. Progress is counted in steps of single items.
 
         Raises:
             OptionError: the score is not differentiable with respect to the latent code, or `compile` is set and an
@@ -92,7 +94,7 @@ class Engine:
                     progress(Progress(done, total, f"step {step + 1}/{recipe.steps}", activations))
                 if on_frame is not None:
                     on_frame(step + 1, image.clone())  # a replayed CUDA graph overwrites its outputs
-            result, images = loop.finish()
+            result, images = loop.finish(or_start)
             if on_frame is not None:
                 on_frame(recipe.steps + 1, images)
         return result
@@ -148,9 +150,10 @@ class _Loop:
     def measure_start(self) -> None:
         """Measure the start, and which items have no gradient there."""
         code = self.code.requires_grad_()
-        _, score, activations = self._measure(code)
-        self.no_gradient = (_gradient(score, code) == 0).flatten(1).all(1)
-        self.start_activations = activations.detach()
+        measured = self._measure(code)
+        self.no_gradient = (_gradient(measured[1], code) == 0).flatten(1).all(1)
+        image, score, self.start_activations = (values.detach() for values in measured)
+        self.start = code.detach(), image, score, self.start_activations
 
     def take_step(self, step: int) -> tuple[Tensor, Tensor]:
         """One forward and backward pass and one update; the image `[B, 3, H, W]` it saw and its activations `[B]`."""
@@ -184,14 +187,20 @@ class _Loop:
             moved = edit(moved, context)
         return _bounded(moved, self.generator.prior, self.recipe)
 
-    def finish(self) -> tuple[BatchResult, Tensor]:
-        """The result on the CPU, and the final images on the device."""
+    def finish(self, or_start: bool) -> tuple[BatchResult, Tensor]:
+        """The result on the CPU, and the final images on the device; see `Engine.optimise`."""
         code = self.code
         if self.recipe.keep == "best":
             code = torch.where(_per_code(torch.isfinite(self.best), code), self.best_code, code)
         code = code.detach()
         with torch.no_grad():
             images, scores, activations = self._measure(code)
+        if or_start:
+            fell = (scores < self.start[2]) | (scores.isnan() & ~self.start[2].isnan())
+            code, images, scores, activations = (
+                torch.where(_per_code(fell, end), start, end)
+                for start, end in zip(self.start, (code, images, scores, activations), strict=True)
+            )
         rose = activations > self.start_activations
         result = BatchResult(
             codes=code.cpu(),

@@ -78,7 +78,8 @@ def synthesize(
             as step `steps + 1`.
 
     Returns:
-        A `Result`: images `[T, S, 3, H, W]` in [0, 1], activations `[T, S]`, history `[T, S, steps]`, codes.
+        A `Result`: images `[T, S, 3, H, W]` in [0, 1], activations `[T, S]`, history `[T, S, steps]`, codes. An item
+        that ended below its start is returned as it started, unless own transforms or edits are given.
 
     Raises:
         GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
@@ -158,6 +159,8 @@ class _BatchRun:
             self.recipe,
             progress=self._progress(first, len(chunk), trial_steps, trial_steps),
             on_frame=None if record is None else lambda step, images: record(first, step, images),
+            # A start need not obey the user's own edits, and is not what the user's own transforms make of it.
+            or_start=not (self.engine.edits or self.engine.transforms),
         )
 
     def _progress(self, first: int, size: int, trial_steps: int, steps_before: int) -> ProgressCallback | None:

@@ -236,6 +236,22 @@ def test_targets_that_never_rise_are_reported(tiny_classifier: gp.Classifier, ti
     assert fallen.status == [[FLAT]]
 
 
+@pytest.mark.parametrize("score", ["activation", "log_probability"])
+def test_nothing_ends_below_its_start(score: str, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
+    far = {"steps": 2, "rate": 30.0, "final_rate": 30.0, "score": score}
+    result = synthesize(tiny_classifier, ["ant", "bee", "conv2:3"], tiny_generator, seeds=3, **far)
+    fell = result.activations == result.start_activations
+    assert 0 < fell.sum() < fell.numel()  # some steps overshoot, some do not
+    if score == "activation":
+        assert (result.activations >= result.start_activations).all()
+    starts = torch.stack([tiny_generator.initial_code(seed) for seed in range(3)]).expand_as(result.codes)
+    torch.testing.assert_close(result.codes[fell], starts[fell])
+    torch.testing.assert_close(result.images[fell], tiny_generator(result.codes[fell]))
+    assert all(result.status[t][s] == FLAT for t, s in fell.nonzero().tolist())
+    free = synthesize(tiny_classifier, "ant", tiny_generator, seeds=3, edits=[lambda code, context: code], **far)
+    assert (free.activations < free.start_activations).any()  # a start need not obey the user's own edits
+
+
 def test_a_detached_score_is_an_error(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
     detached = gp.Objective(lambda activations, image, code: activations["logits"][:, 0].detach())
     with pytest.raises(OptionError, match="not differentiable with respect to the latent code"):
