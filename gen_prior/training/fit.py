@@ -15,7 +15,7 @@ from torchvision.utils import make_grid
 from gen_prior.errors import ImageError, OptionError
 from gen_prior.training.base_trainer import BaseTrainer, ReportCallback
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint
-from gen_prior.training.photographs import Photographs, check_source, open_photographs
+from gen_prior.training.photographs import Photographs, check_sources, open_photographs
 from gen_prior.training.settings import TrainingSettings
 from gen_prior.util.files import write_bytes
 from gen_prior.util.image_io import write_png
@@ -72,7 +72,7 @@ def check_run(images: str | Path | None, out: Path, settings: TrainingSettings, 
     """
     settings.check()
     if images is not None:
-        check_source(images)
+        check_sources(images)
     if checkpoints(out) and not resume:
         raise OptionError(f"{out} holds a training run", fix="go on with --resume, or pass another --out")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -17,14 +18,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gen_prior.errors import ImageError
-from gen_prior.util.files import write_json
-from gen_prior.util.image_io import FORMATS, SUFFIXES, centre_square, is_image
+from gen_prior.errors import ImageError, OutputError
+from gen_prior.util.files import files_below, write_json
+from gen_prior.util.image_io import SUFFIXES, centre_square, is_image, read_picture
 from gen_prior.util.progress import Progress, ProgressCallback
 
 CHUNK = 512
 SMALLEST_CROP = 0.5
+MOST_BYTES = 2**28
+"""Largest image file that is read, in bytes."""
 LABEL = "reading photographs"
+Sources = str | Path | Sequence[str | Path]
+"""A folder of photographs, nested or flat, or of `.tar` shards of them; or several of these."""
 Reader = Callable[[], bytes]
 """Returns the bytes of one image file."""
 
@@ -39,6 +44,7 @@ class Description:
     """Squares in the cache: `crops` of each readable image."""
     unreadable: int
     listing_sha256: str
+    """Hash of the names of all image files."""
     crops: int = 1
 
 
@@ -68,115 +74,134 @@ class Photographs:
         return images if flip is None else torch.where(flip.to(device)[:, None, None, None], images.flip(-1), images)
 
 
-def random_squares(image: Image.Image, size: int, count: int, seed: int) -> np.ndarray:
+def random_squares(picture: Image.Image, size: int, count: int, seed: int) -> np.ndarray:
     """Random squares of half to all of the short side, resampled to `size`: `[count, size, size, 3]` uint8."""
-    image = image.convert("RGB")
     random = np.random.default_rng(seed)
     made = []
     for _ in range(count):
-        side = min(image.size) * random.uniform(SMALLEST_CROP, 1)
-        left, top = random.uniform(0, image.width - side), random.uniform(0, image.height - side)
+        side = min(picture.size) * random.uniform(SMALLEST_CROP, 1)
+        left, top = random.uniform(0, picture.width - side), random.uniform(0, picture.height - side)
         box = (left, top, left + side, top + side)
-        made.append(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box)))
+        made.append(np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=box)))
     return np.stack(made)
 
 
-def check_source(source: str | Path) -> Path:
-    """`source` as a path. Raises `ImageError` if it does not exist."""
-    source = Path(source)
-    if not source.exists():
-        raise ImageError(f"no such folder of images: {source}", fix="pass --images DIR, a folder that exists")
-    return source
+def check_sources(sources: Sources) -> list[Path]:
+    """`sources` as paths. Raises `ImageError` if one does not exist."""
+    paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    for path in paths:
+        if not path.exists():
+            raise ImageError(f"no such folder of images: {path}", fix="pass --images DIR, a folder that exists")
+    return paths
+
+
+def list_photographs(sources: Sources) -> tuple[list[Reader], str]:
+    """A reader of each image file in `sources`, and the SHA-256 of their names.
+
+    Raises `ImageError` if there are none, or a shard is damaged.
+    """
+    paths = check_sources(sources)
+    entries = [(path, entry) for path in paths for entry in _entries(path)]
+    if not entries:
+        where = ", ".join(map(str, paths))
+        raise ImageError(f"no images ({', '.join(sorted(SUFFIXES))}) or .tar shards of them below {where}")
+    names = [name if len(paths) == 1 else f"{path.name}/{name}" for path, (name, _) in entries]
+    return [read for _, (_, read) in entries], hashlib.sha256(
+        "\n".join(names).encode(errors="surrogateescape")
+    ).hexdigest()
 
 
 def open_photographs(
-    source: str | Path,
-    size: int,
-    cache: str | Path,
-    progress: ProgressCallback | None = None,
-    crops: int = 1,
+    sources: Sources, size: int, cache: str | Path, progress: ProgressCallback | None = None, crops: int = 1
 ) -> Photographs:
-    """Read all images below `source` (a folder, nested or flat, or `.tar` shards in it) into the folder `cache`.
+    """Read all images in `sources` into the folder `cache`.
 
     The centre square of each image is kept, or `crops` random squares if more than one. A later call with the same
     listing uses the cache. Unreadable images are skipped and counted; `progress` counts images.
-    Raises `ImageError` if there are no images, or if most of them cannot be read.
+    Raises `ImageError` as `list_photographs` does, and if most images cannot be read; `OutputError` for a full disk.
     """
-    source, cache = check_source(source), Path(cache)
-    entries = list(_entries(source))
-    if not entries:
-        raise ImageError(f"no images ({', '.join(sorted(SUFFIXES))}) or .tar shards of them below {source}")
-    listing = hashlib.sha256("\n".join(name for name, _ in entries).encode()).hexdigest()
-    data, record = cache / f"photographs-{size}.npy", cache / f"photographs-{size}.json"
+    readers, listing = list_photographs(sources)
+    name = ", ".join(path.name for path in check_sources(sources))
+    data, record = Path(cache) / f"photographs-{size}.rgb", Path(cache) / f"photographs-{size}.json"
     if (cached := _cached(data, record, listing, size, crops)) is not None:
         return cached
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = data.with_suffix(".partial.npy")
-    array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(entries) * crops, size, size, 3))
-    kept = _decode_all([read for _, read in entries], array, size, crops, progress)
-    if kept < max(2, len(entries) // 2):
-        partial.unlink()
-        raise ImageError(f"only {kept} of {len(entries)} images below {source} can be read")
-    array.flush()
-    del array
-    partial.replace(data)
-    described = Description(source.name, size, kept * crops, len(entries) - kept, listing, crops)
-    write_json(record, asdict(described))
-    return Photographs(np.load(data, mmap_mode="r")[: kept * crops], described)
+    data.parent.mkdir(parents=True, exist_ok=True)
+    partial, bytes_each = data.with_suffix(".partial"), crops * size**2 * 3
+    try:
+        with partial.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is found now, not after an hour of reading
+                os.posix_fallocate(file.fileno(), 0, len(readers) * bytes_each)
+            kept = 0
+            for squares in _decoded(readers, size, crops, progress):
+                kept += file.write(squares.tobytes()) // bytes_each
+            file.truncate(kept * bytes_each)
+        if kept < max(2, len(readers) // 2):
+            raise ImageError(f"only {kept} of {len(readers)} images below {name} can be read")
+        partial.replace(data)
+    except OSError as error:
+        raise OutputError(
+            f"cannot cache {len(readers)} photographs in {cache}: {error.strerror or error}",
+            fix=f"free {len(readers) * bytes_each / 1e9:.3f} GB, or pass another folder with --out",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    write_json(record, asdict(Description(name, size, kept * crops, len(readers) - kept, listing, crops)))
+    cached = _cached(data, record, listing, size, crops)
+    assert cached is not None
+    return cached
 
 
-def _decode_all(
-    entries: list[Reader], array: np.ndarray, size: int, crops: int, progress: ProgressCallback | None
-) -> int:
-    """Write the squares of all readable images into `array`; return the number of these images."""
-    kept = 0
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(entries), CHUNK):
-            chunk = entries[start : start + CHUNK]
+def _decoded(
+    readers: Sequence[Reader], size: int, crops: int, progress: ProgressCallback | None
+) -> Iterator[np.ndarray]:
+    """The squares `[crops, size, size, 3]` of each readable image."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(readers), CHUNK):
+            chunk = readers[start : start + CHUNK]
             for squares in pool.map(lambda read, seed: _decode(read, size, crops, seed), chunk, count(start)):
                 if squares is not None:
-                    array[kept * crops : (kept + 1) * crops] = squares
-                    kept += 1
+                    yield squares
             if progress is not None:
-                progress(Progress(start + len(chunk), len(entries), LABEL))
-    return kept
+                progress(Progress(start + len(chunk), len(readers), LABEL))
 
 
 def _cached(data: Path, record: Path, listing: str, size: int, crops: int) -> Photographs | None:
     """The cache of an earlier call; None unless it is undamaged and of this listing, size and number of crops."""
     try:
         described = Description(**json.loads(record.read_text(encoding="utf-8")))
-        array = np.load(data, mmap_mode="r")
-    except (OSError, ValueError, TypeError, EOFError):
+        array = np.memmap(data, np.uint8, "r").reshape(described.images, size, size, 3)
+    except (OSError, ValueError, TypeError):
         return None
     if (described.listing_sha256, described.size, described.crops) != (listing, size, crops):
         return None
-    if len(array) < described.images:
-        return None
-    return Photographs(array[: described.images], described)
+    return Photographs(array, described)
 
 
 def _entries(source: Path) -> Iterator[tuple[str, Reader]]:
     """Name and reader of each image file and of each image in a tar shard; files in sorted order."""
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    for path in files:
+    for path in [source] if source.is_file() else files_below(source):
         if is_image(path.name):
-            yield str(path.relative_to(source)), path.read_bytes
+            yield str(path.relative_to(source)), _reader(path)
         elif path.suffix.lower() == ".tar":
             try:
                 with tarfile.open(path, "r:") as shard:
                     for member in shard:
-                        if member.isfile() and is_image(member.name):
-                            yield f"{path.name}/{member.name}", _slice(path, member.offset_data, member.size)
-            except (tarfile.TarError, OSError) as error:
+                        if member.isfile() and not member.issparse() and is_image(member.name):
+                            yield f"{path.name}/{member.name}", _reader(path, member.offset_data, member.size)
+            except (tarfile.TarError, OSError, ValueError, MemoryError) as error:
                 raise ImageError(f"{path} is not an uncompressed tar archive, or is damaged: {error}") from error
 
 
-def _slice(path: Path, offset: int, length: int) -> Reader:
+def _reader(path: Path, offset: int = 0, length: int | None = None) -> Reader:
+    """Reads `length` bytes of a file, or all of it. The reader raises `ImageError` for more than `MOST_BYTES`."""
+
     def read() -> bytes:
+        size = path.stat().st_size if length is None else length
+        if not 0 <= size <= MOST_BYTES:
+            raise ImageError(f"{path} has {size} bytes, more than an image")
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read(length)
+            return file.read(size)
 
     return read
 
@@ -184,9 +209,7 @@ def _slice(path: Path, offset: int, length: int) -> Reader:
 def _decode(read: Reader, size: int, crops: int, seed: int) -> np.ndarray | None:
     """Squares `[crops, size, size, 3]` uint8 of an image, or None if it cannot be read."""
     try:
-        with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
-            if crops > 1:
-                return random_squares(image, size, crops, seed)
-            return np.asarray(centre_square(image, size))[None]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        picture = read_picture(io.BytesIO(read()), "a photograph").convert("RGB")
+    except (ImageError, OSError, MemoryError):
         return None
+    return random_squares(picture, size, crops, seed) if crops > 1 else np.asarray(centre_square(picture, size))[None]

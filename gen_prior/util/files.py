@@ -40,6 +40,21 @@ def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
             part.unlink(missing_ok=True)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files in `folder` and the folders below it, sorted; links are followed, but each folder is read once."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link back to a folder that was read, or a loop of links
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        found += [Path(parent, name) for name in names]
+    return sorted(path for path in found if path.is_file())
+
+
 def write_files(files: Mapping[Path, bytes]) -> None:
     """Write several files, all or none of them. Raises `OutputError` for a full disk or a read-only folder."""
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from gen_prior.errors import ImageError
-from gen_prior.util.files import write_bytes
+from gen_prior.util.files import files_below, write_bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -27,8 +29,7 @@ def image_files(paths: Iterable[str | Path]) -> list[Path]:
     """
     given, found = list(map(Path, paths)), list[Path]()
     for path in given:
-        inside = (file for file in path.rglob("*") if is_image(file.name) and file.is_file())
-        found += sorted(inside) if path.is_dir() else [path]
+        found += [file for file in files_below(path) if is_image(file.name)] if path.is_dir() else [path]
     if not found:
         raise ImageError(
             f"no images ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, given)) or 'no folder'}",
@@ -45,33 +46,46 @@ def is_image(name: str) -> bool:
 def read_image(path: str | Path) -> Tensor:
     """Read an image file as RGB `[3, H, W]` in [0, 1], rotated as its EXIF data says, transparent pixels on white.
 
+    Raises `ImageError` as `read_picture` does.
+    """
+    picture = read_picture(path, str(path))
+    if picture.mode == "F":
+        return (torch.from_numpy(np.array(picture))[None] / 255).clamp(0, 1).expand(3, -1, -1).contiguous()
+    return pil_to_tensor(picture).float() / 255
+
+
+def read_picture(source: str | Path | IO[bytes], name: str) -> Image.Image:
+    """The picture in an image file, called `name` in messages, rotated as its EXIF data says, transparency on white.
+
+    In RGB; grey of 16 bits a channel in the mode "F", from 0 to 255.
     Raises `ImageError` for a file that is missing, damaged or no image, has 32 bits a channel, or exceeds Pillow's
     pixel limit.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            file = Image.open(path, formats=FORMATS)
+            file = Image.open(source, formats=FORMATS)
         with file:
+            if file.width * file.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # other threads may reset the filter
+                raise Image.DecompressionBombError
             if file.mode == "F" or (file.mode == "I" and file.format != "PNG"):
                 raise ImageError(
-                    f"{path} has 32 bits a channel, without saying which value is black and which white",
+                    f"{name} has 32 bits a channel, without saying which value is black and which white",
                     fix="save it with 8 or 16 bits",
                 )
             picture = ImageOps.exif_transpose(file)
             if picture.mode in ("I;16", "I;16L", "I;16B", "I"):
-                scaled = torch.from_numpy(np.array(picture, dtype=np.float32))[None]
-                return (scaled / 65535).clamp(0, 1).expand(3, -1, -1).contiguous()
+                return Image.fromarray(np.array(picture, dtype=np.float32) / 257)
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            return pil_to_tensor(picture.convert("RGB")).float() / 255
+            return picture.convert("RGB")
     except FileNotFoundError as error:
-        raise ImageError(f"no such image: {path}") from error
+        raise ImageError(f"no such image: {name}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path} has too many pixels (limit {Image.MAX_IMAGE_PIXELS})") from error
+        raise ImageError(f"{name} has too many pixels (limit {Image.MAX_IMAGE_PIXELS})") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"{path} is not an image that can be read ({', '.join(FORMATS)})") from error
+        raise ImageError(f"{name} is not an image that can be read ({', '.join(FORMATS)})") from error
 
 
 def centre_square(picture: Image.Image, size: int) -> Image.Image:

@@ -25,7 +25,7 @@ from gen_prior.hub.tensors import read_file_metadata
 from gen_prior.training.checkpoints import checkpoints
 from gen_prior.training.fit import read_photographs
 from gen_prior.training.photograph_codes import last_layer, read_codes
-from gen_prior.training.photographs import check_source
+from gen_prior.training.photographs import check_sources
 from gen_prior.training.prior_file import Prior, open_prior, save_encoder, save_generator
 from gen_prior.training.stages.flow import FlowSettings
 from gen_prior.util.progress import ProgressCallback
@@ -82,7 +82,7 @@ def add_class_exemplars(
     Returns and raises as `train_flow`; also `OptionError` for a prior without a flow or names of classes.
     """
     settings, out = settings if settings is not None else ExemplarSettings(), Path(out)
-    check_source(images)
+    check_sources(images)
     settings.check()
     last = last_layer(classifier)
     parent = open_prior(Path(prior), classifier)
