@@ -13,6 +13,8 @@ from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import GenPriorError
 from gen_prior.generators import CodePrior, Generator, load_generator
 from gen_prior.objectives import Objective
+from gen_prior.objectives.expressions import parse_targets
+from gen_prior.objectives.mixes import Mix
 from gen_prior.objectives.receptive_field import receptive_field
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.optimise import edits, regularisers, transforms
@@ -35,6 +37,7 @@ __all__ = [
     "GenPriorError",
     "Generator",
     "Inversion",
+    "Mix",
     "Objective",
     "Progress",
     "Recipe",
@@ -59,6 +62,7 @@ __all__ = [
     "make_dataset",
     "objectives",
     "parse_target",
+    "parse_targets",
     "preset",
     "preset_generator",
     "receptive_field",

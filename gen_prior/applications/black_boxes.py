@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.objectives.targets import Target, parse_target
+from gen_prior.objectives.expressions import single_target
+from gen_prior.objectives.mixes import AnyTarget
 
 BlackBox = Callable[[Tensor], Tensor | Sequence[float]]
 """Images `[N, 3, H, W]` in [0, 1] -> N scores, higher is better; no gradient is needed."""
@@ -21,14 +22,13 @@ class ActivationScore:
     """The activation of a unit of a classifier as a score; `batch` images at a time."""
 
     classifier: Classifier
-    target: Target
+    target: AnyTarget
     batch: int
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images `[N, 3, H, W]` -> activations `[N]`, on the CPU."""
-        layer = self.target.layer
-        parts = [self.target.read(self.classifier.activations(part, [layer])) for part in images.split(self.batch)]
-        return torch.cat(parts).cpu()
+        target, parts = self.target, images.split(self.batch)
+        return torch.cat([target.score(self.classifier.activations(part, target.layers)) for part in parts]).cpu()
 
     @property
     def source(self) -> dict[str, Any]:
@@ -41,9 +41,9 @@ class ActivationScore:
         }
 
 
-def activation_score(classifier: Classifier, target: str | int | Target, *, batch: int = 16) -> ActivationScore:
+def activation_score(classifier: Classifier, target: str | int | AnyTarget, *, batch: int = 16) -> ActivationScore:
     """The activation of `target` as a score for `evolve`. Raises `TargetError` if there is no such unit."""
-    return ActivationScore(classifier, parse_target(target, classifier), batch)
+    return ActivationScore(classifier, single_target(target, classifier), batch)
 
 
 def source_words(source: Mapping[str, Any] | None, *, unlike: Mapping[str, Any] | None = None) -> str:

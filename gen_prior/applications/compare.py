@@ -15,7 +15,7 @@ from gen_prior.applications.methods import Method, MethodLike, load_methods
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, OutputError
-from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_objective, seed_list
+from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_objectives, seed_list
 from gen_prior.optimise.result import Result, environment
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
@@ -93,10 +93,8 @@ def compare(
     if evaluations < 1:
         raise OptionError(f"evaluations must be at least 1, got {evaluations}")
     arbiter = _load_judge(judge, classifier)
-    listed = [targets] if isinstance(targets, TargetLike) else list(targets)
-    objectives = [resolve_objective(target, classifier, Recipe()) for target in listed]
-    if not objectives:
-        raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
+    objectives = resolve_objectives(targets, classifier, Recipe())
+    listed = [one.target if one.target is not None else one.objective for one in objectives]
     judged = [judged_class(one.target, classifier, arbiter) for one in objectives]
     setup = _Setup(classifier, arbiter, objectives, judged, numbers, evaluations)
     rows = load_methods(methods, classifier.device)

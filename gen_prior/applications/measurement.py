@@ -16,6 +16,7 @@ from torch import Tensor
 import gen_prior.report.metrics as metrics
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
+from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import UNFINISHED
@@ -66,12 +67,12 @@ def check_judge(judge: str | Classifier, classifier: Classifier) -> None:
 
 
 def judged_class(
-    target: Target | None, classifier: Classifier, judge: Classifier | None
+    target: AnyTarget | None, classifier: Classifier, judge: Classifier | None
 ) -> tuple[int | None, str | None]:
     """The judge's index of the target's class and None, or None and the reason why it cannot judge."""
     if judge is None:
         return None, "there is no judge"
-    if target is None or not target.is_class:
+    if not isinstance(target, Target) or not target.is_class:
         return None, "not a class: a judge knows classes only"
     index = metrics.matching_class(classifier, judge, target.unit)
     name = classifier.class_name(target.unit)
@@ -81,7 +82,7 @@ def judged_class(
 def measure(
     classifier: Classifier,
     judge: Classifier | None,
-    target: Target | None,
+    target: AnyTarget | None,
     judge_index: int | None,
     result: Result,
     t: int,
@@ -93,7 +94,7 @@ def measure(
     """
     images = result.images[t]
     columns: dict[str, list[Any]] = {}
-    if target is not None and target.is_class:
+    if isinstance(target, Target) and target.is_class:
         verdict = metrics.verdict(metrics.logits_of(classifier, images), target.unit)
         columns |= {"probability": verdict.probability.tolist(), "rank": verdict.rank.tolist()}
     seed_diversity: float | None = None

@@ -15,14 +15,21 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.objectives import activation, apart_from, log_probability
-from gen_prior.objectives.targets import Target, parse_target
+from gen_prior.objectives import Objective, apart_from
+from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.loop import NON_FINITE, Engine
-from gen_prior.optimise.resolve import TargetLike, check_domain, class_key_of, resolve_objective, seed_list
+from gen_prior.optimise.resolve import (
+    ResolvedObjective,
+    TargetLike,
+    check_domain,
+    class_weights_of,
+    resolve_objective,
+    seed_list,
+)
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.optimise.unit_scale import Field, field_of
+from gen_prior.optimise.unit_scale import Field
 from gen_prior.recipe import Recipe
 from gen_prior.util.progress import Progress, progress_callback
 from gen_prior.util.random import derived_seed
@@ -58,7 +65,7 @@ class Chain:
 
 def sample_chain(
     classifier: Classifier,
-    target: str | int | Target,
+    target: str | int | AnyTarget,
     generator: Generator,
     *,
     iterations: int = 200,
@@ -105,9 +112,9 @@ def sample_chain(
         )
     seed = seed_list([seed])[0]
     check_domain(recipe, generator)
-    parsed = parse_target(target, classifier)
+    resolved = resolve_objective(target, classifier, recipe.with_options(score="log_probability"))
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
-    chain = _Chain(Engine(classifier, generator, precision=precision), parsed, recipe, seed)
+    chain = _Chain(Engine(classifier, generator, precision=precision), resolved, recipe, seed)
     report = progress_callback(progress, lambda p: (p.done, p.total, chain.visited[-1], len(chain.codes)))
     done = since_reset = 0
     while done < iterations:
@@ -126,13 +133,12 @@ def sample_chain(
 class _Chain:
     """State of a chain: its code, and the samples kept so far."""
 
-    def __init__(self, engine: Engine, target: Target, recipe: Recipe, seed: int) -> None:
-        self.engine, self.target, self.recipe, self.seed = engine, target, recipe, seed
-        self.objective = log_probability(target) if target.is_class else activation(target)
-        self.field = field_of(engine.classifier, target, recipe.scale)
+    def __init__(self, engine: Engine, resolved: ResolvedObjective, recipe: Recipe, seed: int) -> None:
+        self.engine, self.resolved, self.recipe, self.seed = engine, resolved, recipe, seed
         self.std = torch.as_tensor(engine.generator.prior.std, dtype=torch.float32).cpu()
-        self.class_key = class_key_of(target, engine.classifier)
-        self.code = engine.generator.initial_code(seed, self.class_key)
+        self.is_probability = resolved.target is not None and resolved.target.is_class
+        self.wanted = class_weights_of(resolved.target, engine.classifier)
+        self.code = engine.generator.initial_code(seed, self.wanted)
         self.codes: list[Tensor] = []
         self.images: list[Tensor] = []
         self.scores: list[float] = []
@@ -142,11 +148,11 @@ class _Chain:
     def advance(self, steps: int, done: int) -> bool:
         """Take `steps` steps after `done` others; True if the gradient was not finite."""
         piece = self.recipe.with_options(steps=steps, final_rate=self.recipe.rate, keep="last")
-        item = Item(self.objective, derived_seed(self.seed, done), self.code, field=self.field)
+        item = Item(self.resolved.objective, derived_seed(self.seed, done), self.code, field=self.resolved.field)
         result = self.engine.optimise([item], piece)
         self.code, self.image = result.codes[0], result.images[0]
         score = result.activations[0]
-        self.visited.append(float(score.exp() if self.target.is_class else score))
+        self.visited.append(float(score.exp() if self.is_probability else score))
         return result.status[0] == NON_FINITE
 
     def keep_if(self, threshold: float, apart: float, done: int) -> None:
@@ -159,7 +165,7 @@ class _Chain:
 
     def restart(self, done: int) -> None:
         """Go on from a fresh code."""
-        self.code = self.engine.generator.initial_code(derived_seed(self.seed, done), self.class_key)
+        self.code = self.engine.generator.initial_code(derived_seed(self.seed, done), self.wanted)
 
     def samples(self) -> Chain:
         """The kept samples."""
@@ -170,7 +176,7 @@ class _Chain:
             torch.tensor(self.scores),
             self.iterations,
             torch.tensor(self.visited),
-            self.field,
+            self.resolved.field,
         )
 
     def _distance(self, other: Tensor) -> float:
@@ -201,10 +207,17 @@ def synthesize_apart(
         if results:
             resolved = resolve_objective(target, classifier, chosen)
             finished = torch.cat([result.images[0] for result in results])
-            own = activation(resolved.target) if resolved.target is not None else resolved.objective
-            objective = (resolved.objective + weight * apart_from(classifier, finished, layer)).reporting(own)
+            objective = resolved.objective + weight * apart_from(classifier, finished, layer)
+            objective = objective.reporting(_reported(resolved))
         results.append(synthesize(classifier, objective, generator, seeds=[seed], recipe=chosen, **options))
     return results
+
+
+def _reported(resolved: ResolvedObjective) -> Objective:
+    """The activation of the target, which results report."""
+    if (target := resolved.target) is None:
+        return resolved.objective
+    return Objective(lambda activations, image, code: target.read(activations), target.layers, target.name)
 
 
 __all__ = ["SAMPLER", "Chain", "sample_chain", "synthesize_apart"]

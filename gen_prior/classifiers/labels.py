@@ -49,7 +49,8 @@ class Labels(Sequence[str]):
         return self.entries[index].wordnet_id or self.entries[index].name
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
-        """Number of the class whose name or WordNet id, else a synonym, is `value`; case, `_` and `-` do not matter.
+        """Number of the class whose name or WordNet id, else a synonym, is `value`; case, `_` and `-` do not matter,
+        but for names that differ in nothing else.
 
         A name that starts another class's name and is its synonym is ambiguous ("crane": a machine, or the crane
         bird). Raises `TargetError` for an ambiguous name, `UnknownNameError` for an unknown one.
@@ -57,7 +58,8 @@ class Labels(Sequence[str]):
         key = _fold(value)
         names, synonyms = self._names.get(key, []) if key else [], self._synonyms.get(key, [])
         longer = [number for number in synonyms if _fold(self[number]).startswith(f"{key} ")]
-        found = sorted({*names, *longer}) if names else synonyms
+        exact = [number for number in names if self[number].lower() == value.lower()]
+        found = sorted({*(exact or names), *longer}) if names else synonyms
         if not found:
             known = [name for label in self.entries for name in (label.name, *label.synonyms)]
             raise UnknownNameError("class", value, known, fix=f"search the names: gen-prior labels {value!r}")
@@ -65,6 +67,11 @@ class Labels(Sequence[str]):
             listed = ", ".join(self._describe(number) for number in found)
             raise TargetError(f"class {value!r} is ambiguous: {listed}", fix="name one by its number or WordNet id")
         return found[0]
+
+    def knows(self, value: str) -> bool:
+        """True if `value` is the name, WordNet id or a synonym of one or more classes."""
+        key = _fold(value)
+        return bool(key) and (key in self._names or key in self._synonyms)
 
     def _describe(self, number: int) -> str:
         label = self.entries[number]

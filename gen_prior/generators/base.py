@@ -119,12 +119,17 @@ class Generator:
         clamped: Tensor = _StraightThroughClamp.apply(images)
         return clamped
 
-    def initial_code(self, seed: int, wanted: str | None = None) -> Tensor:
+    def initial_code(self, seed: int, wanted: str | Mapping[str, float] | None = None) -> Tensor:
         """Initial code of `seed`, `[*code_shape]`, float32 on the CPU; the same on every device and in every batch.
 
-        `wanted`: key of the class to be maximised (`Classifier.class_key`). A generator that knows the class starts
-        nearer to it; for classes it does not know, the code depends on the seed alone.
+        `wanted`: key of the class to be maximised (`Classifier.class_key`), or {key: positive weight} of several. A
+        generator that knows the class starts nearer to it, for several at the weighted mean of their starts, which is
+        scaled to their mean distance from the prior's mean, because a mean of codes is shorter than codes are. For
+        classes it does not know, the code depends on the seed alone.
         """
+        if isinstance(wanted, Mapping) and len(wanted) > 1:
+            return self._mean_start(seed, wanted)
+        wanted = next(iter(wanted), None) if isinstance(wanted, Mapping) else wanted
         source = torch.Generator().manual_seed(seed)
         if self._start is not None:
             return self._start(source).reshape(self.code_shape).float()
@@ -132,6 +137,18 @@ class Generator:
         prior = self.prior.to("cpu")
         code = self._class_init(wanted, noise, seed) if self._class_init is not None and wanted is not None else None
         return prior.project((prior.mean + prior.std * noise if code is None else code)[None])[0].float()
+
+    def _mean_start(self, seed: int, weights: Mapping[str, float]) -> Tensor:
+        """The mean of several classes' initial codes: as `initial_code` says."""
+        prior = self.prior.to("cpu")
+        std = torch.as_tensor(prior.std, dtype=torch.float32)
+        scale = torch.where(std > 0, std, 1.0)
+        away = torch.stack([(self.initial_code(seed, key) - prior.mean) / scale for key in weights]).flatten(1)
+        shares = torch.tensor(list(weights.values()))
+        shares = shares / shares.sum()
+        mean, length = shares @ away, shares @ away.norm(dim=1)
+        code = prior.mean + scale * (mean * length / mean.norm().clamp_min(1e-12)).view(self.code_shape)
+        return prior.project(code[None])[0]
 
     @property
     def can_encode(self) -> bool:

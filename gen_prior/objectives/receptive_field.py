@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.folding import unfolded
 from gen_prior.classifiers.hooks import record_layers
-from gen_prior.objectives.targets import Target, parse_target
+from gen_prior.objectives.expressions import single_target
+from gen_prior.objectives.mixes import Mix
+from gen_prior.objectives.targets import Target
 
 INPUT_SCALE = 1e-6
 """Inputs are so small that no ReLU6 saturates, which would cut the gradient off."""
@@ -35,23 +37,25 @@ class Box:
         return images[..., rows, columns]
 
 
-def receptive_field(classifier: Classifier, target: str | int | Target) -> Box:
+def receptive_field(classifier: Classifier, target: str | int | Target | Mix) -> Box:
     """Find the smallest box of the input that holds every pixel which can change `target`.
 
     Works for any architecture, by a gradient: a copy of the network gets positive weights of similar size and no
     biases, so that no path to the target is inactive and none cancels another. Then the pixels with a gradient other
-    than zero are the receptive field. For a class, and for units behind attention, it is the whole input.
+    than zero are the receptive field. For a class, and for units behind attention, it is the whole input. That of a
+    mix holds those of its units.
 
     Raises `TargetError` or `UnknownNameError` for a target that the classifier does not have.
     """
-    parsed = parse_target(target, classifier)
+    terms = single_target(target, classifier).terms
     height, width = classifier.input_size
     network = _positive(classifier.network)
     noise = torch.rand(1, len(classifier.mean), height, width, generator=torch.Generator().manual_seed(0))
     inputs = (INPUT_SCALE * (1 + noise.double())).requires_grad_()
-    with record_layers(network, [parsed.layer]) as hooks:
+    with record_layers(network, [unit.layer for _, unit in terms]) as hooks:
+        values = hooks(inputs)
         # Not by `Target.read`, which rounds to float32, where the gradients of long paths vanish.
-        activation = parsed.at_position(parsed.everywhere(hooks(inputs)))[0]
+        activation = torch.stack([unit.at_position(unit.everywhere(values))[0] for _, unit in terms]).sum()
         (gradient,) = torch.autograd.grad(activation, inputs)
     seen = (gradient[0] != 0).any(0)
     if not seen.any():

@@ -38,9 +38,23 @@ class Target:
     label: str = ""
     units_last: bool = False
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that `read` needs: one."""
+        return (self.layer,)
+
+    @property
+    def terms(self) -> tuple[tuple[float, Target], ...]:
+        """(weight, unit) pairs, as a `Mix` has them: this unit."""
+        return ((1.0, self),)
+
     def read(self, activations: Mapping[str, Tensor]) -> Tensor:
         """Return the unit's activation `[B]` in float32, from `{layer: [B, ...]}`."""
         return self.at_position(self.everywhere(activations).float())
+
+    def score(self, activations: Mapping[str, Tensor]) -> Tensor:
+        """Return what is maximised, `[B]`: the activation."""
+        return self.read(activations)
 
     def everywhere(self, activations: Mapping[str, Tensor]) -> Tensor:
         """Return the unit's activation at every position: `[B]`, `[B, tokens]` or `[B, H, W]`."""
@@ -79,14 +93,23 @@ class Target:
         return self.layer == LOGITS
 
     @property
+    def name(self) -> str:
+        """Name in reports: of the class, or `LAYER:UNIT@POSITION`."""
+        return self.label or str(self)
+
+    @property
     def slug(self) -> str:
         """Name for files, of letters, digits, dots and dashes."""
-        name = self.label if self.is_class and self.label else str(self)
-        return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "target"
+        return file_name(self.name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {"target": str(self), "layer": self.layer, "unit": self.unit, "label": self.label}
+
+
+def file_name(text: str) -> str:
+    """Turn any text into letters, digits, dots and dashes; "target" where nothing is left."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "target"
 
 
 def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
@@ -120,6 +143,8 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
                 fix=f"name a unit, {text}:0, or maximise the whole layer: gen-prior dream IMAGE --layer {text}, "
                 f"in Python objectives.layer_l2({text!r})",
             )
+        if text[0] in "+-" and not named and not text[1:].isdecimal():
+            raise TargetError(f"{text!r} has a sign, which is no part of a unit", fix="read it by gp.parse_targets")
         return _checked(text, LOGITS, classifier.class_index(text), None, classifier)
     if layer == LOGITS and not re.fullmatch(r"\d+", unit):
         return _checked(text, LOGITS, classifier.class_index(unit), position, classifier)
@@ -129,13 +154,19 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
     return _checked(text, layer, int(unit), position, classifier)
 
 
+def unit_count(layer: str, classifier: Classifier) -> int:
+    """Return how many units `layer` has. Raises `TargetError` for one that has none, `UnknownNameError`."""
+    shape = classifier.layer_shape(layer)
+    if len(shape) not in (1, 2, 3):
+        raise TargetError(f"{_describe(layer, classifier)}, which has no units")
+    return shape[-1] if _units_last(layer, classifier) else shape[0]
+
+
 def _checked(text: str, layer: str, unit: int, position: str | None, classifier: Classifier) -> Target:
     """Make the target after checking unit and position against the layer's shape."""
     shape, units_last = classifier.layer_shape(layer), _units_last(layer, classifier)
     where = f"{text!r}: {_describe(layer, classifier)}"
-    if len(shape) not in (1, 2, 3):
-        raise TargetError(f"{where}, which has no units")
-    units = shape[-1] if units_last else shape[0]
+    units = unit_count(layer, classifier)
     if unit >= units:
         raise TargetError(f"{where}, units 0 to {units - 1}")
     label = classifier.class_name(unit) if layer == LOGITS else ""

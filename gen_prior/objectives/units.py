@@ -10,14 +10,18 @@ from torch import Tensor
 from gen_prior.classifiers.hooks import LOGITS, Activations, units_come_last
 from gen_prior.errors import OptionError
 from gen_prior.objectives.base import Objective
+from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.targets import Position, Target
 
 CENTRE = "centre"
 
 
-def activation(target: Target) -> Objective:
-    """The target's activation; for a class, the logit before the softmax (Simonyan et al. 2014, Nguyen et al. 2016)."""
-    return Objective(lambda activations, image, code: target.read(activations), (target.layer,), str(target))
+def activation(target: AnyTarget) -> Objective:
+    """The target's activation, for a class the logit before the softmax (Simonyan et al. 2014, Nguyen et al. 2016).
+
+    Of a mix, it is the weighted sum of its units' activations.
+    """
+    return Objective(lambda activations, image, code: target.score(activations), target.layers, str(target))
 
 
 def log_probability(target: Target) -> Objective:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.objectives import Activations, Objective
-from gen_prior.objectives.targets import Target
+from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.optimise.unit_scale import Field
 
 
@@ -20,7 +20,7 @@ class Item:
     objective: Objective
     seed: int
     start: Tensor
-    target: Target | None = None
+    target: AnyTarget | None = None
     field: Field | None = None
     """Part of the input that the image is drawn into; None for all of it."""
 
@@ -42,7 +42,7 @@ class Batch:
         grouped = [index for members in groups.values() for index in members]
         self.order = None if grouped == sorted(grouped) else torch.tensor(grouped).argsort().to(device)
         layers = [layer for item in items for layer in item.objective.layers]
-        layers += [item.target.layer for item in items if item.target is not None]
+        layers += [layer for item in items if item.target is not None for layer in item.target.layers]
         self.layers = tuple(dict.fromkeys(layers))
 
     def evaluate(self, activations: Activations, images: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -201,7 +201,7 @@ class _Loop:
                 torch.where(_per_code(fell, end), start, end)
                 for start, end in zip(self.start, (code, images, scores, activations), strict=True)
             )
-        rose = activations > self.start_activations
+        rose = scores > self.start[2]
         result = BatchResult(
             codes=code.cpu(),
             images=images.float().cpu(),

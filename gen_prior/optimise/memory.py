@@ -44,7 +44,7 @@ def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> 
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    layers = [*item.objective.layers, *([item.target.layer] if item.target is not None else [])]
+    layers = [*item.objective.layers, *(item.target.layers if item.target is not None else ())]
     code = item.start[None].to(classifier.device).requires_grad_()
     with (
         classifier.record_layers(layers) as hooks,

@@ -11,13 +11,15 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, activation, log_probability
-from gen_prior.objectives.targets import Target, parse_target
+from gen_prior.objectives.expressions import parse_targets, single_target
+from gen_prior.objectives.mixes import AnyTarget, Mix
+from gen_prior.objectives.targets import Target, file_name
 from gen_prior.optimise.presets import fitting_presets
 from gen_prior.optimise.unit_scale import Field, field_of
 from gen_prior.recipe import Recipe
 from gen_prior.util.random import MAX_SEED
 
-TargetLike = str | int | Target | Objective
+TargetLike = str | int | Target | Mix | Objective
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ResolvedObjective:
     """The objective that is maximised, and the target it came from (None for a user's own objective)."""
 
     objective: Objective
-    target: Target | None
+    target: AnyTarget | None
     field: Field | None = None
     """Part of the input that the image is drawn into; None for all of it."""
 
@@ -34,12 +36,12 @@ class ResolvedObjective:
         """Name in reports: the class name, `LAYER:UNIT`, or the objective's description."""
         if self.target is None:
             return self.objective.description
-        return self.target.label or str(self.target)
+        return self.target.name
 
     @property
     def slug(self) -> str:
-        """Name in file names."""
-        return self.target.slug if self.target is not None else Target("objective", 0, None, "").slug
+        """Name in file names, of letters, digits, dots and dashes."""
+        return self.target.slug if self.target is not None else file_name(self.objective.description)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -48,26 +50,71 @@ class ResolvedObjective:
         return described | (self.target.to_dict() if self.target is not None else {"target": None})
 
 
-def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:
-    """The objective of a target under `recipe.score`, and its field under `recipe.scale`.
+def resolve_objectives(
+    targets: TargetLike | Sequence[TargetLike], classifier: Classifier, recipe: Recipe
+) -> list[ResolvedObjective]:
+    """The objectives of all targets that are named, ranges and patterns expanded.
 
-    "log_probability" falls back to the activation for hidden units.
+    Under `recipe.score`, "log_probability" is of classes and falls back to the activation for others; under
+    `recipe.scale` each has its field.
 
-    Raises `TargetError` or `UnknownNameError` for no such target.
+    Raises `TargetError` or `UnknownNameError` for no such target, `OptionError` for none at all.
     """
-    if isinstance(target, Objective):
-        for layer in target.layers:
-            classifier.layer_shape(layer)
-        return ResolvedObjective(target, None)
-    parsed = parse_target(target, classifier)
-    use_probability = recipe.score == "log_probability" and parsed.is_class
-    objective = (log_probability if use_probability else activation)(parsed)
-    return ResolvedObjective(objective, parsed, field_of(classifier, parsed, recipe.scale))
+    listed = [targets] if isinstance(targets, TargetLike) else list(targets)
+    if not listed:
+        raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
+    resolved: list[ResolvedObjective] = []
+    for target in listed:
+        if isinstance(target, Objective):
+            for layer in target.layers:
+                classifier.layer_shape(layer)
+            resolved.append(ResolvedObjective(target, None))
+        else:
+            resolved += [_resolved(parsed, classifier, recipe) for parsed in parse_targets(target, classifier)]
+    return resolved
 
 
-def class_key_of(target: Target | None, classifier: Classifier) -> str | None:
-    """Key of the target's class for `Generator.initial_code`: WordNet id, else name; None if it is no class."""
-    return classifier.class_key(target.unit) if target is not None and target.is_class else None
+def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:
+    """The objective of one target, as `resolve_objectives`. Raises `TargetError` for text that names several."""
+    named = target if isinstance(target, Objective) else single_target(target, classifier)
+    return resolve_objectives(named, classifier, recipe)[0]
+
+
+def _resolved(target: AnyTarget, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:
+    use_probability = isinstance(target, Target) and target.is_class and recipe.score == "log_probability"
+    objective = log_probability(target) if use_probability else activation(target)  # type: ignore[arg-type]
+    return ResolvedObjective(objective, target, _field(target, classifier, recipe.scale))
+
+
+def _field(target: AnyTarget, classifier: Classifier, scale: str | int) -> Field | None:
+    """The largest field of the target's units, if it holds the fields of all others; else None, the whole input."""
+    fields = [field_of(classifier, unit, scale) for _, unit in target.terms]
+    largest = max((field for field in fields if field is not None), key=lambda field: field.side, default=None)
+    if largest is None or not all(field is not None and _within(field, largest) for field in fields):
+        return None
+    return largest
+
+
+def _within(inner: Field, outer: Field) -> bool:
+    """True if the centre of `inner` lies in the middle half of `outer`."""
+    distances = [
+        abs(first + inner.side / 2 - second - outer.side / 2)
+        for first, second in ((inner.top, outer.top), (inner.left, outer.left))
+    ]
+    return max(distances) <= outer.side / 4
+
+
+def class_weights_of(target: AnyTarget | None, classifier: Classifier) -> dict[str, float]:
+    """{key: weight} of the target's classes for `Generator.initial_code`; a key is a WordNet id, else a name.
+
+    Classes that are to respond little are left out: there is no start far from a class.
+    """
+    weights = {}
+    for weight, unit in target.terms if target is not None else ():
+        key = classifier.class_key(unit.unit) if unit.is_class and weight > 0 else None
+        if key is not None:
+            weights[key] = weight
+    return weights
 
 
 def check_domain(recipe: Recipe, generator: Generator) -> None:
@@ -117,5 +164,5 @@ def item_names(slugs: Sequence[str], seeds: Sequence[int]) -> list[str]:
 
 def planned_names(classifier: Classifier, targets: Sequence[TargetLike], seeds: int | Iterable[int]) -> list[str]:
     """The file names, without their endings, that `synthesize` will give its items. Raises as it does."""
-    resolved = [resolve_objective(target, classifier, Recipe(scale="image")) for target in targets]
+    resolved = resolve_objectives(targets, classifier, Recipe(scale="image"))
     return item_names(unique_slugs(resolved), seed_list(seeds))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.loop import Engine
-from gen_prior.optimise.resolve import class_key_of
+from gen_prior.optimise.resolve import class_weights_of
 from gen_prior.optimise.unit_scale import Placement
 from gen_prior.recipe import Recipe
 from gen_prior.util.devices import autocast
@@ -69,8 +69,8 @@ def _trial_progress(
 
 def _candidates(engine: Engine, item: Item, count: int) -> Tensor:
     """`[count, *code_shape]`, the item's own start first."""
-    class_key = class_key_of(item.target, engine.classifier)
-    others = [engine.generator.initial_code(derived_seed(item.seed, rank), class_key) for rank in range(1, count)]
+    wanted = class_weights_of(item.target, engine.classifier)
+    others = [engine.generator.initial_code(derived_seed(item.seed, rank), wanted) for rank in range(1, count)]
     return torch.stack([item.start, *others])
 
 

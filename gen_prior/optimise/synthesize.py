@@ -13,8 +13,6 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.objectives import Objective
-from gen_prior.objectives.targets import Target
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.edits import Edit
 from gen_prior.optimise.loop import BatchResult, Engine
@@ -24,8 +22,8 @@ from gen_prior.optimise.resolve import (
     ResolvedObjective,
     TargetLike,
     check_domain,
-    class_key_of,
-    resolve_objective,
+    class_weights_of,
+    resolve_objectives,
     seed_list,
 )
 from gen_prior.optimise.result import Result, environment
@@ -61,7 +59,8 @@ def synthesize(
 
     Args:
         classifier: the network whose unit is maximised; its device is used for everything.
-        targets: class names or numbers, `LAYER:UNIT[@POSITION]`, `Target`s or `Objective`s.
+        targets: class names or numbers, `LAYER:UNIT[@POSITION]` and other expressions (see `parse_targets`), targets
+            that were parsed, or `Objective`s.
         generator: the prior, or an image parameterisation (pixel, fourier, maco).
         seeds: `seeds=4` means seeds 0 to 3; or the seeds themselves. A result depends on its own seed only.
         recipe: optimisation settings; the generator's own where None. `options` replace some of its
@@ -87,7 +86,7 @@ def synthesize(
     # 1. Resolve the recipe, objectives and seeds; one item for each (target, seed) pair.
     recipe = _chosen_recipe(recipe, generator, start is not None).with_options(**options)
     check_domain(recipe, generator)
-    resolved = [resolve_objective(target, classifier, recipe) for target in _target_list(targets)]
+    resolved = resolve_objectives(targets, classifier, recipe)
     numbers = seed_list(seeds)
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
     items = _items(classifier, generator, resolved, numbers, start)
@@ -184,13 +183,6 @@ def _chosen_recipe(recipe: Recipe | None, generator: Generator, start_given: boo
     return generator.recipe.from_given_start() if start_given else generator.recipe
 
 
-def _target_list(targets: TargetLike | Sequence[TargetLike]) -> list[TargetLike]:
-    listed = [targets] if isinstance(targets, str | int | Target | Objective) else list(targets)
-    if not listed:
-        raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-    return listed
-
-
 def _items(
     classifier: Classifier,
     generator: Generator,
@@ -201,8 +193,8 @@ def _items(
     """One item per objective and seed, with its start. Raises `OptionError` for given codes of another shape."""
     shape, grid = generator.code_shape, (len(resolved), len(seeds))
     if start is None:
-        class_keys = [class_key_of(one.target, classifier) for one in resolved]
-        codes = [[generator.initial_code(seed, key) for seed in seeds] for key in class_keys]
+        wanted = [class_weights_of(one.target, classifier) for one in resolved]
+        codes = [[generator.initial_code(seed, weights) for seed in seeds] for weights in wanted]
     elif tuple(start.shape) in (shape, grid + shape):
         given = start.detach().float().cpu().expand(*grid, *shape)
         codes = [list(row) for row in given]

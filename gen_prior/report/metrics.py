@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.objectives.targets import Target
+from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.util.image_io import to_pil
 
 CHUNK = 16
@@ -97,9 +97,9 @@ def logits_of(classifier: Classifier, images: Tensor) -> Tensor:
     return torch.cat([classifier(chunk).float().cpu() for chunk in _chunks(classifier, images)])
 
 
-def activations_of(classifier: Classifier, target: Target, images: Tensor) -> Tensor:
+def activations_of(classifier: Classifier, target: AnyTarget, images: Tensor) -> Tensor:
     """The target's activation for each image, `[B]`."""
-    with classifier.record_layers([target.layer]) as reader:
+    with classifier.record_layers(target.layers) as reader:
         chunks = [target.read(reader(classifier.preprocess(chunk))) for chunk in _chunks(classifier, images)]
     return torch.cat(chunks).float().cpu()
 
@@ -132,7 +132,7 @@ def shifted(images: Tensor, pixels: int = SHIFT) -> Tensor:
 DISTORTIONS: dict[str, Callable[[Tensor], Tensor]] = {"blur": halved, "jpeg": jpeg, "shift": shifted}
 
 
-def activation_kept(classifier: Classifier, target: Target, images: Tensor) -> dict[str, Tensor]:
+def activation_kept(classifier: Classifier, target: AnyTarget, images: Tensor) -> dict[str, Tensor]:
     """Share `[B]` of the target's activation that is left after each distortion; NaN where it was not positive."""
     inputs = classifier.resize(images.to(classifier.device))
     before = activations_of(classifier, target, inputs)

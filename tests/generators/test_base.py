@@ -140,3 +140,18 @@ def test_description_is_plain(tiny_generator: gp.Generator) -> None:
     assert described["name"] == "tiny"
     assert described["code_shape"] == [8]
     assert described["code_numbers"] == 8
+
+
+def test_several_classes_begin_at_their_mean_as_far_out_as_they_are() -> None:
+    source = torch.Generator().manual_seed(0)
+    starts = {name: torch.randn(12, generator=source) for name in ("ant", "bee", "cup")}
+    mean, std = torch.linspace(-1, 1, 12), torch.linspace(0.5, 2, 12)
+    generator = Generator(
+        flat, (12,), code_mean=mean, code_std=std, class_init=lambda wanted, noise, seed: mean + std * starts[wanted]
+    )
+    assert torch.equal(generator.initial_code(3, {"bee": 0.4}), generator.initial_code(3, "bee"))
+    assert torch.equal(generator.initial_code(3, {}), generator.initial_code(3))
+    away = (generator.initial_code(3, {"ant": 2.0, "cup": 1.0}) - mean) / std
+    expected = (2 * starts["ant"] + starts["cup"]) / 3
+    torch.testing.assert_close(away / away.norm(), expected / expected.norm())
+    torch.testing.assert_close(away.norm(), (2 * starts["ant"].norm() + starts["cup"].norm()) / 3)

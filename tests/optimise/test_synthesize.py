@@ -257,3 +257,35 @@ def test_classes_without_names_want_nothing(make_tiny_network: Callable[..., nn.
     asked: list[str] = []
     synthesize(gp.Classifier(make_tiny_network(), input_size=32, name="x"), "logits:1", aiming(asked), steps=1)
     assert asked == []
+
+
+def test_a_mix_begins_at_the_mean_of_the_classes_that_it_wants(with_ids: gp.Classifier) -> None:
+    asked: list[str] = []
+    generator = aiming(asked)
+    synthesize(with_ids, "class 1+2*class 3-class 0+conv2:1", generator, seeds=[7], steps=1)
+    assert asked == ["n00000001", "n00000003"]
+
+
+def test_the_least_exciting_input_and_its_unsigned_activation(with_ids: gp.Classifier, tmp_path: Path) -> None:
+    generator = aiming([])
+    result = synthesize(with_ids, ["-class 4", "-conv2:3@mean"], generator, steps=20, rate=0.1, out=tmp_path)
+    assert (result.activations < result.start_activations).all()
+    assert result.status == [["ok"], ["ok"]]
+    assert result.slugs == ["minus-class-4", "minus-conv2-3-mean"]
+    seen = with_ids.activations(result.inputs(0), ["logits"])["logits"][:, 4]
+    torch.testing.assert_close(result.activations[0], seen)
+    assert [target["name"] for target in result.targets] == ["-class 4", "-conv2:3@mean"]
+    again = gp.load_result(tmp_path).replay(with_ids, generator)
+    assert torch.equal(again.images, result.images)
+
+
+def test_ranges_are_targets_of_their_own(with_ids: gp.Classifier) -> None:
+    result = synthesize(with_ids, ["conv2:1-2@mean", "class 4"], aiming([]), steps=1)
+    assert result.slugs == ["conv2-1-mean", "conv2-2-mean", "class-4"]
+
+
+def test_names_of_objectives_are_their_descriptions(with_ids: gp.Classifier) -> None:
+    made = [gp.objectives.channel("conv2", 3), gp.objectives.channel("conv2", 4)]
+    result = synthesize(with_ids, made, aiming([]), steps=1)
+    assert result.slugs == ["channel-conv2-3", "channel-conv2-4"]
+    assert [target["name"] for target in result.targets] == ["channel conv2:3", "channel conv2:4"]
