@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.classifiers.folding import fold_batch_norm
-from gen_prior.classifiers.hooks import LOGITS, Activations, LayerHooks, as_tensor, layer_shapes, record_layers
+from gen_prior.classifiers.hooks import (
+    LOGITS,
+    Activations,
+    KnownRuns,
+    LayerHooks,
+    as_tensor,
+    layer_shapes,
+    record_layers,
+)
 from gen_prior.classifiers.labels import Labels
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
@@ -76,6 +84,7 @@ class Classifier:
         self.mean = torch.tensor(mean, device=self.device).view(-1, 1, 1)
         self.std = torch.tensor(std, device=self.device).view(-1, 1, 1)
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._known_runs: KnownRuns = {}
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits `[B, K]` of RGB images `[B, 3, H, W]` in [0, 1], of any H and W."""
@@ -108,7 +117,7 @@ class Classifier:
     @contextmanager
     def record_layers(self, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[LayerHooks]:
         """Hook `layers`: inside the block, `hooks(normalised)` gives `{layer: activation}`; see `classifiers.hooks`."""
-        with record_layers(self.network, layers, stop_early=stop_early) as hooks:
+        with record_layers(self.network, layers, stop_early=stop_early, known_runs=self._known_runs) as hooks:
             yield hooks
 
     reading = deprecated_alias("Classifier.reading", "Classifier.record_layers", record_layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,19 @@ def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, sq
     return square and shape[0] == shape[1] != shape[2]
 
 
+KnownRuns = dict[tuple[str, ...], Counter[str]]
+"""Runs of each of these layers in one pass of a network."""
+
+
+class _Running(threading.local):
+    """The hooks whose pass runs in this thread."""
+
+    hooks: LayerHooks | None = None
+
+
+_running = _Running()
+
+
 class _StopForwardError(Exception):
     """Ends a forward pass once every wanted layer is recorded."""
 
@@ -54,10 +68,13 @@ class LayerHooks:
     """Runs `network` and returns the activations of `layers`; `record_layers` makes one and removes its hooks.
 
     A layer that runs several times in one pass (a shared ReLU) is recorded at its last run. The first pass runs to the
-    end and counts the runs of each layer; only later ones stop early.
+    end and counts the runs of each layer; only later ones stop early. Several of these may hook one network, also in
+    different threads: each records its own passes only.
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[str], *, stop_early: bool) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Iterable[str], *, stop_early: bool, known_runs: KnownRuns | None = None
+    ) -> None:
         self.network = network
         self.layers = tuple(dict.fromkeys(layers))
         self.hooked = [layer for layer in self.layers if layer != LOGITS]
@@ -66,12 +83,22 @@ class LayerHooks:
         self._stop_early = stop_early and LOGITS not in self.layers
         self._recorded: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
-        self.runs_per_pass: Counter[str] | None = None
-        """Runs of each layer in one pass, counted in the first, or copied from hooks of the same layers."""
+        self._known_runs = {} if known_runs is None else known_runs
+
+    @property
+    def runs_per_pass(self) -> Counter[str] | None:
+        """Runs of each layer in one pass; None before they are counted in the first."""
+        return self._known_runs.get(self.layers)
+
+    @runs_per_pass.setter
+    def runs_per_pass(self, runs: Counter[str] | None) -> None:
+        if runs is not None:
+            self._known_runs[self.layers] = runs
 
     def __call__(self, inputs: Tensor) -> Activations:
         """Run the network on normalised inputs `[B, C, H, W]`. Raises `OptionError` for a layer that did not run."""
         self._recorded, self._runs = {}, Counter()
+        _running.hooks = self
         try:
             output = self.network(inputs)
             if LOGITS in self.layers:
@@ -81,6 +108,7 @@ class LayerHooks:
         except _StopForwardError:
             pass
         finally:  # keep no graph alive between passes or after an exception
+            _running.hooks = None
             recorded, self._recorded = self._recorded, {}
         if missing := [layer for layer in self.layers if layer not in recorded]:
             raise OptionError(f"layer {missing[0]!r} did not run in the forward pass")
@@ -96,6 +124,8 @@ class LayerHooks:
         """A forward hook that records the output of `layer`, and ends the pass when it is the last one needed."""
 
         def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            if _running.hooks is not self:
+                return
             original = unfolded(module)  # a convolution with a norm folded into it is recorded without the norm
             values = as_tensor(output if original is None else original(*inputs))
             if not self._stop_early:
@@ -113,12 +143,15 @@ class LayerHooks:
 
 
 @contextmanager
-def record_layers(network: nn.Module, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[LayerHooks]:
+def record_layers(
+    network: nn.Module, layers: Iterable[str], *, stop_early: bool = True, known_runs: KnownRuns | None = None
+) -> Iterator[LayerHooks]:
     """Hook `layers` ("logits" is the output) for the duration of the block, whose variable is a `LayerHooks`.
 
-    `stop_early` ends each forward pass at the last wanted layer. Raises `UnknownNameError` for an unknown layer.
+    `stop_early` ends each forward pass at the last wanted layer; `known_runs` remembers which that is for hooks of the
+    same network. Raises `UnknownNameError` for an unknown layer.
     """
-    hooks = LayerHooks(network, layers, stop_early=stop_early)
+    hooks = LayerHooks(network, layers, stop_early=stop_early, known_runs=known_runs)
     modules = hooks.modules
     handles = []
     try:

@@ -6,7 +6,8 @@ Objectives return scores, regularisers return penalties, and only this file writ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ from gen_prior.optimise.regularisers import Regulariser, build_regulariser, chec
 from gen_prior.optimise.transforms import Transform, as_transform, build_transform
 from gen_prior.optimise.unit_scale import Placement
 from gen_prior.optimise.update_rules import OPTIMISERS, State
+from gen_prior.optimise.workers import run_jobs
 from gen_prior.recipe import Recipe, schedule
-from gen_prior.util.devices import as_like, autocast
+from gen_prior.util.devices import as_like, autocast, one_thread
 from gen_prior.util.progress import Progress, ProgressCallback
 from gen_prior.util.random import Streams
 
@@ -43,6 +45,16 @@ class BatchResult:
     history: Tensor
     """`[B, steps]`: the activation in each forward pass, under that step's transforms."""
     status: list[str]
+
+    @classmethod
+    def joined(cls, parts: Sequence[BatchResult]) -> BatchResult:
+        """The results of items that follow each other."""
+        tensors = {
+            part.name: torch.cat([getattr(one, part.name) for one in parts])
+            for part in fields(cls)
+            if part.name != "status"
+        }
+        return cls(**tensors, status=[status for one in parts for status in one.status])
 
 
 FrameCallback = Callable[[int, Tensor], None]
@@ -83,28 +95,39 @@ class Engine:
             OptionError: the score is not differentiable with respect to the latent code, or `compile` is set and an
                 objective reads another layer than the logits.
         """
-        loop = _Loop(self, items, recipe)
-        with self.classifier.record_layers(loop.batch.layers) as hooks:
-            loop.connect(hooks)
-            loop.measure_start()
-            for step in range(recipe.steps):
-                image, activations = loop.take_step(step)
-                if progress is not None:
-                    done, total = (step + 1) * len(items), recipe.steps * len(items)
-                    progress(Progress(done, total, f"step {step + 1}/{recipe.steps}", activations))
-                if on_frame is not None:
-                    on_frame(step + 1, image.clone())  # a replayed CUDA graph overwrites its outputs
-            result, images = loop.finish(or_start)
-            if on_frame is not None:
-                on_frame(recipe.steps + 1, images)
-        return result
+        groups = [[item] for item in items] if self.one_by_one else [items]
+        with ExitStack() as stack:
+            loops = [_Loop(self, group, recipe, or_start) for group in groups]
+            for loop in loops:
+                loop.connect(stack.enter_context(self.classifier.record_layers(loop.batch.layers)))
+                loop.keep_images = on_frame is not None
+
+            def report(phase: int) -> None:
+                """Progress after a step, and the images that it saw, of all items."""
+                if progress is not None and 0 < phase <= recipe.steps:
+                    done, total = phase * len(items), recipe.steps * len(items)
+                    seen = torch.cat([loop.history[phase - 1] for loop in loops])
+                    progress(Progress(done, total, f"step {phase}/{recipe.steps}", seen))
+                if on_frame is not None and phase > 0:
+                    on_frame(phase, torch.cat([loop.images.pop(phase) for loop in loops]))
+
+            with one_thread() if self.one_by_one else nullcontext(1) as workers:
+                run_jobs([loop.run for loop in loops], recipe.steps + 2, workers, report)
+        return BatchResult.joined([loop.result for loop in loops])
+
+    @property
+    def one_by_one(self) -> bool:
+        """True if every item is computed by itself, on one thread, so that its bits do not depend on its batch."""
+        return self.classifier.device.type == "cpu"
 
 
 class _Loop:
-    """State of one batch: what a recipe builds once, and what every step changes."""
+    """State of the items that are computed together: what a recipe builds once, and what every step changes."""
 
-    def __init__(self, engine: Engine, items: Sequence[Item], recipe: Recipe) -> None:
-        self.engine, self.recipe, self.generator = engine, recipe, engine.generator
+    result: BatchResult
+
+    def __init__(self, engine: Engine, items: Sequence[Item], recipe: Recipe, or_start: bool) -> None:
+        self.engine, self.recipe, self.generator, self.or_start = engine, recipe, engine.generator, or_start
         self.device = device = engine.classifier.device
         self.batch = Batch(items, device)
         # torch.compile would keep calling the hooks present when it traced.
@@ -135,6 +158,22 @@ class _Loop:
         self.failed = torch.zeros(len(items), dtype=torch.bool, device=device)
         self.best = torch.full((len(items),), -torch.inf, device=device)
         self.best_code = self.code
+        self.images: dict[int, Tensor] = {}
+        """Images by the phase that saw them, kept for `on_frame` only."""
+        self.keep_images = False
+
+    def run(self, phase: int) -> None:
+        """Phase 0 measures the start, phases 1 to `steps` take a step each, and the last one measures the end."""
+        if phase == 0:
+            self.measure_start()
+        elif phase <= self.recipe.steps:
+            image = self.take_step(phase - 1)
+            if self.keep_images:
+                self.images[phase] = image.clone()  # a replayed CUDA graph overwrites its outputs
+        else:
+            self.result, images = self.finish()
+            if self.keep_images:
+                self.images[phase] = images
 
     def connect(self, hooks: LayerHooks) -> None:
         """Store `hooks`, which record the batch's layers, and compile the classifier if the engine says so.
@@ -155,8 +194,8 @@ class _Loop:
         image, score, self.start_activations = (values.detach() for values in measured)
         self.start = code.detach(), image, score, self.start_activations
 
-    def take_step(self, step: int) -> tuple[Tensor, Tensor]:
-        """One forward and backward pass and one update; the image `[B, 3, H, W]` it saw and its activations `[B]`."""
+    def take_step(self, step: int) -> Tensor:
+        """One forward and backward pass and one update; the images `[B, 3, H, W]` that it saw."""
         recipe, code = self.recipe, self.code.detach()
         noise: tuple[Tensor, ...] = ()
         if recipe.code_noise:
@@ -174,7 +213,7 @@ class _Loop:
                 self.best_code = torch.where(_per_code(better, code), code, self.best_code)
             gradient = torch.where(active, gradient, 0.0)
             self.code = torch.where(active, self._updated(code, gradient, image, step), code)
-        return image, self.history[step]
+        return image
 
     def _updated(self, code: Tensor, gradient: Tensor, image: Tensor, step: int) -> Tensor:
         """Gradient edits, the update rule, edits of the code, then the prior's bounds."""
@@ -187,7 +226,7 @@ class _Loop:
             moved = edit(moved, context)
         return _bounded(moved, self.generator.prior, self.recipe)
 
-    def finish(self, or_start: bool) -> tuple[BatchResult, Tensor]:
+    def finish(self) -> tuple[BatchResult, Tensor]:
         """The result on the CPU, and the final images on the device; see `Engine.optimise`."""
         code = self.code
         if self.recipe.keep == "best":
@@ -195,7 +234,7 @@ class _Loop:
         code = code.detach()
         with torch.no_grad():
             images, scores, activations = self._measure(code)
-        if or_start:
+        if self.or_start:
             fell = (scores < self.start[2]) | (scores.isnan() & ~self.start[2].isnan())
             code, images, scores, activations = (
                 torch.where(_per_code(fell, end), start, end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -18,8 +17,8 @@ from gen_prior.util.devices import free_memory
 
 T = TypeVar("T")
 CPU_BATCH, ACCELERATOR_BATCH = 8, 64
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
-"""Parts of the messages of plain `RuntimeError`s that report missing memory (CPU allocator, cuBLAS, cuDNN)."""
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED", "could not create a primitive")
+"""Parts of the messages of plain `RuntimeError`s that report missing memory (CPU allocator, cuBLAS, cuDNN, oneDNN)."""
 
 
 def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[Item]) -> int:
@@ -76,26 +75,27 @@ def run_in_batches(
     size, first = next(sizes), 0
     while first < len(items):
         chunk = items[first : first + size]
-        result = _or_none_if_out_of_memory(lambda chunk=chunk, first=first: run(chunk, first))  # type: ignore[misc]
-        if result is None:
+        try:
+            result = run(chunk, first)
+        except (MemoryError, RuntimeError) as error:
+            if not _tells_of_missing_memory(error):
+                raise
             if len(chunk) == 1:
                 fix = 'use a smaller image (load_generator(..., image_size=...)), precision="bf16" or another device'
-                raise DeviceError(out_of_memory, fix=fix)
+                raise DeviceError(out_of_memory, fix=fix) from error
             size = (len(chunk) + 1) // 2
             sizes = itertools.repeat(size)
+            result = None
+        if result is None:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             continue
         yield first, chunk, result
         first += len(chunk)
         size = next(sizes)
 
 
-def _or_none_if_out_of_memory(run: Callable[[], T]) -> T | None:
-    with contextlib.suppress(torch.OutOfMemoryError, MemoryError):
-        try:
-            return run()
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or not any(text in str(error) for text in OUT_OF_MEMORY):
-                raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
+def _tells_of_missing_memory(error: MemoryError | RuntimeError) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(text in str(error) for text in OUT_OF_MEMORY)

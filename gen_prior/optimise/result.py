@@ -157,7 +157,7 @@ class Result:
         return Path(out)
 
     def replay(self, classifier: Classifier | None = None, generator: Generator | None = None) -> Result:
-        """Run the same synthesis again: bit-identical on a CPU, with the same versions and threads.
+        """Run the same synthesis again: bit-identical on a CPU of the same kind, with the same versions.
 
         The classifier and generator are loaded by the names in the settings unless given.
         """

@@ -9,7 +9,9 @@ Jamieson & Talwalkar 2016).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,13 +20,15 @@ from gen_prior.optimise.batch import Item
 from gen_prior.optimise.loop import Engine
 from gen_prior.optimise.resolve import class_weights_of
 from gen_prior.optimise.unit_scale import Placement
+from gen_prior.optimise.workers import run_each
 from gen_prior.recipe import Recipe
-from gen_prior.util.devices import autocast
+from gen_prior.util.devices import autocast, one_thread
 from gen_prior.util.progress import ProgressCallback
 from gen_prior.util.random import derived_seed
 
 RANKED_AT_ONCE = 8
-"""Most candidates per forward pass; fewer if the optimisation's own batch, which has to fit in memory, is smaller."""
+"""Most candidates per forward pass; fewer if the optimisation's own batch, which has to fit in memory, is smaller, and
+one on a CPU."""
 
 
 def select_start(
@@ -40,7 +44,9 @@ def select_start(
     # 1. Candidates, ranked by their scores unless all of them are tried anyway.
     starts = [_candidates(engine, item, recipe.candidates) for item in items]
     if recipe.ranks_starts:
-        starts = [_ranked(engine, item, codes, len(items)) for item, codes in zip(items, starts, strict=True)]
+        ranked = [partial(_ranked, engine, *pair, len(items)) for pair in zip(items, starts, strict=True)]
+        with one_thread() if engine.one_by_one else nullcontext(1) as workers:
+            starts = run_each(ranked, workers)
     if recipe.trial_steps == 0:
         return [replace(item, start=codes[0]) for item, codes in zip(items, starts, strict=True)]
     # 2. A few steps from each of the best candidates, each trial with random draws of its own.
@@ -77,7 +83,7 @@ def _candidates(engine: Engine, item: Item, count: int) -> Tensor:
 def _ranked(engine: Engine, item: Item, codes: Tensor, batch: int) -> Tensor:
     """Codes from the highest score to the lowest; equal scores keep their order, so the seed's own comes first."""
     classifier, scores = engine.classifier, []
-    for part in codes.split(min(batch, RANKED_AT_ONCE)):
+    for part in codes.split(1 if engine.one_by_one else min(batch, RANKED_AT_ONCE)):
         part = part.to(classifier.device)
         with torch.no_grad(), autocast(engine.precision, classifier.device):
             images = engine.generator(part).float()

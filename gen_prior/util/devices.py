@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -44,6 +45,17 @@ def as_like(value: Tensor | float, other: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(other)
     return torch.full((), value, dtype=other.dtype, device=other.device)
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """CPU kernels in this block run on one thread; its variable is how many they may use outside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -55,9 +55,9 @@ def test_items_do_not_influence_each_other(
     last = synthesize(tiny_classifier, [*OTHERS, "ant"], tiny_generator, seeds=[5], recipe=recipe)
     split = synthesize(tiny_classifier, [*OTHERS, "ant"], tiny_generator, seeds=[5], recipe=recipe, batch=3)
     for result, place in ((first, 0), (last, 6), (split, 6)):
-        torch.testing.assert_close(result.codes[place, 0], alone.codes[0, 0], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(result.images[place, 0], alone.images[0, 0], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(result.history[place, 0], alone.history[0, 0], rtol=1e-3, atol=1e-4)
+        assert torch.equal(result.codes[place, 0], alone.codes[0, 0])
+        assert torch.equal(result.images[place, 0], alone.images[0, 0])
+        assert torch.equal(result.history[place, 0], alone.history[0, 0])
     again = synthesize(tiny_classifier, ["ant", *OTHERS], tiny_generator, seeds=[5], recipe=recipe)
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.history, again.history)
@@ -68,9 +68,8 @@ def test_pixel_space_items_do_not_influence_each_other(name: str, tiny_classifie
     generator = load_generator(name, device="cpu", image_size=32)
     alone = synthesize(tiny_classifier, "ant", generator, seeds=[3], steps=4)
     batch = synthesize(tiny_classifier, ["bee", "conv2:3", "ant"], generator, seeds=[9, 3], steps=4)
-    torch.testing.assert_close(batch.activations[2, 1], alone.activations[0, 0], rtol=1e-3, atol=1e-4)
-    different = (batch.images[2, 1] - alone.images[0, 0]).abs() > 1e-3
-    assert different.float().mean() < 0.01  # Adam takes whole steps where a gradient is rounding noise
+    assert torch.equal(batch.images[2, 1], alone.images[0, 0])
+    assert torch.equal(batch.activations[2, 1], alone.activations[0, 0])
     assert (batch.images[2, 0] - alone.images[0, 0]).abs().mean() > 1e-3  # another seed is another image
 
 
@@ -316,7 +315,7 @@ def test_compiled_is_the_same(
     plain = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=2, steps=4, batch=3)
     fast = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=2, steps=4, batch=3, compile=True)
     counters = torch._dynamo.utils.counters
-    assert counters["stats"]["unique_graphs"] == 2  # one for each size of batch, none has fallen back
+    assert counters["stats"]["unique_graphs"] == 1  # the items of a CPU have one shape; none has fallen back
     assert not counters["graph_break"]
     assert not counters["unimplemented"]
     torch.testing.assert_close(fast.codes, plain.codes, rtol=1e-3, atol=1e-4)
@@ -347,8 +346,8 @@ def test_items_in_any_order(tiny_classifier: gp.Classifier, tiny_generator: gp.G
     mixed = Engine(tiny_classifier, tiny_generator).optimise(items, recipe)
     for place, item in enumerate(items):
         alone = Engine(tiny_classifier, tiny_generator).optimise([item], recipe)
-        torch.testing.assert_close(mixed.history[place], alone.history[0], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(mixed.codes[place], alone.codes[0], rtol=1e-3, atol=1e-4)
+        assert torch.equal(mixed.history[place], alone.history[0])
+        assert torch.equal(mixed.codes[place], alone.codes[0])
 
 
 def test_bytes_per_item_count_activations_and_not_weights(
