@@ -175,11 +175,11 @@ def test_activation_rises_and_history_is_what_was_seen(
 
 
 def test_keep_best_returns_the_highest_score_seen(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
-    options: dict[str, Any] = {"optimiser": "normalised", "rate": 3.0, "final_rate": 3.0, "steps": 25}
+    options: dict[str, Any] = {"optimiser": "normalised", "rate": 1.0, "final_rate": 1.0, "steps": 25}
     last = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, **options)
     best = synthesize(tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, keep="best", **options)
     torch.testing.assert_close(best.activations, best.history.max(-1).values)
-    assert (best.activations > last.activations).any()
+    assert (best.activations > last.activations + 1e-5).any()
 
 
 class _Poison(torch.autograd.Function):
