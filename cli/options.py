@@ -28,7 +28,7 @@ GeneratorName = Annotated[
 ]
 PRESETS = (
     "simonyan2014, mahendran2015, yosinski2015-1, yosinski2015-2, yosinski2015-3, yosinski2015-4, deepdream2015, "
-    "lucid2017, maco2023 in pixels; dgnam2016, ppgn2017, biggan-am, reno2024 through a generator"
+    "lucid2017, maco2023 in pixels; dgnam2016, ppgn2017, biggan-am, reno2024, tokenopt2025 through a generator"
 )
 """The presets of `gen_prior.optimise.presets`, repeated here because --help does not import torch."""
 Preset = Annotated[

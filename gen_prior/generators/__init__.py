@@ -20,6 +20,7 @@ from gen_prior.generators.deepsim.network import VARIANTS
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency
+from gen_prior.generators.titok import generator as titok
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.registry import find_loader
 
@@ -43,6 +44,7 @@ PREFIXED: dict[str, Loader] = {
     "dcgan": dcgan.load,
     "diffusers": diffusers_family.load,
     "consistency": consistency.load,
+    "titok": titok.load,
 }
 """Prefix -> function that loads `prefix:rest`, called as `load(rest, **options)`."""
 

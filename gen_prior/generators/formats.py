@@ -18,6 +18,7 @@ from gen_prior.generators.deepsim.network import VARIANTS, recognise
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency
+from gen_prior.generators.titok import generator as titok
 from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import read_file_metadata, read_shapes, read_tensors
 
@@ -64,6 +65,8 @@ def _described(files: Files, name: str) -> dict[str, Callable[..., Generator]]:
             found["config.json"] = partial(diffusers_family.from_files, files, name=name)
         elif set(config) >= CONFIG_KEYS:
             found["config.json"] = partial(biggan.from_files, files, name=name)
+        elif isinstance(config.get("model"), dict) and "vq_model" in config["model"]:
+            found["config.json"] = partial(titok.from_files, files, name=name)
     if found:
         return found
     if files.find("model_index.json") is not None:
@@ -90,8 +93,8 @@ def _by_tensors(files: Files, name: str, options: dict[str, Any]) -> Generator:
     if found is None:
         raise WeightsError(
             f"{files.source} holds no generator of a known format",
-            fix=f"known: {dgn.FILE} of gen-prior, a BigGAN-deep or diffusers config.json, model_index.json, or a "
-            f"DeePSim or DCGAN state dict called {dcgan.CANDIDATES[1]}",
+            fix=f"known: {dgn.FILE} of gen-prior, a BigGAN-deep, TiTok or diffusers config.json, model_index.json, "
+            f"or a DeePSim or DCGAN state dict called {dcgan.CANDIDATES[1]}",
         )
     others = [other for other in names if _of_one_network(other) != _of_one_network(found.name)]
     if (other := files.find_optional(*others)) is not None:

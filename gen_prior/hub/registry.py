@@ -18,6 +18,8 @@ BIGGAN_PAPER = "Brock et al. 2019, BigGAN, arXiv 1809.11096"
 CONSISTENCY_PAPER = "Song et al. 2023, consistency models, arXiv 2303.01469"
 LATENT_PAPER = "Rombach et al. 2022, latent diffusion, arXiv 2112.10752"
 RAE_PAPER = "Zheng et al. 2025, representation autoencoders, arXiv 2510.11690"
+TITOK_PAPER = "Yu et al. 2024, TiTok, arXiv 2406.07550"
+TITOK_LICENCE = "Apache-2.0; the authors: trained on ImageNet only, for research purposes only"
 CAFFENET_PAPER = "Jia et al. 2014, arXiv 1408.5093"
 SEE_PAGE = "see the page of the repository"
 
@@ -70,6 +72,12 @@ def _consistency(repo: str) -> Entry:
     return Entry(name, "generator", repo, "main", files, None, "MIT", CONSISTENCY_PAPER, configs=configs)
 
 
+def _titok(size: str) -> Entry:
+    repo, files = f"yucornetto/tokenizer_titok_{size}_vae_c16_imagenet", ("model.safetensors", "pytorch_model.bin")
+    name, configs = f"titok:{size}", ("config.json",)
+    return Entry(name, "generator", repo, "main", files, None, TITOK_LICENCE, TITOK_PAPER, configs=configs)
+
+
 def _embedded(name: str, kind: str, files: tuple[str, ...], megabytes: float, paper: str) -> Entry:
     return Entry(name, kind, None, None, files, megabytes, "Apache-2.0", paper)
 
@@ -104,6 +112,9 @@ ENTRIES = (
     _consistency("openai/diffusers-cd_imagenet64_l2"),
     _consistency("openai/diffusers-cd_imagenet64_lpips"),
     _consistency("openai/diffusers-ct_imagenet64"),
+    _titok("ll32"),
+    _titok("bl64"),
+    _titok("bl128"),
     Entry("caffenet", "classifier", DEEPSIM, "main", ("caffenet.pt",), 244, DEEPSIM_LICENCE, CAFFENET_PAPER),
     _embedded("efficientnet-lite0", "classifier", (), 19, "Tan & Le 2019, arXiv 1905.11946"),
     _embedded("efficientnet-lite1", "classifier", (), 22, "Tan & Le 2019, arXiv 1905.11946"),

@@ -160,6 +160,15 @@ PRESETS: dict[str, Recipe] = {
         source="Eyring et al. 2024, ReNO, arXiv 2406.04312: Nesterov rate 5, gradient norm at most 0.1, 50 iterations, "
         "0.01 of the noise's length prior, the best iterate. Ours: a classifier's score for its human preference",
     ),
+    "tokenopt2025": Recipe(
+        steps=600,
+        optimiser="adam",
+        rate=0.1,
+        final_rate=0.1,
+        domain="code",
+        source="Lao Beyer et al. 2025, arXiv 2506.08257, and the authors' script: Adam 0.1 on the tokens, 600 steps. "
+        "Ours: a classifier's score for their text score, a start from the codes' Gaussian for a photograph's code",
+    ),
 }
 
 GENERATORS: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -176,6 +185,7 @@ GENERATORS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "ppgn2017": ("deepsim-fc6", {}),
     "biggan-am": ("biggan-deep-256", {"optimise": "both"}),
     "reno2024": ("consistency:openai/diffusers-cd_imagenet64_l2", {}),
+    "tokenopt2025": ("titok:ll32", {}),
 }
 """Preset -> the generator it is meant for, and the options to load that with. Others of its domain work too."""
 

@@ -25,7 +25,7 @@ def test_the_seed_documents_systems_are_all_there() -> None:
     rows = {f"yosinski2015-{row}" for row in range(1, 5)}
     pixels = {"simonyan2014", "mahendran2015", "deepdream2015", "lucid2017", "maco2023"} | rows
     assert set(IMAGE) == pixels
-    assert set(CODE) == {"dgnam2016", "ppgn2017", "biggan-am", "reno2024"}
+    assert set(CODE) == {"dgnam2016", "ppgn2017", "biggan-am", "reno2024", "tokenopt2025"}
 
 
 def test_each_preset_names_its_generator() -> None:
@@ -174,6 +174,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "keep": "best",
         "score": "activation",
     },
+    "tokenopt2025": TO_CODES | {"steps": 600, "optimiser": "adam", "rate": 0.1, "score": "activation", "edits": ()},
 }
 """What the papers state, and, where they state nothing, what `source` says is ours."""
 
