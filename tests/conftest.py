@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from torch import Tensor, nn
 
 import gen_prior.hub.download
+import gen_prior.hub.fetch
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.generators.base import Generator
@@ -157,6 +158,8 @@ def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     server.head_status.clear()
     server.requests.clear()
     server.etags.clear()
+    server.commits.clear()
+    server.head_faults.clear()
     server.storage_saw_token = False
     monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
     monkeypatch.setattr(
@@ -166,7 +169,8 @@ def hub(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 3)
-    monkeypatch.setattr(gen_prior.hub.download, "RETRY_WAITS", (0.01, 0.02))
+    monkeypatch.setattr(gen_prior.hub.fetch, "RETRY_WAITS", (0.01, 0.02))
+    gen_prior.hub.download._failures.clear()
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     return server

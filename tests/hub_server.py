@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +41,8 @@ class Repo:
 
 
 class Hub:
-    """The server. Attributes to set: `faults` (file name -> `Fault`), `head_status` (file name -> list of statuses)."""
+    """The server. Attributes to set, by file name: `faults` and `head_faults` (a `Fault`), `head_status` (statuses, one
+    a request), `etags` and `commits` (what the server states instead of the truth)."""
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
@@ -47,6 +51,8 @@ class Hub:
         self.requests: Counter[str] = Counter()
         self.storage_saw_token = False
         self.etags: dict[str, str] = {}
+        self.commits: dict[str, str] = {}
+        self.head_faults: dict[str, Fault] = {}
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, storage)) for storage in (False, True)]
         for server in self._servers:
             server.daemon_threads = True
@@ -156,13 +162,16 @@ def _handler(hub: Hub, storage: bool) -> type[BaseHTTPRequestHandler]:
             if commit not in repo.commits:
                 return self.refuse(404, "RevisionNotFound")
             if file not in repo.commits[commit]:
-                return self.refuse(404, "EntryNotFound", {"X-Repo-Commit": commit})
+                return self.refuse(404, "EntryNotFound", {"X-Repo-Commit": hub.commits.get(file, commit)})
+            if not body and (fault := hub.head_faults.get(file)) is not None and fault(self, b""):
+                return None
             if not body and (statuses := hub.head_status.get(file)):
                 return self.refuse(statuses.pop(0), "")
             data = repo.commits[commit][file]
             large = len(data) >= LARGE or file.endswith((".bin", ".pt", ".safetensors"))
-            etag = hub.etags.get(file) or (hashlib.sha256 if large else hashlib.sha1)(data).hexdigest()
-            headers = {"X-Repo-Commit": commit, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+            etag = hub.etags.get(file) or (hashlib.sha256(data) if large else git_sha1(data)).hexdigest()
+            stated = hub.commits.get(file, commit)
+            headers = {"X-Repo-Commit": stated, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
             if large and not storage:
                 headers |= {
                     "X-Linked-Etag": f'"{etag}"',
@@ -228,7 +237,44 @@ def cut_once(after: int) -> Fault:
     return fault
 
 
+def reset(handler: Any, data: bytes) -> bool:
+    """Breaks the connection without an answer: the client sees a reset."""
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    handler.close_connection = True
+    return True
+
+
+def silent(seconds: float) -> Fault:
+    """Takes the request and says nothing for so long, then breaks the connection."""
+
+    def fault(handler: Any, data: bytes) -> bool:
+        time.sleep(seconds)
+        handler.close_connection = True
+        return True
+
+    return fault
+
+
+def git_sha1(data: bytes) -> Any:
+    """Git's hash of a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data)
+
+
 def left_in_cache(home: Path) -> list[str]:
-    """Files with content that a load left behind: blobs, snapshots and conversions."""
-    kept = [p for p in home.rglob("*") if (p.is_file() or p.is_symlink()) and p.parent.name != "refs"]
-    return [p.name for p in kept if p.suffix != ".lock" and ".no_exist" not in p.parts and p.name != "CACHEDIR.TAG"]
+    """Names of files that no load may leave: partial downloads, links to nothing, blobs that are not what they say."""
+    found = []
+    for path in home.rglob("*"):
+        if path.is_symlink() and not path.exists():
+            found.append(path.name)
+        elif path.is_file() and path.parent.name == "blobs":
+            data = path.read_bytes()
+            if path.name not in (hashlib.sha256(data).hexdigest(), git_sha1(data).hexdigest()):
+                found.append(path.name)
+    return found
+
+
+def kept_in_cache(home: Path) -> list[str]:
+    """Names of the files with content in a cache: blobs, links of snapshots and conversions."""
+    kept = [path for path in home.rglob("*") if path.parent.name in ("blobs", "converted") or path.is_symlink()]
+    return sorted(path.name for path in kept)

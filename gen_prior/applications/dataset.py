@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,15 @@ from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.errors import GenPriorError, OptionError, OutputError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives.targets import Target
+from gen_prior.optimise.result_folder import finite
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
+from gen_prior.report.metrics import verdict
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.image_io import write_png
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+
+log = logging.getLogger(__name__)
 
 RECORDS, CLASSES, SETTINGS = "images.jsonl", "classes.json", "settings.json"
 FORMAT = "gen-prior/dataset-1"
@@ -38,14 +43,17 @@ KEEP = ("all", "top1", "top5")
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of `images.jsonl`. `judge_...` are None without a judge; an image that is not kept has no file."""
+    """One line of `images.jsonl`. An image that is not kept has no file.
+
+    Numbers are None where they are not finite, and `judge_...` also without a judge.
+    """
 
     file: str
     class_index: int
     class_name: str
     seed: int
-    activation: float
-    probability: float
+    activation: float | None
+    probability: float | None
     judge_probability: float | None
     judge_rank: int | None
     kept: bool
@@ -195,17 +203,20 @@ def _judged(
 ) -> list[Sample]:
     """The samples of images `[S, 3, H, W]` of one class."""
     with torch.no_grad():
-        own = classifier(images.to(classifier.device)).softmax(1)[:, target.unit].cpu()
-        votes = judge(images.to(judge.device)).softmax(1).cpu() if judge is not None else None
+        own = verdict(classifier(images.to(classifier.device)), target.unit)
+        votes = verdict(judge(images.to(judge.device)), target.unit) if judge is not None else None
     samples = []
     for s, seed in enumerate(seeds):
-        score = float(votes[s, target.unit]) if votes is not None else None
-        rank = int((votes[s] > votes[s, target.unit]).sum()) + 1 if votes is not None else None
-        finite = bool(torch.isfinite(activations[s]))
-        kept = finite and (keep == "all" or (rank is not None and rank <= int(keep.removeprefix("top"))))
+        score = finite(votes.probability[s]) if votes is not None else None
+        rank = (int(votes.rank[s]) or None) if votes is not None else None
+        activation = finite(activations[s])
+        chosen = keep == "all" or (rank is not None and rank <= int(keep.removeprefix("top")))
+        kept = activation is not None and chosen
         file = f"images/{folder_of(target.unit, target.label)}/seed-{seed:05d}.png"
-        activation = float(activations[s]) if finite else 0.0
-        samples.append(Sample(file, target.unit, target.label, seed, activation, float(own[s]), score, rank, kept))
+        probability = finite(own.probability[s])
+        samples.append(Sample(file, target.unit, target.label, seed, activation, probability, score, rank, kept))
+    if votes is not None and not votes.rank.all():
+        log.warning("the judge gives logits that are not finite for some images of %s", target.label)
     return samples
 
 
@@ -241,7 +252,7 @@ def _check_same_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_samples(folder: Path, samples: dict[tuple[int, int], Sample]) -> None:
-    lines = [json.dumps(asdict(samples[key])) + "\n" for key in sorted(samples)]
+    lines = [json.dumps(asdict(samples[key]), allow_nan=False) + "\n" for key in sorted(samples)]
     write_bytes(folder / RECORDS, "".join(lines).encode())
     names = {folder_of(s.class_index, s.class_name): s.class_name for _, s in sorted(samples.items())}
     write_json(folder / CLASSES, names)

@@ -5,6 +5,7 @@ The measures of image tensors are in `gen_prior.report.metrics`, `spectrum` and 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import UNFINISHED
 from gen_prior.report.distances import bootstrap_interval, diversity
 from gen_prior.report.spectrum import spectrum
+
+log = logging.getLogger(__name__)
 
 MEDIANS = (
     "activation",
@@ -96,7 +99,7 @@ def measure(
     columns: dict[str, list[Any]] = {}
     if isinstance(target, Target) and target.is_class:
         verdict = metrics.verdict(metrics.logits_of(classifier, images), target.unit)
-        columns |= {"probability": verdict.probability.tolist(), "rank": verdict.rank.tolist()}
+        columns |= {"probability": verdict.probability.tolist(), "rank": _ranks(verdict)}
     seed_diversity: float | None = None
     if judge is not None:
         judge_columns, seed_diversity = _judge_columns(judge, judge_index, images)
@@ -118,19 +121,27 @@ def _judge_columns(
     seed_diversity: float | None = None
     if metrics.has_features(judge):
         logits, features = metrics.logits_and_features(judge, images)
-        seed_diversity = diversity(features)
+        seed_diversity = _plain(diversity(features))
     else:
         logits = metrics.logits_of(judge, images)
     verdict = metrics.verdict(logits, judge_index if judge_index is not None else 0)
-    columns: dict[str, list[Any]] = {"judge_class": [judge.class_name(top) for top in verdict.top_class.tolist()]}
+    ranks, tops = _ranks(verdict), verdict.top_class.tolist()
+    if failed := ranks.count(None):
+        log.warning("%s gives logits that are not finite for %d of %d images", judge.name, failed, len(ranks))
+    columns: dict[str, list[Any]] = {"judge_class": [judge.class_name(top) if top >= 0 else None for top in tops]}
     if judge_index is not None:
         columns |= {
             "judge_probability": verdict.probability.tolist(),
-            "judge_rank": verdict.rank.tolist(),
-            "judge_top1": (verdict.rank == 1).tolist(),
-            "judge_top5": (verdict.rank <= 5).tolist(),
+            "judge_rank": ranks,
+            "judge_top1": [None if rank is None else rank == 1 for rank in ranks],
+            "judge_top5": [None if rank is None else rank <= 5 for rank in ranks],
         }
     return columns, seed_diversity
+
+
+def _ranks(verdict: metrics.Verdict) -> list[int | None]:
+    """Rank of each image; None for logits that are not finite."""
+    return [rank or None for rank in verdict.rank.tolist()]
 
 
 def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[Any]]) -> dict[str, Any]:

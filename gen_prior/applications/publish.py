@@ -127,7 +127,8 @@ def _write_embedded(name: str, generator: Generator, out: Path) -> None:
 
 def _write_file(file: str, digest: str, files: Files, generator: Generator, target: Path) -> None:
     """Write one file of a repository to `target`: JSON and our own formats as they are, others as safetensors."""
-    path, provenance = files.get(file), generator.provenance
+    provenance = generator.provenance
+    path: Path = files.get(file)
     if file.endswith(".json"):
         write_json(target, json.loads(path.read_text(encoding="utf-8")))
         return

@@ -22,7 +22,7 @@ from gen_prior.errors import DownloadError, OptionError, UnknownNameError, Weigh
 from gen_prior.hub.convert import read_pickled
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.strict_loading import check_shapes
-from gen_prior.hub.tensors import check_finite, file_sha256
+from gen_prior.hub.tensors import check_finite, file_sha256, hashed
 
 LICENCE = "torchvision: BSD-3-Clause; weights trained on ImageNet: see the page of the model"
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
@@ -134,7 +134,7 @@ def read(path: Path, sha256: str) -> dict[str, Tensor]:
     if expected is not None and not sha256.startswith(expected):
         raise WeightsError(f"{path} is damaged: its SHA-256 starts with {sha256[:16]}, not {expected}", fix=fix)
     try:
-        state = read_pickled(path)
+        state = read_pickled(hashed(path, sha256))
     except WeightsError as error:
         raise WeightsError(error.message, fix=fix) from error
     # DenseNet's files are older than the ban on dots in names: denselayer1.norm.1 is norm1 today.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import logging
 import shutil
 import tempfile
@@ -16,7 +17,8 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from gen_prior.errors import OutputError, WeightsError
-from gen_prior.hub.tensors import describe_bytes, read_shapes, save_safetensors
+from gen_prior.hub.tensors import HashedPath, describe_bytes, hashed, read_shapes, save_safetensors
+from gen_prior.util.reading import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +47,15 @@ def find_converted(sha256: str) -> Path | None:
 
 
 def convert(path: Path, sha256: str, source: str, revision: str | None) -> Path:
-    """Convert a pickled state dict to safetensors, once for each content, and return the new file.
+    """Convert the pickled state dict `path`, of hash `sha256`, to safetensors, once for each content.
 
-    Where the cache cannot be written, it goes to a temporary folder that ends with the process. Raises `WeightsError`
-    for a file that is none, `OutputError` where it cannot be written anywhere.
+    Returns the new file. Where the cache cannot be written, it goes to a temporary folder that ends with the process.
+    Raises `WeightsError` for a file that is none, `OutputError` where it cannot be written anywhere.
     """
     if (found := find_converted(sha256)) is not None:
         return found
     log.warning("%s is a pickled file: reading tensors only (weights_only=True), converting it to safetensors", source)
-    tensors = read_pickled(path)
+    tensors = read_pickled(hashed(path, sha256))
     metadata = {"format": "pt", "source": source, "sha256": sha256} | ({"revision": revision} if revision else {})
     target = converted_path(sha256)
     try:
@@ -83,13 +85,26 @@ def _temporary_folder() -> Path:
 
 
 def read_pickled(path: Path) -> dict[str, Tensor]:
-    """Read `{name: tensor}` of a pickled state dict with `weights_only=True`. Raises `WeightsError`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; a file that cannot be read raises anyway
-            state = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # damaged pickles fail in any way
-        raise WeightsError(f"{path} is {describe_bytes(path)}, not a pickled dictionary of tensors") from error
+    """Read `{name: tensor}` of a pickled state dict with `weights_only=True`.
+
+    A copy of our own is hashed and parsed, since the tensors are mapped from it: another process may rewrite `path`.
+    Raises `WeightsError`, also for another hash than that of a `HashedPath`.
+    """
+    expected = path.sha256 if isinstance(path, HashedPath) else None
+    with tempfile.TemporaryDirectory(prefix="gen-prior-") as folder:
+        copy = Path(folder) / "copy"
+        try:
+            digest = _copy(path, copy)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read, or copied to {folder}: {error.strerror or error}") from error
+        if expected not in (None, digest):
+            raise WeightsError(f"{path} was changed while it was read", fix="load it again when nobody writes to it")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickle protocols; a file that cannot be read raises anyway
+                state = torch.load(copy, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(copy))
+        except Exception as error:  # damaged pickles fail in any way
+            raise WeightsError(f"{path} is {describe_bytes(path)}, not a pickled dictionary of tensors") from error
     for wrapper in ("state_dict", "generator", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -104,6 +119,16 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         tensors[str(key)] = value.contiguous() if storage not in seen else value.clone()
         seen.add(storage)
     return tensors
+
+
+def _copy(path: Path, copy: Path) -> str:
+    """Copy a regular file and return the SHA-256 of the copy. Raises `OSError`."""
+    digest = hashlib.sha256()
+    with open_regular(path) as source, copy.open("wb") as out:
+        while block := source.read(1 << 20):
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
 
 
 def _is_plain(value: Tensor) -> bool:

@@ -149,6 +149,8 @@ def _cell(
     if item["probability"] is not None:
         draw.text((x + CELL, line), f"p {item['probability']:.1%}", INK, font(TEXT_SIZE), anchor="ra")
     line += LINE
+    if judged and item["judge_class"] is None:
+        write_line(draw, (x, line), "judge: not finite", TEXT_SIZE, WRONG, CELL)
     if item["judge_class"] is not None:
         if judged:
             colour = RIGHT if item["judge_top1"] else WRONG

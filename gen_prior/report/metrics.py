@@ -30,7 +30,10 @@ SHIFT = 8
 
 @dataclass(frozen=True)
 class Verdict:
-    """Probability and rank (from 1) of one class, and the class of the largest logit, for each image; all `[B]`."""
+    """Probability and rank (from 1) of one class, and the class of the largest logit, for each image; all `[B]`.
+
+    Logits with NaN or infinity among them have probability NaN, rank 0 and class -1.
+    """
 
     probability: Tensor
     rank: Tensor
@@ -41,7 +44,9 @@ def verdict(logits: Tensor, index: int) -> Verdict:
     """The verdict of logits `[B, K]` on class `index`."""
     logits = logits.detach().float().cpu()
     own = logits[:, index : index + 1]
-    return Verdict(logits.softmax(1)[:, index], (logits > own).sum(1) + 1, logits.argmax(1))
+    finite = logits.isfinite().all(1)
+    probability = torch.where(finite, logits.softmax(1)[:, index], torch.nan)
+    return Verdict(probability, ((logits > own).sum(1) + 1).where(finite, 0), logits.argmax(1).where(finite, -1))
 
 
 def matching_class(classifier: Classifier, judge: Classifier, index: int) -> int | None:

@@ -317,3 +317,21 @@ def test_real_classifier_and_judge(lite0: Classifier, tmp_path: Path) -> None:
     (row,) = compared.record["methods"]
     assert 0 < row["diversity"][0] < 1
     assert all(0 <= item["judge_probability"] <= 1 for item in row["items"])
+
+
+def test_a_judge_that_gives_nan_has_no_verdict(
+    tiny_classifier: Classifier,
+    pixels: Generator,
+    make_tiny_network: Callable[..., nn.Module],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network = make_tiny_network(1)
+    network.conv1.weight.data[0] = torch.nan
+    broken = Classifier(network, input_size=24, labels=LABELS, name="broken")
+    found = compare(tiny_classifier, ["bee"], [pixels], judge=broken, seeds=2, evaluations=2, out=tmp_path)
+    summary = found.summary()["pixel-raw"]
+    assert summary["judge_top1"] is summary["judge_probability"] is summary["diversity"] is None
+    assert all(item["judge_rank"] is item["judge_class"] is None for item in found.record["methods"][0]["items"])
+    assert "broken gives logits that are not finite for 2 of 2 images" in caplog.text
+    assert load_comparison(tmp_path).record == json.loads(json.dumps(found.record))

@@ -160,3 +160,28 @@ def test_damaged_records_are_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "images.jsonl").write_text('{"file": 1}\n')
     with pytest.raises(OutputError, match="damaged"):
         read_samples(tmp_path)
+
+
+def nan_judge(make_tiny_network: Callable[..., nn.Module]) -> Classifier:
+    network = make_tiny_network(1)
+    network.fc.weight.data[2] = torch.nan
+    return Classifier(network, input_size=32, name="broken")
+
+
+@pytest.mark.parametrize("keep", ["all", "top1"])
+def test_a_judge_that_gives_nan_keeps_nothing(
+    tiny_classifier: Classifier,
+    tiny_generator: Generator,
+    make_tiny_network: Callable[..., nn.Module],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    keep: str,
+) -> None:
+    judge = nan_judge(make_tiny_network)
+    samples = make_dataset(
+        tiny_classifier, tiny_generator, tmp_path, classes=[1], per_class=2, judge=judge, keep=keep, tries=2, steps=2
+    )
+    assert [sample.kept for sample in samples] == ([True] * 2 if keep == "all" else [False] * 4)
+    assert all(sample.judge_rank is None and sample.judge_probability is None for sample in samples)
+    assert "not finite" in caplog.text
+    assert "NaN" not in (tmp_path / "images.jsonl").read_text()

@@ -33,6 +33,14 @@ def test_probability_rank_and_top_class() -> None:
     assert said.top_class.tolist() == [2, 0]
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_not_finite_give_no_rank(bad: float) -> None:
+    said = metrics.verdict(torch.tensor([[bad, 1.0, 0.0], [0.0, 1.0, 0.0]]), 1)
+    assert said.rank.tolist() == [0, 1]
+    assert said.top_class.tolist() == [-1, 1]
+    assert said.probability.isnan().tolist() == [True, False]
+
+
 def test_classes_match_by_name() -> None:
     ours = classifier(("ant", "bee", "cup"))
     assert metrics.matching_class(ours, classifier(("ant", "bee", "cup")), 2) == 2

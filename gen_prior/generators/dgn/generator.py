@@ -24,7 +24,7 @@ from gen_prior.generators.dgn.config import NetworkConfig
 from gen_prior.generators.dgn.flow import exemplar_index
 from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
-from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_tensors, save_safetensors
+from gen_prior.hub.tensors import hashed, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.recipe import Recipe
 
 FORMAT = "gen-prior/dgn-1"
@@ -83,6 +83,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
     `flow`: keep the flow of a file that has one. Raises `WeightsError` for a file that is damaged, of another format,
     or whose tensors do not match its configuration.
     """
+    path = hashed(path)
     network, metadata = read_network(path, origin)
     if not flow:
         network.flow = None
@@ -102,7 +103,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
-            sha256={origin.rpartition("/")[2]: file_sha256(path)},
+            sha256={origin.rpartition("/")[2]: str(path.sha256)},
             licence=metadata.get("licence"),
             paper=PAPER,
         ),
