@@ -91,7 +91,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     Raises `WeightsError`, also for another hash than that of a `HashedPath`.
     """
     expected = path.sha256 if isinstance(path, HashedPath) else None
-    with tempfile.TemporaryDirectory(prefix="gen-prior-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gen-prior-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "copy"
         try:
             digest = _copy(path, copy)
