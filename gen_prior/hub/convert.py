@@ -93,10 +93,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     expected = path.sha256 if isinstance(path, HashedPath) else None
     with tempfile.TemporaryDirectory(prefix="gen-prior-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "copy"
-        try:
-            digest = _copy(path, copy)
-        except OSError as error:
-            raise WeightsError(f"{path} cannot be read, or copied to {folder}: {error.strerror or error}") from error
+        digest = _copy(path, copy)
         if expected not in (None, digest):
             raise WeightsError(f"{path} was changed while it was read", fix="load it again when nobody writes to it")
         try:
@@ -122,12 +119,22 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 
 
 def _copy(path: Path, copy: Path) -> str:
-    """Copy a regular file and return the SHA-256 of the copy. Raises `OSError`."""
+    """Copy a regular file and return the SHA-256 of the copy. Raises `WeightsError` and `OutputError`."""
     digest = hashlib.sha256()
-    with open_regular(path) as source, copy.open("wb") as out:
-        while block := source.read(1 << 20):
-            digest.update(block)
-            out.write(block)
+    try:
+        source = open_regular(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        with source, copy.open("wb") as out:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                out.write(block)
+    except OSError as error:
+        raise OutputError(
+            f"cannot copy {path} to {copy.parent}: {error.strerror or error}",
+            fix="free some space, or point HF_HOME and TMPDIR to another disk",
+        ) from error
     return digest.hexdigest()
 
 
