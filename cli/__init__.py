@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from gen_prior.cli import (
     calibrate,
@@ -80,6 +81,23 @@ class Commands(TyperGroup):
             raise typer.Exit(code) from error
 
 
+class Command(TyperCommand):
+    """Refuses an argument such as `-goldfish`, which would be read as `-g oldfish`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = [param for param in self.params if param.param_type_name == "option"]
+        with_value = {name for option in options if not option.is_flag for name in option.opts}  # type: ignore[attr-defined]
+        ours = args[: args.index("--")] if "--" in args else args
+        for before, given in zip(["", *ours], ours, strict=False):
+            if re.match(r"-[^-].", given) and before not in with_value:
+                raise OptionError(
+                    f"{given} begins with one dash, as short options do",
+                    fix=f'write a target that is to respond least after all options, as in "gen-prior {self.name} -- '
+                    f'{given}", and the value of a short option after a blank',
+                )
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="gen-prior",
     cls=Commands,
@@ -107,7 +125,7 @@ def _options(
 
 
 for _name, _function in COMMANDS.items():
-    app.command(_name)(_function)
+    app.command(_name, cls=Command)(_function)
 
 
 def main() -> None:

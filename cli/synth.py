@@ -122,4 +122,7 @@ def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
         for t, target in enumerate(result.targets):
             values = ", ".join(f"{value:.4g}" for value in result.activations[t].tolist())
             console.print(f"{target['name']}: activation {values}", markup=False, soft_wrap=True)
+            for n, term in enumerate(target.get("terms", []) if result.terms[t][0] else []):
+                values = ", ".join(f"{terms[n]:.4g}" for terms in result.terms[t])
+                console.print(f"  {term['name']}: activation {values}", markup=False, soft_wrap=True)
         console.print(f"{result.activations.numel()} images in {out}", markup=False, soft_wrap=True)

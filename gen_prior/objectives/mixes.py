@@ -33,13 +33,7 @@ class Mix:
         """Return the activation `[B]` that results report: of one unit its own, without the weight; else the sum."""
         if len(self.terms) == 1:
             return self.terms[0][1].read(activations)
-        return self.read_terms(activations) @ torch.tensor([weight for weight, _ in self.terms]).to(
-            activations[self.layers[0]].device
-        )
-
-    def read_terms(self, activations: Mapping[str, Tensor]) -> Tensor:
-        """Return each unit's own activation, `[B, terms]` in float32."""
-        return torch.stack([target.read(activations) for _, target in self.terms], 1)
+        return torch.stack([weight * target.read(activations) for weight, target in self.terms], 1).sum(1)
 
     def score(self, activations: Mapping[str, Tensor]) -> Tensor:
         """Return what is maximised, `[B]`: the weighted sum."""

@@ -35,6 +35,7 @@ class Batch:
     """Scores of a batch whose items may have different objectives: equal ones are evaluated together."""
 
     def __init__(self, items: Sequence[Item], device: torch.device) -> None:
+        self.items = items
         groups: dict[tuple[int, int], list[int]] = {}
         for index, item in enumerate(items):
             groups.setdefault((id(item.objective), id(item.target)), []).append(index)
@@ -56,6 +57,16 @@ class Batch:
             reported.append(first.reported_activation(part, image, code).float())
         score, activation = torch.cat(scores), torch.cat(reported)
         return (score, activation) if self.order is None else (score[self.order], activation[self.order])
+
+    def terms(self, activations: Activations) -> list[list[float]]:
+        """For each item, the activation of each unit of its mix; none where the target is a single unit."""
+        return [_terms(item.target, activations.select(slice(n, n + 1))) for n, item in enumerate(self.items)]
+
+
+def _terms(target: AnyTarget | None, activations: Activations) -> list[float]:
+    if target is None or len(target.terms) == 1:
+        return []
+    return torch.stack([unit.read(activations) for _, unit in target.terms]).flatten().tolist()
 
 
 def _selector(members: list[int], device: torch.device) -> slice | Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ def _assembled(folder: Path, record: dict[str, Any]) -> Result:
         field: torch.stack([(item or blank)[name] for item in items]).view(rows, columns, *shape)
         for field, (name, shape) in shapes.items()
     }
+    terms = [
+        [math.nan if value is None else float(value) for value in item.get("terms", [])] for item in record["items"]
+    ]
     return Result(
         **tensors,
         status=[status[row * columns : (row + 1) * columns] for row in range(rows)],
@@ -70,6 +74,7 @@ def _assembled(folder: Path, record: dict[str, Any]) -> Result:
         settings=dict(record["settings"]),
         seconds=float(record["seconds"]),
         slugs=list(record["slugs"]),
+        terms=[terms[row * columns : (row + 1) * columns] for row in range(rows)],
     )
 
 

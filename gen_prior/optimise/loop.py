@@ -45,6 +45,8 @@ class BatchResult:
     history: Tensor
     """`[B, steps]`: the activation in each forward pass, under that step's transforms."""
     status: list[str]
+    terms: list[list[float]]
+    """The activation of each unit of an item's mix; none for an item whose target is a single unit."""
 
     @classmethod
     def joined(cls, parts: Sequence[BatchResult]) -> BatchResult:
@@ -52,9 +54,13 @@ class BatchResult:
         tensors = {
             part.name: torch.cat([getattr(one, part.name) for one in parts])
             for part in fields(cls)
-            if part.name != "status"
+            if part.name not in ("status", "terms")
         }
-        return cls(**tensors, status=[status for one in parts for status in one.status])
+        return cls(
+            **tensors,
+            status=[status for one in parts for status in one.status],
+            terms=[terms for one in parts for terms in one.terms],
+        )
 
 
 FrameCallback = Callable[[int, Tensor], None]
@@ -249,6 +255,7 @@ class _Loop:
             start_activations=self.start_activations.cpu(),
             history=self.history.T.contiguous().cpu(),
             status=list(map(_status, self.no_gradient.tolist(), self.failed.tolist(), rose.tolist())),
+            terms=self._terms(images),
         )
         return result, images
 
@@ -277,6 +284,14 @@ class _Loop:
         with autocast(precision, self.device):
             activations = self.hooks(inputs.contiguous(memory_format=torch.channels_last))
         return image, *self.batch.evaluate(activations, image, code)
+
+    def _terms(self, images: Tensor) -> list[list[float]]:
+        """See `BatchResult.terms`. Takes a forward pass if an item has a mix."""
+        if all(item.target is None or len(item.target.terms) == 1 for item in self.batch.items):
+            return [[]] * len(images)
+        with torch.no_grad():
+            inputs = self.engine.classifier.normalise(self.placement(self.engine.classifier.resize(images)))
+            return self.batch.terms(self.hooks(inputs))
 
     def _measure(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image, scores and activations of codes as they are: no transforms, float32."""

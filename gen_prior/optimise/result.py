@@ -37,6 +37,7 @@ class Result:
         start_activations: `[T, S]`, of the images that the optimisation started from, after its trials if any.
         history: `[T, S, steps]`, the activation seen at each step, under that step's transforms.
         status: `status[t][s]`: "ok", or what went wrong with that item.
+        terms: `terms[t][s]`: the activation of each unit of a mix, as `targets[t]["terms"]` lists them; else empty.
         targets: one dict per target: name, layer, unit, objective.
         seeds: the seeds.
         settings: classifier, generator, recipe, batches, versions: all that the result is a function of.
@@ -55,6 +56,7 @@ class Result:
     settings: dict[str, Any]
     seconds: float
     slugs: list[str]
+    terms: list[list[list[float]]]
     _classifier: Classifier | None = field(default=None, init=False)
     _generator: Generator | None = field(default=None, init=False)
     _rerun: Rerun | None = field(default=None, init=False)
@@ -75,19 +77,22 @@ class Result:
             whole = torch.cat([getattr(result, name) for result in results])
             return whole.view(*grid, *whole.shape[1:])
 
-        flat = [status for result in results for status in result.status]
+        rows = [slice(t * grid[1], (t + 1) * grid[1]) for t in range(grid[0])]
+        status = [status for result in results for status in result.status]
+        terms = [terms for result in results for terms in result.terms]
         return cls(
             joined("images"),
             joined("codes"),
             joined("activations"),
             joined("start_activations"),
             joined("history"),
-            [flat[t * grid[1] : (t + 1) * grid[1]] for t in range(grid[0])],
+            [status[row] for row in rows],
             [one.to_dict() for one in resolved],
             seeds,
             settings,
             seconds,
             unique_slugs(resolved),
+            [terms[row] for row in rows],
         )
 
     def inputs(self, t: int, classifier: Classifier | None = None) -> Tensor:
@@ -151,7 +156,7 @@ class Result:
                     "start_activation": self.start_activations[t, s],
                     "history": self.history[t, s],
                 }
-                files |= record.finish(index, tensors, self.status[t][s])
+                files |= record.finish(index, tensors, self.status[t][s], self.terms[t][s])
         record.seconds, record.settings = self.seconds, self.settings
         record.write(Path(out), files)
         return Path(out)

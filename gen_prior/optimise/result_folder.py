@@ -43,7 +43,7 @@ class Record:
             {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.pairs
         ]
 
-    def finish(self, index: int, tensors: dict[str, Tensor], status: str) -> dict[Path, bytes]:
+    def finish(self, index: int, tensors: dict[str, Tensor], status: str, terms: list[float]) -> dict[Path, bytes]:
         """Mark item `index` as finished; return its files: the PNG, and the exact tensors as safetensors."""
         t, s = self.pairs[index]
         name = item_names([self.slugs[t]], [self.seeds[s]])[0]
@@ -55,7 +55,7 @@ class Record:
             "image": f"{name}.png",
             "data": f"{name}.safetensors",
             "sha256": hashlib.sha256(data).hexdigest(),
-        }
+        } | ({"terms": [finite(value) for value in terms]} if terms else {})
         return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
 
     def write(self, folder: Path, files: dict[Path, bytes]) -> None:
@@ -106,7 +106,7 @@ class ResultFolder:
             steps, shapes = result.history.shape[1], (list(result.images.shape[1:]), list(result.codes.shape[1:]))
             self._record = Record(targets, slugs, self.seeds, self.settings, steps, *shapes)
         files: dict[Path, bytes] = {}
-        for index, status in enumerate(result.status):
+        for index, (status, terms) in enumerate(zip(result.status, result.terms, strict=True)):
             tensors = {
                 "image": result.images[index],
                 "code": result.codes[index],
@@ -114,7 +114,7 @@ class ResultFolder:
                 "start_activation": result.start_activations[index],
                 "history": result.history[index],
             }
-            files |= self._record.finish(first + index, tensors, status)
+            files |= self._record.finish(first + index, tensors, status, terms)
         self._record.seconds += seconds
         self._record.settings = self.settings | {"batches": list(batches)}
         self._record.write(self.folder, files)

@@ -226,3 +226,16 @@ def test_a_preset_loads_its_own_generator_with_its_options(
     assert run(*command, *tiny).code == 0
     assert run(*command, "--set", "optimise=class", *tiny).code == 0
     assert [given["optimise"] for _, given in asked] == ["both", "class"]
+
+
+def test_expressions_of_targets(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    done = run("synth", "-g", "tiny", "--out", tmp_path, *tiny, "--", "-bee", "conv2:1-2@mean", "ant+0.5*cup")
+    assert done.code == 0, done.err
+    result = load_result(tmp_path)
+    assert result.slugs == ["minus-bee", "conv2-1-mean", "conv2-2-mean", "ant-plus-0.5-cup"]
+    assert "-bee: activation" in done.out
+    assert "  cup: activation" in done.out
+    for words in (("-bee",), ("-gtiny", "bee"), ("-conv2:1", "bee")):
+        refused = run("synth", *words, "--out", tmp_path, *tiny)
+        assert refused.code == 2
+        assert f'as in "gen-prior synth -- {words[0]}"' in refused.complaint

@@ -300,3 +300,19 @@ def test_names_of_objectives_are_their_descriptions(with_ids: gp.Classifier) -> 
     result = synthesize(with_ids, made, aiming([]), steps=1)
     assert result.slugs == ["channel-conv2-3", "channel-conv2-4"]
     assert [target["name"] for target in result.targets] == ["channel conv2:3", "channel conv2:4"]
+
+
+def test_each_unit_of_a_mix_is_reported(with_ids: gp.Classifier, tmp_path: Path) -> None:
+    result = synthesize(
+        with_ids, ["class 1-0.5*conv2:3@mean", "class 4"], aiming([]), seeds=2, steps=5, batch=3, out=tmp_path
+    )
+    seen = with_ids.activations(result.inputs(0), ["logits", "conv2"])
+    logits, unit = seen["logits"][:, 1], seen["conv2"][:, 3].mean((1, 2))
+    torch.testing.assert_close(torch.tensor(result.terms[0]), torch.stack([logits, unit], 1))
+    torch.testing.assert_close(result.activations[0], logits - 0.5 * unit)
+    assert result.terms[1] == [[], []]
+    assert [term["weight"] for term in result.targets[0]["terms"]] == [1.0, -0.5]
+    loaded = load_result(tmp_path)
+    assert loaded.terms == result.terms
+    assert loaded.targets == result.targets
+    assert torch.equal(loaded.replay(with_ids, aiming([])).images, result.images)
