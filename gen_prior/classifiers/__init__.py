@@ -14,8 +14,8 @@ import torch
 
 from gen_prior.classifiers import caffenet, efficientnet_lite
 from gen_prior.classifiers import local as local_folder
-from gen_prior.classifiers import timm as timm_family
 from gen_prior.classifiers import torchvision as torchvision_family
+from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.registry import find_loader
@@ -32,7 +32,8 @@ NAMED: dict[str, Loader] = {
 
 PREFIXED: dict[str, Loader] = {
     "torchvision": torchvision_family.load,
-    "hf-hub": timm_family.load,
+    "hf-hub": local_folder.load_hub,
+    "transformers": transformers_family.load,
     "local-dir": local_folder.load,
 }
 """Prefix -> `load(rest, **options)`, for names written as `prefix:rest`."""
@@ -43,7 +44,7 @@ def load_classifier(spec: str, *, device: str | torch.device = "auto", **options
 
     Args:
         spec: a name (`efficientnet-lite0`) or `prefix:rest` (`torchvision:resnet50`, `hf-hub:timm/NAME@REVISION`,
-            `local-dir:DIR`); the source is never guessed.
+            `transformers:org/NAME`, `local-dir:DIR`); the source is never guessed.
         device: "auto" (CUDA, then MPS, then CPU) or a device.
         options: of the source, such as `revision` for the Hub or `weights` for torchvision; `fold=False` keeps batch
             norms as they are.
@@ -66,7 +67,8 @@ def _fix(spec: str) -> str:
         return f"name the source: torchvision:{spec} or hf-hub:timm/{spec}.TAG"
     if re.fullmatch(r"\w+\.\w+", spec):
         return f"name the source: hf-hub:timm/{spec}"
-    return "name the source (torchvision:NAME, hf-hub:timm/NAME, local-dir:DIR), or list them: gen-prior models"
+    sources = "torchvision:NAME, hf-hub:timm/NAME, transformers:ORG/NAME, local-dir:DIR"
+    return f"name the source ({sources}), or list them: gen-prior models"
 
 
 __all__ = ["NAMED", "PREFIXED", "Classifier", "load_classifier"]

@@ -22,6 +22,7 @@ from gen_prior.classifiers.hooks import (
     record_layers,
 )
 from gen_prior.classifiers.labels import Labels
+from gen_prior.classifiers.text_tower import TextTower
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
 from gen_prior.util.deprecation import deprecated_alias
@@ -45,6 +46,8 @@ class Classifier:
         interpolation: of the resize, "bilinear" or "bicubic".
         provenance: source, hashes and licence, where known.
         fold: True to fold batch norms, see `gen_prior.classifiers.folding`.
+        has_classes: False for a network whose output is features, not logits: its units can be targets, classes not.
+        text_tower: the text half of a CLIP-like model, for targets that are texts.
 
     Raises:
         OptionError: mean and std differ in length or are out of range, or the size or interpolation is unknown; at
@@ -63,6 +66,8 @@ class Classifier:
         interpolation: str = "bilinear",
         provenance: Provenance | None = None,
         fold: bool = True,
+        has_classes: bool = True,
+        text_tower: TextTower | None = None,
     ) -> None:
         if len(mean) != len(std) or not mean:
             raise OptionError(f"mean and std need one value per input channel, got {len(mean)} and {len(std)}")
@@ -83,6 +88,7 @@ class Classifier:
         self.device = next((p.device for p in module.parameters()), torch.device("cpu"))
         self.mean = torch.tensor(mean, device=self.device).view(-1, 1, 1)
         self.std = torch.tensor(std, device=self.device).view(-1, 1, 1)
+        self.has_classes, self.text_tower = has_classes, text_tower
         self._shapes: dict[str, tuple[int, ...]] | None = None
         self._known_runs: KnownRuns = {}
 
@@ -166,8 +172,13 @@ class Classifier:
 
         Raises `TargetError` for one out of range or ambiguous, `UnknownNameError` for an unknown one.
         """
-        classes = self.layer_shape(LOGITS)[0]
         text = str(name).strip()
+        if not self.has_classes:
+            raise TargetError(
+                f"{self.name} has no classes: its output is features; got {text!r}",
+                fix=f"name a unit, LAYER:UNIT; list the layers: gen-prior layers {self.name}",
+            )
+        classes = self.layer_shape(LOGITS)[0]
         if re.fullmatch(r"[+-]?\d+", text):
             if not 0 <= int(text) < classes:
                 raise TargetError(f"class {text} is out of range: {self.name} has classes 0 to {classes - 1}")

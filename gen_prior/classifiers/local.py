@@ -1,8 +1,8 @@
-"""`local-dir:DIR`: classifiers from a folder with `config.json` and weights in timm's layout.
+"""`local-dir:DIR` and `hf-hub:REPO[@REVISION]`: classifiers from a folder or repository that holds a `config.json`.
 
-`config.json` names the `architecture` and `num_classes`; `pretrained_cfg` holds `input_size` (channels, height,
+In timm's layout it names the `architecture` and `num_classes`; `pretrained_cfg` holds `input_size` (channels, height,
 width), `mean`, `std` and `interpolation`; `label_names` lists the classes. The network is timm's, or torchvision's
-where the configuration says `"library": "torchvision"`.
+where the configuration says `"library": "torchvision"`. One with a `model_type` is a model of transformers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gen_prior.classifiers import timm as timm_family
 from gen_prior.classifiers import torchvision as torchvision_family
+from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import UnknownNameError, WeightsError
 from gen_prior.hub.files import Files
@@ -26,6 +27,8 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
     name = f"local-dir:{folder}"
     with files.loading():
         config = files.json("config.json")
+        if transformers_family.is_configuration(config):
+            return transformers_family.from_files(files, config, name=name, fold=fold)
         library = config.get("library", "timm")
         weights = _weights_file(Path(folder).expanduser())
         if library == "timm":
@@ -52,6 +55,22 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
         return timm_family.make_classifier(
             network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold
         )
+
+
+def load_hub(spec: str, *, revision: str | None = None, fold: bool = True) -> Classifier:
+    """Load the classifier in the Hub repository `spec`, `org/name[@revision]`, of timm or transformers.
+
+    Raises `MissingExtraError` without that library, `DownloadError`, and `WeightsError` for files that do not fit.
+    """
+    if spec.startswith("timm/"):
+        timm_family.require_timm()  # before any download
+    files = Files.from_hub(spec, revision=revision)
+    with files.loading():
+        config = files.json("config.json")
+        if transformers_family.is_configuration(config):
+            return transformers_family.from_files(files, config, name=f"hf-hub:{spec}", fold=fold)
+        timm_family.require_timm()
+        return timm_family.from_files(files, config, "model.safetensors", name=f"hf-hub:{spec}", fold=fold)
 
 
 def _weights_file(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""`hf-hub:timm/NAME[@REVISION]`: classifiers from the Hub in timm's layout, built by timm (extra `timm`).
+"""Classifiers in timm's layout, from a repository or folder, built by timm (extra `timm`); `local` loads them.
 
 A repository holds a configuration, which names an architecture of timm, and a safetensors file. Nothing from it is
 executed or unpickled, and timm itself downloads nothing.
@@ -33,17 +33,6 @@ class Settings(NamedTuple):
     interpolation: str
     classes: int
     labels: Labels | None
-
-
-def load(spec: str, *, revision: str | None = None, fold: bool = True) -> Classifier:
-    """Load the classifier in the Hub repository `spec`, `org/name[@revision]`.
-
-    Raises `MissingExtraError` without timm, `DownloadError`, and `WeightsError` for files that do not fit.
-    """
-    require_timm()
-    files = Files.from_hub(spec, revision=revision)
-    with files.loading():
-        return from_files(files, files.json("config.json"), "model.safetensors", name=f"hf-hub:{spec}", fold=fold)
 
 
 def from_files(files: Files, config: Mapping[str, Any], weights: str, *, name: str, fold: bool = True) -> Classifier:

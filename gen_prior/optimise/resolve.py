@@ -81,7 +81,8 @@ def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe
 
 
 def _resolved(target: AnyTarget, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:
-    use_probability = isinstance(target, Target) and target.is_class and recipe.score == "log_probability"
+    is_class = isinstance(target, Target) and target.is_class and classifier.has_classes
+    use_probability = is_class and recipe.score == "log_probability"
     objective = log_probability(target) if use_probability else activation(target)  # type: ignore[arg-type]
     return ResolvedObjective(objective, target, _field(target, classifier, recipe.scale))
 
