@@ -143,7 +143,7 @@ def _find_class(library: ModuleType, config: Mapping[str, Any], file: str) -> tu
         unknown = UnknownNameError("model_type", model_type, library.CONFIG_MAPPING)
         raise WeightsError(f"{file}: {unknown}", fix="pip install --upgrade transformers, or check config.json")
     kind: Any = getattr(library, architecture, None)
-    if not (isinstance(kind, type) and issubclass(kind, library.PreTrainedModel)):
+    if library.PreTrainedModel not in getattr(kind, "__mro__", ()):
         raise WeightsError(
             f"{file} names the architecture {architecture!r}, which transformers {library.__version__} does not have",
             fix="pip install --upgrade transformers; code that comes with a repository is never run",
