@@ -14,6 +14,8 @@ from gen_prior.cli.progress import ProgressBar, keeping
 
 MEASURES = {
     "activation": ("activation", "{:.1f}"),
+    "of the best photograph's": ("photograph_ratio", "{:.2f}"),
+    "photographs below it": ("photograph_quantile", "{:.1%}"),
     "probability": ("probability", "{:.1%}"),
     "judge top-1 right": ("judge_top1", "{:.0%}"),
     "judge top-5 right": ("judge_top5", "{:.0%}"),

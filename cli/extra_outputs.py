@@ -63,7 +63,7 @@ class ExtraOutputs:
         images: Path | None,
         quiet: bool,
     ) -> None:
-        from gen_prior.applications.exemplars import check_folder
+        from gen_prior.applications.photographs import check_folder
         from gen_prior.report.film import Recorder
         from gen_prior.report.transparency import Transparency
 
@@ -108,6 +108,9 @@ class ExtraOutputs:
         if self.images is not None:
             self._write_exemplars(self.images, result, classifier)
 
+    def _note(self, message: str) -> None:
+        note(message, quiet=self.quiet)
+
     def _write_transparent(self, transparency: Transparency, result: Result) -> None:
         from gen_prior.util.image_io import write_png
 
@@ -125,26 +128,20 @@ class ExtraOutputs:
                 write_png(self.out / f"{next(names)}-field.png", box.crop(image))
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
-        from gen_prior.applications.exemplars import find_exemplars
-        from gen_prior.report.grid import mosaic
+        from gen_prior.applications.exemplars import exemplar_sheet, find_exemplars
+        from gen_prior.cli.progress import ProgressBar
+        from gen_prior.util.files import write_json
         from gen_prior.util.image_io import write_png
 
-        noted: set[str] = set()
-
-        def note_once(message: str) -> None:  # every target goes through the same folder
-            note(message, quiet=self.quiet or message in noted)
-            noted.add(message)
-
-        names = result.names()[:: len(result.seeds)]
-        for t, target in enumerate(result.targets):
-            found = find_exemplars(classifier, target["target"], folder, count=8, on_bad=note_once)
-            synthesised = [f"{value:.3g}" for value in result.activations[t].tolist()]
-            sheet = mosaic(
-                [list(result.images[t]), [each.image for each in found], [each.seen for each in found]],
-                captions=[synthesised, [f"{each.activation:.3g}" for each in found], []],
-                row_names=["synthesised", "natural", "seen by the unit"],
-            )
-            write_png(self.out / f"{names[t].rsplit('-seed', 1)[0]}-exemplars.png", sheet)
+        targets = [target["target"] for target in result.targets]
+        with ProgressBar(self.quiet) as bar:
+            found = find_exemplars(classifier, targets, folder, on_bad=self._note, progress=bar.show)
+        write_png(self.out / "exemplars.png", exemplar_sheet(result, found))
+        listed = [
+            {"name": target["name"], "target": target["target"], "photographs": [one.to_dict() for one in best]}
+            for target, best in zip(result.targets, found, strict=True)
+        ]
+        write_json(self.out / "exemplars.json", listed)
 
 
 def _every(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,7 +122,9 @@ def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         for t, target in enumerate(result.targets):
             values = ", ".join(f"{value:.4g}" for value in result.activations[t].tolist())
-            console.print(f"{target['name']}: activation {values}", markup=False, soft_wrap=True)
+            ratios = [f"{ratio:.2f}" for ratio in result.photograph_ratios[t].tolist() if math.isfinite(ratio)]
+            beside = f"; {', '.join(ratios)} of the best photograph's" if ratios else ""
+            console.print(f"{target['name']}: activation {values}{beside}", markup=False, soft_wrap=True)
             for n, term in enumerate(target.get("terms", []) if result.terms[t][0] else []):
                 values = ", ".join(f"{terms[n]:.4g}" for terms in result.terms[t])
                 console.print(f"  {term['name']}: activation {values}", markup=False, soft_wrap=True)

@@ -1,26 +1,29 @@
-"""Natural images of a folder to which a unit responds most, to show beside images synthesised for it."""
+"""Natural images of a folder to which units respond most, to show beside images synthesised for them."""
 
 from __future__ import annotations
 
-import contextlib
-import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import center_crop, resize
 
+from gen_prior.applications.photograph_counters import MOST, BestPhotographs, Wanted
+from gen_prior.applications.photograph_pass import run_pass
+from gen_prior.applications.photographs import as_seen, image_paths
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import ImageError, OptionError
-from gen_prior.objectives import Activations
-from gen_prior.objectives.receptive_field import Box, receptive_field
-from gen_prior.objectives.targets import Target, parse_target
-from gen_prior.util.image_io import image_files, read_image
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
-
-Position = tuple[int, int]
+from gen_prior.errors import OptionError, TargetError
+from gen_prior.objectives.receptive_field import Box, ReceptiveFields
+from gen_prior.objectives.targets import Target
+from gen_prior.optimise.resolve import TargetLike, resolve_objectives
+from gen_prior.optimise.result import Result
+from gen_prior.optimise.unit_scale import field_of
+from gen_prior.recipe import Recipe
+from gen_prior.report.grid import mosaic
+from gen_prior.util.image_io import read_image
+from gen_prior.util.progress import ProgressCallback, progress_callback
 
 
 @dataclass(frozen=True)
@@ -32,40 +35,37 @@ class Exemplar:
         activation: the unit's activation.
         image: the centre crop that the classifier was given, `[3, H, W]`, RGB, in [0, 1].
         box: the unit's receptive field in `image`.
+        field: the square of it that the unit sees most of, its effective receptive field.
+        position: where in the layer the activation was read, (y, x); None for a target without such positions.
     """
 
     path: Path
     activation: float
     image: Tensor
     box: Box
+    field: Box
+    position: tuple[int, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return name, activation and position for JSON."""
+        place = None if self.position is None else list(self.position)
+        return {"file": self.path.name, "activation": self.activation, "position": place}
 
     @property
     def seen(self) -> Tensor:
         """The image cropped to the unit's receptive field."""
         return self.box.crop(self.image)
 
-
-def image_paths(folder: str | Path) -> list[Path]:
-    """All image files under `folder`, sorted. Raises `ImageError` if there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ImageError(f"no such folder of images: {folder}")
-    return image_files([folder])
+    @property
+    def patch(self) -> Tensor:
+        """The image cropped to the unit's effective receptive field."""
+        return self.field.crop(self.image)
 
 
-def check_folder(folder: str | Path) -> None:
-    """Raise `ImageError` unless at least one image under `folder` can be read."""
-    paths = image_paths(folder)
-    for path in paths:
-        with contextlib.suppress(ImageError):
-            read_image(path)
-            return
-    raise ImageError(f"none of the {len(paths)} image files under {folder} can be read")
-
-
+@overload
 def find_exemplars(
     classifier: Classifier,
-    target: str | int | Target,
+    target: TargetLike,
     folder: str | Path,
     *,
     count: int = 8,
@@ -73,90 +73,150 @@ def find_exemplars(
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
     progress: ProgressCallback | None = None,
-) -> list[Exemplar]:
-    """Find the `count` images under `folder` with the highest activation of `target`; one pass, constant memory.
+) -> list[Exemplar]: ...
+
+
+@overload
+def find_exemplars(
+    classifier: Classifier,
+    target: list[TargetLike] | list[str],
+    folder: str | Path,
+    *,
+    count: int = 8,
+    anywhere: bool = True,
+    batch: int = 16,
+    on_bad: Callable[[str], None] | None = None,
+    progress: ProgressCallback | None = None,
+) -> list[list[Exemplar]]: ...
+
+
+def find_exemplars(
+    classifier: Classifier,
+    target: TargetLike | list[TargetLike] | list[str],
+    folder: str | Path,
+    *,
+    count: int = 8,
+    anywhere: bool = True,
+    batch: int = 16,
+    on_bad: Callable[[str], None] | None = None,
+    progress: ProgressCallback | None = None,
+) -> list[Exemplar] | list[list[Exemplar]]:
+    """Find the `count` images under `folder` with the highest activation of each target, in one pass over the images.
 
     Args:
-        target: a class or unit. For a channel at a position, `anywhere` takes its maximum over all positions.
+        target: a class, unit or objective, or a list of them: all are looked for in the same pass, in constant memory.
+            For a channel at a position, `anywhere` takes its maximum over all positions. Of `-LAYER:UNIT` the
+            exemplars are those with the lowest activation.
         batch: images at a time.
         on_bad: called with a message for each file that cannot be read, which is left out; if None, such a file
             raises `ImageError`.
         progress: called after every batch with a `Progress` in images.
 
     Returns:
-        The exemplars, highest activation first.
+        The exemplars, the best first; for a list of targets, a list of such lists.
 
     Raises:
         ImageError: no images, one that cannot be read, or, with `on_bad`, none that can.
-        TargetError: no such target. OptionError: `count` is below 1.
+        TargetError: no such target. OptionError: `count` is below 1, or no targets.
     """
     report = progress_callback(progress, lambda p: (p.done, p.total))
     if count < 1:
         raise OptionError(f"count must be at least 1, got {count}")
-    parsed = parse_target(target, classifier)
-    paths = image_paths(folder)
-    best: list[tuple[float, int, Position | None]] = []
-    with classifier.record_layers([parsed.layer]) as reader, torch.no_grad():
-        for numbers, images in _batches(classifier, paths, batch, on_bad):
-            values = reader(classifier.preprocess(images.to(classifier.device)))
-            for number, (score, position) in zip(numbers, _strongest(parsed, values, anywhere), strict=True):
-                heapq.heappush(best, (score, -number, position))
-                if len(best) > count:
-                    heapq.heappop(best)
-            if report is not None:
-                report(Progress(numbers[-1] + 1, len(paths), "looking at images", torch.tensor([max(best)[0]])))
-    if not best:
-        raise ImageError(f"none of the {len(paths)} image files under {folder} can be read")
-    boxes: dict[Position | None, Box] = {}
+    listed = target if isinstance(target, list) else [target]
+    wanted = wanted_targets(classifier, listed, anywhere)
+    if len(wanted) > 1 and not isinstance(target, list):
+        raise TargetError(f"{target!r} names {len(wanted)} targets", fix=f"pass a list: [{target!r}]")
+    best = BestPhotographs(wanted, count)
+    run_pass(classifier, folder, {"best": best}, batch=batch, on_bad=on_bad, progress=report)
+    found = collect_exemplars(classifier, best, image_paths(folder))
+    return found if isinstance(target, list) else found[0]
+
+
+def wanted_targets(
+    classifier: Classifier, targets: Sequence[TargetLike] | Sequence[str], anywhere: bool = True
+) -> list[Wanted]:
+    """What a pass looks for; `anywhere` counts only for a channel at a position (y, x)."""
+    wanted = []
+    for one in resolve_objectives(targets, classifier, Recipe(scale="image")):
+        units = one.target.terms if one.target is not None else ()
+        placed = len(units) == 1 and isinstance(units[0][1].position, tuple)
+        wanted.append(Wanted(one.objective, one.target, anywhere and placed))
+    return wanted
+
+
+def collect_exemplars(classifier: Classifier, best: BestPhotographs, paths: Sequence[Path]) -> list[list[Exemplar]]:
+    """The exemplars of each wanted target, with their images, after a pass over `paths`."""
+    fields = _Fields(classifier)
+    images: dict[int, Tensor] = {}
     result = []
-    for score, negative, position in sorted(best, reverse=True):
-        if position not in boxes:
-            boxes[position] = receptive_field(
-                classifier, parsed if position is None else parsed.with_position(position)
-            )
-        path = paths[-negative]
-        result.append(Exemplar(path, score, as_seen(classifier, read_image(path)), boxes[position]))
+    for row, wanted in enumerate(best.wanted):
+        exemplars = []
+        for value, number, flat in zip(best.values[row], best.numbers[row], best.positions[row], strict=True):
+            index = int(number)
+            if index < 0 or float(value) == -MOST:
+                continue
+            if index not in images:
+                images[index] = as_seen(classifier, read_image(paths[index]))
+            weight, unit = wanted.unit or (1.0, None)
+            target = fields.placed(unit, int(flat))
+            position = target.position if target is not None and isinstance(target.position, tuple) else None
+            box, field = fields.receptive(target), fields.effective(target)
+            exemplars.append(Exemplar(paths[index], float(value) / weight, images[index], box, field, position))
+        result.append(exemplars)
     return result
 
 
-def as_seen(classifier: Classifier, image: Tensor) -> Tensor:
-    """The centre crop of a photograph `[3, H, W]` at the classifier's input size, as in evaluation."""
-    height, width = classifier.input_size
-    rows, columns = int(image.shape[-2]), int(image.shape[-1])
-    factor = min(rows / height, columns / width)
-    # Crop first: an image of 20,000 x 1 pixels, resized whole, would not fit in memory. This is torchvision's crop;
-    # `util.resample.centre_crop` differs by a pixel for odd margins.
-    centre: Tensor = center_crop(image, [max(1, round(factor * height)), max(1, round(factor * width))])
-    return resize(centre, [height, width], antialias=True).clamp(0, 1)
+class _Fields:
+    """Receptive and effective fields of targets at the positions where photographs excite them."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier, self.receptive_fields = classifier, ReceptiveFields(classifier)
+        height, width = classifier.input_size
+        self.whole = Box(0, 0, height, width, height, width)
+
+    def placed(self, target: Target | None, flat: int) -> Target | None:
+        """The target at the flat position `flat` of its layer; -1 for its own."""
+        if target is None or flat < 0:
+            return target
+        return target.with_position(divmod(flat, _sides(self.classifier, target)[1]))
+
+    def receptive(self, target: Target | None) -> Box:
+        """The receptive field; the whole input for an objective."""
+        return self.whole if target is None else self.receptive_fields.of(target)
+
+    def effective(self, target: Target | None) -> Box:
+        """The square of the effective field at the layer's centre, moved to the target's position, within the input."""
+        if target is None or not isinstance(target.position, tuple):
+            return self.whole
+        sides = _sides(self.classifier, target)
+        centre = (sides[0] // 2, sides[1] // 2)
+        field = field_of(self.classifier, target.with_position(centre), "unit")
+        if field is None:
+            return self.whole
+        height, width = self.classifier.input_size
+        side = min(field.side, height, width)
+        top = field.top + round((target.position[0] - centre[0]) * height / sides[0])
+        left = field.left + round((target.position[1] - centre[1]) * width / sides[1])
+        top, left = min(max(top, 0), height - side), min(max(left, 0), width - side)
+        return Box(top, left, top + side, left + side, height, width)
 
 
-def _batches(
-    classifier: Classifier, paths: list[Path], size: int, on_bad: Callable[[str], None] | None
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of readable images `[B, 3, H, W]` with their indices in `paths`."""
-    numbers: list[int] = []
-    images: list[Tensor] = []
-    for number, path in enumerate(paths):
-        try:
-            images.append(as_seen(classifier, read_image(path)))
-            numbers.append(number)
-        except ImageError as error:
-            if on_bad is None:
-                raise
-            on_bad(str(error))
-        if len(images) == size:
-            yield numbers, torch.stack(images)
-            numbers, images = [], []
-    if images:
-        yield numbers, torch.stack(images)
+def _sides(classifier: Classifier, target: Target) -> tuple[int, int]:
+    """Positions along height and width of the target's layer."""
+    blank = target.everywhere({target.layer: torch.empty(1, *classifier.layer_shape(target.layer), device="meta")})
+    return int(blank.shape[1]), int(blank.shape[2])
 
 
-def _strongest(target: Target, activations: Activations, anywhere: bool) -> list[tuple[float, Position | None]]:
-    """Each image's activation and where it is taken (None if the target has no position)."""
-    if not anywhere or not isinstance(target.position, tuple):
-        position = target.position if isinstance(target.position, tuple) else None
-        return [(score, position) for score in target.read(activations).tolist()]
-    channel = target.everywhere(activations).float()
-    top = channel.flatten(1).max(1)
-    positions = [divmod(index, channel.shape[-1]) for index in top.indices.tolist()]
-    return list(zip(top.values.tolist(), positions, strict=True))
+def exemplar_sheet(result: Result, found: Sequence[Sequence[Exemplar]]) -> Tensor:
+    """A row for each target of `result`: its images beside the patches that the unit saw of its best photographs.
+
+    Returns one image `[3, H, W]` in [0, 1]; activations stand below the images.
+    """
+    rows = zip(result.images, found, strict=True)
+    values = zip(result.activations.tolist(), found, strict=True)
+    return mosaic(
+        [[*made, *[each.patch for each in best]] for made, best in rows],
+        captions=[[f"{value:.3g}" for value in [*made, *[each.activation for each in best]]] for made, best in values],
+        row_names=[target["name"] for target in result.targets],
+        column_names=[f"seed {seed}" for seed in result.seeds] + ["photographs"],
+    )

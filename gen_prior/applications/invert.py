@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from gen_prior.applications.encode import encode
-from gen_prior.applications.exemplars import as_seen
+from gen_prior.applications.photographs import as_seen
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.errors import OptionError
@@ -138,7 +138,7 @@ def invert(
             f"at least one generator and a style_weight of at least 0 are needed, got {methods}, {style_weight}"
         )
     names = _in_order(classifier, layers, style_layers)
-    original = as_seen(classifier, image)
+    original = as_seen(classifier, image, crop=1.0)
     objectives = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
     texture = style(classifier, original, style_layers) if style_layers else None
     if texture is not None:

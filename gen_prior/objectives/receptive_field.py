@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,11 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.folding import unfolded
 from gen_prior.classifiers.hooks import record_layers
 from gen_prior.objectives.expressions import single_target
-from gen_prior.objectives.mixes import Mix
+from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.targets import Target
 
+Sides = tuple[int, int]
+"""Positions of a layer along its height and its width."""
 INPUT_SCALE = 1e-6
 """Inputs are so small that no ReLU6 saturates, which would cut the gradient off."""
 
@@ -47,21 +50,75 @@ def receptive_field(classifier: Classifier, target: str | int | Target | Mix) ->
 
     Raises `TargetError` or `UnknownNameError` for a target that the classifier does not have.
     """
-    terms = single_target(target, classifier).terms
+    return _boxes(classifier, [single_target(target, classifier)])[0]
+
+
+class ReceptiveFields:
+    """Receptive fields of many units of a classifier, for far fewer gradients than positions.
+
+    Convolutions do the same at every position, so a layer's fields are measured at five positions (the first two, the
+    central one, the last two) and moved to the others, unless the central one shows that they do not move evenly.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self._measured: dict[str, tuple[Sides, list[Box]]] = {}
+        self._single: dict[Target, Box] = {}
+
+    def of(self, target: Target) -> Box:
+        """The box of `target`, as `receptive_field` finds it."""
+        if isinstance(target.position, tuple):
+            if target.layer not in self._measured:
+                self._measured[target.layer] = self._measure(target)
+            sides, boxes = self._measured[target.layer]
+            if _moved(boxes, sides, (sides[0] // 2, sides[1] // 2)) == boxes[2]:
+                return _moved(boxes, sides, target.position)
+        any_unit = replace(target, unit=0, label="")
+        if any_unit not in self._single:
+            self._single[any_unit] = _boxes(self.classifier, [target])[0]
+        return self._single[any_unit]
+
+    def _measure(self, target: Target) -> tuple[Sides, list[Box]]:
+        shape = self.classifier.layer_shape(target.layer)
+        blank = target.everywhere({target.layer: torch.empty(1, *shape, device="meta")})
+        height, width = blank.shape[1:]
+        rows, columns = [[0, min(1, n - 1), n // 2, max(n - 2, 0), n - 1] for n in (height, width)]
+        positions = [target.with_position(position) for position in zip(rows, columns, strict=True)]
+        return (height, width), _boxes(self.classifier, positions)
+
+
+def _moved(boxes: Sequence[Box], sides: Sides, position: tuple[int, int]) -> Box:
+    """The box at `position`, from those of the first two, the central and the last two positions of a layer."""
+    first, second, _, before_last, last = boxes
+    y, x = position
+    return Box(
+        max(0, last.top - (last.top - before_last.top) * (sides[0] - 1 - y)),
+        max(0, last.left - (last.left - before_last.left) * (sides[1] - 1 - x)),
+        min(first.height, first.bottom + (second.bottom - first.bottom) * y),
+        min(first.width, first.right + (second.right - first.right) * x),
+        first.height,
+        first.width,
+    )
+
+
+def _boxes(classifier: Classifier, targets: Sequence[AnyTarget]) -> list[Box]:
+    """The receptive fields of targets: one forward pass of the positive network, a gradient for each."""
     height, width = classifier.input_size
     network = _positive(classifier.network)
     noise = torch.rand(1, len(classifier.mean), height, width, generator=torch.Generator().manual_seed(0))
     inputs = (INPUT_SCALE * (1 + noise.double())).requires_grad_()
-    with record_layers(network, [unit.layer for _, unit in terms]) as hooks:
-        values = hooks(inputs)
-        # Not by `Target.read`, which rounds to float32, where the gradients of long paths vanish.
-        activation = torch.stack([unit.at_position(unit.everywhere(values))[0] for _, unit in terms]).sum()
-        (gradient,) = torch.autograd.grad(activation, inputs)
-    seen = (gradient[0] != 0).any(0)
-    if not seen.any():
-        return Box(0, 0, height, width, height, width)
-    rows, columns = seen.any(1).nonzero().flatten().tolist(), seen.any(0).nonzero().flatten().tolist()
-    return Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1, height, width)
+    boxes = []
+    with record_layers(network, {layer: None for target in targets for layer in target.layers}) as hooks:
+        activations = hooks(inputs)
+        for target in targets:
+            # Not by `Target.read`, which rounds to float32, where the gradients of long paths vanish.
+            units = [unit.at_position(unit.everywhere(activations))[0] for _, unit in target.terms]
+            (gradient,) = torch.autograd.grad(torch.stack(units).sum(), inputs, retain_graph=True)
+            seen = (gradient[0] != 0).any(0)
+            rows, columns = seen.any(1).nonzero().flatten().tolist(), seen.any(0).nonzero().flatten().tolist()
+            whole = Box(0, 0, height, width, height, width)
+            boxes.append(Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1, height, width) if rows else whole)
+    return boxes
 
 
 def _positive(network: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, activation, log_probability
 from gen_prior.objectives.expressions import parse_targets, single_target
 from gen_prior.objectives.mixes import AnyTarget, Mix
+from gen_prior.objectives.natural_statistics import PhotographActivations, natural_statistics
 from gen_prior.objectives.targets import Target, file_name
 from gen_prior.optimise.presets import fitting_presets
 from gen_prior.optimise.unit_scale import Field, field_of
@@ -30,6 +31,8 @@ class ResolvedObjective:
     target: AnyTarget | None
     field: Field | None = None
     """Part of the input that the image is drawn into; None for all of it."""
+    photographs: PhotographActivations | None = None
+    """What photographs reach at the target, where a table of the classifier holds it."""
 
     @property
     def name(self) -> str:
@@ -46,7 +49,10 @@ class ResolvedObjective:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         field = None if self.field is None else self.field.to_list()
-        described = {"name": self.name, "objective": self.objective.description, "field": field}
+        photographs = None if self.photographs is None else self.photographs.to_dict()
+        described = {
+            "name": self.name, "objective": self.objective.description, "field": field, "photographs": photographs,
+        }  # fmt: skip
         return described | (self.target.to_dict() if self.target is not None else {"target": None})
 
 
@@ -84,7 +90,9 @@ def _resolved(target: AnyTarget, classifier: Classifier, recipe: Recipe) -> Reso
     is_class = isinstance(target, Target) and target.is_class and classifier.has_classes
     use_probability = is_class and recipe.score == "log_probability"
     objective = log_probability(target) if use_probability else activation(target)  # type: ignore[arg-type]
-    return ResolvedObjective(objective, target, _field(target, classifier, recipe.scale))
+    table = natural_statistics(classifier)
+    photographs = table.of(target) if table is not None and isinstance(target, Target) else None
+    return ResolvedObjective(objective, target, _field(target, classifier, recipe.scale), photographs)
 
 
 def _field(target: AnyTarget, classifier: Classifier, scale: str | int) -> Field | None:

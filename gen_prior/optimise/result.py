@@ -17,7 +17,7 @@ from gen_prior.errors import OptionError
 from gen_prior.generators import Generator, load_described
 from gen_prior.optimise.loop import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
-from gen_prior.optimise.result_folder import UNFINISHED, Record
+from gen_prior.optimise.result_folder import UNFINISHED, Record, beside_photographs
 from gen_prior.optimise.unit_scale import Field, Placement
 from gen_prior.recipe import Recipe
 
@@ -106,6 +106,15 @@ class Result:
             [Field(*field) if field else None] * len(self.seeds), classifier.input_size, classifier.device
         )
         return place(classifier.resize(self.images[t].to(classifier.device))).cpu()
+
+    @property
+    def photograph_ratios(self) -> Tensor:
+        """`[T, S]`: activations divided by the best photograph's; NaN where no table says what that is."""
+        ratios = [
+            [beside_photographs(value, target).get("photograph_ratio") for value in row]
+            for row, target in zip(self.activations, self.targets, strict=True)
+        ]
+        return torch.tensor([[torch.nan if ratio is None else ratio for ratio in row] for row in ratios])
 
     def names(self) -> list[str]:
         """File names of the items without their endings, targets outermost."""

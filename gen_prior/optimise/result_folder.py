@@ -12,6 +12,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from gen_prior.errors import OptionError
+from gen_prior.objectives.natural_statistics import PhotographActivations
 from gen_prior.optimise.loop import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.util.files import write_bytes, write_files
@@ -52,6 +53,7 @@ class Record:
             "status": status,
             "activation": finite(tensors["activation"]),
             "start_activation": finite(tensors["start_activation"]),
+            **beside_photographs(tensors["activation"], self.targets[t]),
             "image": f"{name}.png",
             "data": f"{name}.safetensors",
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -118,6 +120,15 @@ class ResultFolder:
         self._record.seconds += seconds
         self._record.settings = self.settings | {"batches": list(batches)}
         self._record.write(self.folder, files)
+
+
+def beside_photographs(activation: Tensor | float, target: dict[str, Any]) -> dict[str, float | None]:
+    """An activation's quantile among photographs and its ratio to the best; empty for a target without a table."""
+    known = PhotographActivations.from_dict(target.get("photographs"))
+    value = finite(activation)
+    if known is None or value is None:
+        return {}
+    return {"photograph_quantile": known.quantile(value), "photograph_ratio": known.ratio(value)}
 
 
 def finite(value: Tensor | float) -> float | None:

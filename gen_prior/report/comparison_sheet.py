@@ -113,8 +113,10 @@ def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, c
     draw.rectangle([(MARGIN, y), (MARGIN + 5, y + CELL)], colour)
     x = MARGIN + 16
     write_line(draw, (x, y), method["name"], HEAD_SIZE - 2, INK, SIDE - 26)
+    has_table = any(item.get("photograph_ratio") is not None for item in items)
     lines = [
         ("activation", _median(items, "activation", "{:.1f}")),
+        *([("of best photograph", _median(items, "photograph_ratio", "{:.2f}"))] if has_table else []),
         *([("judge is right", _share(items, "judge_top1"))] if judged else []),
         *([("judge's p", _median(items, "judge_probability", "{:.1%}"))] if judged else []),
         ("kept after blur", _median(items, "kept_blur", "{:.0%}")),
@@ -191,7 +193,7 @@ def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, w
 
 
 def _median(items: Sequence[dict[str, Any]], name: str, form: str) -> str:
-    values = sorted(item[name] for item in items if item[name] is not None)
+    values = sorted(item[name] for item in items if item.get(name) is not None)
     if not values:
         return "-"
     middle = len(values) // 2

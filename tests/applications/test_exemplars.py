@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from gen_prior.applications import exemplars
-from gen_prior.applications.exemplars import as_seen, check_folder, find_exemplars
+from gen_prior.applications import photographs
+from gen_prior.applications.exemplars import find_exemplars
+from gen_prior.applications.photographs import as_seen, check_folder
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import ImageError, OptionError
+from gen_prior.errors import ImageError, OptionError, TargetError
 from gen_prior.util.image_io import read_image, write_png
+from gen_prior.util.progress import Progress
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_files_that_are_no_images_are_told_or_refused(tiny_classifier: Classifie
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000), (33, 300), (300, 33)])
+@pytest.mark.parametrize("shape", [(20_000, 1), (1, 20_000), (33, 300), (300, 64)])
 def test_the_centre_is_cut_out_before_it_is_scaled(
     tiny_classifier: Classifier, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
@@ -79,9 +81,9 @@ def test_the_centre_is_cut_out_before_it_is_scaled(
         sizes.append(picture.shape[-2] * picture.shape[-1])
         return whole(picture, size, **options)
 
-    monkeypatch.setattr(exemplars, "resize", watched)
+    monkeypatch.setattr(photographs, "resize", watched)
     seen = as_seen(tiny_classifier, image)
-    side = min(shape)
+    side = max(round(224 / 256 * min(shape)), min(*shape, 32))  # ImageNet's evaluation; all of a smaller image
     assert seen.shape == (3, 32, 32)
     assert sizes == [side * side]
     centre = whole(center_crop(image, [side, side]), [32, 32], antialias=True)
@@ -104,3 +106,22 @@ def test_folders_without_images_are_refused(tiny_classifier: Classifier, tmp_pat
         find_exemplars(tiny_classifier, "bee", tmp_path / "missing")
     with pytest.raises(OptionError, match="count"):
         find_exemplars(tiny_classifier, "bee", tmp_path, count=0)
+
+
+def test_a_list_of_targets_is_found_in_one_pass(tiny_classifier: Classifier, folder: Path) -> None:
+    targets = ["bee", "conv2:3", "-conv2:3", "conv1:0-2"]
+    reports: list[Progress] = []
+    found = find_exemplars(tiny_classifier, targets, folder, count=2, progress=reports.append)
+    assert len(found) == 6
+    assert [report.done for report in reports] == [7]
+    for text, row in zip([*targets[:2], "conv1:0", "conv1:1"], [*found[:2], *found[3:5]], strict=True):
+        alone = find_exemplars(tiny_classifier, text, folder, count=2)
+        assert [(each.path, each.activation, each.box) for each in row] == [
+            (each.path, each.activation, each.box) for each in alone
+        ]
+    least = found[2][0]
+    channel = tiny_classifier.activations(least.image[None], ["conv2"])["conv2"][0, 3]
+    assert least.activation == pytest.approx(channel.min().item(), abs=1e-5)
+    assert least.position == divmod(int(channel.argmin()), channel.shape[1])
+    with pytest.raises(TargetError, match="names 3 targets"):
+        find_exemplars(tiny_classifier, "conv1:0-2", folder)

@@ -176,7 +176,10 @@ def test_synth_makes_films_transparency_fields_and_natural_images(
     with Image.open(out / "conv2-3-8-8-seed0-rgba.png") as picture:
         assert picture.mode == "RGBA"
     assert read_image(out / "conv2-3-8-8-seed0-field.png").shape[1:] == (5, 5)  # in pixels of the classifier's input
-    assert (out / "conv2-3-8-8-exemplars.png").is_file()
+    assert (out / "exemplars.png").is_file()
+    (row,) = json.loads((out / "exemplars.json").read_text())
+    assert row["target"] == "conv2:3@8,8"
+    assert {each["file"] for each in row["photographs"]} == {path.name for path in photo.parent.iterdir()}
     assert json.loads((out / "result.json").read_text())["seeds"] == [0, 1]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gen_prior import objectives
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.objectives.receptive_field import Box, receptive_field
+from gen_prior.objectives.receptive_field import Box, ReceptiveFields, receptive_field
 from gen_prior.objectives.targets import parse_target
 
 
@@ -107,3 +107,29 @@ def test_swin() -> None:
     seen = classifier.activations(images, ["features.2"])
     expected = seen["features.2"][:, 4, 4, 150]
     torch.testing.assert_close(objectives.neuron("features.2", 150)(seen, images, images), expected)
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "bn2"])
+def test_fields_of_many_positions_are_those_of_each(tiny_classifier: Classifier, layer: str) -> None:
+    fields, sides = ReceptiveFields(tiny_classifier), tiny_classifier.layer_shape(layer)[1:]
+    for position in [(0, 0), (0, 7), (3, 1), (9, 15), (sides[0] - 1, 2), (sides[0] - 1, sides[1] - 1)]:
+        target = parse_target(f"{layer}:1@{position[0]},{position[1]}", tiny_classifier)
+        assert fields.of(target) == receptive_field(tiny_classifier, target), position
+
+
+def test_fields_that_do_not_move_evenly_are_measured_one_by_one() -> None:
+    class Uneven(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3, padding=1)
+            self.shuffle = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return self.shuffle(y[:, :, [0, 1, 5, 4, 3, 2, 6, 7]]).mean((2, 3))
+
+    classifier = Classifier(Uneven(), input_size=8)
+    fields = ReceptiveFields(classifier)
+    for row in range(8):
+        target = parse_target(f"shuffle:0@{row},3", classifier)
+        assert fields.of(target) == receptive_field(classifier, target), row

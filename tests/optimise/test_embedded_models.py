@@ -14,7 +14,7 @@ from torch import Tensor
 import gen_prior as gp
 from gen_prior import objectives
 from gen_prior.applications.evolve import activation_score
-from gen_prior.applications.exemplars import as_seen
+from gen_prior.applications.photographs import as_seen
 from gen_prior.objectives import Objective
 from gen_prior.util.image_io import read_image, write_png
 

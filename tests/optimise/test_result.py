@@ -13,6 +13,7 @@ from PIL import Image
 
 import gen_prior as gp
 from gen_prior.errors import GenPriorError, OptionError, OutputError
+from gen_prior.objectives.natural_statistics import LEVELS, NaturalStatistics
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
@@ -220,3 +221,19 @@ def test_record_is_json_with_every_setting(result: gp.Result, tmp_path: Path) ->
 
 def test_errors_are_of_the_family() -> None:
     assert issubclass(OutputError, GenPriorError)
+
+
+def test_results_say_what_photographs_reach(
+    tiny_classifier: gp.Classifier, tiny_generator: gp.Generator, tmp_path: Path
+) -> None:
+    quantiles = torch.linspace(0, 0.5, len(LEVELS))[None, :, None].expand(3, -1, 12)
+    NaturalStatistics({"conv2": quantiles}, {"conv2": quantiles[0, 0]}, {"images": "7"}).attach(tiny_classifier)
+    result = synthesize(tiny_classifier, ["conv2:3", "bee"], tiny_generator, seeds=2, steps=2, out=tmp_path)
+    ratios = result.photograph_ratios
+    torch.testing.assert_close(ratios[0], result.activations[0] / 0.5)
+    assert ratios[1].isnan().all(), "no table of the logits"
+    items = json.loads((tmp_path / "result.json").read_text())["items"]
+    assert items[1]["photograph_ratio"] == pytest.approx(ratios[0, 1].item(), rel=1e-5)
+    assert 0 <= items[1]["photograph_quantile"] <= 1
+    assert "photograph_ratio" not in items[2]
+    assert torch.equal(load_result(tmp_path).photograph_ratios[0], ratios[0])

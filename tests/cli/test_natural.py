@@ -1,0 +1,24 @@
+"""`natural`: a table of what photographs reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command_runner import Run
+
+from gen_prior.objectives.natural_statistics import NaturalStatistics
+
+
+def test_natural_makes_a_table_and_removes_its_state(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path
+) -> None:
+    options = ("--images", photo.parent, "--out", tmp_path / "made" / "table.safetensors", "--device", "cpu")
+    done = run("natural", "tiny", "--layers", "conv*", "--source", "noise", "--json", *options)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["units"] == 8 + 12
+    table = NaturalStatistics.load(tmp_path / "made" / "table.safetensors")
+    assert table.metadata["source"] == "noise"
+    assert set(table.tables) == {"conv1", "conv2"}
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["table.safetensors"]
+    assert run("natural", "tiny", "--layers", "conv9", *options).code == 2
