@@ -48,6 +48,7 @@ class Recipe:
         scale: what the image of a hidden unit fills: "unit", the part of the input that the unit sees most of
             (`optimise.unit_scale`), "image", the whole input, or a square of so many pixels where the unit looks.
             Classes are always drawn over the whole input.
+        unit_start: True to start where the generator starts hidden units, which may be other codes than for classes.
         candidates: random restarts: codes to score first, one forward pass each, of which the best start the
             optimisation. 1 starts at the seed's own code.
         trials: successive halving: so many of the best candidates are optimised for an eighth of `steps` each, and
@@ -79,6 +80,7 @@ class Recipe:
     gradient_edits: Specs = ()
     keep: str = "last"
     scale: str | int = "unit"
+    unit_start: bool = False
     candidates: int = 1
     trials: int = 1
     domain: str = "any"

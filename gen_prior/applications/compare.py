@@ -105,7 +105,8 @@ def compare(
         began = time.perf_counter()
         result = synthesize(
             classifier, listed, method.generator, seeds=numbers, recipe=method.recipe.within(evaluations),
-            precision=precision, batch=batch, out=folder / method.folder if folder is not None else None,
+            unit_recipe=method.unit_recipe.within(evaluations), precision=precision, batch=batch,
+            out=folder / method.folder if folder is not None else None,
             progress=_part(report, method.name, index * share, total),
         )  # fmt: skip
         if report is not None:

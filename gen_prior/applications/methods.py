@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,11 +22,12 @@ MethodLike = str | Generator
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a comparison: its name, the generator, and the recipe that optimises through it."""
+    """One row of a comparison: its name, the generator, and the recipes for classes and for hidden units."""
 
     name: str
     generator: Generator
     recipe: Recipe
+    unit_recipe: Recipe
 
     @property
     def folder(self) -> str:
@@ -42,31 +43,35 @@ def load_methods(methods: Sequence[MethodLike], device: torch.device) -> list[Me
         raise OptionError("no methods given", fix=f"for example {', '.join(defaults.METHODS)}")
     rows: list[Method] = []
     for method in methods:
-        name, generator, recipe = _load(method, device)
-        check_domain(recipe, generator)
-        taken = [row.folder.lower() for row in rows]
-        row, count = Method(name, generator, recipe), 2
+        row, count = _load(method, device), 2
+        check_domain(row.recipe, row.generator)
+        taken, name = [other.folder.lower() for other in rows], row.name
         while row.folder.lower() in taken:
-            row, count = Method(f"{name}-{count}", generator, recipe), count + 1
+            row, count = replace(row, name=f"{name}-{count}"), count + 1
         rows.append(row)
     return rows
 
 
-def _load(method: MethodLike, device: torch.device) -> tuple[str, Generator, Recipe]:
-    """Name, generator and recipe of a generator, a preset, `preset:NAME` or `GENERATOR+PRESET`."""
+def _load(method: MethodLike, device: torch.device) -> Method:
+    """A generator, a preset, `preset:NAME` or `GENERATOR+PRESET`."""
     if isinstance(method, Generator):
-        return method.name, method.to(device), method.recipe
+        return _by_own_recipes(method.name, method.to(device))
     chosen = method.removeprefix(PRESET_PREFIX)
     if method.startswith(PRESET_PREFIX) or (chosen in PRESETS and chosen not in NAMED):
         own = preset_generator(chosen)
-        return chosen, load_generator(own, device=device, **preset_options(chosen)), preset(chosen)
+        generator, recipe = load_generator(own, device=device, **preset_options(chosen)), preset(chosen)
+        return Method(chosen, generator, recipe, recipe)
     name, plus, chosen = method.rpartition("+")
     if plus and chosen in PRESETS:
-        return method, load_generator(name, device=device, **preset_options(chosen, name)), preset(chosen)
+        generator, recipe = load_generator(name, device=device, **preset_options(chosen, name)), preset(chosen)
+        return Method(method, generator, recipe, recipe)
     if method not in NAMED and method.partition(":")[0] not in PREFIXED:
         raise UnknownNameError("method", method, [*NAMED, *PREFIXED, *PRESETS], fix="list generators: gen-prior models")
-    generator = load_generator(method, device=device)
-    return method, generator, generator.recipe
+    return _by_own_recipes(method, load_generator(method, device=device))
+
+
+def _by_own_recipes(name: str, generator: Generator) -> Method:
+    return Method(name, generator, generator.recipe, generator.unit_recipe)
 
 
 def preset_remarks(methods: Sequence[str]) -> list[str]:

@@ -39,9 +39,11 @@ class Generator:
         code_mean, code_std, code_min, code_max: the prior of codes, numbers or tensors that broadcast to `code_shape`.
         name: name of this generator in results.
         recipe: default optimisation settings; `Recipe()` if None.
+        unit_recipe: default optimisation settings for hidden units; `recipe` if None.
         start: function of a `torch.Generator` that draws one initial code; mean + std * N(0, 1), projected, if None.
         class_init: (class_key, noise, seed) -> code or None: an initial code for the class with that key (WordNet id,
             else name) from standard normal noise `[*code_shape]` of `seed`; None for a class that it does not know.
+        unit_init: noise -> code: an initial code for hidden units; the same as for unknown classes if None.
         encode: function from images `[B, 3, H, W]` in [0, 1] to codes, if the family has an encoder.
         provenance: source, hashes, licence and paper of the weights.
         domain: "image" if the code parametrises the image directly (pixels, Fourier coefficients), "code" if it is
@@ -70,8 +72,10 @@ class Generator:
         code_max: Tensor | float | None = None,
         name: str = "custom",
         recipe: Recipe | None = None,
+        unit_recipe: Recipe | None = None,
         start: Start | None = None,
         class_init: ClassInit | None = None,
+        unit_init: Callable[[Tensor], Tensor] | None = None,
         encode: Callable[[Tensor], Tensor] | None = None,
         provenance: Provenance | None = None,
         domain: Domain = "code",
@@ -87,10 +91,12 @@ class Generator:
         self.prior.check(self.code_shape)
         self.module, self.output_range, self.channels, self.name = module, output_range, channels, name
         self.recipe, self.provenance = recipe or Recipe(), provenance or Provenance()
+        self.unit_recipe = unit_recipe or self.recipe
         self.domain: Domain = domain
         self.options, self.notes = dict(options or {}), dict(notes or {})
         self.device = torch.device("cpu")
-        self._start, self._class_init, self._encode, self._fit = start, class_init or aim, encode, fit
+        self._start, self._class_init, self._unit_init = start, class_init or aim, unit_init
+        self._encode, self._fit = encode, fit
         if isinstance(module, nn.Module):
             module.eval().requires_grad_(False)
 
@@ -119,13 +125,16 @@ class Generator:
         clamped: Tensor = _StraightThroughClamp.apply(images)
         return clamped
 
-    def initial_code(self, seed: int, wanted: str | Mapping[str, float] | None = None) -> Tensor:
+    def initial_code(
+        self, seed: int, wanted: str | Mapping[str, float] | None = None, *, hidden_unit: bool = False
+    ) -> Tensor:
         """Initial code of `seed`, `[*code_shape]`, float32 on the CPU; the same on every device and in every batch.
 
         `wanted`: key of the class to be maximised (`Classifier.class_key`), or {key: positive weight} of several. A
         generator that knows the class starts nearer to it, for several at the weighted mean of their starts, which is
         scaled to their mean distance from the prior's mean, because a mean of codes is shorter than codes are. For
-        classes it does not know, the code depends on the seed alone.
+        classes it does not know, the code depends on the seed alone. `hidden_unit`: True for the initial code of a
+        hidden unit, which some generators draw in another way.
         """
         if isinstance(wanted, Mapping) and len(wanted) > 1:
             return self._mean_start(seed, wanted)
@@ -135,7 +144,11 @@ class Generator:
             return self._start(source).reshape(self.code_shape).float()
         noise = torch.randn(self.code_shape, generator=source)
         prior = self.prior.to("cpu")
-        code = self._class_init(wanted, noise, seed) if self._class_init is not None and wanted is not None else None
+        code = None
+        if hidden_unit and self._unit_init is not None:
+            code = self._unit_init(noise)
+        elif wanted is not None and self._class_init is not None:
+            code = self._class_init(wanted, noise, seed)
         return prior.project((prior.mean + prior.std * noise if code is None else code)[None])[0].float()
 
     def _mean_start(self, seed: int, weights: Mapping[str, float]) -> Tensor:

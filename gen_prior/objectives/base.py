@@ -23,12 +23,28 @@ class Objective:
         layers: the layers that `function` needs, "logits" is the output.
         description: how results describe this objective.
         reported: the objective whose value results report as the activation; None for this one.
+        positions: (layer, position) pairs that it reads of hidden layers, from which follows what part of the input
+            it sees. A position is one of a `Target`, "mean" for all positions alike, or "all" where it tells them
+            apart. None stands for "mean" of every hidden layer in `layers`.
     """
 
     function: Score
     layers: Sequence[str] = (LOGITS,)
     description: str = "custom"
     reported: Objective | None = None
+    positions: Sequence[tuple[str, object]] | None = None
+
+    @property
+    def hidden(self) -> bool:
+        """True if it reads another layer than the logits."""
+        return any(layer != LOGITS for layer in self.layers)
+
+    @property
+    def read_positions(self) -> tuple[tuple[str, object], ...]:
+        """`positions`, or what None stands for."""
+        if self.positions is not None:
+            return tuple(self.positions)
+        return tuple((layer, "mean") for layer in self.layers if layer != LOGITS)
 
     def __call__(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         """Return the scores `[B]`. Raises `OptionError` where the function returns another shape."""
@@ -39,14 +55,16 @@ class Objective:
 
     def reporting(self, other: Objective) -> Objective:
         """Return the same objective, with the value of `other` as the activation that results report."""
-        return replace(self, layers=tuple(dict.fromkeys([*self.layers, *other.layers])), reported=other)
+        layers = tuple(dict.fromkeys([*self.layers, *other.layers]))
+        return replace(self, layers=layers, reported=other, positions=self.read_positions)
 
     def __add__(self, other: Objective) -> Objective:
         def total(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
             return self(activations, image, code) + other(activations, image, code)
 
         layers = tuple(dict.fromkeys([*self.layers, *other.layers]))
-        return Objective(total, layers, f"{self.description} + {other.description}")
+        positions = tuple(dict.fromkeys([*self.read_positions, *other.read_positions]))
+        return Objective(total, layers, f"{self.description} + {other.description}", positions=positions)
 
     def __radd__(self, other: object) -> Objective:
         """Let `sum([a, b, c])` work, which starts from 0."""
@@ -58,7 +76,7 @@ class Objective:
         def scaled(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
             return self(activations, image, code) * factor
 
-        return Objective(scaled, self.layers, f"{factor:g} * ({self.description})")
+        return replace(self, function=scaled, description=f"{factor:g} * ({self.description})", reported=None)
 
     __rmul__ = __mul__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
         size = reference.square().sum()
         return -(values - reference).square().sum(1) / torch.where(size > 0, size, 1.0)
 
-    return Objective(score, (layer,), f"match of {layer} ({distance})")
+    return Objective(score, (layer,), f"match of {layer} ({distance})", positions=((layer, "all"),))
 
 
 def match_image(classifier: Classifier, image: Tensor, layer: str, distance: str = "l2") -> Objective:
@@ -60,7 +61,7 @@ def match_image(classifier: Classifier, image: Tensor, layer: str, distance: str
     `image`: `[3, H, W]` or `[1, 3, H, W]`, RGB in [0, 1]. Raises `OptionError` for another shape.
     """
     matched = match(layer, _activations(classifier, image, [layer])[layer][0], distance)
-    return Objective(matched.function, matched.layers, f"image at {layer} ({distance})")
+    return replace(matched, description=f"image at {layer} ({distance})")
 
 
 def gram(activations: Activations, layer: str) -> Tensor:
@@ -109,7 +110,7 @@ def apart_from(classifier: Classifier, images: Tensor, layer: str) -> Objective:
         own = F.normalize(gram(activations, layer).flatten(1), dim=1)
         return 1 - (own @ others.T).amax(1)
 
-    return Objective(score, (layer,), f"apart from {len(finished)} at {layer}")
+    return Objective(score, (layer,), f"apart from {len(finished)} at {layer}", positions=())
 
 
 def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Activations:

@@ -21,7 +21,12 @@ def activation(target: AnyTarget) -> Objective:
 
     Of a mix, it is the weighted sum of its units' activations.
     """
-    return Objective(lambda activations, image, code: target.score(activations), target.layers, str(target))
+
+    def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
+        return target.score(activations)
+
+    positions = tuple((unit.layer, unit.position) for _, unit in target.terms if not unit.is_class)
+    return Objective(score, target.layers, str(target), positions=positions)
 
 
 def log_probability(target: Target) -> Objective:
@@ -42,7 +47,7 @@ def channel(layer: str, unit: int) -> Objective:
     """Mean of one unit of `layer` over all positions (Olah et al. 2017)."""
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        return _one(_units_at(activations, "mean", layer), unit, layer)
+        return _one(units_at(activations, "mean", layer), unit, layer)
 
     return Objective(score, (layer,), f"channel {layer}:{unit}")
 
@@ -54,9 +59,9 @@ def neuron(layer: str, unit: int, position: Position = CENTRE) -> Objective:
     """
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        return _one(_units_at(activations, position, layer), unit, layer)
+        return _one(units_at(activations, position, layer), unit, layer)
 
-    return Objective(score, (layer,), f"neuron {layer}:{unit}@{_text(position)}")
+    return Objective(score, (layer,), f"neuron {layer}:{unit}@{_text(position)}", positions=((layer, position),))
 
 
 def units(layer: str, weights: Mapping[int, float], position: Position = "mean") -> Objective:
@@ -68,11 +73,11 @@ def units(layer: str, weights: Mapping[int, float], position: Position = "mean")
         raise OptionError("units needs at least one unit with a weight")
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        values = _units_at(activations, position, layer)
+        values = units_at(activations, position, layer)
         return torch.stack([weight * _one(values, unit, layer) for unit, weight in weights.items()], 1).sum(1)
 
     parts = " ".join(f"{weight:+g}*{unit}" for unit, weight in weights.items())
-    return Objective(score, (layer,), f"units {layer}:[{parts}]@{_text(position)}")
+    return Objective(score, (layer,), f"units {layer}:[{parts}]@{_text(position)}", positions=((layer, position),))
 
 
 def direction(layer: str, vector: Tensor, position: Position = "mean", cosine_power: float = 0.0) -> Objective:
@@ -88,7 +93,7 @@ def direction(layer: str, vector: Tensor, position: Position = "mean", cosine_po
     unit_vector = vector / vector.norm()
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        values = _units_at(activations, position, layer)
+        values = units_at(activations, position, layer)
         if values.shape[1] != len(unit_vector):
             raise OptionError(f"layer {layer!r} has {values.shape[1]} units, the direction {len(unit_vector)}")
         along = (values * unit_vector.to(values)).sum(1)
@@ -97,7 +102,7 @@ def direction(layer: str, vector: Tensor, position: Position = "mean", cosine_po
         cosine = along / values.norm(dim=1).clamp_min(1e-12)
         return along * cosine.clamp_min(0.1) ** cosine_power
 
-    return Objective(score, (layer,), f"direction in {layer}@{_text(position)}")
+    return Objective(score, (layer,), f"direction in {layer}@{_text(position)}", positions=((layer, position),))
 
 
 def layer_l2(layer: str) -> Objective:
@@ -126,7 +131,7 @@ def _units_first(activations: Mapping[str, Tensor], layer: str) -> Tensor:
     return values.movedim(-1, 1) if last else values
 
 
-def _units_at(activations: Mapping[str, Tensor], position: Position, layer: str) -> Tensor:
+def units_at(activations: Mapping[str, Tensor], position: Position, layer: str) -> Tensor:
     """The units `[B, U]` at a position, or their mean over all; those of a layer without positions as they are."""
     values = _units_first(activations, layer)
     if activations[layer].ndim == 2 or position == "mean":

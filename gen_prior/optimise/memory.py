@@ -65,16 +65,24 @@ def batch_sizes(batch: int | Sequence[int]) -> Iterator[int]:
 
 
 def run_in_batches(
-    items: Sequence[Item], batch: int | Sequence[int], run: Callable[[Sequence[Item], int], T], out_of_memory: str
+    items: Sequence[Item],
+    batch: int | Sequence[int],
+    run: Callable[[Sequence[Item], int], T],
+    out_of_memory: str,
+    *,
+    kinds: Sequence[object],
 ) -> Iterator[tuple[int, Sequence[Item], T]]:
     """Yield (first item, items, `run(items, first)`) batch by batch; a batch that does not fit is halved.
+
+    `kinds`: one value per item; a batch holds items of equal values only.
 
     Raises `DeviceError` with `out_of_memory` where a single item does not fit.
     """
     sizes = batch_sizes(batch)
     size, first = next(sizes), 0
     while first < len(items):
-        chunk = items[first : first + size]
+        alike = itertools.takewhile(lambda kind, first=first: kind == kinds[first], kinds[first : first + size])  # type: ignore[misc]
+        chunk = items[first : first + len(list(alike))]
         try:
             result = run(chunk, first)
         except (MemoryError, RuntimeError) as error:

@@ -29,6 +29,7 @@ class ResolvedObjective:
 
     objective: Objective
     target: AnyTarget | None
+    recipe: Recipe
     field: Field | None = None
     """Part of the input that the image is drawn into; None for all of it."""
     photographs: PhotographActivations | None = None
@@ -57,26 +58,38 @@ class ResolvedObjective:
 
 
 def resolve_objectives(
-    targets: TargetLike | Sequence[TargetLike], classifier: Classifier, recipe: Recipe
+    targets: TargetLike | Sequence[TargetLike],
+    classifier: Classifier,
+    recipe: Recipe,
+    unit_recipe: Recipe | None = None,
 ) -> list[ResolvedObjective]:
     """The objectives of all targets that are named, ranges and patterns expanded.
 
-    Under `recipe.score`, "log_probability" is of classes and falls back to the activation for others; under
-    `recipe.scale` each has its field.
+    Each has the recipe that it follows: hidden units `unit_recipe` if it is given, everything else `recipe`. Under
+    `recipe.score`, "log_probability" is of classes and falls back to the activation for others; under the recipe's
+    `scale` each has its field.
 
     Raises `TargetError` or `UnknownNameError` for no such target, `OptionError` for none at all.
     """
     listed = [targets] if isinstance(targets, TargetLike) else list(targets)
     if not listed:
         raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-    resolved: list[ResolvedObjective] = []
+    pairs: list[tuple[Objective, AnyTarget | None]] = []
     for target in listed:
         if isinstance(target, Objective):
             for layer in target.layers:
                 classifier.layer_shape(layer)
-            resolved.append(ResolvedObjective(target, None))
+            pairs.append((target, None))
         else:
-            resolved += [_resolved(parsed, classifier, recipe) for parsed in parse_targets(target, classifier)]
+            pairs += [
+                (_objective(parsed, classifier, recipe.score), parsed) for parsed in parse_targets(target, classifier)
+            ]
+    resolved, table = [], natural_statistics(classifier)
+    for objective, parsed in pairs:
+        followed = unit_recipe if unit_recipe is not None and objective.hidden else recipe
+        field = field_of(classifier, objective, followed.scale)
+        photographs = table.of(parsed) if table is not None and isinstance(parsed, Target) else None
+        resolved.append(ResolvedObjective(objective, parsed, followed, field, photographs))
     return resolved
 
 
@@ -86,31 +99,10 @@ def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe
     return resolve_objectives(named, classifier, recipe)[0]
 
 
-def _resolved(target: AnyTarget, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:
-    is_class = isinstance(target, Target) and target.is_class and classifier.has_classes
-    use_probability = is_class and recipe.score == "log_probability"
-    objective = log_probability(target) if use_probability else activation(target)  # type: ignore[arg-type]
-    table = natural_statistics(classifier)
-    photographs = table.of(target) if table is not None and isinstance(target, Target) else None
-    return ResolvedObjective(objective, target, _field(target, classifier, recipe.scale), photographs)
-
-
-def _field(target: AnyTarget, classifier: Classifier, scale: str | int) -> Field | None:
-    """The largest field of the target's units, if it holds the fields of all others; else None, the whole input."""
-    fields = [field_of(classifier, unit, scale) for _, unit in target.terms]
-    largest = max((field for field in fields if field is not None), key=lambda field: field.side, default=None)
-    if largest is None or not all(field is not None and _within(field, largest) for field in fields):
-        return None
-    return largest
-
-
-def _within(inner: Field, outer: Field) -> bool:
-    """True if the centre of `inner` lies in the middle half of `outer`."""
-    distances = [
-        abs(first + inner.side / 2 - second - outer.side / 2)
-        for first, second in ((inner.top, outer.top), (inner.left, outer.left))
-    ]
-    return max(distances) <= outer.side / 4
+def _objective(target: AnyTarget, classifier: Classifier, score: str) -> Objective:
+    if score == "log_probability" and isinstance(target, Target) and target.is_class and classifier.has_classes:
+        return log_probability(target)
+    return activation(target)
 
 
 def class_weights_of(target: AnyTarget | None, classifier: Classifier) -> dict[str, float]:

@@ -35,7 +35,8 @@ class Result:
         codes: `[T, S, *code_shape]`.
         activations: `[T, S]`, of the final images as they are.
         start_activations: `[T, S]`, of the images that the optimisation started from, after its trials if any.
-        history: `[T, S, steps]`, the activation seen at each step, under that step's transforms.
+        history: `[T, S, steps]`, the activation seen at each step, under that step's transforms; NaN at the end where
+            hidden units take fewer steps than classes.
         status: `status[t][s]`: "ok", or what went wrong with that item.
         terms: `terms[t][s]`: the activation of each unit of a mix, as `targets[t]["terms"]` lists them; else empty.
         targets: one dict per target: name, layer, unit, objective.
@@ -132,6 +133,12 @@ class Result:
     def recipe(self) -> Recipe:
         """The recipe that was followed."""
         return Recipe.from_dict({"scale": "image"} | self.settings["recipe"])  # 0.1 knew no other scale
+
+    @property
+    def unit_recipe(self) -> Recipe:
+        """The recipe that hidden units followed."""
+        recipe = self.settings.get("unit_recipe")  # 0.1 had one recipe for all
+        return self.recipe if recipe is None else Recipe.from_dict(recipe)
 
     def _loaded_classifier(self) -> Classifier:
         """The classifier of this result; loaded by its name if it was read from a folder."""

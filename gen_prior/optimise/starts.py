@@ -42,7 +42,7 @@ def select_start(
     if recipe.candidates == 1:
         return list(items)
     # 1. Candidates, ranked by their scores unless all of them are tried anyway.
-    starts = [_candidates(engine, item, recipe.candidates) for item in items]
+    starts = [_candidates(engine, item, recipe) for item in items]
     if recipe.ranks_starts:
         ranked = [partial(_ranked, engine, *pair, len(items)) for pair in zip(items, starts, strict=True)]
         with one_thread() if engine.one_by_one else nullcontext(1) as workers:
@@ -73,11 +73,11 @@ def _trial_progress(
     return lambda report: progress(report.within(rank * recipe.trial_steps * items, recipe.all_trial_steps * items))
 
 
-def _candidates(engine: Engine, item: Item, count: int) -> Tensor:
-    """`[count, *code_shape]`, the item's own start first."""
-    wanted = class_weights_of(item.target, engine.classifier)
-    others = [engine.generator.initial_code(derived_seed(item.seed, rank), wanted) for rank in range(1, count)]
-    return torch.stack([item.start, *others])
+def _candidates(engine: Engine, item: Item, recipe: Recipe) -> Tensor:
+    """`[candidates, *code_shape]`, the item's own start first."""
+    wanted, draw = class_weights_of(item.target, engine.classifier), engine.generator.initial_code
+    seeds = [derived_seed(item.seed, rank) for rank in range(1, recipe.candidates)]
+    return torch.stack([item.start, *(draw(seed, wanted, hidden_unit=recipe.unit_start) for seed in seeds)])
 
 
 def _ranked(engine: Engine, item: Item, codes: Tensor, batch: int) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
@@ -41,6 +43,7 @@ def synthesize(
     *,
     seeds: int | Iterable[int] = 1,
     recipe: Recipe | None = None,
+    unit_recipe: Recipe | None = None,
     start: Tensor | None = None,
     transforms: Sequence[Transform | Callable[[Tensor], Tensor]] = (),
     regularisers: Sequence[Regulariser] = (),
@@ -63,8 +66,9 @@ def synthesize(
             that were parsed, or `Objective`s.
         generator: the prior, or an image parameterisation (pixel, fourier, maco).
         seeds: `seeds=4` means seeds 0 to 3; or the seeds themselves. A result depends on its own seed only.
-        recipe: optimisation settings; the generator's own where None. `options` replace some of its
-            settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
+        recipe: optimisation settings; the generator's own, one for classes and one for hidden units, where None.
+            `options` replace some of the settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
+        unit_recipe: settings for hidden units where they differ from `recipe`.
         start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
         transforms, regularisers, edits: custom ones, applied after the recipe's.
         batch: items at a time, or the sizes of successive batches (the last one repeats); chosen from the free
@@ -84,9 +88,10 @@ def synthesize(
         GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
     """
     # 1. Resolve the recipe, objectives and seeds; one item for each (target, seed) pair.
-    recipe = _chosen_recipe(recipe, generator, start is not None).with_options(**options)
-    check_domain(recipe, generator)
-    resolved = resolve_objectives(targets, classifier, recipe)
+    recipes = [one.with_options(**options) for one in _recipes(recipe, unit_recipe, generator, start is not None)]
+    for one in recipes:
+        check_domain(one, generator)
+    resolved = resolve_objectives(targets, classifier, *recipes)
     numbers = seed_list(seeds)
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
     items = _items(classifier, generator, resolved, numbers, start)
@@ -94,7 +99,8 @@ def synthesize(
     settings = {
         "classifier": classifier.describe(),
         "generator": generator.describe(),
-        "recipe": recipe.to_dict(),
+        "recipe": recipes[0].to_dict(),
+        "unit_recipe": recipes[1].to_dict(),
         "precision": precision,
         "compile": compile,
         "custom": {"transforms": len(transforms), "regularisers": len(regularisers), "edits": len(edits)},
@@ -104,13 +110,14 @@ def synthesize(
     folder = ResultFolder(out, resolved, numbers, settings) if out is not None else None
     # 3. Batch by batch: select starts, optimise, write.
     engine = Engine(classifier, generator, transforms, regularisers, edits, precision, compile)
-    run = _BatchRun(engine, recipe, start is None, len(items), _progress_of(progress, recipe, len(items)), record)
+    followed = [one.recipe for one in resolved for _ in numbers]
+    run = _BatchRun(engine, followed, start is None, _progress_of(progress, len(items)), record)
     began = clock = time.perf_counter()
     batch = fitting_batch(classifier, generator, items) if batch is None else batch
     results: list[BatchResult] = []
     sizes: list[int] = []
     too_large = f"even one image at a time does not fit in the memory of {classifier.device} with {generator.name}"
-    for first, chunk, result in run_in_batches(items, batch, run, too_large):
+    for first, chunk, result in run_in_batches(items, batch, run, too_large, kinds=followed):
         results.append(result)
         sizes.append(len(chunk))
         if folder is not None:
@@ -131,6 +138,7 @@ def rerun(result: Result, classifier: Classifier, generator: Generator) -> Resul
         generator,
         seeds=result.seeds,
         recipe=result.recipe,
+        unit_recipe=result.unit_recipe,
         batch=settings["batches"],
         precision=settings["precision"],
         compile=settings["compile"],
@@ -142,45 +150,56 @@ class _BatchRun:
     """Runs one batch of items: select each item's start, then optimise from it."""
 
     engine: Engine
-    recipe: Recipe
+    recipes: Sequence[Recipe]
+    """The recipe of each item of the run; those of a batch are equal."""
     select: bool
     """True to select each item's start among candidates; False if the starts are given."""
-    items: int
     progress: ProgressCallback | None
     record: Callable[[int, int, Tensor], None] | None
 
     def __call__(self, chunk: Sequence[Item], first: int) -> BatchResult:
-        record, trial_steps = self.record, self.recipe.all_trial_steps if self.select else 0
+        record, recipe = self.record, self.recipes[first]
+        trial_steps = self._trial_steps(recipe)
         if self.select:
-            chunk = select_start(self.engine, chunk, self.recipe, self._progress(first, len(chunk), trial_steps, 0))
-        return self.engine.optimise(
+            chunk = select_start(self.engine, chunk, recipe, self._progress(first, len(chunk), 0))
+        result = self.engine.optimise(
             chunk,
-            self.recipe,
-            progress=self._progress(first, len(chunk), trial_steps, trial_steps),
+            recipe,
+            progress=self._progress(first, len(chunk), trial_steps),
             on_frame=None if record is None else lambda step, images: record(first, step, images),
             # A start need not obey the user's own edits, and is not what the user's own transforms make of it.
             or_start=not (self.engine.edits or self.engine.transforms),
         )
+        missing = max(one.steps for one in self.recipes) - recipe.steps
+        return replace(result, history=F.pad(result.history, (0, missing), value=torch.nan))
 
-    def _progress(self, first: int, size: int, trial_steps: int, steps_before: int) -> ProgressCallback | None:
+    def _trial_steps(self, recipe: Recipe) -> int:
+        return recipe.all_trial_steps if self.select else 0
+
+    def _progress(self, first: int, size: int, steps_before: int) -> ProgressCallback | None:
         """Callback that reports a batch, of which `steps_before` are done, as part of the whole run."""
-        progress, steps = self.progress, trial_steps + self.recipe.steps
+        progress = self.progress
         if progress is None:
             return None
-        images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {self.items}"
+        steps = [recipe.steps + self._trial_steps(recipe) for recipe in self.recipes]
+        images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {len(steps)}"
+        done, total = sum(steps[:first]) + steps_before * size, sum(steps)
 
         def report(inner: Progress) -> None:
-            step = steps_before + inner.done // size
-            label = f"{images}, step {step}/{steps}"
-            progress(inner.within(first * steps + steps_before * size, self.items * steps, label))
+            label = f"{images}, step {steps_before + inner.done // size}/{steps[first]}"
+            progress(inner.within(done, total, label))
 
         return report
 
 
-def _chosen_recipe(recipe: Recipe | None, generator: Generator, start_given: bool) -> Recipe:
+def _recipes(
+    recipe: Recipe | None, unit_recipe: Recipe | None, generator: Generator, start_given: bool
+) -> tuple[Recipe, Recipe]:
+    """The recipe of classes, and that of hidden units."""
     if recipe is not None:
-        return recipe
-    return generator.recipe.from_given_start() if start_given else generator.recipe
+        return recipe, unit_recipe or recipe
+    own = generator.recipe, unit_recipe or generator.unit_recipe
+    return (own[0].from_given_start(), own[1].from_given_start()) if start_given else own
 
 
 def _items(
@@ -193,8 +212,11 @@ def _items(
     """One item per objective and seed, with its start. Raises `OptionError` for given codes of another shape."""
     shape, grid = generator.code_shape, (len(resolved), len(seeds))
     if start is None:
-        wanted = [class_weights_of(one.target, classifier) for one in resolved]
-        codes = [[generator.initial_code(seed, weights) for seed in seeds] for weights in wanted]
+        draw = generator.initial_code
+        codes = [
+            [draw(seed, class_weights_of(one.target, classifier), hidden_unit=one.recipe.unit_start) for seed in seeds]
+            for one in resolved
+        ]
     elif tuple(start.shape) in (shape, grid + shape):
         given = start.detach().float().cpu().expand(*grid, *shape)
         codes = [list(row) for row in given]
@@ -210,7 +232,7 @@ def _items(
     ]
 
 
-def _progress_of(callback: Callable[..., None] | None, recipe: Recipe, items: int) -> ProgressCallback | None:
+def _progress_of(callback: Callable[..., None] | None, items: int) -> ProgressCallback | None:
     """`callback`; one of version 0.1 is called as (first item, items, step, steps, activations)."""
     finished = 0
 

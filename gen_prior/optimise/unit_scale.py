@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
+from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.generators.natural import colour_root, magnitude
-from gen_prior.objectives.targets import Target
+from gen_prior.objectives import Objective
+from gen_prior.objectives.targets import Position
+from gen_prior.objectives.units import CENTRE, units_at
 from gen_prior.util.resample import resize_matrix
 
 SHARE = 0.85
@@ -68,59 +71,51 @@ class Placement:
             return self.rows @ images @ self.columns
 
 
-def field_of(classifier: Classifier, target: Target | None, scale: str | int) -> Field | None:
-    """The field to draw for `target`; None for the whole input.
+def field_of(classifier: Classifier, objective: Objective, scale: str | int) -> Field | None:
+    """The field to draw for `objective`; None for the whole input.
 
     `scale`: "unit" (the effective receptive field), "image" (the whole input), or the side of the field in pixels,
-    centred where the unit looks. Classes, whole layers and objectives without a target are drawn over the whole input.
+    centred where the objective looks. What reads classes, or tells the positions of a layer apart, sees everything.
     """
-    if scale == "image" or target is None or target.is_class:
+    read = objective.read_positions
+    if scale == "image" or not read or LOGITS in objective.layers or any(position == "all" for _, position in read):
         return None
-    energy = gradient_energy(classifier, target)
-    height, width = energy.shape
-    total = energy.sum()
-    if total <= 0:
+    energies = torch.stack([gradient_energy(classifier, layer, position) for layer, position in read])
+    total = energies.sum(0)
+    if total.sum() <= 0:
         return None
-    row = float((energy.sum(1) * torch.arange(height)).sum() / total)
-    column = float((energy.sum(0) * torch.arange(width)).sum() / total)
-    side = int(scale) if not isinstance(scale, str) else max(SMALLEST, _side_holding(energy, row, column, SHARE))
+    height, width = total.shape
+    row = float((total.sum(1) * torch.arange(height)).sum() / total.sum())
+    column = float((total.sum(0) * torch.arange(width)).sum() / total.sum())
+    # Of several positions, the field holds what each of them sees.
+    holding = max(_side_holding(energy, row, column, SHARE) for energy in energies)
+    side = int(scale) if not isinstance(scale, str) else max(SMALLEST, holding)
     if side > WHOLE * min(height, width):
         return None
     return Field(round(row + 0.5 - side / 2), round(column + 0.5 - side / 2), side)
 
 
-def gradient_energy(classifier: Classifier, target: Target) -> Tensor:
-    """`[H, W]`: mean squared gradient of the layer at the target's position, over noise with a natural spectrum.
+def gradient_energy(classifier: Classifier, layer: str, position: object) -> Tensor:
+    """`[H, W]`: mean squared gradient of a layer at a position, over noise with a natural spectrum; its sum is 1 or 0.
 
-    All units of a layer at one position share it: the gradient is that of random signed sums of the units.
+    All units of the layer share it: the gradient is that of random signed sums of the units. "mean" stands for the
+    central position.
     """
-    key = (target.layer, target.position if target.position != "mean" else None, target.units_last)
+    position = CENTRE if position == "mean" else position
     known = classifier.__dict__.setdefault("_gradient_energies", {})
-    if key not in known:
-        known[key] = _gradient_energy(classifier, target)
-    return known[key]
+    if (layer, position) not in known:
+        known[layer, position] = _gradient_energy(classifier, layer, position)  # type: ignore[arg-type]
+    return known[layer, position]
 
 
-def _gradient_energy(classifier: Classifier, target: Target) -> Tensor:
+def _gradient_energy(classifier: Classifier, layer: str, position: Position) -> Tensor:
     images = classifier.resize(natural_noise(PROBES).to(classifier.device)).requires_grad_()
-    with classifier.record_layers([target.layer]) as hooks:
-        values = hooks(classifier.normalise(images))[target.layer].float()
-    if not (target.units_last or values.ndim == 3):
-        values = values.movedim(1, -1)
-    signs = torch.randint(0, 2, values.shape[-1:], generator=torch.Generator().manual_seed(1)) * 2 - 1
-    mixed = values @ signs.to(values)  # [B, *positions]
-    if target.position == "mean":
-        mixed = mixed.flatten(1)[:, _centre(mixed.shape[1:])]
-    (gradient,) = torch.autograd.grad(target.at_position(mixed).sum(), images)
-    return gradient.square().sum(1).mean(0).double().cpu()
-
-
-def _centre(shape: Sequence[int]) -> int:
-    """Index of the central position among the flattened positions of a layer."""
-    index = 0
-    for size in shape:
-        index = index * size + size // 2
-    return index
+    with classifier.record_layers([layer]) as hooks:
+        values = units_at(hooks(classifier.normalise(images)), position, layer)
+    signs = torch.randint(0, 2, values.shape[1:], generator=torch.Generator().manual_seed(1)) * 2 - 1
+    (gradient,) = torch.autograd.grad((values @ signs.to(values)).sum(), images)
+    energy = gradient.square().sum(1).mean(0).double().cpu()
+    return energy / energy.sum().clamp_min(1e-300)
 
 
 def natural_noise(count: int, side: int = 224) -> Tensor:

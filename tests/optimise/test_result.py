@@ -197,7 +197,7 @@ def test_numbers_that_json_does_not_have(result: gp.Result, tmp_path: Path) -> N
 def test_slugs_are_safe_short_and_unique() -> None:
     def resolved(label: str) -> ResolvedObjective:
         first = gp.Objective(lambda activations, image, code: code[:, 0])
-        return ResolvedObjective(first, Target("logits", 0, None, label))
+        return ResolvedObjective(first, Target("logits", 0, None, label), gp.Recipe())
 
     labels = ["<script>", "../../etc/passwd", "ant", "ant", "é", "x" * 500, ".hidden"]
     slugs = unique_slugs([resolved(label) for label in labels])

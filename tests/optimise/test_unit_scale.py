@@ -41,7 +41,7 @@ def test_the_field_of_a_unit_lies_in_its_receptive_field(lite0: gp.Classifier) -
     sides = []
     for name in ("blocks.2:3", "blocks.6:3", "blocks.6:3@2,9", "blocks.10:3"):
         target = parse_target(name, lite0)
-        field, box = field_of(lite0, target, "unit"), receptive_field(lite0, target)
+        field, box = field_of(lite0, gp.objectives.activation(target), "unit"), receptive_field(lite0, target)
         assert field is not None
         assert field.side <= max(16, box.bottom - box.top + 1)
         middle = (box.top + box.bottom) / 2, (box.left + box.right) / 2
@@ -52,16 +52,16 @@ def test_the_field_of_a_unit_lies_in_its_receptive_field(lite0: gp.Classifier) -
 
 
 def test_classes_and_the_scale_image_are_drawn_over_the_whole_input(lite0: gp.Classifier) -> None:
-    assert field_of(lite0, parse_target("goldfish", lite0), "unit") is None
-    assert field_of(lite0, parse_target("blocks.6:3", lite0), "image") is None
-    assert field_of(lite0, None, "unit") is None
-    assert field_of(lite0, parse_target("blocks.6:3", lite0), 50) is not None
+    assert field_of(lite0, gp.objectives.activation(parse_target("goldfish", lite0)), "unit") is None
+    assert field_of(lite0, gp.objectives.activation(parse_target("blocks.6:3", lite0)), "image") is None
+    assert field_of(lite0, gp.Objective(lambda a, i, c: i.mean((1, 2, 3)), ()), "unit") is None
+    assert field_of(lite0, gp.objectives.activation(parse_target("blocks.6:3", lite0)), 50) is not None
 
 
 def test_the_energy_of_a_layer_is_measured_once(lite0: gp.Classifier) -> None:
-    first = gradient_energy(lite0, parse_target("blocks.2:3", lite0))
-    assert gradient_energy(lite0, parse_target("blocks.2:5@mean", lite0)).shape == first.shape == lite0.input_size
-    assert gradient_energy(lite0, parse_target("blocks.2:9", lite0)) is first
+    first = gradient_energy(lite0, "blocks.2", (28, 28))
+    assert gradient_energy(lite0, "blocks.2", "mean").shape == first.shape == lite0.input_size
+    assert gradient_energy(lite0, "blocks.2", (28, 28)) is first
 
 
 @pytest.mark.parametrize("wrong", ["big", 0, -3, 2.5, True])
@@ -104,3 +104,39 @@ def test_the_scale_raises_a_shallow_unit_higher(lite0: gp.Classifier) -> None:
         for scale in ("image", "unit")
     ]
     assert (ends[1].activations > ends[0].activations).all()
+
+
+def test_an_objective_is_drawn_at_the_scale_of_what_it_reads(lite0: gp.Classifier) -> None:
+    target = parse_target("blocks.6:3", lite0)
+    own = field_of(lite0, gp.objectives.activation(target), "unit")
+    assert own is not None
+    assert field_of(lite0, gp.objectives.neuron("blocks.6", 9), "unit") == own
+    assert field_of(lite0, 2 * gp.objectives.neuron("blocks.6", 9) - gp.objectives.activation(target), "unit") == own
+    custom = gp.Objective(lambda activations, image, code: activations["blocks.6"].amax((1, 2, 3)), ["blocks.6"])
+    assert field_of(lite0, custom, "unit") == field_of(lite0, gp.objectives.channel("blocks.6", 3), "unit") == own
+    both = gp.objectives.neuron("blocks.2", 3) + gp.objectives.neuron("blocks.10", 3)
+    deeper, joint = (field_of(lite0, one, "unit") for one in (gp.objectives.neuron("blocks.10", 3), both))
+    assert joint is not None
+    assert deeper is not None
+    assert own.side < joint.side <= deeper.side
+    whole = gp.objectives.match("blocks.6", torch.ones(80, 14, 14))
+    assert field_of(lite0, whole, "unit") is None, "it tells the places of the map apart"
+    assert field_of(lite0, gp.objectives.activation(parse_target("goldfish", lite0)) + custom, "unit") is None
+
+
+def test_classes_and_hidden_units_follow_their_own_recipes(lite0: gp.Classifier, tmp_path: object) -> None:
+    generator = load_generator("dgn-lite0", device="cpu")
+    targets, options = ["goldfish", "blocks.4:7", "monarch"], {"candidates": 2, "trials": 1}
+    recipe, unit_recipe = (
+        one.with_options(steps=steps, **options) for one, steps in ((generator.recipe, 3), (generator.unit_recipe, 2))
+    )
+    both = {"recipe": recipe, "unit_recipe": unit_recipe}
+    result = gp.synthesize(lite0, targets, generator, **both, batch=1, out=str(tmp_path))
+    assert result.history.isnan().sum((1, 2)).tolist() == [0, 1, 0]
+    features = generator.module.flow.config.features  # type: ignore[union-attr]
+    assert [bool((code[:features] == 0).all()) for code in result.codes[:, 0]] == [False, True, False]
+    alone = gp.synthesize(lite0, "blocks.4:7", generator, **both, batch=1)
+    assert torch.equal(alone.images[0], result.images[1])
+    assert torch.equal(gp.load_result(str(tmp_path)).replay(lite0, generator).images, result.images)
+    everywhere = gp.synthesize(lite0, "blocks.4:7", generator, recipe=recipe)
+    assert everywhere.unit_recipe == recipe, "a recipe that the user gives holds for all targets"

@@ -115,8 +115,13 @@ class CodeFlow(nn.Module):
         return out
 
     def forward(self, code: Tensor) -> Tensor:
-        """Integrate the flow from noise to whitened codes: `[B, K + D]` -> `[B, D]`."""
+        """Integrate the flow from noise to whitened codes: `[B, K + D]` -> `[B, D]`.
+
+        Features that are all zero stand for "no flow": the rest of such a code is a whitened code as it is. Hidden
+        units are optimised so, because they ask for patterns rather than for photographs of a class.
+        """
         features, x = code.split([self.config.features, self.directions], 1)
+        without_flow, given = (features == 0).all(1, keepdim=True), x
         turn = math.pi / 2 / self.config.steps
         for step in range(self.config.steps):
             angle = torch.full((len(x),), step * turn, device=x.device)
@@ -125,7 +130,7 @@ class CodeFlow(nn.Module):
             velocity = plain + self.config.guidance * (self.velocity(x, angle, features) - plain)
             # one step of DDIM: a rotation in the plane of x and v
             x = math.cos(turn) * x + math.sin(turn) * velocity
-        return x
+        return torch.where(without_flow, given, x)
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Initial codes `[B, K + D]` for class numbers `[B]`, from standard normal noise `[B, K + D]`."""

@@ -52,6 +52,15 @@ FLOW_RECIPE = replace(
 )
 EXEMPLAR_RECIPE = replace(FLOW_RECIPE, rate=0.2, steps=128, candidates=1, trials=1)
 """An exemplar gives the image its composition: no restarts are needed, and large steps would lose it."""
+UNIT_RADIUS = 1.3
+UNIT_RECIPE = replace(
+    RECIPE,
+    transforms=(("affine", {"degrees": 4.0, "scale": (0.95, 1.05), "shift": 0.02}),),
+    steps=96,
+    candidates=32,
+    unit_start=True,
+)
+"""For hidden units: without the flow, from the best of some random codes, so that units differ in composition."""
 EXEMPLAR_SHARE = 0.7
 """Share of an exemplar in the initial code of a seed beyond the number of exemplars; the rest is noise."""
 DETAIL_SPHERE = {"radius": 1.0, "inside": True}
@@ -99,7 +108,9 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         code_std=network.std if network.details else 1.0,
         name=name,
         recipe=recipe,
+        unit_recipe=unit_recipe_for(network, recipe),
         class_init=_class_init(network, metadata, origin),
+        unit_init=network.init_without_flow if network.flow is not None else None,
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
@@ -131,6 +142,13 @@ def recipe_for(network: WhitenedCodes) -> Recipe:
     end = network.coarse_dims
     edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SPHERE, "units": (end, network.dims)}))
     return replace(recipe, edits=edits)
+
+
+def unit_recipe_for(network: WhitenedCodes, recipe: Recipe) -> Recipe:
+    """Default recipe for hidden units: codes without the flow (`CodeFlow.forward`), on the sphere of their own norm."""
+    first, end = network.flow.config.features if network.flow is not None else 0, network.coarse_dims
+    sphere = (("norm_sphere", {"radius": UNIT_RADIUS, "units": (first, end)}),)
+    return replace(UNIT_RECIPE, edits=sphere + recipe.edits[1:])
 
 
 def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> ClassInit | None:

@@ -122,6 +122,12 @@ class WhitenedCodes(nn.Module):
         code = init_from_class(direction, coarse, exemplar, share)
         return torch.cat([code, INITIAL_DETAIL_SCALE * DETAIL_STD * rest], -1)
 
+    def init_without_flow(self, noise: Tensor) -> Tensor:
+        """Initial codes `[..., dims]` from as much standard normal noise that bypass the flow: their features are 0."""
+        assert self.flow is not None
+        count = self.flow.config.features
+        return torch.cat([torch.zeros_like(noise[..., :count]), (noise * self.std.to(noise))[..., count:]], -1)
+
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Initial codes `[B, dims]` for class numbers `[B]` from standard normal noise `[B, dims]`.
 

@@ -138,3 +138,16 @@ def test_a_result_does_not_depend_on_its_neighbours(tiny_classifier: gp.Classifi
     torch.testing.assert_close(together.images[1, 1], alone.images[0, 0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(together.codes[1, 1], alone.codes[0, 0], rtol=1e-3, atol=1e-4)
     assert not torch.allclose(together.codes[0, 1, :3], together.codes[1, 1, :3], atol=1.0), "classes begin apart"
+
+
+def test_codes_without_features_bypass_the_flow_and_stay_so() -> None:
+    flow = lively()
+    codes = torch.randn(3, flow.dims)
+    codes[1, :3] = 0
+    codes.requires_grad_()
+    white = flow(codes)
+    assert torch.equal(white[1], codes[1, 3:])
+    assert not torch.allclose(white[0], codes[0, 3:], atol=0.1)
+    (gradient,) = torch.autograd.grad(white.square().sum(), codes)
+    assert (gradient[1, :3] == 0).all(), "so that no step can leave the bypass"
+    assert torch.equal(gradient[1, 3:], 2 * codes[1, 3:])
