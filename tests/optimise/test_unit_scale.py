@@ -93,7 +93,7 @@ def test_results_of_0_1_replay_over_the_whole_input() -> None:
     assert gp.Recipe().scale == "unit"
     settings = {"recipe": {key: value for key, value in gp.Recipe().to_dict().items() if key != "scale"}}
     blank = torch.zeros(1, 1, 1)
-    result = gp.Result(blank, blank, blank, blank, blank, [["ok"]], [], [0], settings, 0.0, [])
+    result = gp.Result(blank, blank, blank, blank, blank, [["ok"]], [], [0], settings, 0.0, [], [])
     assert result.recipe.scale == "image"
 
 
