@@ -17,6 +17,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, TargetError
 from gen_prior.objectives.receptive_field import Box, ReceptiveFields
 from gen_prior.objectives.targets import Target
+from gen_prior.objectives.units import activation
 from gen_prior.optimise.resolve import TargetLike, resolve_objectives
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.unit_scale import field_of
@@ -190,7 +191,7 @@ class _Fields:
             return self.whole
         sides = _sides(self.classifier, target)
         centre = (sides[0] // 2, sides[1] // 2)
-        field = field_of(self.classifier, target.with_position(centre), "unit")
+        field = field_of(self.classifier, activation(target.with_position(centre)), "unit")
         if field is None:
             return self.whole
         height, width = self.classifier.input_size
