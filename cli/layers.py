@@ -19,16 +19,16 @@ def run(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the layers of a classifier with the shapes of their outputs: channels x height x width, or tokens x units.
+    """List the layers of a classifier with the shapes of their outputs and what the axes are.
 
     Example: [bold]gen-prior layers efficientnet-lite0[/bold]
     """
     import gen_prior
 
-    shapes = gen_prior.load_classifier(classifier, device=device).layers()
+    layouts = gen_prior.load_classifier(classifier, device=device).layouts()
     if as_json:
-        print_json({name: list(shape) for name, shape in shapes.items()})
+        print_json({name: list(layout.shape) for name, layout in layouts.items()})
         return
-    rows = [[name, " x ".join(map(str, shape))] for name, shape in shapes.items()]
-    print_table("", ["layer", "output"], rows)
+    rows = [[name, " x ".join(map(str, layout.shape)), layout.axes] for name, layout in layouts.items()]
+    print_table("", ["layer", "output", "axes"], rows)
     note("A target is LAYER:UNIT, as in gen-prior synth blocks.10:42.", quiet=quiet)

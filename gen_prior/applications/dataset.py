@@ -22,10 +22,10 @@ from torch import Tensor
 
 from gen_prior.applications.measurement import check_judge
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import GenPriorError, OptionError, OutputError
 from gen_prior.generators.base import Generator
-from gen_prior.objectives.targets import Target
+from gen_prior.objectives.targets import Target, file_name
 from gen_prior.optimise.result_folder import finite
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
@@ -96,7 +96,7 @@ def make_dataset(
     number = 0
     report = progress_callback(progress, lambda p: (p.label, p.done - number * per_class, per_class, None))
     _check_options(classifier, judge, keep, per_class, tries, batch, shard_size)
-    count = classifier.layer_shape(LOGITS)[0]
+    count = classifier.classes
     chosen = range(count) if classes is None else classes
     indices = list(dict.fromkeys(classifier.class_index(name) for name in chosen))
     recipe = (recipe if recipe is not None else generator.recipe).with_options(**options)
@@ -139,7 +139,7 @@ def _check_options(
         raise OptionError(f"keep={keep!r} needs a judge", fix="--judge efficientnet-lite2")
     if judge is not None:
         check_judge(judge, classifier)
-    if judge is not None and judge.layer_shape(LOGITS) != classifier.layer_shape(LOGITS):
+    if judge is not None and judge.classes != classifier.classes:
         raise OptionError(f"the judge {judge.name} has other classes than {classifier.name}")
 
 
@@ -182,7 +182,8 @@ def write_shards(out: str | Path, samples: Sequence[Sample], size: int) -> list[
 
 def folder_of(index: int, name: str) -> str:
     """Name of the class's folder; sorted by name, folders are in the order of the classes."""
-    return f"{index:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'class'}"
+    slug = re.sub(r"[-.]+", "-", file_name(name)).encode()[:200].decode(errors="ignore")
+    return f"{index:04d}-{slug}"
 
 
 def _members(folder: Path, sample: Sample) -> Iterator[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from gen_prior.applications.photograph_counters import MOST, BestPhotographs, Wanted
@@ -37,7 +37,8 @@ class Exemplar:
         image: the centre crop that the classifier was given, `[3, H, W]`, RGB, in [0, 1].
         box: the unit's receptive field in `image`.
         field: the square of it that the unit sees most of, its effective receptive field.
-        position: where in the layer the activation was read, (y, x); None for a target without such positions.
+        position: where in the layer the activation was read, (y, x) or (t, y, x); None for a target without such
+            positions.
     """
 
     path: Path
@@ -45,7 +46,7 @@ class Exemplar:
     image: Tensor
     box: Box
     field: Box
-    position: tuple[int, int] | None = None
+    position: tuple[int, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return name, activation and position for JSON."""
@@ -179,7 +180,8 @@ class _Fields:
         """The target at the flat position `flat` of its layer; -1 for its own."""
         if target is None or flat < 0:
             return target
-        return target.with_position(divmod(flat, _sides(self.classifier, target)[1]))
+        sides = self.classifier.layout(target.layer).sides
+        return target.with_position(tuple(int(axis) for axis in np.unravel_index(flat, sides)))
 
     def receptive(self, target: Target | None) -> Box:
         """The receptive field; the whole input for an objective."""
@@ -187,10 +189,10 @@ class _Fields:
 
     def effective(self, target: Target | None) -> Box:
         """The square of the effective field at the layer's centre, moved to the target's position, within the input."""
-        if target is None or not isinstance(target.position, tuple):
+        if target is None or not isinstance(target.position, tuple) or len(target.position) != 2:
             return self.whole
-        sides = _sides(self.classifier, target)
-        centre = (sides[0] // 2, sides[1] // 2)
+        layout = self.classifier.layout(target.layer)
+        sides, centre = layout.sides, layout.centre
         field = field_of(self.classifier, activation(target.with_position(centre)), "unit")
         if field is None:
             return self.whole
@@ -200,12 +202,6 @@ class _Fields:
         left = field.left + round((target.position[1] - centre[1]) * width / sides[1])
         top, left = min(max(top, 0), height - side), min(max(left, 0), width - side)
         return Box(top, left, top + side, left + side, height, width)
-
-
-def _sides(classifier: Classifier, target: Target) -> tuple[int, int]:
-    """Positions along height and width of the target's layer."""
-    blank = target.everywhere({target.layer: torch.empty(1, *classifier.layer_shape(target.layer), device="meta")})
-    return int(blank.shape[1]), int(blank.shape[2])
 
 
 def exemplar_sheet(result: Result, found: Sequence[Sequence[Exemplar]]) -> Tensor:

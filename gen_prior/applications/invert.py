@@ -13,7 +13,7 @@ from torch import Tensor
 from gen_prior.applications.encode import encode
 from gen_prior.applications.photographs import as_seen
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, match_image, style

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import GenPriorError
 from gen_prior.objectives import Activations, Objective
 from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.natural_statistics import KINDS, LEVELS
-from gen_prior.objectives.targets import Target, parse_target
+from gen_prior.objectives.targets import Target
 from gen_prior.objectives.units import units_by_position
 
 SAMPLE = 1024
@@ -40,19 +39,13 @@ class Layer:
 
 
 def countable_layers(classifier: Classifier, names: Iterable[str]) -> list[Layer]:
-    """Those of the layers `names` that have units."""
-    layers = []
-    for name in names:
-        try:
-            target = parse_target(f"{name}:0", classifier)
-        except GenPriorError:  # a layer of more axes than a target can name
-            continue
-        blank = Activations({name: torch.zeros(1, *classifier.layer_shape(name))}, [name] if target.units_last else [])
-        sides = target.everywhere(blank).shape[1:]
-        position = target.position if isinstance(target.position, tuple) else (target.position or 0,)
-        centre = int(np.ravel_multi_index([int(axis) for axis in position], sides)) if sides else 0
-        layers.append(Layer(name, units_by_position(blank, name).shape[1], centre))
-    return layers
+    """Those of the layers `names` whose unit axis is known."""
+    layouts = {name: classifier.layout(name) for name in names}
+    return [
+        Layer(name, layout.units(name), int(np.ravel_multi_index(layout.centre, layout.sides)) if layout.sides else 0)
+        for name, layout in layouts.items()
+        if layout.unit_axis is not None
+    ]
 
 
 class UnitCounter:

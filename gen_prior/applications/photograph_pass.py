@@ -94,7 +94,7 @@ def statistics_of_units(
     `source`: where the photographs come from, for the metadata; `options` are those of `run_pass`. With `state`, the
     sample lies in that folder; else in a temporary one.
     """
-    countable = countable_layers(classifier, classifier.layers() if layers is None else layers)
+    countable = countable_layers(classifier, classifier.main_layers() if layers is None else layers)
     with tempfile.TemporaryDirectory() as scratch:
         counter = UnitCounter(countable, Path(options.get("state") or scratch))
         run_pass(classifier, folder, {"units": counter}, **options)
@@ -114,7 +114,7 @@ def statistics_of_units(
 
 def matching_layers(classifier: Classifier, patterns: Iterable[str]) -> list[str]:
     """The layers that match one of the shell-like `patterns`. Raises `UnknownNameError` for one without a match."""
-    layers = classifier.layers()
+    layers = classifier.main_layers()
     chosen: set[str] = set()
     for pattern in patterns:
         matches = fnmatch.filter(layers, pattern)

@@ -204,7 +204,7 @@ def pull(name: str, *, revision: str | None = None) -> Provenance:
         raise UnknownNameError("model", name, [e.name for e in registry.ENTRIES], fix="list them: gen-prior models")
     if entry is not None and entry.repo is None:
         return Provenance("embedded", licence=entry.licence, paper=entry.paper)
-    options = {"revision": revision} if revision else {}
+    options: dict[str, Any] = {"revision": revision} if revision else {}
     if entry is not None:
         load: Callable[..., Any] = load_classifier if entry.kind == "classifier" else load_generator
         return _provenance(load(name, device="cpu", **options))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -39,13 +39,20 @@ PREFIXED: dict[str, Loader] = {
 """Prefix -> `load(rest, **options)`, for names written as `prefix:rest`."""
 
 
-def load_classifier(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Classifier:
+def load_classifier(
+    spec: str,
+    *,
+    device: str | torch.device = "auto",
+    unit_axis: Mapping[str, int] | None = None,
+    **options: Any,
+) -> Classifier:
     """Load an image classifier by name, frozen and in evaluation mode.
 
     Args:
         spec: a name (`efficientnet-lite0`) or `prefix:rest` (`torchvision:resnet50`, `hf-hub:timm/NAME@REVISION`,
             `transformers:org/NAME`, `local-dir:DIR`); the source is never guessed.
         device: "auto" (CUDA, then MPS, then CPU) or a device.
+        unit_axis: `{layer: axis}` as `Classifier` takes it.
         options: of the source, such as `revision` for the Hub or `weights` for torchvision; `fold=False` keeps batch
             norms as they are.
 
@@ -58,7 +65,9 @@ def load_classifier(spec: str, *, device: str | torch.device = "auto", **options
     """
     load = find_loader("classifier", spec, NAMED, PREFIXED, _fix)
     target = resolve_device(device)  # fails before anything is loaded
-    return load(**options).to(target)
+    classifier = load(**options)
+    classifier.unit_axis = dict(unit_axis or {})
+    return classifier.to(target)
 
 
 def _fix(spec: str) -> str:

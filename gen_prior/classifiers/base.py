@@ -1,27 +1,23 @@
-"""`Classifier`: RGB images `[B, 3, H, W]` in [0, 1] -> logits `[B, K]`, with its own resize and normalisation."""
+"""`Classifier`: RGB images `[B, 3, H, W]` in [0, 1] -> outputs of layers, with its own resize and normalisation."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gen_prior.classifiers.checkpointing import without_checkpointing
 from gen_prior.classifiers.folding import fold_batch_norm
-from gen_prior.classifiers.hooks import (
-    LOGITS,
-    Activations,
-    KnownRuns,
-    LayerHooks,
-    as_tensor,
-    layer_shapes,
-    record_layers,
-)
+from gen_prior.classifiers.hooks import Activations, KnownRuns, LayerHooks, record_layers
 from gen_prior.classifiers.labels import Labels
+from gen_prior.classifiers.layouts import Layout, probe
+from gen_prior.classifiers.outputs import LOGITS, as_tensor, split_run
+from gen_prior.classifiers.own_module import prepared
 from gen_prior.classifiers.text_tower import TextTower
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
@@ -34,24 +30,29 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Classifier:
-    """Any network that maps normalised images `[B, C, H, W]` to logits `[B, K]`.
+    """Any network of normalised images `[B, C, H, W]`, and, for classes as targets, with logits `[B, K]`.
 
     Args:
-        module: the network. It is frozen, put in evaluation mode, and its batch norms are folded in place.
+        module: the network. A copy is used, in float32 and evaluation mode, frozen, with its batch norms folded;
+            wrappers of `torch.compile` and `nn.DataParallel` are taken off, and gradient checkpointing does not apply.
         mean, std: normalisation of pixels in [0, 1], one value per input channel C. A network of one channel gets
             the luma of the image; more than three channels repeat RGB.
         input_size: side, or (height, width), in pixels, that images are resized to.
-        labels: class names in order, a `Labels`, or None for classes known by number only.
+        labels: class names in order, `{number: name}`, a `Labels`, or None for classes known by number only.
         name: name of this classifier in results.
         interpolation: of the resize, "bilinear" or "bicubic".
         provenance: source, hashes and licence, where known.
         fold: True to fold batch norms, see `gen_prior.classifiers.folding`.
         has_classes: False for a network whose output is features, not logits: its units can be targets, classes not.
         text_tower: the text half of a CLIP-like model, for targets that are texts.
+        in_place: True to change `module` itself instead of a copy, which saves memory.
+        unit_axis: `{layer: axis}`, the axis of the output `[B, ...]` that holds the layer's units, 1 or -1 say, for
+            layers where it cannot be found out; see `gen_prior.classifiers.layouts`.
 
     Raises:
-        OptionError: mean and std differ in length or are out of range, or the size or interpolation is unknown; at
-            the first use of a class or layer, more or fewer labels than logits.
+        OptionError: mean and std differ in length or are out of range, or the size or interpolation is unknown; a
+            network without weights (on "meta"), on several devices, or that cannot be copied; at the first use of a
+            class or layer, more or fewer labels than logits, or a network that does not take images of this size.
     """
 
     def __init__(
@@ -61,13 +62,15 @@ class Classifier:
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         input_size: int | tuple[int, int] = 224,
-        labels: Sequence[str] | Labels | None = None,
+        labels: Sequence[str] | Mapping[int, str] | Labels | None = None,
         name: str = "custom",
         interpolation: str = "bilinear",
         provenance: Provenance | None = None,
         fold: bool = True,
         has_classes: bool = True,
         text_tower: TextTower | None = None,
+        in_place: bool = False,
+        unit_axis: Mapping[str, int] | None = None,
     ) -> None:
         if len(mean) != len(std) or not mean:
             raise OptionError(f"mean and std need one value per input channel, got {len(mean)} and {len(std)}")
@@ -79,22 +82,28 @@ class Classifier:
         if interpolation not in INTERPOLATIONS:
             raise OptionError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
         self.name = name
-        self.network = fold_batch_norm(module.eval()) if fold else module.eval()
+        self.network = prepared(module, in_place=in_place)
+        if fold:
+            fold_batch_norm(self.network)
         self.network.requires_grad_(False)
         self.input_size: tuple[int, int] = (int(size[0]), int(size[1]))
         self.interpolation = interpolation
         self.labels = labels if isinstance(labels, Labels) or labels is None else Labels.plain(labels)
+        self.unit_axis = dict(unit_axis or {})
         self.provenance = provenance if provenance is not None else Provenance()
-        self.device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        self.device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         self.mean = torch.tensor(mean, device=self.device).view(-1, 1, 1)
         self.std = torch.tensor(std, device=self.device).view(-1, 1, 1)
         self.has_classes, self.text_tower = has_classes, text_tower
-        self._shapes: dict[str, tuple[int, ...]] | None = None
+        self.one_image = False
+        """True for a network that takes a batch of one image only, known after `layouts`."""
+        self._layouts: dict[str, Layout] | None = None
         self._known_runs: KnownRuns = {}
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits `[B, K]` of RGB images `[B, 3, H, W]` in [0, 1], of any H and W."""
-        return as_tensor(self.network(self.preprocess(images)))
+        with without_checkpointing():
+            return as_tensor(self.network(self.preprocess(images)))
 
     def resize(self, images: Tensor) -> Tensor:
         """Resize `[B, 3, H, W]` to `[B, 3, *input_size]` in [0, 1]; images of that size are returned as they are."""
@@ -123,7 +132,9 @@ class Classifier:
     @contextmanager
     def record_layers(self, layers: Iterable[str], *, stop_early: bool = True) -> Iterator[LayerHooks]:
         """Hook `layers`: inside the block, `hooks(normalised)` gives `{layer: activation}`; see `classifiers.hooks`."""
-        with record_layers(self.network, layers, stop_early=stop_early, known_runs=self._known_runs) as hooks:
+        names = tuple(layers)
+        layouts = self.layouts() if names else {}
+        with record_layers(self.network, names, layouts, stop_early=stop_early, known_runs=self._known_runs) as hooks:
             yield hooks
 
     reading = deprecated_alias("Classifier.reading", "Classifier.record_layers", record_layers)
@@ -137,40 +148,74 @@ class Classifier:
             return hooks(self.preprocess(images))
 
     def layers(self) -> dict[str, tuple[int, ...]]:
-        """Return `{layer: output shape without the batch}` of every layer that a target can name, "logits" last."""
-        if self._shapes is None:
-            # Two images, so that an output of one row for the whole batch is not taken for one row per image.
-            blank = torch.full((2, 3, *self.input_size), 0.5, device=self.device)
-            shapes = layer_shapes(self.network, self.preprocess(blank))
-            if not shapes[LOGITS]:
-                raise OptionError(f"{self.name} gives one value per image, not logits [B, K]")
-            classes = shapes[LOGITS][0]
-            if self.labels is not None and len(self.labels) != classes:
-                raise OptionError(f"{self.name} has {classes} classes, but {len(self.labels)} labels were given")
-            self._shapes = shapes
-        return self._shapes
+        """Return `{layer: output shape without the batch}` of every layer that a target can name, "logits" last.
 
-    def layer_shape(self, layer: str) -> tuple[int, ...]:
-        """Return the output shape of `layer` without the batch.
+        A layer that runs several times is also listed by run: `relu#0`, `relu#1`; `relu` is the last. "logits" is
+        missing where the network's output is no tensor with a row per image.
+        """
+        return {layer: layout.shape for layer, layout in self.layouts().items()}
+
+    def main_layers(self) -> list[str]:
+        """Return the names of `layers` without those of single runs (`relu#0`)."""
+        return [layer for layer in self.layouts() if split_run(layer)[1] is None]
+
+    def layouts(self) -> dict[str, Layout]:
+        """Return `{layer: Layout}`, with the axis of its units, for the layers of `layers`.
+
+        Raises `OptionError` for a network that does not take images of its input size, or other labels than logits.
+        """
+        if self._layouts is None:
+            with without_checkpointing():
+                layouts, images = probe(self.network, self._blank, self.input_size, self.unit_axis)
+            self.one_image = images == 1
+            for layer in self.unit_axis:
+                if layer not in layouts:
+                    raise UnknownNameError(f"layer of {self.name} in unit_axis", layer, layouts)
+            classes = layouts[LOGITS].shape if LOGITS in layouts else ()
+            if self.labels is not None and len(classes) == 1 and len(self.labels) != classes[0]:
+                raise OptionError(f"{self.name} has {classes[0]} classes, but {len(self.labels)} labels were given")
+            self._layouts = layouts
+        return self._layouts
+
+    def _blank(self, count: int, height: int, width: int) -> Tensor:
+        """Normalised grey images `[count, C, height, width]`."""
+        return self.normalise(torch.full((count, 3, height, width), 0.5, device=self.device))
+
+    def layout(self, layer: str) -> Layout:
+        """Return the layout of `layer`.
 
         Raises `UnknownNameError` with close matches, `TargetError` for a layer that does not run per image.
         """
-        shapes = self.layers()
-        if layer and layer not in shapes and layer in dict(self.network.named_modules(remove_duplicate=False)):
+        layouts = self.layouts()
+        if layer in layouts:
+            return layouts[layer]
+        if layer == LOGITS:
+            raise TargetError(
+                f"{self.name} has no logits: its output is no tensor with one row per image",
+                fix=f"name a unit of a layer, LAYER:UNIT; list them: gen-prior layers {self.name}",
+            )
+        name = split_run(layer)[0]
+        if layer and name not in layouts and name in dict(self.network.named_modules(remove_duplicate=False)):
             raise TargetError(
                 f"layer {layer!r} of {self.name} does not run, or its output has no row per image",
                 fix=f"list the layers that can be read: gen-prior layers {self.name}",
             )
-        if layer not in shapes:
-            raise UnknownNameError(
-                f"layer of {self.name}", layer, shapes, fix=f"list them: gen-prior layers {self.name}"
-            )
-        return shapes[layer]
+        raise UnknownNameError(f"layer of {self.name}", layer, layouts, fix=f"list them: gen-prior layers {self.name}")
+
+    def layer_shape(self, layer: str) -> tuple[int, ...]:
+        """Return the output shape of `layer` without the batch. Raises as `layout`."""
+        return self.layout(layer).shape
+
+    @property
+    def classes(self) -> int:
+        """Number of logits. Raises `TargetError` for a network without logits."""
+        return self.layout(LOGITS).units(LOGITS)
 
     def class_index(self, name: str | int) -> int:
         """Return the number of the class with the label, synonym, WordNet id or number `name`.
 
-        Raises `TargetError` for one out of range or ambiguous, `UnknownNameError` for an unknown one.
+        Text that is a label means that label, even if it is a number. Raises `TargetError` for one out of range or
+        ambiguous, `UnknownNameError` for an unknown one.
         """
         text = str(name).strip()
         if not self.has_classes:
@@ -178,7 +223,9 @@ class Classifier:
                 f"{self.name} has no classes: its output is features; got {text!r}",
                 fix=f"name a unit, LAYER:UNIT; list the layers: gen-prior layers {self.name}",
             )
-        classes = self.layer_shape(LOGITS)[0]
+        classes = self.classes
+        if isinstance(name, str) and self.labels is not None and text in self.labels:
+            return self.labels.index(text)
         if re.fullmatch(r"[+-]?\d+", text):
             if not 0 <= int(text) < classes:
                 raise TargetError(f"class {text} is out of range: {self.name} has classes 0 to {classes - 1}")

@@ -80,4 +80,5 @@ def load(name: str = "caffenet", *, revision: str | None = None, fold: bool = Tr
         name=name,
         provenance=files.provenance(licence=entry.licence, paper=entry.paper),
         fold=fold,
+        in_place=True,
     )

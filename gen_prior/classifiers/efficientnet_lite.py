@@ -213,4 +213,5 @@ def load(name: str, *, fold: bool = True) -> Classifier:
             paper="arXiv:1905.11946",
         ),
         fold=fold,
+        in_place=True,
     )

@@ -40,8 +40,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
             if child is not None:
                 owners.setdefault(child, []).append((parent, name))
     tensors = Counter(id(p) for m in network.modules() for p in m._parameters.values() if p is not None)
-    graphs = ((module, _trace(module, is_root=module is network)) for module in network.modules())
-    traced = [(module, graph) for module, graph in graphs if graph is not None]
+    traced = list(_traced(network))
     runs: Counter[nn.Module] = Counter()
     for module, graph in traced:
         for node in graph.nodes:
@@ -80,20 +79,34 @@ class _Shallow(fx.Tracer):
         return True
 
 
+def _traced(network: nn.Module) -> Iterator[tuple[nn.Module, fx.Graph]]:
+    """Each module with the graph of its own forward, where that runs other modules and can be traced.
+
+    Copies that share the weights are traced: a forward may store its symbols in buffers, lists and dicts.
+    """
+    weights: dict[int, object] = {id(parameter): parameter for parameter in network.parameters()}
+    try:
+        twin = copy.deepcopy(network, weights)
+    except Exception:  # a module may hold anything
+        return
+    for name, module in network.named_modules():
+        copied = twin.get_submodule(name)
+        graph = _trace(copied, is_root=copied is twin)
+        if graph is not None:
+            yield module, graph
+
+
 def _trace(module: nn.Module, *, is_root: bool) -> fx.Graph | None:
     """Graph of the module's own forward; None if it runs no other module, or cannot be traced."""
     if isinstance(module, _NORMS) or not any(True for _ in module.children()):
         return None
     defaults = _defaults(module) if is_root else {}
-    before = dict(module.__dict__)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Shallow().trace(module, concrete_args=defaults)
     except Exception:
         return None  # any forward may raise anything when run on symbols: it stays unfolded
-    finally:
-        module.__dict__.update(before)  # a forward may store its symbols on itself
 
 
 def _defaults(module: nn.Module) -> dict[str, bool | None]:

@@ -4,47 +4,39 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
+from gen_prior.classifiers.checkpointing import without_checkpointing
 from gen_prior.classifiers.folding import unfolded
-from gen_prior.errors import OptionError, UnknownNameError
-
-LOGITS = "logits"
-"""Name of the network's output, which is no submodule."""
+from gen_prior.classifiers.layouts import Layout
+from gen_prior.classifiers.outputs import LOGITS, as_tensor, split_run
+from gen_prior.errors import OptionError, TargetError, UnknownNameError
 
 Hook = Callable[[nn.Module, tuple[object, ...], object], None]
 
 
 class Activations(dict[str, Tensor]):
-    """`{layer: [B, ...]}` of one forward pass.
+    """`{layer: [B, ...]}` of one forward pass, with the layouts of the layers where they are known."""
 
-    `units_last`: the layers whose units are their last axis, `[B, tokens, units]` or `[B, H, W, units]` (Swin).
-    """
-
-    def __init__(self, values: Mapping[str, Tensor], units_last: Iterable[str] = ()) -> None:
+    def __init__(self, values: Mapping[str, Tensor], layouts: Mapping[str, Layout] | None = None) -> None:
         super().__init__(values)
-        self.units_last = frozenset(units_last)
+        self.layouts = dict(layouts or {})
 
     def select(self, items: slice | Tensor) -> Activations:
         """The activations of some items of the batch."""
-        return Activations({layer: values[items] for layer, values in self.items()}, self.units_last)
+        return Activations({layer: values[items] for layer, values in self.items()}, self.layouts)
 
-
-def units_come_last(shape: Sequence[int], *, module: nn.Module | None = None, square: bool = True) -> bool:
-    """True if the units are the last axis of an output of `shape`, which excludes the batch.
-
-    They are for tokens `[tokens, units]`, and for three axes where `module` works on the last one, or where the first
-    two are equal and the third is not, as `[H, W, units]` is for a `square` input.
-    """
-    if len(shape) != 3:
-        return len(shape) == 2
-    if type(module) in (nn.Linear, nn.LayerNorm):
-        return True
-    return square and shape[0] == shape[1] != shape[2]
+    def units_first(self, layer: str) -> Tensor:
+        """A layer's activations as `[B, units, *positions]`. Raises `TargetError` where their axis is not known."""
+        values = self[layer]
+        if values.ndim == 2:
+            return values
+        if layer not in self.layouts:
+            raise TargetError(f"it is not known which axis of layer {layer!r} holds its units")
+        return values.movedim(self.layouts[layer].known_axis(layer), 1)
 
 
 KnownRuns = dict[tuple[str, ...], Counter[str]]
@@ -67,19 +59,26 @@ class _StopForwardError(Exception):
 class LayerHooks:
     """Runs `network` and returns the activations of `layers`; `record_layers` makes one and removes its hooks.
 
-    A layer that runs several times in one pass (a shared ReLU) is recorded at its last run. The first pass runs to the
-    end and counts the runs of each layer; only later ones stop early. Several of these may hook one network, also in
-    different threads: each records its own passes only.
+    A layer that runs several times in one pass (a shared ReLU) is recorded at its last run, and as `relu#0` at its
+    first. The first pass runs to the end and counts the runs of each layer; only later ones stop early. Several of
+    these may hook one network, also in different threads: each records its own passes only.
     """
 
     def __init__(
-        self, network: nn.Module, layers: Iterable[str], *, stop_early: bool, known_runs: KnownRuns | None = None
+        self,
+        network: nn.Module,
+        layers: Iterable[str],
+        layouts: Mapping[str, Layout],
+        *,
+        stop_early: bool,
+        known_runs: KnownRuns | None = None,
     ) -> None:
         self.network = network
         self.layers = tuple(dict.fromkeys(layers))
         self.hooked = [layer for layer in self.layers if layer != LOGITS]
         self.modules = dict(network.named_modules(remove_duplicate=False))
         """By name, of the network as given, also where `network` is replaced by a compiled one."""
+        self._layouts = {layer: layouts[layer] for layer in self.layers if layer in layouts}
         self._stop_early = stop_early and LOGITS not in self.layers
         self._recorded: dict[str, Tensor] = {}
         self._runs: Counter[str] = Counter()
@@ -100,9 +99,11 @@ class LayerHooks:
         self._recorded, self._runs = {}, Counter()
         _running.hooks = self
         try:
-            output = self.network(inputs)
+            with without_checkpointing():
+                output = self.network(inputs)
             if LOGITS in self.layers:
-                self._recorded[LOGITS] = as_tensor(output)
+                logits = as_tensor(output)
+                self._recorded[LOGITS] = logits[:, None] if logits.ndim == 1 else logits
             if self._stop_early:
                 self.runs_per_pass = self._runs
         except _StopForwardError:
@@ -112,107 +113,62 @@ class LayerHooks:
             recorded, self._recorded = self._recorded, {}
         if missing := [layer for layer in self.layers if layer not in recorded]:
             raise OptionError(f"layer {missing[0]!r} did not run in the forward pass")
-        square = inputs.shape[-1] == inputs.shape[-2]
-        last = [
-            layer
-            for layer, values in recorded.items()
-            if units_come_last(values.shape[1:], module=self.modules.get(layer), square=square)
-        ]
-        return Activations(recorded, last)
+        return Activations(recorded, self._layouts)
 
     def hook(self, layer: str) -> Hook:
         """A forward hook that records the output of `layer`, and ends the pass when it is the last one needed."""
+        run = split_run(layer)[1]
 
         def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
             if _running.hooks is not self:
                 return
+            self._runs[layer] += 1
+            if run is not None and self._runs[layer] != run + 1:
+                return
             original = unfolded(module)  # a convolution with a norm folded into it is recorded without the norm
             values = as_tensor(output if original is None else original(*inputs))
-            if not self._stop_early:
-                self._recorded[layer] = values.clone()  # the layers that follow may write into their input
-                return
-            self._runs[layer] += 1
-            done = self.runs_per_pass is not None and all(
-                self._runs[name] >= self.runs_per_pass[name] for name in self.hooked
-            )
+            done = self._stop_early and all(map(self._is_recorded, self.hooked))
+            # The layers that follow may write into their input.
             self._recorded[layer] = values if done else values.clone()
             if done:
                 raise _StopForwardError
 
         return record
 
+    def _is_recorded(self, layer: str) -> bool:
+        """True if the wanted run of `layer` is behind; never in the first pass, which has to count runs."""
+        runs = self.runs_per_pass
+        if runs is None:
+            return False
+        run = split_run(layer)[1]
+        return self._runs[layer] >= (runs[layer] if run is None else run + 1)
+
 
 @contextmanager
 def record_layers(
-    network: nn.Module, layers: Iterable[str], *, stop_early: bool = True, known_runs: KnownRuns | None = None
+    network: nn.Module,
+    layers: Iterable[str],
+    layouts: Mapping[str, Layout] | None = None,
+    *,
+    stop_early: bool = True,
+    known_runs: KnownRuns | None = None,
 ) -> Iterator[LayerHooks]:
     """Hook `layers` ("logits" is the output) for the duration of the block, whose variable is a `LayerHooks`.
 
-    `stop_early` ends each forward pass at the last wanted layer; `known_runs` remembers which that is for hooks of the
-    same network. Raises `UnknownNameError` for an unknown layer.
+    `layouts`: `{layer: layout}`, which the activations then carry. `stop_early` ends each forward pass at the last
+    wanted layer; `known_runs` remembers which that is for hooks of the same network. Raises `UnknownNameError` for an
+    unknown layer.
     """
-    hooks = LayerHooks(network, layers, stop_early=stop_early, known_runs=known_runs)
+    hooks = LayerHooks(network, layers, layouts or {}, stop_early=stop_early, known_runs=known_runs)
     modules = hooks.modules
     handles = []
     try:
         for layer in hooks.hooked:
-            if layer not in modules or not layer:
+            module = modules.get(split_run(layer)[0]) if layer else None
+            if module is None:
                 raise UnknownNameError("layer", layer, [LOGITS, *filter(None, modules)])
-            handles.append(modules[layer].register_forward_hook(hooks.hook(layer)))
+            handles.append(module.register_forward_hook(hooks.hook(layer)))
         yield hooks
     finally:
         for handle in handles:
             handle.remove()
-
-
-def as_tensor(output: object) -> Tensor:
-    """Find the tensor in a layer's output: itself, its `logits`, or the first one in a tuple, list or mapping.
-
-    Raises `OptionError` where there is none.
-    """
-    if isinstance(output, Tensor):
-        return output
-    logits = output.get(LOGITS) if isinstance(output, Mapping) else getattr(output, LOGITS, None)
-    if isinstance(logits, Tensor):
-        return logits
-    if isinstance(output, Mapping):
-        output = tuple(output.values())
-    if isinstance(output, tuple | list):
-        for part in output:
-            if isinstance(part, Tensor):
-                return part
-    raise OptionError(f"the layer's output is a {type(output).__name__}, not a tensor")
-
-
-def layer_shapes(network: nn.Module, inputs: Tensor) -> dict[str, tuple[int, ...]]:
-    """Return `{layer: output shape without the batch}` of all layers, in the order in which they run, "logits" last.
-
-    Layers that do not run on `inputs` are left out, and those whose output is no tensor or does not start with the
-    batch (attention over windows, for example), because a unit of theirs has no value per image.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    handles = []
-
-    def watch(name: str) -> Hook:
-        def hook(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-            try:
-                shape = tuple(as_tensor(output).shape)
-            except OptionError:
-                return
-            shapes.pop(name, None)
-            if len(shape) > 1 and shape[0] == len(inputs):
-                shapes[name] = shape[1:]
-
-        return hook
-
-    try:
-        for name, module in network.named_modules(remove_duplicate=False):
-            if name and name != LOGITS:
-                handles.append(module.register_forward_hook(watch(name)))
-        with torch.no_grad():
-            output = as_tensor(network(inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
-    shapes[LOGITS] = tuple(output.shape[1:])
-    return shapes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from unicodedata import normalize
 
-from gen_prior.errors import TargetError, UnknownNameError, close_matches
+from gen_prior.errors import OptionError, TargetError, UnknownNameError, close_matches
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,31 @@ class Labels(Sequence[str]):
 
     def __init__(self, labels: Sequence[Label]) -> None:
         self.entries = tuple(labels)
+        self._exact: dict[str, list[int]] = {}
         self._names: dict[str, list[int]] = {}
         self._synonyms: dict[str, list[int]] = {}
         for label in self.entries:
+            self._exact.setdefault(normalize("NFC", label.name), []).append(label.index)
             for key in dict.fromkeys((_fold(label.name), _fold(label.wordnet_id or ""))):
                 self._names.setdefault(key, []).append(label.index)
             for key in dict.fromkeys(map(_fold, label.synonyms)):
                 self._synonyms.setdefault(key, []).append(label.index)
 
     @classmethod
-    def plain(cls, names: Sequence[str]) -> Labels:
-        """Labels from names alone."""
-        return cls([Label(index, name) for index, name in enumerate(names)])
+    def plain(cls, names: Sequence[str] | Mapping[int, str]) -> Labels:
+        """Labels from names alone, in order or as `{number: name}`. Raises `OptionError` for numbers with gaps."""
+        if isinstance(names, Mapping):
+            numbered = {int(number): name for number, name in names.items()}
+            if sorted(numbered) != list(range(len(numbered))):
+                raise OptionError(f"labels by number must be numbered from 0 without gaps, got {sorted(numbered)}")
+            names = [numbered[number] for number in range(len(numbered))]
+        return cls([Label(index, str(name)) for index, name in enumerate(names)])
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and normalize("NFC", value) in self._exact
 
     def __getitem__(self, index: int) -> str:  # type: ignore[override]
         return self.entries[index].name
@@ -50,7 +61,7 @@ class Labels(Sequence[str]):
 
     def index(self, value: str, start: int = 0, stop: int | None = None) -> int:
         """Number of the class whose name or WordNet id, else a synonym, is `value`; case, `_` and `-` do not matter,
-        but for names that differ in nothing else.
+        but for names that differ in nothing else. The one name that is `value` exactly wins over those of another case.
 
         A name that starts another class's name and is its synonym is ambiguous ("crane": a machine, or the crane
         bird). Raises `TargetError` for an ambiguous name, `UnknownNameError` for an unknown one.
@@ -59,6 +70,8 @@ class Labels(Sequence[str]):
         names, synonyms = self._names.get(key, []) if key else [], self._synonyms.get(key, [])
         longer = [number for number in synonyms if _fold(self[number]).startswith(f"{key} ")]
         exact = [number for number in names if self[number].lower() == value.lower()]
+        one = self._exact.get(normalize("NFC", value), [])
+        exact = one if len(one) == 1 else exact
         found = sorted({*(exact or names), *longer}) if names else synonyms
         if not found:
             known = [name for label in self.entries for name in (label.name, *label.synonyms)]
@@ -92,7 +105,7 @@ class Labels(Sequence[str]):
 
 
 def _fold(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    return " ".join(normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").split())
 
 
 @cache

@@ -58,6 +58,7 @@ def make_classifier(
         interpolation=settings.interpolation,
         provenance=files.provenance(licence=licence),
         fold=fold,
+        in_place=True,
     )
 
 

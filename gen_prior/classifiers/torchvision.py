@@ -78,6 +78,7 @@ def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Cl
             licence=entry.meta.get("license", LICENCE),
         ),
         fold=fold,
+        in_place=True,
     )
 
 

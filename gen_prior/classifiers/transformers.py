@@ -88,6 +88,7 @@ def from_files(files: Files, config: Mapping[str, Any], *, name: str, fold: bool
         name=name,
         fold=fold,
         has_classes=has_classes,
+        in_place=True,
         text_tower=text_half(model, files, library) if has_text else None,
         provenance=files.provenance(licence=str(licence) if licence else None),
     )

@@ -98,7 +98,8 @@ class Generator:
         self._start, self._class_init, self._unit_init = start, class_init or aim, unit_init
         self._encode, self._fit = encode, fit
         if isinstance(module, nn.Module):
-            module.eval().requires_grad_(False)
+            module.eval()  # a user's own may return None
+            module.requires_grad_(False)
 
     def __call__(self, codes: Tensor) -> Tensor:
         """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1].

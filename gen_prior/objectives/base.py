@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gen_prior.classifiers.hooks import LOGITS, Activations
+from gen_prior.classifiers.hooks import Activations
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 
 Score = Callable[[Activations, Tensor, Tensor], Tensor]

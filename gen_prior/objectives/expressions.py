@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from functools import cache
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import TargetError, UnknownNameError
 from gen_prior.objectives.mixes import AnyTarget, Mix
-from gen_prior.objectives.targets import Target, parse_target, unit_count
+from gen_prior.objectives.targets import Target, parse_target
 
 MOST = 1000
 """Most targets that one expression may name."""
@@ -175,18 +175,18 @@ def _parts(term: str) -> tuple[str, str, str, str]:
 
 def _matching_layers(pattern: str, classifier: Classifier) -> list[str]:
     """The layer of that name, else all that match the pattern: `*` and `?` stand for no dot, `**` for anything."""
-    layers = classifier.layers()
-    if pattern in layers or not re.search(r"[*?]", pattern):
-        return [pattern] if pattern in layers else []
+    if pattern in classifier.layers() or not re.search(r"[*?]", pattern):
+        return [pattern] if pattern in classifier.layers() else []
     parts = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
     regex = "".join(parts.get(part, re.escape(part)) for part in re.split(r"(\*\*|\*|\?)", pattern))
+    layers = classifier.layers() if "#" in pattern else classifier.main_layers()
     return [name for name in layers if re.fullmatch(regex, name)]
 
 
 def _numbers(units: str, layer: str, term: str, classifier: Classifier) -> list[int]:
     """The numbers of `*`, `3`, `0-63` or `1,5,9`, in their order, each once."""
     if units == "*":
-        return list(range(unit_count(layer, classifier)))
+        return list(range(classifier.layout(layer).units(layer)))
     found: list[int] = []
     for part in units.split(","):
         first, _, last = (number.strip() for number in part.partition("-"))

@@ -67,21 +67,20 @@ class ReceptiveFields:
 
     def of(self, target: Target) -> Box:
         """The box of `target`, as `receptive_field` finds it."""
-        if isinstance(target.position, tuple):
+        if isinstance(target.position, tuple) and len(target.position) == 2:
             if target.layer not in self._measured:
                 self._measured[target.layer] = self._measure(target)
             sides, boxes = self._measured[target.layer]
             if _moved(boxes, sides, (sides[0] // 2, sides[1] // 2)) == boxes[2]:
-                return _moved(boxes, sides, target.position)
+                y, x = target.position
+                return _moved(boxes, sides, (y, x))
         any_unit = replace(target, unit=0, label="")
         if any_unit not in self._single:
             self._single[any_unit] = _boxes(self.classifier, [target])[0]
         return self._single[any_unit]
 
     def _measure(self, target: Target) -> tuple[Sides, list[Box]]:
-        shape = self.classifier.layer_shape(target.layer)
-        blank = target.everywhere({target.layer: torch.empty(1, *shape, device="meta")})
-        height, width = blank.shape[1:]
+        height, width = self.classifier.layout(target.layer).sides
         rows, columns = [[0, min(1, n - 1), n // 2, max(n - 2, 0), n - 1] for n in (height, width)]
         positions = [target.with_position(position) for position in zip(rows, columns, strict=True)]
         return (height, width), _boxes(self.classifier, positions)
@@ -108,7 +107,8 @@ def _boxes(classifier: Classifier, targets: Sequence[AnyTarget]) -> list[Box]:
     noise = torch.rand(1, len(classifier.mean), height, width, generator=torch.Generator().manual_seed(0))
     inputs = (INPUT_SCALE * (1 + noise.double())).requires_grad_()
     boxes = []
-    with record_layers(network, {layer: None for target in targets for layer in target.layers}) as hooks:
+    layers = {layer: None for target in targets for layer in target.layers}
+    with record_layers(network, layers, classifier.layouts()) as hooks:
         activations = hooks(inputs)
         for target in targets:
             # Not by `Target.read`, which rounds to float32, where the gradients of long paths vanish.
@@ -123,7 +123,7 @@ def _boxes(classifier: Classifier, targets: Sequence[AnyTarget]) -> list[Box]:
 
 def _positive(network: nn.Module) -> nn.Module:
     """Copy `network` in float64 on the CPU, with weights that average their inputs unevenly and idle norms."""
-    twin = copy.deepcopy(network).cpu().double().eval()
+    twin = copy.deepcopy(network).cpu().double()
     source = torch.Generator().manual_seed(0)
     modules = list(twin.modules())
     modules += [original.double() for original in map(unfolded, list(modules)) if original is not None]

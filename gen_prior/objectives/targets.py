@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from unicodedata import category, normalize
 
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import LOGITS, units_come_last
+from gen_prior.classifiers.hooks import Activations
+from gen_prior.classifiers.layouts import Layout
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError, TargetError
 from gen_prior.util.deprecation import deprecated_alias
 
-Position = tuple[int, int] | int | str | None
-"""Position in a layer: (y, x), the number of a token, "mean" over all, or None for a layer without positions."""
-Shape = tuple[int, ...]
+Position = tuple[int, ...] | int | str | None
+"""Position in a layer: (y, x), (t, y, x), the number of a token, "mean" over all, or None for one without positions."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,12 @@ class Target:
         unit: number of the unit, channel or class.
         position: see `Position`.
         label: name of the class, "" for other units.
-        units_last: True for a layer whose units are its last axis, `[B, H, W, units]`.
     """
 
     layer: str
     unit: int
     position: Position = None
     label: str = ""
-    units_last: bool = False
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -57,10 +56,8 @@ class Target:
         return self.read(activations)
 
     def everywhere(self, activations: Mapping[str, Tensor]) -> Tensor:
-        """Return the unit's activation at every position: `[B]`, `[B, tokens]` or `[B, H, W]`."""
-        values = activations[self.layer]
-        last = self.units_last or values.ndim == 3  # [B, tokens, units], as vision transformers have it
-        return values[..., self.unit] if last else values[:, self.unit]
+        """Return the unit's activation at every position: `[B]`, `[B, tokens]`, `[B, H, W]`, `[B, T, H, W]`."""
+        return units_first(activations, self.layer)[:, self.unit]
 
     def at_position(self, values: Tensor) -> Tensor:
         """Return `[B]`, the values at the target's position, of those that `everywhere` returned."""
@@ -68,21 +65,20 @@ class Target:
             return values
         if self.position == "mean":
             return values.flatten(1).mean(1)
-        if isinstance(self.position, tuple):
-            return values[:, self.position[0], self.position[1]]
-        return values[:, self.position]  # type: ignore[index]
+        at = self.position if isinstance(self.position, tuple) else (self.position,)
+        return values[(slice(None), *at)]
 
     at_place = deprecated_alias("Target.at_place", "Target.at_position", at_position)
 
-    def with_position(self, position: tuple[int, int]) -> Target:
-        """Return the same channel at (y, x). Raises `OptionError` for a unit of a layer that is no feature map."""
+    def with_position(self, position: tuple[int, ...]) -> Target:
+        """Return the same channel at (y, x) or (t, y, x). Raises `OptionError` where the layer is no feature map."""
         if isinstance(self.position, int) or self.position is None:
             raise OptionError(f"{self} has no positions (y, x)")
         return replace(self, position=position)
 
     def __str__(self) -> str:
         if isinstance(self.position, tuple):
-            return f"{self.layer}:{self.unit}@{self.position[0]},{self.position[1]}"
+            return f"{self.layer}:{self.unit}@{','.join(map(str, self.position))}"
         if isinstance(self.position, int):
             return f"{self.layer}:{self.unit}@token={self.position}"
         return f"{self.layer}:{self.unit}" + (f"@{self.position}" if self.position else "")
@@ -99,7 +95,7 @@ class Target:
 
     @property
     def slug(self) -> str:
-        """Name for files, of letters, digits, dots and dashes."""
+        """Name for files, of letters and digits of any script, dots and dashes."""
         return file_name(self.name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,9 +103,21 @@ class Target:
         return {"target": str(self), "layer": self.layer, "unit": self.unit, "label": self.label}
 
 
+def units_first(activations: Mapping[str, Tensor], layer: str) -> Tensor:
+    """A layer's activations as `[B, units, *positions]`.
+
+    A plain mapping tells no layout: `[B, tokens, units]` is taken to have its units last, all else to have them first.
+    """
+    if isinstance(activations, Activations):
+        return activations.units_first(layer)
+    values = activations[layer]
+    return values.movedim(-1, 1) if values.ndim == 3 else values
+
+
 def file_name(text: str) -> str:
-    """Turn any text into letters, digits, dots and dashes; "target" where nothing is left."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.") or "target"
+    """`text` as a file name without ending: letters, marks and digits of any script, dots, and dashes for all else."""
+    kept = (part if part == "." or category(part)[0] in "LMN" else "-" for part in normalize("NFC", text))
+    return re.sub("-+", "-", "".join(kept)).strip("-.") or "target"
 
 
 def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
@@ -117,7 +125,9 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
 
     Args:
         text: a class by name, synonym, WordNet id or number (`goldfish`, `1`), or a unit as `LAYER:UNIT`, optionally
-            with a position, `@y,x`, `@centre`, `@mean` or `@token=3`. A `Target` is checked again.
+            with a position, `@y,x`, `@t,y,x`, `@centre`, `@mean` or `@token=3`. A label wins over a number, and
+            `logits:1` is always class 1. `LAYER#0` is the first run of a layer that runs several times. A `Target` is
+            checked again.
         classifier: the classifier of the target.
 
     Without a position, a unit of a feature map is read at the centre, and a unit of tokens at the class token (number
@@ -127,6 +137,8 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
         TargetError: a unit or position out of range, or an ambiguous class; the message states the layer's shape.
         UnknownNameError: an unknown class or layer, with close matches.
     """
+    if isinstance(text, int):
+        return _checked(str(text), LOGITS, classifier.class_index(text), None, classifier)
     text = str(text).strip()
     if not text:
         raise TargetError("empty target", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
@@ -148,70 +160,44 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
         return _checked(text, LOGITS, classifier.class_index(text), None, classifier)
     if layer == LOGITS and not re.fullmatch(r"\d+", unit):
         return _checked(text, LOGITS, classifier.class_index(unit), position, classifier)
-    described = _describe(layer, classifier)
     if not re.fullmatch(r"\d+", unit):
-        raise TargetError(f"{text!r}: the unit must be a number, got {unit!r}; {described}")
+        raise TargetError(f"{text!r}: the unit must be a number, got {unit!r}; {_describe(layer, classifier)}")
     return _checked(text, layer, int(unit), position, classifier)
-
-
-def unit_count(layer: str, classifier: Classifier) -> int:
-    """Return how many units `layer` has. Raises `TargetError` for one that has none, `UnknownNameError`."""
-    shape = classifier.layer_shape(layer)
-    if len(shape) not in (1, 2, 3):
-        raise TargetError(f"{_describe(layer, classifier)}, which has no units")
-    return shape[-1] if _units_last(layer, classifier) else shape[0]
 
 
 def _checked(text: str, layer: str, unit: int, position: str | None, classifier: Classifier) -> Target:
     """Make the target after checking unit and position against the layer's shape."""
-    shape, units_last = classifier.layer_shape(layer), _units_last(layer, classifier)
+    layout = classifier.layout(layer)
     where = f"{text!r}: {_describe(layer, classifier)}"
-    units = unit_count(layer, classifier)
-    if unit >= units:
+    if unit >= (units := layout.units(layer)):
         raise TargetError(f"{where}, units 0 to {units - 1}")
     label = classifier.class_name(unit) if layer == LOGITS else ""
-    sides = shape[:-1] if units_last else shape[1:]
-    return Target(layer, unit, _position(position, sides, where), label, units_last and len(shape) == 3)
+    return Target(layer, unit, _position(position, layout, where), label)
 
 
-def _position(text: str | None, sides: Shape, where: str) -> Position:
-    """Parse the position `text`, None for the default, in a layer of as many positions along each side."""
+def _position(text: str | None, layout: Layout, where: str) -> Position:
+    """Parse the position `text`, None for the default, in a layer of this layout."""
+    sides = layout.sides
     if not sides:
         if text is not None:
             raise TargetError(f"{where}, which has no positions")
         return None
     if text == "mean":
         return "mean"
-    if len(sides) == 1:
-        match = re.fullmatch(r"token\s*=\s*(\d+)", text or f"token={_central_token(sides[0])}")
-        if not match or int(match[1]) >= sides[0]:
-            raise TargetError(f"{where}; allowed: @mean, @token=0 to @token={sides[0] - 1}")
-        return int(match[1])
-    height, width = sides
     if text in (None, "centre", "center"):
-        return height // 2, width // 2
-    match = re.fullmatch(r"(\d+)\s*,\s*(\d+)", str(text))
-    if not match or int(match[1]) >= height or int(match[2]) >= width:
-        raise TargetError(f"{where}; allowed: @mean, @centre, @0,0 to @{height - 1},{width - 1}")
-    return int(match[1]), int(match[2])
-
-
-def _central_token(tokens: int) -> int:
-    side = math.isqrt(tokens)
-    return side // 2 * side + side // 2 if side * side == tokens else 0
-
-
-def _units_last(layer: str, classifier: Classifier) -> bool:
-    """True if the layer's units are its last axis: tokens, and feature maps with channels last (Swin)."""
-    module = classifier.network.get_submodule(layer) if layer != LOGITS else None
-    square = classifier.input_size[0] == classifier.input_size[1]
-    return units_come_last(classifier.layer_shape(layer), module=module, square=square)
+        return layout.centre if len(sides) > 1 else layout.centre[0]
+    if len(sides) == 1:
+        match = re.fullmatch(r"(?:token\s*=\s*)?(\d+)", str(text))
+        if not match or int(match[1]) >= sides[0]:
+            raise TargetError(f"{where}; allowed: @mean, @centre, @token=0 to @token={sides[0] - 1}")
+        return int(match[1])
+    if re.fullmatch(r"\d+(\s*,\s*\d+)*", str(text)):
+        numbers = tuple(map(int, str(text).split(",")))
+        if len(numbers) == len(sides) and all(number < side for number, side in zip(numbers, sides, strict=True)):
+            return numbers
+    first, last = (",".join(map(str, at)) for at in ([0] * len(sides), [side - 1 for side in sides]))
+    raise TargetError(f"{where}; allowed: @mean, @centre, @{first} to @{last}")
 
 
 def _describe(layer: str, classifier: Classifier) -> str:
-    shape = classifier.layer_shape(layer)
-    if not shape:
-        return f"layer {layer!r} has one value per image"
-    order = "height x width x units" if _units_last(layer, classifier) else "units x height x width"
-    kind = {1: "units", 2: "tokens x units", 3: order}.get(len(shape), "values")
-    return f"layer {layer!r} has {' x '.join(map(str, shape))} {kind}"
+    return f"layer {layer!r} has {classifier.layout(layer)}"

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers.hooks import LOGITS, Activations, units_come_last
+from gen_prior.classifiers.hooks import Activations
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.objectives.base import Objective
 from gen_prior.objectives.mixes import AnyTarget
-from gen_prior.objectives.targets import Position, Target
+from gen_prior.objectives.targets import Position, Target, units_first
 
 CENTRE = "centre"
 
@@ -38,7 +39,7 @@ def log_probability(target: Target) -> Objective:
         raise OptionError(f"{target} is a hidden unit, which has no probability", fix="use the score 'activation'")
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        return torch.log_softmax(activations[LOGITS].float(), 1)[:, target.unit]
+        return target.at_position(torch.log_softmax(units_first(activations, LOGITS).float(), 1)[:, target.unit])
 
     return Objective(score, (LOGITS,), f"log p({target.label or target})")
 
@@ -53,7 +54,7 @@ def channel(layer: str, unit: int) -> Objective:
 
 
 def neuron(layer: str, unit: int, position: Position = CENTRE) -> Objective:
-    """One unit at one position: (y, x), the number of a token, or the centre (Erhan et al. 2009).
+    """One unit at one position: (y, x), (t, y, x), the number of a token, or the centre (Erhan et al. 2009).
 
     Raises `OptionError`, in the first forward pass, for a unit or position out of range.
     """
@@ -116,36 +117,29 @@ def layer_l2(layer: str) -> Objective:
 
 def units_by_position(activations: Mapping[str, Tensor], layer: str) -> Tensor:
     """A layer's activations, whatever its layout, as `[B, units, positions]` in float32."""
-    return _units_first(activations, layer).flatten(2).float()
-
-
-def _units_first(activations: Mapping[str, Tensor], layer: str) -> Tensor:
-    """A layer's activations as `[B, units, *positions]`, with one position where the layer has none."""
-    values = activations[layer]
-    if values.ndim == 2:
-        return values[..., None]
-    if isinstance(activations, Activations):
-        last = layer in activations.units_last
-    else:  # a plain dict tells no more than shapes
-        last = units_come_last(values.shape[1:])
-    return values.movedim(-1, 1) if last else values
+    values = units_first(activations, layer)
+    return values.flatten(2).float() if values.ndim > 2 else values[..., None].float()
 
 
 def units_at(activations: Mapping[str, Tensor], position: Position, layer: str) -> Tensor:
     """The units `[B, U]` at a position, or their mean over all; those of a layer without positions as they are."""
-    values = _units_first(activations, layer)
-    if activations[layer].ndim == 2 or position == "mean":
+    values = units_first(activations, layer)
+    sides = values.shape[2:]
+    if not sides:
+        return values.float()
+    if position == "mean":
         return values.flatten(2).float().mean(2)
-    if values.ndim == 3:
-        token = 0 if position in (None, CENTRE) else position
-        if not isinstance(token, int) or not 0 <= token < values.shape[2]:
-            raise OptionError(f"layer {layer!r} has tokens 0 to {values.shape[2] - 1}, got {position!r}")
-        return values[:, :, token].float()
-    height, width = values.shape[2:]
-    at = (height // 2, width // 2) if position in (None, CENTRE) else position
-    if not isinstance(at, tuple) or not (0 <= at[0] < height and 0 <= at[1] < width):
-        raise OptionError(f"layer {layer!r} has positions (y, x) up to ({height - 1}, {width - 1}), got {position!r}")
-    return values[:, :, at[0], at[1]].float()
+    at = position if isinstance(position, tuple) else (position,)
+    if position in (None, CENTRE):
+        layouts = activations.layouts if isinstance(activations, Activations) else {}
+        middle = (0,) if len(sides) == 1 else tuple(side // 2 for side in sides)
+        at = layouts[layer].centre if layer in layouts else middle
+    if len(at) != len(sides) or not all(isinstance(p, int) and p in range(n) for p, n in zip(at, sides, strict=True)):
+        names = ", ".join({1: ("tokens",), 2: ("y", "x"), 3: ("t", "y", "x")}.get(len(sides), ("...",)))
+        last = ", ".join(str(side - 1) for side in sides)
+        allowed = f"tokens 0 to {last}" if len(sides) == 1 else f"positions ({names}) up to ({last})"
+        raise OptionError(f"layer {layer!r} has {allowed}, got {position!r}")
+    return values[(slice(None), slice(None), *at)].float()
 
 
 def _one(units: Tensor, unit: int, layer: str) -> Tensor:

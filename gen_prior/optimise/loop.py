@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import LOGITS, LayerHooks
+from gen_prior.classifiers.hooks import LayerHooks
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
 from gen_prior.optimise.batch import Batch, Item

@@ -147,14 +147,17 @@ def seed_list(seeds: int | Iterable[int]) -> list[int]:
 
 
 def unique_slugs(resolved: Sequence[ResolvedObjective]) -> list[str]:
-    """One file name per objective; objectives of the same name are numbered."""
+    """One file name per objective, of at most 80 letters; objectives of the same name are numbered."""
     slugs: list[str] = []
+    taken: set[str] = set()  # in lower case: some file systems do not tell A from a
     for one in resolved:
-        name, count = one.slug[:80].rstrip("-."), 2
+        # At most 200 bytes: names of 255 are allowed, and letters of other scripts take up to four.
+        name, count = one.slug[:80].encode()[:200].decode(errors="ignore").rstrip("-."), 2
         slug = name
-        while slug in slugs:
+        while slug.lower() in taken:
             slug, count = f"{name}-{count}", count + 1
         slugs.append(slug)
+        taken.add(slug.lower())
     return slugs
 
 

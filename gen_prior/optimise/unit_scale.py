@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.generators.natural import colour_root, magnitude
 from gen_prior.objectives import Objective
 from gen_prior.objectives.targets import Position

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gen_prior.classifiers import Classifier
-from gen_prior.classifiers.hooks import layer_shapes, record_layers
+from gen_prior.classifiers.hooks import record_layers
+from gen_prior.classifiers.layouts import find_layouts
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.blocks import CODE_SIDE, ResidualBlock
 
@@ -61,14 +62,15 @@ def choose_hook_layers(classifier: Classifier, size: int) -> list[str]:
     deepest: dict[int, str] = {}
     inputs = torch.zeros(1, len(classifier.mean), size, size, device=next(classifier.network.parameters()).device)
     try:
-        shapes = layer_shapes(classifier.network, inputs)
+        layouts = find_layouts(classifier.network, inputs)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
             f"the classifier does not take images of {size} px: {str(error).splitlines()[0]}",
             fix="choose a convolutional classifier, or another --size",
         ) from error
-    for name, shape in shapes.items():  # in order of running
-        if len(shape) == 3 and shape[1] == shape[2]:
+    for name, layout in layouts.items():  # in order of running
+        shape = layout.shape
+        if "#" not in name and len(shape) == 3 and shape[1] == shape[2]:
             deepest[shape[1]] = name
     if missing := [side for side in sides if side not in deepest]:
         raise OptionError(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.classifiers import Classifier
-from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.generators.dgn.generator import RECIPE
 from gen_prior.generators.dgn.network import DETAIL_STD, WhitenedCodes
 from gen_prior.optimise.transforms import build_transform
@@ -45,7 +44,7 @@ class OnPolicyCodes(nn.Module):
         super().__init__()
         self.classifier, self.count = classifier, count
         self.space = space.requires_grad_(False)
-        self.classes = classifier.layer_shape(LOGITS)[0]
+        self.classes = classifier.classes
         self.view = build_transform(*VIEW)
         source = torch.Generator().manual_seed(seed)
         pool = -(-POOL // count) * count

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gen_prior.classifiers import Classifier
-from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.report.metrics import last_linear
@@ -35,7 +34,7 @@ class Codes(NamedTuple):
 def last_layer(classifier: Classifier) -> nn.Linear:
     """The linear layer that gives the logits. Raises `OptionError` if the classifier does not end with one."""
     linear = last_linear(classifier)
-    if linear is None or linear.out_features != classifier.layer_shape(LOGITS)[0]:
+    if linear is None or linear.out_features != classifier.classes:
         raise OptionError(f"{classifier.name} has no linear layer at its end, so no penultimate features")
     return linear
 

@@ -10,8 +10,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gen_prior.classifiers.hooks import LOGITS, as_tensor, layer_shapes, record_layers
+from gen_prior.classifiers.hooks import record_layers
+from gen_prior.classifiers.layouts import find_layouts
+from gen_prior.classifiers.outputs import LOGITS, as_tensor
 from gen_prior.errors import OptionError, UnknownNameError
+
+
+def shapes_of(network: nn.Module, inputs: Tensor) -> dict[str, tuple[int, ...]]:
+    return {layer: layout.shape for layer, layout in find_layouts(network, inputs).items()}
 
 
 def hooks(network: nn.Module) -> int:
@@ -105,7 +111,7 @@ def test_hooks_are_removed_also_after_exceptions(make_tiny_network: Callable[...
         pass
     assert hooks(network) == 0
     with pytest.raises(RuntimeError):
-        layer_shapes(network, torch.randn(1, 7, 16, 16))
+        shapes_of(network, torch.randn(1, 7, 16, 16))
     assert hooks(network) == 0
 
 
@@ -117,8 +123,9 @@ def test_a_layer_that_does_not_run_is_an_error() -> None:
 
 
 def test_shapes_of_layers() -> None:
-    shapes = layer_shapes(Reused().eval(), torch.randn(2, 3, 6, 8))
-    assert shapes == {"first": (4, 6, 8), "second": (4, 6, 8), "fc": (5,), "relu": (5,), LOGITS: (5,)}
+    shapes = shapes_of(Reused().eval(), torch.randn(2, 3, 6, 8))
+    maps, runs = (4, 6, 8), {"relu#0": (4, 6, 8), "relu#1": (4, 6, 8), "relu#2": (5,)}
+    assert shapes == {"first": maps, "second": maps, "fc": (5,), **runs, "relu": (5,), LOGITS: (5,)}
     assert list(shapes)[-1] == LOGITS
 
 
@@ -151,7 +158,7 @@ class Constant(nn.Module):
 
 def test_odd_outputs() -> None:
     network, inputs = Odd().eval(), torch.randn(2, 8, 3, 3)
-    shapes = layer_shapes(network, inputs)
+    shapes = shapes_of(network, inputs)
     assert shapes == {"attention_by_image": (9, 8), LOGITS: (3,)}
     with record_layers(network, ["attention_by_image", LOGITS]) as read:
         caught = read(inputs)
@@ -174,7 +181,7 @@ def test_the_tensor_of_an_output() -> None:
 
 def test_a_vision_transformer_has_tokens() -> None:
     network = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5).eval()
-    shapes = layer_shapes(network, torch.randn(2, 3, 32, 32))
+    shapes = shapes_of(network, torch.randn(2, 3, 32, 32))
     assert shapes["encoder.layers.encoder_layer_1"] == (17, 16)
     assert shapes["encoder.layers.encoder_layer_1.self_attention"] == (17, 16)
     assert shapes["conv_proj"] == (16, 4, 4)

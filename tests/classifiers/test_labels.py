@@ -43,12 +43,12 @@ def test_every_name_and_wordnet_id_finds_its_class() -> None:
     for label in labels.entries:
         assert label.wordnet_id is not None
         assert labels.index(label.wordnet_id) == label.index
-        if label.name not in ("crane", "maillot", "Cardigan", "cardigan"):
+        if label.name not in ("crane", "maillot"):
             assert labels.index(label.name) == label.index
 
 
 @pytest.mark.parametrize(
-    ("typed", "numbers"), [("crane", (134, 517)), ("maillot", (638, 639)), ("cardigan", (264, 474))]
+    ("typed", "numbers"), [("crane", (134, 517)), ("maillot", (638, 639)), ("CARDIGAN", (264, 474))]
 )
 def test_ambiguous_names_list_their_classes(typed: str, numbers: tuple[int, int]) -> None:
     with pytest.raises(TargetError, match="ambiguous") as caught:

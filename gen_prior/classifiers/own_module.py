@@ -1,0 +1,62 @@
+"""A user's module -> a copy of it that can be read: on one device, in float32, in evaluation mode, unwrapped."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from gen_prior.errors import OptionError
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def prepared(module: nn.Module, *, in_place: bool = False) -> nn.Module:
+    """Return a copy of `module`, or itself, in float32 and evaluation mode, without compilers and parallel wrappers.
+
+    Raises `OptionError` for one that has no weights, lies on several devices, or cannot be copied.
+    """
+    if not isinstance(module, nn.Module):
+        raise OptionError(f"a classifier is made from a torch.nn.Module, got a {type(module).__name__}")
+    _check_devices(module)
+    network = _unwrapped(module)
+    if not in_place:
+        try:
+            network = copy.deepcopy(network)
+        except Exception as error:  # a module may hold anything
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise OptionError(
+                f"the network cannot be copied: {reason}",
+                fix="gp.Classifier(..., in_place=True), which freezes the network itself and folds its batch norms",
+            ) from error
+    for parent in network.modules():
+        if parent._compiled_call_impl is not None:  # of Module.compile(), which bypasses hooks
+            parent._compiled_call_impl = None
+        for name, child in parent._modules.items():
+            if child is not None:
+                parent._modules[name] = _unwrapped(child)
+    network.eval()  # a user's own may return None
+    if any(p.is_floating_point() and p.dtype != torch.float32 for p in (*network.parameters(), *network.buffers())):
+        network.float()
+    return network
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside `torch.compile` and data parallel wrappers, whose names for layers lose the prefix."""
+    while True:
+        inner = getattr(module, "_orig_mod", module.module if isinstance(module, _WRAPPERS) else None)
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
+def _check_devices(module: nn.Module) -> None:
+    """Raise `OptionError` for tensors on "meta" or on several devices."""
+    devices = sorted({str(tensor.device) for tensor in (*module.parameters(), *module.buffers())})
+    if "meta" in devices:
+        raise OptionError("the network has tensors without values, on the device 'meta'", fix="load its weights first")
+    if len(devices) > 1:
+        raise OptionError(
+            f"the network lies on several devices, {', '.join(devices)}", fix=f"move it to one: .to({devices[-1]!r})"
+        )
