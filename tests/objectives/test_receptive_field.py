@@ -128,7 +128,7 @@ def test_fields_that_do_not_move_evenly_are_measured_one_by_one() -> None:
             y = self.conv(x)
             return self.shuffle(y[:, :, [0, 1, 5, 4, 3, 2, 6, 7]]).mean((2, 3))
 
-    classifier = Classifier(Uneven(), input_size=8)
+    classifier = Classifier(Uneven(), input_size=8, unit_axis={"shuffle": 1})
     fields = ReceptiveFields(classifier)
     for row in range(8):
         target = parse_target(f"shuffle:0@{row},3", classifier)
