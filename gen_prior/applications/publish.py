@@ -103,7 +103,7 @@ def _write_weights(name: str, generator: Generator, out: Path) -> None:
     (part,) = parts if len(parts) == 1 else ("",)
     for file, digest in provenance.sha256.items():
         if not (file == INDEX and part):
-            _write_file(file, digest, files, generator, out / (file.removeprefix(f"{part}/") if part else file))
+            _write_file(file, digest, files, generator, out / (file.rpartition("/")[2] if part else file))
     if (out / "unet").is_dir() and not (out / INDEX).exists():
         index = {
             "_class_name": "ConsistencyModelPipeline",
@@ -146,6 +146,8 @@ def _write_file(file: str, digest: str, files: Files, generator: Generator, targ
 
 def _config_of_state_dict(generator: Generator, weights: Path) -> dict[str, Any]:
     """Configuration for families that are published as a bare state dict."""
+    if "format" in generator.notes:
+        return {key: generator.notes[key] for key in ("format", "variant")}
     if (name := generator.notes.get("variant")) is not None:
         variant = VARIANTS[name]
         sizes = {"code_shape": list(variant.code_shape), "image_size": variant.side}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gen_prior.generators import dcgan, formats, fourier, maco, pixel
+from gen_prior.generators.afm import generator as afm
 from gen_prior.generators.base import CodePrior, Generator, Provenance
 from gen_prior.generators.biggan import generator as biggan
 from gen_prior.generators.deepsim import generator as deepsim
@@ -20,6 +21,7 @@ from gen_prior.generators.deepsim.network import VARIANTS
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency
+from gen_prior.generators.pmf import generator as pmf
 from gen_prior.generators.titok import generator as titok
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.registry import find_loader
@@ -45,6 +47,8 @@ PREFIXED: dict[str, Loader] = {
     "diffusers": diffusers_family.load,
     "consistency": consistency.load,
     "titok": titok.load,
+    "afm": afm.load,
+    "pmf": pmf.load,
 }
 """Prefix -> function that loads `prefix:rest`, called as `load(rest, **options)`."""
 

@@ -45,6 +45,8 @@ class Generator:
             else name) from standard normal noise `[*code_shape]` of `seed`; None for a class that it does not know.
         unit_init: noise -> code: an initial code for hidden units; the same as for unknown classes if None.
         encode: function from images `[B, 3, H, W]` in [0, 1] to codes, if the family has an encoder.
+        redraw: a better, slower module of the same codes, images and `output_range`: codes are optimised through
+            `module`, and the images of results are drawn with this one (`final_images`).
         provenance: source, hashes, licence and paper of the weights.
         domain: "image" if the code parametrises the image directly (pixels, Fourier coefficients), "code" if it is
             the latent code of a learnt network.
@@ -77,6 +79,7 @@ class Generator:
         class_init: ClassInit | None = None,
         unit_init: Callable[[Tensor], Tensor] | None = None,
         encode: Callable[[Tensor], Tensor] | None = None,
+        redraw: nn.Module | Decode | None = None,
         provenance: Provenance | None = None,
         domain: Domain = "code",
         fit: Callable[[tuple[int, int]], Generator] | None = None,
@@ -96,22 +99,35 @@ class Generator:
         self.options, self.notes = dict(options or {}), dict(notes or {})
         self.device = torch.device("cpu")
         self._start, self._class_init, self._unit_init = start, class_init or aim, unit_init
-        self._encode, self._fit = encode, fit
-        if isinstance(module, nn.Module):
-            module.eval()  # a user's own may return None
-            module.requires_grad_(False)
+        self._encode, self._fit, self._redraw = encode, fit, redraw
+        for network in (module, redraw):
+            if isinstance(network, nn.Module):
+                network.eval()  # a user's own may return None
+                network.requires_grad_(False)
 
     def __call__(self, codes: Tensor) -> Tensor:
         """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1].
 
         Raises `OptionError` for codes of another shape, and for a module whose output is not such images.
         """
+        return self._images(self.module, codes)
+
+    @property
+    def redraws(self) -> bool:
+        """Return whether `final_images` draws otherwise than a call does."""
+        return self._redraw is not None
+
+    def final_images(self, codes: Tensor) -> Tensor:
+        """As a call, but through the better, slower module, where there is one."""
+        return self._images(self._redraw or self.module, codes)
+
+    def _images(self, module: nn.Module | Decode, codes: Tensor) -> Tensor:
         if tuple(codes.shape[1:]) != self.code_shape:
             raise OptionError(
                 f"{self.name} takes codes of shape [B, {', '.join(map(str, self.code_shape))}], got {list(codes.shape)}"
             )
         low, high = self.output_range
-        images = self.module(codes)
+        images = module(codes)
         expected = 1 if self.channels == "L" else 3
         if images.ndim != 4 or images.shape[:2] != (len(codes), expected):
             raise OptionError(
@@ -187,8 +203,9 @@ class Generator:
     def to(self, device: torch.device | str) -> Generator:
         """Move the network and the prior to `device`, in place, and return this generator."""
         self.device = torch.device(device)
-        if isinstance(self.module, nn.Module):
-            self.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for network in (self.module, self._redraw):
+            if isinstance(network, nn.Module):
+                network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prior = self.prior.to(self.device)
         return self
 
@@ -209,9 +226,9 @@ class Generator:
         }
 
     def with_module(self, module: nn.Module | Decode) -> Generator:
-        """A copy that makes images through `module`, and no longer adapts to a classifier's input size."""
+        """A copy that makes all images through `module`, and no longer adapts to a classifier's input size."""
         twin = copy.copy(self)
-        twin.module, twin._fit = module, None
+        twin.module, twin._fit, twin._redraw = module, None, None
         return twin
 
     def fitted_to(self, input_size: tuple[int, int]) -> Generator:

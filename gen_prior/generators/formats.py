@@ -10,6 +10,7 @@ from typing import Any
 
 from gen_prior.errors import WeightsError
 from gen_prior.generators import dcgan
+from gen_prior.generators.afm import generator as afm
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan import generator as biggan
 from gen_prior.generators.biggan.format import CONFIG_KEYS
@@ -18,6 +19,7 @@ from gen_prior.generators.deepsim.network import VARIANTS, recognise
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency
+from gen_prior.generators.pmf import generator as pmf
 from gen_prior.generators.titok import generator as titok
 from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import read_file_metadata, read_shapes, read_tensors
@@ -67,6 +69,10 @@ def _described(files: Files, name: str) -> dict[str, Callable[..., Generator]]:
             found["config.json"] = partial(biggan.from_files, files, name=name)
         elif isinstance(config.get("model"), dict) and "vq_model" in config["model"]:
             found["config.json"] = partial(titok.from_files, files, name=name)
+        elif config.get("format") == afm.FORMAT:
+            found["config.json"] = partial(afm.from_files, files, name=name)
+        elif config.get("format") == pmf.FORMAT:
+            found["config.json"] = partial(pmf.from_files, files, name=name)
     if found:
         return found
     if files.find("model_index.json") is not None:

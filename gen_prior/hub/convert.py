@@ -111,7 +111,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
         if not _is_plain(value):
-            raise WeightsError(f"{path}: {key} is sparse, quantised, complex or larger than its data")
+            raise WeightsError(f"{path}: {key} is sparse, quantised or larger than its data")
         storage = value.untyped_storage().data_ptr()
         tensors[str(key)] = value.contiguous() if storage not in seen else value.clone()
         seen.add(storage)
@@ -140,6 +140,6 @@ def _copy(path: Path, copy: Path) -> str:
 
 def _is_plain(value: Tensor) -> bool:
     """True if a tensor is dense and stores all its values: with strides of zero, few bytes can claim a terabyte."""
-    if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()

@@ -20,6 +20,11 @@ LATENT_PAPER = "Rombach et al. 2022, latent diffusion, arXiv 2112.10752"
 RAE_PAPER = "Zheng et al. 2025, representation autoencoders, arXiv 2510.11690"
 TITOK_PAPER = "Yu et al. 2024, TiTok, arXiv 2406.07550"
 TITOK_LICENCE = "Apache-2.0; the authors: trained on ImageNet only, for research purposes only"
+AFM_PAPER = "Lin et al. 2025, adversarial flow models, arXiv 2511.22475"
+AFM_REPO = "ByteDance-Seed/Adversarial-Flow-Models"
+AFM_LICENCE = "MIT; so are the decoders, TAESD and sd-vae-ft-mse"
+PMF_PAPER = "Lu et al. 2026, pixel mean flows, arXiv 2601.22158"
+PMF_LICENCE = "not stated for the weights; the authors' code: MIT"
 CAFFENET_PAPER = "Jia et al. 2014, arXiv 1408.5093"
 SEE_PAGE = "see the page of the repository"
 
@@ -78,6 +83,16 @@ def _titok(size: str) -> Entry:
     return Entry(name, "generator", repo, "main", files, None, TITOK_LICENCE, TITOK_PAPER, configs=configs)
 
 
+def _afm(variant: str, file: str) -> Entry:
+    files = (f"afm/models/{file}", f"models/{file}")  # the authors' code and their page name different folders
+    return Entry(f"afm:{variant}", "generator", AFM_REPO, "main", files, None, AFM_LICENCE, AFM_PAPER)
+
+
+def _pmf(variant: str) -> Entry:
+    files = (f"pMF-{variant}.pt",)
+    return Entry(f"pmf:{variant}", "generator", "Lyy0725/pMF", "main", files, None, PMF_LICENCE, PMF_PAPER)
+
+
 def _embedded(name: str, kind: str, files: tuple[str, ...], megabytes: float, paper: str) -> Entry:
     return Entry(name, kind, None, None, files, megabytes, "Apache-2.0", paper)
 
@@ -115,6 +130,13 @@ ENTRIES = (
     _titok("ll32"),
     _titok("bl64"),
     _titok("bl128"),
+    _afm("B", "b2_1nfe_guided_FID3.05.pth"),
+    _afm("M", "m2_1nfe_guided_FID2.82.pth"),
+    _afm("L", "l2_1nfe_guided_FID2.63.pth"),
+    _afm("XL", "xl2_1nfe_guided_FID2.38.pth"),
+    _afm("XL-56", "xl2_56layer_1nfe_guided_FID2.08.pth"),
+    _afm("XL-112", "xl2_112layer_1nfe_guided_FID1.94.pth"),
+    *(_pmf(variant) for variant in ("B-16", "L-16", "H-16", "B-32", "L-32", "H-32")),
     Entry("caffenet", "classifier", DEEPSIM, "main", ("caffenet.pt",), 244, DEEPSIM_LICENCE, CAFFENET_PAPER),
     _embedded("efficientnet-lite0", "classifier", (), 19, "Tan & Le 2019, arXiv 1905.11946"),
     _embedded("efficientnet-lite1", "classifier", (), 22, "Tan & Le 2019, arXiv 1905.11946"),

@@ -198,6 +198,9 @@ class _Loop:
         code = self.code.requires_grad_()
         measured = self._measure(code)
         self.no_gradient = (_gradient(measured[1], code) == 0).flatten(1).all(1)
+        if self.generator.redraws:  # as the end will be measured
+            with torch.no_grad():
+                measured = self._measure(code.detach(), final=True)
         image, score, self.start_activations = (values.detach() for values in measured)
         self.start = code.detach(), image, score, self.start_activations
 
@@ -240,7 +243,7 @@ class _Loop:
             code = torch.where(_per_code(torch.isfinite(self.best), code), self.best_code, code)
         code = code.detach()
         with torch.no_grad():
-            images, scores, activations = self._measure(code)
+            images, scores, activations = self._measure(code, final=True)
         if self.or_start:
             fell = (scores < self.start[2]) | (scores.isnan() & ~self.start[2].isnan())
             code, images, scores, activations = (
@@ -294,9 +297,9 @@ class _Loop:
             inputs = self.engine.classifier.normalise(self.placement(self.engine.classifier.resize(images)))
             return self.batch.terms(self.hooks(inputs))
 
-    def _measure(self, code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image, scores and activations of codes as they are: no transforms, float32."""
-        image = self.generator(code).float()
+    def _measure(self, code: Tensor, final: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, scores and activations of codes as they are: no transforms, float32; `final`: as results show them."""
+        image = (self.generator.final_images(code) if final else self.generator(code)).float()
         self.hooks.network = self.eager_network
         classifier = self.engine.classifier
         inputs = classifier.normalise(self.placement(classifier.resize(image)))

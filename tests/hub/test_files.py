@@ -257,14 +257,9 @@ def test_a_pickle_never_runs_code(hub: Hub, tmp_path: Path, plain_pickle: bool) 
         ("model.bin", pickled([torch.ones(1)]), "not a pickled dictionary"),
         ("model.bin", pickled({"epoch": 3}), "not a pickled dictionary"),
         ("model.bin", pickled(tensors())[:-30], "damaged"),
-        ("model.bin", pickled({"a": torch.zeros(1).expand(10**6, 10**6)}), "a is sparse, quantised, complex or"),
-        ("model.bin", pickled({"a": torch.eye(4).to_sparse()}), "a is sparse, quantised, complex or"),
-        ("model.bin", pickled({"a": torch.empty(3, device="meta")}), "a is sparse, quantised, complex or"),
-        (
-            "model.bin",
-            pickled({"a": torch.ones(3, dtype=torch.complex64)}),
-            "a is sparse, quantised, complex or",
-        ),
+        ("model.bin", pickled({"a": torch.zeros(1).expand(10**6, 10**6)}), "a is sparse, quantised or"),
+        ("model.bin", pickled({"a": torch.eye(4).to_sparse()}), "a is sparse, quantised or"),
+        ("model.bin", pickled({"a": torch.empty(3, device="meta")}), "a is sparse, quantised or"),
         (
             SAFE,
             save({"a": torch.tensor([1.0, float("nan")]).to(torch.float8_e5m2)}),

@@ -7,18 +7,17 @@ embedding is part of the code and may leave the known classes, as in BigGAN-AM (
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan.format import Config, prepare, published_shapes, read_config
 from gen_prior.generators.biggan.network import BigGAN, Held
-from gen_prior.generators.checks import check_generates, class_index, fraction, whole_number
+from gen_prior.generators.checks import check_generates, fraction
+from gen_prior.generators.code_parts import Part, check_choice, joined
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, check_shapes, load_frozen, pop_float
@@ -26,7 +25,6 @@ from gen_prior.hub.tensors import read_shapes, read_tensors
 from gen_prior.recipe import Recipe
 
 NOISE_LIMIT = 2.0
-OPTIMISE = ("both", "noise", "class")
 RECIPE = Recipe(
     steps=200,
     rate=0.1,
@@ -53,16 +51,6 @@ def from_files(files: Files, *, name: str, **options: Any) -> Generator:
         return assemble(config, read_tensors(path), files, name=name, **options)
 
 
-class _Part(NamedTuple):
-    """A part of the code: function that draws its initial value, and its prior, `[N]` each."""
-
-    draw: Callable[[torch.Generator], Tensor]
-    mean: Tensor
-    std: Tensor
-    low: Tensor
-    high: Tensor
-
-
 def assemble(
     config: Config,
     published: dict[str, Tensor],
@@ -87,14 +75,14 @@ def assemble(
     Raises:
         OptionError: an option out of range. UnknownNameError: an unknown class.
     """
-    _check_options(truncation, class_label, optimise, noise_seed)
+    fraction("truncation", truncation)
+    label = check_choice(class_label, optimise, noise_seed, config.classes)
     embeddings = pop_float(published, "embeddings.weight", files.source).T.contiguous()
-    label = None if class_label is None else class_index(class_label, config.classes)
     network = build_on_meta(lambda: BigGAN(config), files.source)
     load_frozen(network, prepare(published, config, truncation, files.source), files.source, "BigGAN-deep")
     assert isinstance(network, BigGAN)
     noise, embedding = _noise_part(config.noise, truncation), _class_part(embeddings, label)
-    both = _joined(noise, embedding)
+    both = joined(noise, embedding)
     code = {"both": both, "noise": noise, "class": embedding}[optimise]
     fixed = noise if optimise == "class" else embedding
     source = torch.Generator().manual_seed(noise_seed)
@@ -103,15 +91,11 @@ def assemble(
     generator = Generator(
         network if optimise == "both" else Held(network, fixed.draw(source), noise_is_held=optimise == "class"),
         code.mean.shape,
-        code_mean=code.mean,
-        code_std=code.std.clamp_min(1e-6),
-        code_min=code.low,
-        code_max=code.high,
         name=name,
         recipe=RECIPE,
-        start=code.draw,
         provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.BIGGAN_PAPER),
         options=options | ({"noise_seed": noise_seed} if optimise == "class" else {}),
+        **code.prior(),
     )
     # At 512 px a whole image takes more memory than the weights; a corner of a sixteenth shows as much.
     side = 2 ** sum(block.upsample for block in config.blocks)
@@ -120,18 +104,9 @@ def assemble(
     return check_generates(generator, files.source, draw=corner, code=first, size=(side, side))
 
 
-def _check_options(truncation: Any, class_label: Any, optimise: Any, noise_seed: Any) -> None:
-    fraction("truncation", truncation)
-    whole_number("noise_seed", noise_seed, least=0, most=2**63 - 1)
-    if optimise not in OPTIMISE:
-        raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
-    if optimise == "noise" and class_label is None:
-        raise OptionError("optimise='noise' fixes the class, so it needs one", fix="pass class_label=...")
-
-
-def _noise_part(size: int, truncation: float) -> _Part:
+def _noise_part(size: int, truncation: float) -> Part:
     std = torch.full((size,), truncation)
-    return _Part(
+    return Part(
         lambda source: truncation * truncated_normal(size, source),
         torch.zeros(size),
         std,
@@ -140,7 +115,7 @@ def _noise_part(size: int, truncation: float) -> _Part:
     )
 
 
-def _class_part(embeddings: Tensor, label: int | None) -> _Part:
+def _class_part(embeddings: Tensor, label: int | None) -> Part:
     """The class embedding `[E]` with the statistics of the known ones, `[K, E]`."""
     mean, size = embeddings.mean(0), embeddings.shape[1]
 
@@ -148,12 +123,7 @@ def _class_part(embeddings: Tensor, label: int | None) -> _Part:
         return embeddings[label] if label is not None else mean + 0.1 * torch.randn(size, generator=source)
 
     std = embeddings.std(0, unbiased=False)
-    return _Part(draw, mean, std, embeddings.min().expand(size), embeddings.max().expand(size))
-
-
-def _joined(a: _Part, b: _Part) -> _Part:
-    prior = (torch.cat(pair) for pair in zip(a[1:], b[1:], strict=True))
-    return _Part(lambda source: torch.cat([a.draw(source), b.draw(source)]), *prior)
+    return Part(draw, mean, std, embeddings.min().expand(size), embeddings.max().expand(size))
 
 
 def truncated_normal(count: int, source: torch.Generator) -> Tensor:

@@ -16,28 +16,13 @@ from torch import Tensor, nn
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.checks import check_generates, class_index
+from gen_prior.generators.code_parts import reno_recipe
 from gen_prior.generators.diffusers.network import read_network, require_diffusers
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
-from gen_prior.recipe import Recipe
 
 OPTIMISE = ("noise", "both")
 SCHEDULER = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5}
-
-
-def recipe(dims: int) -> Recipe:
-    """ReNO's settings for noise of `dims` dimensions."""
-    return Recipe(
-        steps=50,
-        optimiser="sgd",
-        rate=5.0,
-        final_rate=5.0,
-        gradient_limit=0.1,
-        regularisers=(("noise_length", {"weight": 0.01, "numbers": dims}),),
-        keep="best",
-        domain="code",
-        source="ReNO, Eyring et al. 2024, arXiv 2406.04312: Nesterov SGD, clipped gradient, best iterate",
-    )
 
 
 class OneStep(nn.Module):
@@ -155,7 +140,7 @@ def _assemble(
         code_mean=mean,
         code_std=std,
         name=name,
-        recipe=recipe(dims),
+        recipe=reno_recipe(dims),
         start=start,
         provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.CONSISTENCY_PAPER),
         options={"class_label": label, "optimise": optimise},
@@ -192,4 +177,4 @@ def take_class_table(unet: Any, source: str) -> Tensor | None:
     return table
 
 
-__all__ = ["OneStep", "from_files", "load", "recipe"]
+__all__ = ["OneStep", "from_files", "load"]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gen_prior.errors import MissingExtraError, OptionError, WeightsError
 from gen_prior.generators.base import Generator
+from gen_prior.generators.code_parts import reno_recipe
 from gen_prior.generators.diffusers import consistency
 from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import save_safetensors
@@ -172,7 +173,7 @@ def test_configurations_that_fail_only_in_use_are_refused(
 
 
 def test_recipe_is_renos() -> None:
-    recipe = consistency.recipe(NUMBERS)
+    recipe = reno_recipe(NUMBERS)
     assert (recipe.steps, recipe.optimiser, recipe.rate, recipe.gradient_limit) == (50, "sgd", 5.0, 0.1)
     assert recipe.keep == "best"
 

@@ -1,0 +1,1 @@
+"""Adversarial flow models (Lin et al. 2025): network, generator."""
