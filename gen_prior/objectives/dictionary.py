@@ -66,7 +66,7 @@ class Dictionary:
                 raise OptionError(f"{name} must have shape {list(shape)}, got {list(value.shape)}")
         for name in ("encoder", *shapes):
             if (value := getattr(self, name)) is not None:
-                if not torch.isfinite(value).all():
+                if not (value.is_meta or torch.isfinite(value).all()):
                     raise OptionError(f"{name} holds values that are not finite")
                 object.__setattr__(self, name, value.detach().float())
         if self.k is not None and not 1 <= self.k <= latents:
@@ -131,8 +131,9 @@ class Dictionary:
             "W_dec": self.decoder,
             "b_dec": self.centre if self.centre is not None else torch.zeros(self.width),
         } | ({"threshold": self.threshold} if self.threshold is not None else {})
+        contiguous = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
         out = Path(folder)
-        save_safetensors(out / WEIGHTS, {name: value.contiguous() for name, value in tensors.items()}, {"format": "pt"})
+        save_safetensors(out / WEIGHTS, contiguous, {"format": "pt"})
         write_bytes(out / CONFIG, json.dumps(config, indent=1).encode())
         return out
 
