@@ -54,7 +54,7 @@ def run_pass(
     saved, found = done, done > 0
     layers = {name: None for counter in counters.values() for name in counter.layer_names}
     with classifier.record_layers(layers) as hooks, torch.no_grad():
-        for numbers, images in batches(classifier, paths, batch, on_bad, done):
+        for numbers, images in batches(classifier, paths, 1 if classifier.one_image else batch, on_bad, done):
             images = images.to(classifier.device)
             activations = hooks(classifier.preprocess(images))
             for counter in counters.values():

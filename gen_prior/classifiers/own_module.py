@@ -18,7 +18,10 @@ def prepared(module: nn.Module, *, in_place: bool = False) -> nn.Module:
     Raises `OptionError` for one that has no weights, lies on several devices, or cannot be copied.
     """
     if not isinstance(module, nn.Module):
-        raise OptionError(f"a classifier is made from a torch.nn.Module, got a {type(module).__name__}")
+        raise OptionError(
+            f"a classifier is made from a torch.nn.Module, got a {type(module).__name__}",
+            fix=f"to load one by name: gp.load_classifier({module!r})" if isinstance(module, str) else None,
+        )
     _check_devices(module)
     network = _unwrapped(module)
     if not in_place:

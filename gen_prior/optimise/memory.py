@@ -22,7 +22,12 @@ OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED", "could not 
 
 
 def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[Item]) -> int:
-    """Items per pass: as many as half of the free memory holds, at most 8 on a CPU and 64 elsewhere."""
+    """Items per pass: as many as half of the free memory holds, at most 8 on a CPU and 64 elsewhere.
+
+    One for a classifier that takes no more.
+    """
+    if classifier.one_image:
+        return 1
     most = min(len(items), CPU_BATCH if classifier.device.type == "cpu" else ACCELERATOR_BATCH)
     free = free_memory(classifier.device)
     if most == 1 or free is None:

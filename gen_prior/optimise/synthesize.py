@@ -113,7 +113,8 @@ def synthesize(
     followed = [one.recipe for one in resolved for _ in numbers]
     run = _BatchRun(engine, followed, start is None, _progress_of(progress, len(items)), record)
     began = clock = time.perf_counter()
-    batch = fitting_batch(classifier, generator, items) if batch is None else batch
+    if batch is None or classifier.one_image:
+        batch = fitting_batch(classifier, generator, items)
     results: list[BatchResult] = []
     sizes: list[int] = []
     too_large = f"even one image at a time does not fit in the memory of {classifier.device} with {generator.name}"

@@ -110,10 +110,13 @@ def gradient_energy(classifier: Classifier, layer: str, position: object) -> Ten
 
 def _gradient_energy(classifier: Classifier, layer: str, position: Position) -> Tensor:
     images = classifier.resize(natural_noise(PROBES).to(classifier.device)).requires_grad_()
+    units = classifier.layout(layer).units(layer)
+    signs = torch.randint(0, 2, (units,), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    gradient = torch.zeros_like(images)
     with classifier.record_layers([layer]) as hooks:
-        values = units_at(hooks(classifier.normalise(images)), position, layer)
-    signs = torch.randint(0, 2, values.shape[1:], generator=torch.Generator().manual_seed(1)) * 2 - 1
-    (gradient,) = torch.autograd.grad((values @ signs.to(values)).sum(), images)
+        for part in images.split(1 if classifier.one_image else PROBES):
+            values = units_at(hooks(classifier.normalise(part)), position, layer)
+            gradient += torch.autograd.grad((values @ signs.to(values)).sum(), images)[0]
     energy = gradient.square().sum(1).mean(0).double().cpu()
     return energy / energy.sum().clamp_min(1e-300)
 

@@ -147,5 +147,5 @@ def activation_kept(classifier: Classifier, target: AnyTarget, images: Tensor) -
 
 def _chunks(classifier: Classifier, images: Tensor) -> Iterator[Tensor]:
     with torch.no_grad():
-        for chunk in torch.split(images, CHUNK):
+        for chunk in torch.split(images, 1 if classifier.one_image else CHUNK):
             yield chunk.to(classifier.device)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from gen_prior.applications.dataset import folder_of
+from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import Label, Labels, imagenet
-from gen_prior.errors import TargetError, UnknownNameError
+from gen_prior.errors import OptionError, TargetError, UnknownNameError
+from gen_prior.objectives import Objective
+from gen_prior.objectives.expressions import parse_targets
+from gen_prior.objectives.targets import Target, parse_target
+from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
+from gen_prior.recipe import Recipe
 
 
 def test_the_table_is_whole() -> None:
@@ -95,3 +103,41 @@ def test_keys_say_the_same_everywhere() -> None:
     assert len({imagenet().key(index) for index in range(1000)}) == 1000
     labels = Labels([Label(0, "crane", "n02012849"), Label(1, "crane")])
     assert [labels.key(index) for index in range(2)] == ["n02012849", "crane"]
+
+
+def test_an_exact_label_wins_and_numbers_stay_within_reach() -> None:
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))
+    for labels in (["1", "10", "2", "cat"], {0: "1", 1: "10", 2: "2", 3: "cat"}):
+        classifier = Classifier(network, input_size=4, labels=labels)  # type: ignore[arg-type]
+        named = {"1": 0, "10": 1, "2": 2, "cat": 3, "3": 3, "logits:1": 1, "logits:2": 2, 1: 1, 2: 2, 0: 0}
+        assert {text: parse_target(text, classifier).unit for text in named} == named
+        assert {text: parse_targets(text, classifier)[0].terms[0][1].unit for text in named} == named
+        for text in named:
+            target = parse_target(text, classifier)
+            assert parse_target(str(target), classifier) == target
+    case = Classifier(network, input_size=4, labels=["A", "a", "Ab", "aB"])
+    assert [case.class_index(name) for name in ("A", "a", "Ab", "aB")] == [0, 1, 2, 3]
+    with pytest.raises(TargetError, match="ambiguous"):
+        case.class_index("AB")
+    with pytest.raises(OptionError, match=r"numbered from 0 without gaps, got \[0, 2\]"):
+        Classifier(network, input_size=4, labels={0: "a", 2: "b"})
+
+
+def test_names_of_every_script_are_found_in_either_form_and_name_files() -> None:
+    labels = Labels.plain(["金鱼", "café", "हिन्दी", "Straße", "a/b: c"])
+    assert [labels.index(name) for name in ("金鱼", "cafe\u0301", "CAFÉ", "हिन्दी", "STRASSE")] == [0, 1, 1, 2, 3]
+    slugs = [Target("logits", index, None, name).slug for index, name in enumerate(labels)]
+    assert slugs == ["金鱼", "café", "हिन्दी", "Straße", "a-b-c"]
+    assert Target("logits", 1, None, "cafe\u0301").slug == "café"
+    assert folder_of(0, "金鱼") == "0000-金鱼"
+
+
+def test_file_names_are_short_and_differ_in_more_than_case() -> None:
+    def slugs(*names: str) -> list[str]:
+        objective = Objective(lambda activations, image, code: image)
+        targets = [Target("logits", 0, None, name) for name in names]
+        return unique_slugs([ResolvedObjective(objective, target, Recipe()) for target in targets])
+
+    assert slugs("A", "a", "A") == ["A", "a-2", "A-3"]
+    assert slugs("金" * 99) == ["金" * 66]
+    assert len(slugs("\U00020000" * 99)[0].encode()) == 200
