@@ -126,11 +126,14 @@ def _write_embedded(name: str, generator: Generator, out: Path) -> None:
 
 
 def _write_file(file: str, digest: str, files: Files, generator: Generator, target: Path) -> None:
-    """Write one file of a repository to `target`: JSON and our own formats as they are, others as safetensors."""
+    """Write one file of a repository to `target`: text and our own formats as they are, others as safetensors."""
     provenance = generator.provenance
     path: Path = files.get(file)
     if file.endswith(".json"):
         write_json(target, json.loads(path.read_text(encoding="utf-8")))
+        return
+    if file.endswith(".txt"):  # a tokeniser's
+        write_bytes(target, path.read_bytes())
         return
     if file == dgn.FILE and read_file_metadata(path).get("format", "").startswith("gen-prior/"):
         write_bytes(target, path.read_bytes())

@@ -20,7 +20,7 @@ from gen_prior.generators.deepsim import generator as deepsim
 from gen_prior.generators.deepsim.network import VARIANTS
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
-from gen_prior.generators.diffusers import consistency
+from gen_prior.generators.diffusers import consistency, one_step
 from gen_prior.generators.pmf import generator as pmf
 from gen_prior.generators.titok import generator as titok
 from gen_prior.util.devices import resolve_device
@@ -46,6 +46,7 @@ PREFIXED: dict[str, Loader] = {
     "dcgan": dcgan.load,
     "diffusers": diffusers_family.load,
     "consistency": consistency.load,
+    "one-step": one_step.load,
     "titok": titok.load,
     "afm": afm.load,
     "pmf": pmf.load,

@@ -59,56 +59,74 @@ def check_choice(class_label: Any, optimise: Any, noise_seed: Any, classes: int)
 
 
 class Conditional(nn.Module):
-    """Code `[B, N]`, noise and class embedding or one of them -> `network(noise [B, *shape], embedding [B, E])`.
+    """Code `[B, N]`, noise and embedding or one of them -> `network(noise [B, *shape], embedding [B, E])`.
 
-    The embedding is counted from the mean of the known classes in their standard deviations, so that one step size
-    suits both parts. `held`: the value of the part that is not in the code; None if both are.
+    The embedding is counted from `mean` in units of `std`, so that one step size suits both parts. `held`: the value of
+    the part that is not in the code; None if both are.
     """
 
     def __init__(
-        self, network: nn.Module, shape: tuple[int, ...], table: Tensor, held: Tensor | None, noise_is_held: bool
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        mean: Tensor,
+        std: Tensor,
+        held: Tensor | None,
+        noise_is_held: bool,
     ) -> None:
         super().__init__()
         self.network = network
         self.shape = shape
         self.noise_is_held = noise_is_held
         self.held = nn.Buffer(held) if held is not None else None
-        self.mean, self.std = (nn.Buffer(value) for value in _statistics(table))
+        self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
 
     def forward(self, code: Tensor) -> Tensor:
         if self.held is not None:
             held = self.held.expand(len(code), -1)
             code = torch.cat([held, code] if self.noise_is_held else [code, held], 1)
-        noise, label = code.split([math.prod(self.shape), len(self.mean)], 1)
-        made: Tensor = self.network(noise.reshape(-1, *self.shape), self.mean + self.std * label)
+        noise, embedding = code.split([math.prod(self.shape), len(self.mean)], 1)
+        made: Tensor = self.network(noise.reshape(-1, *self.shape), self.mean + self.std * embedding)
         return made
 
 
-def _statistics(table: Tensor) -> tuple[Tensor, Tensor]:
-    return table.mean(0), table.std(0, unbiased=False).clamp_min(1e-6)
+def noise_and_embedding(
+    network: nn.Module,
+    shape: tuple[int, ...],
+    mean: Tensor,
+    std: Tensor,
+    embedding: Part,
+    optimise: str,
+    noise_seed: int,
+) -> tuple[Conditional, Part]:
+    """`network(noise, embedding)` as a function of the code, and that code.
+
+    `optimise`: the parts in the code: "both", "noise", or "class" for the embedding alone. The other part is held as it
+    is drawn from `noise_seed`.
+    """
+    noise = normal_noise(math.prod(shape))
+    code = {"both": joined(noise, embedding), "noise": noise, "class": embedding}[optimise]
+    held = {"both": None, "noise": embedding, "class": noise}[optimise]
+    value = held.draw(torch.Generator().manual_seed(noise_seed)) if held is not None else None
+    return Conditional(network, shape, mean, std, value, optimise == "class"), code
 
 
-def conditional(
+def noise_and_class(
     network: nn.Module, shape: tuple[int, ...], table: Tensor, label: int | None, optimise: str, noise_seed: int
 ) -> tuple[Conditional, Part]:
-    """`network(noise, embedding)` as a function of the code that `optimise` chooses, and that code.
+    """As `noise_and_embedding`, with the class embeddings `[K, E]` of `table`.
 
-    The class part starts from the class `label`, or, where that is None, from the mean of the known classes `[K, E]`
-    of `table` plus a tenth of standard normal noise (after BigGAN-AM, Li et al. 2020, arXiv 1910.04760). It is bounded
-    by the known classes' range.
+    The class part starts from the class `label`, or, where that is None, from the mean of all classes plus a tenth of
+    standard normal noise (after BigGAN-AM, Li et al. 2020, arXiv 1910.04760). Its bounds are those of known classes.
     """
-    mean, std = _statistics(table)
+    mean, std = table.mean(0), table.std(0, unbiased=False).clamp_min(1e-6)
     known = (table - mean) / std
 
     def draw(source: torch.Generator) -> Tensor:
         return known[label] if label is not None else 0.1 * torch.randn(len(mean), generator=source)
 
-    noise = normal_noise(math.prod(shape))
     embedding = Part(draw, torch.zeros_like(mean), torch.ones_like(mean), known.amin(0), known.amax(0))
-    code = {"both": joined(noise, embedding), "noise": noise, "class": embedding}[optimise]
-    held = {"both": None, "noise": embedding, "class": noise}[optimise]
-    value = held.draw(torch.Generator().manual_seed(noise_seed)) if held is not None else None
-    return Conditional(network, shape, table, value, optimise == "class"), code
+    return noise_and_embedding(network, shape, mean, std, embedding, optimise, noise_seed)
 
 
 def reno_recipe(dims: int) -> Recipe:
@@ -126,4 +144,14 @@ def reno_recipe(dims: int) -> Recipe:
     )
 
 
-__all__ = ["OPTIMISE", "Conditional", "Part", "check_choice", "conditional", "joined", "normal_noise", "reno_recipe"]
+__all__ = [
+    "OPTIMISE",
+    "Conditional",
+    "Part",
+    "check_choice",
+    "joined",
+    "noise_and_class",
+    "noise_and_embedding",
+    "normal_noise",
+    "reno_recipe",
+]

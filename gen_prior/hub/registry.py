@@ -17,6 +17,7 @@ DEEPSIM_PAPER = "Dosovitskiy & Brox 2016, arXiv 1602.02644"
 BIGGAN_PAPER = "Brock et al. 2019, BigGAN, arXiv 1809.11096"
 CONSISTENCY_PAPER = "Song et al. 2023, consistency models, arXiv 2303.01469"
 LATENT_PAPER = "Rombach et al. 2022, latent diffusion, arXiv 2112.10752"
+DC_PAPER = "Chen et al. 2025, deep compression autoencoders, arXiv 2410.10733"
 RAE_PAPER = "Zheng et al. 2025, representation autoencoders, arXiv 2510.11690"
 TITOK_PAPER = "Yu et al. 2024, TiTok, arXiv 2406.07550"
 TITOK_LICENCE = "Apache-2.0; the authors: trained on ImageNet only, for research purposes only"
@@ -25,6 +26,8 @@ AFM_REPO = "ByteDance-Seed/Adversarial-Flow-Models"
 AFM_LICENCE = "MIT; so are the decoders, TAESD and sd-vae-ft-mse"
 PMF_PAPER = "Lu et al. 2026, pixel mean flows, arXiv 2601.22158"
 PMF_LICENCE = "not stated for the weights; the authors' code: MIT"
+TURBO_PAPER = "Sauer et al. 2023, adversarial diffusion distillation, arXiv 2311.17042"
+TURBO_LICENCE = "Stability AI's community licence: see the page; commercial use on its terms only"
 CAFFENET_PAPER = "Jia et al. 2014, arXiv 1408.5093"
 SEE_PAGE = "see the page of the repository"
 
@@ -77,6 +80,12 @@ def _consistency(repo: str) -> Entry:
     return Entry(name, "generator", repo, "main", files, None, "MIT", CONSISTENCY_PAPER, configs=configs)
 
 
+def _one_step(repo: str) -> Entry:
+    files = ("unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors")
+    name, configs = f"one-step:{repo}", ("model_index.json",)
+    return Entry(name, "generator", repo, "main", files, None, TURBO_LICENCE, TURBO_PAPER, configs=configs)
+
+
 def _titok(size: str) -> Entry:
     repo, files = f"yucornetto/tokenizer_titok_{size}_vae_c16_imagenet", ("model.safetensors", "pytorch_model.bin")
     name, configs = f"titok:{size}", ("config.json",)
@@ -123,10 +132,13 @@ ENTRIES = (
     _diffusers("stabilityai/sd-vae-ft-mse", "MIT", LATENT_PAPER),
     _diffusers("stabilityai/sd-vae-ft-ema", "MIT", LATENT_PAPER),
     _diffusers("CompVis/ldm-celebahq-256/vqvae", SEE_PAGE, LATENT_PAPER),
+    _diffusers("mit-han-lab/dc-ae-f32c32-in-1.0-diffusers", SEE_PAGE, DC_PAPER),
     _diffusers("nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08", SEE_PAGE, RAE_PAPER),
     _consistency("openai/diffusers-cd_imagenet64_l2"),
     _consistency("openai/diffusers-cd_imagenet64_lpips"),
     _consistency("openai/diffusers-ct_imagenet64"),
+    _one_step("stabilityai/sd-turbo"),
+    _one_step("stabilityai/sdxl-turbo"),
     _titok("ll32"),
     _titok("bl64"),
     _titok("bl128"),

@@ -16,7 +16,7 @@ from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators.afm.network import VARIANTS, FlowTransformer, Variant
 from gen_prior.generators.base import Generator
 from gen_prior.generators.checks import check_generates
-from gen_prior.generators.code_parts import check_choice, conditional, reno_recipe
+from gen_prior.generators.code_parts import check_choice, noise_and_class, reno_recipe
 from gen_prior.generators.diffusers import autoencoder
 from gen_prior.generators.diffusers.network import require_diffusers
 from gen_prior.hub import registry
@@ -81,7 +81,7 @@ def from_files(
         sizes = VARIANTS[chosen]
         network, table = _read(files, file, sizes)
         shape, side = (sizes.channels, sizes.side, sizes.side), SCALE * sizes.side
-        drawn, code = conditional(network, shape, table, label, optimise, noise_seed)
+        drawn, code = noise_and_class(network, shape, table, label, optimise, noise_seed)
         kinds = ("taesd", "vae") if decoder == "redraw" else ("taesd",) if decoder == "fast" else ("vae",)
         repos = {"taesd": taesd, "vae": vae}
         decoders = {kind: _decoder(repos[kind], shape, side) for kind in kinds}

@@ -2,8 +2,8 @@
 
 Loads repositories whose configuration names AutoencoderTiny (TAESD), AutoencoderKL (Rombach et al. 2022, arXiv
 2112.10752), VQModel (van den Oord et al. 2017, arXiv 1711.00937; optimised before quantisation, with a straight-through
-gradient) or AutoencoderRAE (Zheng et al. 2025, arXiv 2510.11690; decoders of DINOv2, SigLIP2 or MAE features). The
-registry states paper and licence of known repositories.
+gradient), AutoencoderDC (Chen et al. 2025, arXiv 2410.10733) or AutoencoderRAE (Zheng et al. 2025, arXiv 2510.11690;
+decoders of DINOv2, SigLIP2 or MAE features). The registry states paper and licence of known repositories.
 """
 
 from __future__ import annotations
@@ -98,6 +98,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "VQModel": Family(
         _doublings, _decode_quantised, lambda network, image: _to_code(network, network.encode(2 * image - 1).latents)
+    ),
+    "AutoencoderDC": Family(
+        lambda config: int(2 ** (len(config.encoder_block_out_channels) - 1)),
+        _decode_latent,
+        lambda network, image: _to_code(network, network.encode(2 * image - 1).latent),
     ),
     "AutoencoderRAE": Family(
         lambda config: int(config.patch_size),

@@ -23,10 +23,13 @@ MOST_COMPUTED = 2**26
 """Largest number of elements in buffers that a network computes when built, which no checkpoint's size bounds."""
 
 
-def read_network(files: Files, class_name: str, config: dict[str, Any], folder: str = "") -> Any:
+def read_network(
+    files: Files, class_name: str, config: dict[str, Any], folder: str = "", variant: str | None = None
+) -> Any:
     """The network of diffusers' class `class_name` with the weights in `folder` of `files`; checks names and shapes.
 
-    Raises `MissingExtraError`, `WeightsError`, `DownloadError`.
+    `variant`: that of the weights ("fp16" for half precision), as diffusers names files. Raises `MissingExtraError`,
+    `WeightsError`, `DownloadError`.
     """
     kind = find_class(class_name)
     file = f"{files.source}/{folder}config.json"
@@ -37,19 +40,22 @@ def read_network(files: Files, class_name: str, config: dict[str, Any], folder: 
         return network
 
     network = build_on_meta(build, file)
-    path = files.weights(*(folder + name for name in WEIGHTS))
+    names = [name if variant is None else name.replace(".", f".{variant}.", 1) for name in WEIGHTS]
+    path = files.weights(*(folder + name for name in names))
     origin = f"{files.source}/{folder}{path.name}"
     found = read_shapes(path)
-    names = _names(network, found)
+    own_names = _names(network, found)
     check_shapes(
         {key: tuple(value.shape) for key, value in network.state_dict().items()},
-        {names[key]: shape for key, shape in found.items() if key in names},
+        {own_names[key]: shape for key, shape in found.items() if key in own_names},
         origin,
         class_name,
     )
     computed = _computed(network, build, file)
     tensors = read_tensors(path)
-    load_frozen(network, {names[key]: tensors.pop(key) for key in list(tensors) if key in names}, origin, class_name)
+    load_frozen(
+        network, {own_names[key]: tensors.pop(key) for key in list(tensors) if key in own_names}, origin, class_name
+    )
     for name, value in computed.items():
         module, _, buffer = name.rpartition(".")
         setattr(network.get_submodule(module), buffer, value)

@@ -16,7 +16,7 @@ from torch import Tensor
 from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.checks import check_generates
-from gen_prior.generators.code_parts import check_choice, conditional, reno_recipe
+from gen_prior.generators.code_parts import check_choice, noise_and_class, reno_recipe
 from gen_prior.generators.pmf.format import CLASSES, prepare, published_shapes, sampled
 from gen_prior.generators.pmf.network import VARIANTS, PixelFlow, Variant
 from gen_prior.hub import registry
@@ -78,7 +78,7 @@ def from_files(
         scale, times = _guidance(sizes, guidance, interval)
         network, table = _read(files, file, sizes, projected, scale, times)
         shape = (sizes.bottleneck, sizes.grid, sizes.grid) if projected else (3, sizes.side, sizes.side)
-        drawn, part = conditional(network, shape, table, label, optimise, noise_seed)
+        drawn, part = noise_and_class(network, shape, table, label, optimise, noise_seed)
         entry = registry.find_by_source(files.source)
         options = {"class_label": label, "optimise": optimise, "code": code, "guidance": scale, "interval": list(times)}
         generator = Generator(

@@ -46,9 +46,22 @@ BUILD: dict[str, Callable[[], Any]] = {
         norm_num_groups=4,
         num_vq_embeddings=32,
     ),
+    "dc": lambda: library.AutoencoderDC(
+        latent_channels=8,
+        attention_head_dim=4,
+        encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8, 16),
+        decoder_block_out_channels=(8, 8, 16),
+        encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        encoder_qkv_multiscales=((), (), (5,)),
+        decoder_qkv_multiscales=((), (), (5,)),
+        scaling_factor=0.41407,
+    ),
     "rae": lambda: rae(latents_mean=torch.randn(64, 4, 4).tolist(), latents_std=(torch.rand(64, 4, 4) + 0.5).tolist()),
 }
-SHAPES = {"tiny": (16, 8, 8), "kl": (4, 16, 16), "vq": (3, 16, 16), "rae": (64, 4, 4)}
+SHAPES = {"tiny": (16, 8, 8), "kl": (4, 16, 16), "vq": (3, 16, 16), "dc": (8, 16, 16), "rae": (64, 4, 4)}
 
 
 def own_decode(kind: str, network: Any, codes: Tensor) -> Tensor:
@@ -119,6 +132,8 @@ def test_encode_is_the_inverse_of_the_scaling(kind: str, network: Any, folder: P
         expected = network.encode(images).latent
     elif kind == "kl":
         expected = (network.encode(images * 2 - 1).latent_dist.mode() - config.shift_factor) * config.scaling_factor
+    elif kind == "dc":
+        expected = network.encode(images * 2 - 1).latent * config.scaling_factor
     else:
         shift = getattr(config, "shift_factor", 0.0)
         expected = (network.encode(images * 2 - 1).latents - shift) * config.scaling_factor
@@ -154,7 +169,7 @@ def test_unquantised_codes(folder: Path, kind: str, network: Any) -> None:
 def test_other_classes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKLWan"}))
     with pytest.raises(
-        WeightsError, match=r"AutoencoderKLWan.*AutoencoderTiny, AutoencoderKL, VQModel, AutoencoderRAE"
+        WeightsError, match=r"AutoencoderKLWan.*AutoencoderTiny, AutoencoderKL, VQModel, AutoencoderDC, AutoencoderRAE"
     ):
         load(tmp_path)
 

@@ -1,0 +1,194 @@
+"""Text-to-image models of one step (SD-Turbo, SDXL-Turbo): noise latents and prompt embedding -> RGB image.
+
+Loads repositories of diffusers' StableDiffusionPipeline and StableDiffusionXLPipeline whose scheduler is Euler's. The
+gradient flows through the single step, as in ReNO (Eyring et al. 2024, arXiv 2406.04312), whose recipe is the default;
+the prompt may be held, optimised from a text, or left free. Text encoders are dropped once the prompt is encoded.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators.base import Generator
+from gen_prior.generators.checks import check_generates, image_side, whole_number
+from gen_prior.generators.code_parts import Part, noise_and_embedding, reno_recipe
+from gen_prior.generators.diffusers.autoencoder import FAMILIES
+from gen_prior.generators.diffusers.network import read_network, require_diffusers
+from gen_prior.generators.diffusers.prompt import Prompt, encode_prompt
+from gen_prior.hub import registry
+from gen_prior.hub.files import Files
+
+PIPELINES = {"StableDiffusionPipeline": False, "StableDiffusionXLPipeline": True}
+"""Class of a pipeline -> whether it has two text encoders and conditions on the image's size (SDXL)."""
+SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
+OPTIMISE = {"both": "both", "noise": "noise", "prompt": "class"}
+CHECKED_SIDE = 8
+"""Side, in positions, of the latent that the networks have to draw before they are accepted."""
+
+
+class Scheduler(NamedTuple):
+    """The largest noise level, its time, and whether the network predicts the velocity (else the noise)."""
+
+    sigma: float
+    time: float
+    velocity: bool
+
+
+class OneStep(nn.Module):
+    """Noise `[B, C, h, w]` and prompt embedding `[B, E]` -> RGB images `[B, 3, H, W]`, nominally in [-1, 1]."""
+
+    def __init__(self, unet: Any, vae: Any, scheduler: Scheduler, prompt: Prompt, side: int) -> None:
+        super().__init__()
+        self.unet, self.vae = unet, vae
+        self.tokens = prompt.tokens.shape
+        self.sized = prompt.pooled is not None
+        self.sigma, self.velocity = scheduler.sigma, scheduler.velocity
+        self.time = nn.Buffer(torch.tensor(scheduler.time))
+        # SDXL is told the size of the image, the corner of its crop, and the size again.
+        self.sizes = nn.Buffer(torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32))
+
+    def forward(self, noise: Tensor, embedding: Tensor) -> Tensor:
+        tokens = embedding[:, : self.tokens.numel()].reshape(-1, *self.tokens)
+        condition = None
+        if self.sized:
+            pooled = embedding[:, self.tokens.numel() :]
+            condition = {"text_embeds": pooled, "time_ids": self.sizes.expand(len(noise), -1)}
+        sigma, latent, scale = self.sigma, self.sigma * noise, math.hypot(self.sigma, 1)
+        drawn = self.unet(latent / scale, self.time, encoder_hidden_states=tokens, added_cond_kwargs=condition).sample
+        clean = latent / scale**2 - sigma / scale * drawn if self.velocity else latent - sigma * drawn
+        image: Tensor = FAMILIES["AutoencoderKL"].decode(self.vae, clean, False)
+        return image
+
+
+def load(where: str, *, revision: str | None = None, **options: Any) -> Generator:
+    """Load `one-step:WHERE`, a repository `org/name[@revision]` or a folder; `options` as of `from_files`."""
+    folder = revision is None and Path(where).expanduser().is_dir()
+    files = Files.from_folder(where) if folder else Files.from_hub(where, revision=revision)
+    return from_files(files, name=f"one-step:{where}", **options)
+
+
+def from_files(
+    files: Files,
+    *,
+    name: str,
+    prompt: str | None = None,
+    optimise: str | None = None,
+    noise_seed: int = 0,
+    image_size: int | None = None,
+    variant: str | None = None,
+) -> Generator:
+    """The generator in a repository or folder of diffusers' pipeline format.
+
+    Args:
+        prompt: text to start from, or to hold; if None, the start is near the empty prompt.
+        optimise: "noise" (the prompt is held; default with a `prompt`), "both" (default without) or "prompt" (the
+            noise is held, drawn from `noise_seed`).
+        image_size: side of the image in pixels; that of the model if None.
+        variant: "fp16" to download weights of half precision, which are computed with in float32.
+
+    Raises:
+        OptionError: an option out of range. WeightsError, DownloadError, MissingExtraError.
+    """
+    require_diffusers()
+    chosen = _check_options(prompt, optimise, noise_seed, variant)
+    with files.loading():
+        pipeline = str(files.json("model_index.json").get("_class_name"))
+        if pipeline not in PIPELINES:
+            raise WeightsError(
+                f"{files.source}/model_index.json names the pipeline {pipeline!r}",
+                fix=f"use a repository of {' or '.join(PIPELINES)}",
+            )
+        scheduler = _read_scheduler(files)
+        unet = _read(files, "unet", "UNet2DConditionModel", variant)
+        vae = _read(files, "vae", "AutoencoderKL", variant)
+        factor = FAMILIES["AutoencoderKL"].factor(vae.config)
+        size = unet.config.sample_size
+        side = (size * factor if isinstance(size, int) else 512) if image_size is None else image_size
+        image_side(side, least=CHECKED_SIDE * factor, multiple=CHECKED_SIDE * factor)
+        encoded = encode_prompt(files, prompt or "", PIPELINES[pipeline], variant)
+        network = OneStep(unet, vae, scheduler, encoded, side)
+        generator = _assemble(network, encoded, files, name, (prompt, chosen, noise_seed, side, variant), factor)
+        small = torch.randn(vae.config.latent_channels, CHECKED_SIDE, CHECKED_SIDE)
+        draw = partial(_draw, network, encoded.flat())
+        checked = CHECKED_SIDE * factor
+        return check_generates(generator, files.source, code=small, draw=draw, size=(checked, checked))
+
+
+def _draw(network: OneStep, embedding: Tensor, noise: Tensor) -> Tensor:
+    image: Tensor = network(noise, embedding[None])
+    return image
+
+
+def _check_options(prompt: Any, optimise: Any, noise_seed: Any, variant: Any) -> str:
+    """The value of `optimise`. Raises `OptionError`."""
+    whole_number("noise_seed", noise_seed, least=0, most=2**63 - 1)
+    if prompt is not None and not isinstance(prompt, str):
+        raise OptionError(f"prompt must be text, got {prompt!r}")
+    if variant not in (None, "fp16"):
+        raise OptionError(f"variant must be 'fp16' or left out, got {variant!r}")
+    chosen = ("both" if prompt is None else "noise") if optimise is None else optimise
+    if chosen not in OPTIMISE:
+        raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
+    return str(chosen)
+
+
+def _read_scheduler(files: Files) -> Scheduler:
+    """The one step of Euler's method from the largest noise. Raises `WeightsError` for another scheduler."""
+    file = "scheduler/scheduler_config.json"
+    config = files.json(file)
+    name, predicts = str(config.get("_class_name")), config.get("prediction_type", "epsilon")
+    schedule, spacing = config.get("beta_schedule", "linear"), config.get("timestep_spacing", "linspace")
+    known = name in SCHEDULERS and predicts in ("epsilon", "v_prediction") and schedule in ("linear", "scaled_linear")
+    if not known or spacing != "trailing" or config.get("rescale_betas_zero_snr"):
+        raise WeightsError(
+            f"{files.source}/{file} names {name!r} with prediction_type {predicts!r}, beta_schedule {schedule!r} and "
+            f"timestep_spacing {spacing!r}",
+            fix=f"use a model of one step with {' or '.join(SCHEDULERS)} and trailing steps, as stabilityai/sd-turbo",
+        )
+    steps = whole_number("num_train_timesteps", config.get("num_train_timesteps", 1000), least=2, most=10_000)
+    power = 0.5 if schedule == "scaled_linear" else 1.0
+    start, end = (
+        float(config.get(key, default)) ** power for key, default in (("beta_start", 1e-4), ("beta_end", 0.02))
+    )
+    kept = float((1 - torch.linspace(start, end, steps) ** (1 / power)).prod())
+    return Scheduler(math.sqrt((1 - kept) / kept), float(steps - 1), predicts == "v_prediction")
+
+
+def _read(files: Files, folder: str, class_name: str, variant: str | None) -> Any:
+    return read_network(files, class_name, files.json(f"{folder}/config.json"), f"{folder}/", variant)
+
+
+def _assemble(
+    network: OneStep, prompt: Prompt, files: Files, name: str, chosen: tuple[Any, ...], factor: int
+) -> Generator:
+    text, optimise, noise_seed, side, variant = chosen
+    shape = (int(network.vae.config.latent_channels), side // factor, side // factor)
+    mean = prompt.flat()
+    limit, one = torch.full_like(mean, torch.inf), torch.ones_like(mean)
+
+    def draw(source: torch.Generator) -> Tensor:
+        return torch.zeros_like(mean) if text is not None else 0.1 * torch.randn(len(mean), generator=source)
+
+    embedding = Part(draw, torch.zeros_like(mean), one, -limit, limit)
+    drawn, code = noise_and_embedding(network, shape, mean, prompt.spread(), embedding, OPTIMISE[optimise], noise_seed)
+    entry = registry.find_by_source(files.source)
+    return Generator(
+        drawn,
+        code.mean.shape,
+        name=name,
+        recipe=reno_recipe(0 if optimise == "prompt" else math.prod(shape)),
+        provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.TURBO_PAPER),
+        options={"prompt": text, "optimise": optimise, "image_size": side, "variant": variant}
+        | ({"noise_seed": noise_seed} if optimise == "prompt" else {}),
+        **code.prior(),
+    )
+
+
+__all__ = ["OneStep", "from_files", "load"]
