@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class GenPriorError(Exception):
@@ -35,7 +35,16 @@ class OptionError(GenPriorError):
 
 
 class WeightsError(GenPriorError):
-    """A weights file that is missing, damaged, of another network, or differs from its expected hash."""
+    """A weights file that is missing, damaged, of another network, or differs from its expected hash.
+
+    `layout`: names and shapes of all tensors of a file of another network, where they were compared.
+    """
+
+    def __init__(
+        self, message: str, *, fix: str | None = None, layout: Mapping[str, tuple[int, ...]] | None = None
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.layout = layout
 
 
 class DownloadError(GenPriorError):

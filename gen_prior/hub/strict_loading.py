@@ -53,7 +53,7 @@ def check_shapes(
     if differing:
         problems.append(f"has {_some(differing)}")
     if problems:
-        raise WeightsError(f"{file} does not fit {network}: it {'; it '.join(problems)}")
+        raise WeightsError(f"{file} does not fit {network}: it {'; it '.join(problems)}", layout=dict(found))
 
 
 def build_on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:

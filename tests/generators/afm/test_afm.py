@@ -15,6 +15,7 @@ from checkpoints import pickled, saved_folder
 from hub_server import Hub
 from torch import Tensor
 
+from gen_prior.applications.doctor import examine
 from gen_prior.applications.publish import export
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import GenPriorError, OptionError, UnknownNameError, WeightsError
@@ -201,6 +202,7 @@ def test_results_are_drawn_with_the_full_decoder(published: Any, tiny_classifier
 
 def test_exported(published: Any, tmp_path: Path) -> None:
     published("XL-56", random_state(TINY["XL-56"]), "models")  # the model card's folder, where the code names the other
+    assert examine("afm:XL-56", tmp_path / "doctor", device="cpu")["ok"]
     export("afm:XL-56", tmp_path / "out", samples=1)
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"model.safetensors", "config.json", "README.md"} <= files

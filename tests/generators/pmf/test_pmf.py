@@ -17,6 +17,7 @@ from hub_server import Hub
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen_prior.applications.doctor import examine
 from gen_prior.applications.publish import export
 from gen_prior.errors import GenPriorError, OptionError, UnknownNameError, WeightsError
 from gen_prior.generators import load_described, load_generator
@@ -178,6 +179,7 @@ def test_the_class_is_fixed_optimised_or_free(published: Any) -> None:
 
 def test_exported(published: Any, tmp_path: Path) -> None:
     published(random_state())
+    assert examine("pmf:B-16", tmp_path / "doctor", device="cpu")["ok"]
     export("pmf:B-16", tmp_path / "out", samples=1)
     ours, theirs = (
         load_generator(f"local-dir:{tmp_path / 'out'}", device="cpu"),

@@ -12,6 +12,7 @@ from hub_server import Hub
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from gen_prior.applications.doctor import examine
 from gen_prior.applications.publish import export
 from gen_prior.errors import UnknownNameError, WeightsError
 from gen_prior.generators import load_generator
@@ -166,6 +167,7 @@ def test_calibrated_and_exported(hub: Hub, tmp_path: Any) -> None:
     save_statistics(calibrate(generator, [tmp_path / "photographs"]), generator)
     measured = load_generator("titok:ll32", device="cpu")
     assert measured.notes["code prior"] == "measured on 3 images"
+    assert examine("titok:ll32", tmp_path / "doctor", device="cpu")["ok"]
     export("titok:ll32", tmp_path / "exported", samples=1)
     exported = load_generator(f"local-dir:{tmp_path / 'exported'}", device="cpu")
     assert torch.equal(exported.initial_code(0), measured.initial_code(0))
