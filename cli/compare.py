@@ -54,6 +54,7 @@ def run(
             "--steps", "--evaluations", help="Classifier evaluations for each image, the same for all methods."
         ),
     ] = defaults.EVALUATIONS,
+    scale: options.Scale = None,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -77,7 +78,7 @@ def run(
             comparison = gen_prior.compare(
                 network, list(targets), methods, judge=None if judge == "none" else judge,
                 seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
-                out=out, progress=bar.show,
+                scale=options.parsed_scale(scale) if scale is not None else None, out=out, progress=bar.show,
             )  # fmt: skip
     record = comparison.record
     remarks = preset_remarks(methods)

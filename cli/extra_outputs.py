@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gen_prior.classifiers import Classifier
-    from gen_prior.generators import Generator
     from gen_prior.optimise.result import Result
     from gen_prior.report.transparency import Transparency
 
@@ -34,6 +33,9 @@ Transparent = Annotated[
 Crop = Annotated[
     bool, typer.Option("--crop-to-receptive-field", help="Also write images cropped to the unit's receptive field.")
 ]
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Also write what the classifier saw: a hidden unit's image at its place.")
+]
 Images = Annotated[
     Path | None,
     typer.Option(
@@ -45,14 +47,13 @@ Images = Annotated[
 
 
 class ExtraOutputs:
-    """Further outputs of a synthesis through `generator` with `record`; use as a context, then call `write`.
+    """Further outputs of a synthesis with `record`; use as a context, then call `write`.
 
     Options are checked here, before anything is synthesised; films are written even after Ctrl-C.
     """
 
     def __init__(
         self,
-        generator: Generator,
         out: Path,
         names: list[str],
         *,
@@ -60,6 +61,7 @@ class ExtraOutputs:
         film: str | None,
         transparent: bool,
         crop: bool,
+        in_place: bool,
         images: Path | None,
         quiet: bool,
     ) -> None:
@@ -72,8 +74,7 @@ class ExtraOutputs:
         every = _every(record) if record is not None else 1
         self.recorder = Recorder(every, out=out, names=names, kind=film or "gif") if record is not None else None
         self.transparency = Transparency() if transparent else None
-        self.generator = generator if self.transparency is None else self.transparency.watch(generator)
-        self.out, self.crop, self.images, self.quiet = out, crop, images, quiet
+        self.out, self.crop, self.in_place, self.images, self.quiet = out, crop, in_place, images, quiet
         if images is not None:
             check_folder(images)
 
@@ -103,8 +104,8 @@ class ExtraOutputs:
         """Write the outputs beside the results, named like them."""
         if self.transparency is not None:
             self._write_transparent(self.transparency, result)
-        if self.crop:
-            self._write_cropped(result, classifier)
+        if self.crop or self.in_place:
+            self._write_inputs(result, classifier)
         if self.images is not None:
             self._write_exemplars(self.images, result, classifier)
 
@@ -117,15 +118,20 @@ class ExtraOutputs:
         for name, image in zip(result.names(), transparency.rgba(result.images).flatten(0, 1), strict=True):
             write_png(self.out / f"{name}-rgba.png", image)
 
-    def _write_cropped(self, result: Result, classifier: Classifier) -> None:
+    def _write_inputs(self, result: Result, classifier: Classifier) -> None:
+        """Write what the classifier saw: whole, cropped to the unit's receptive field, or both."""
         from gen_prior.objectives.receptive_field import receptive_field
         from gen_prior.util.image_io import write_png
 
         names = iter(result.names())
         for t, target in enumerate(result.targets):
-            box = receptive_field(classifier, target["target"])
+            box = receptive_field(classifier, target["target"]) if self.crop else None
             for image in result.inputs(t, classifier):
-                write_png(self.out / f"{next(names)}-field.png", box.crop(image))
+                name = next(names)
+                if self.in_place:
+                    write_png(self.out / f"{name}-in-place.png", image)
+                if box is not None:
+                    write_png(self.out / f"{name}-field.png", box.crop(image))
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
         from gen_prior.applications.exemplars import exemplar_sheet, find_exemplars

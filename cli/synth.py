@@ -51,6 +51,7 @@ def run(
     film: extra_outputs.Film = None,
     transparent: extra_outputs.Transparent = False,
     crop: extra_outputs.Crop = False,
+    in_place: extra_outputs.InPlace = False,
     images: extra_outputs.Images = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -71,12 +72,12 @@ def run(
         prior, recipe = _load_generator(generator, preset, options.parse_settings(settings), network, quiet)
         chosen = options.chosen_seeds(seeds, seed)
         extra = extra_outputs.ExtraOutputs(
-            prior.fitted_to(network.input_size), out, planned_names(network, targets, chosen),
-            record=record, film=film, transparent=transparent, crop=crop, images=images, quiet=quiet,
+            out, planned_names(network, targets, chosen),
+            record=record, film=film, transparent=transparent, crop=crop, in_place=in_place, images=images, quiet=quiet,
         )  # fmt: skip
         with ProgressBar(quiet) as bar, extra:
             result = gen_prior.synthesize(
-                network, list(targets), extra.generator, seeds=chosen, recipe=recipe, precision=precision,
+                network, list(targets), prior, seeds=chosen, recipe=recipe, precision=precision,
                 batch=batch, compile=compiled, out=out, progress=bar.show, record=extra.record,
                 **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
                 **options.given(scale=options.parsed_scale(scale)),

@@ -156,7 +156,7 @@ def transparency(given: Inputs) -> Tensor:
     result = gp.synthesize(
         given.classifier,
         ["goldfish", "monarch", "pizza"],
-        clear.watch(generator),
+        generator,
         recipe=gp.preset("maco2023"),
         record=clear,
     )

@@ -66,6 +66,7 @@ def compare(
     judge: str | Classifier | None = defaults.JUDGE,
     seeds: int | Iterable[int] = defaults.SEEDS,
     evaluations: int = defaults.EVALUATIONS,
+    scale: str | int | None = None,
     precision: str = "auto",
     batch: int | None = None,
     out: str | Path | None = None,
@@ -81,6 +82,7 @@ def compare(
         judge: a classifier that no method optimises, by name or loaded; None for no judge.
         seeds: the number of seeds, or the seeds themselves.
         evaluations: classifier evaluations for each image: optimisation steps and those that choose a start.
+        scale: what images of hidden units fill, see `Recipe`; each method's own setting where None.
         precision, batch: as `synthesize` takes them.
         out: a folder; each method's images are written before the next method begins.
         progress: called with a `Progress` in classifier evaluations, labelled with the method's name.
@@ -100,6 +102,7 @@ def compare(
     rows = load_methods(methods, classifier.device)
     comparison = Comparison(setup.record())
     folder = Path(out) if out is not None else None
+    given: dict[str, Any] = {} if scale is None else {"scale": scale}
     share, total = setup.evaluations_per_method, len(rows) * setup.evaluations_per_method
     for index, method in enumerate(rows):
         began = time.perf_counter()
@@ -107,7 +110,7 @@ def compare(
             classifier, listed, method.generator, seeds=numbers, recipe=method.recipe.within(evaluations),
             unit_recipe=method.unit_recipe.within(evaluations), precision=precision, batch=batch,
             out=folder / method.folder if folder is not None else None,
-            progress=_part(report, method.name, index * share, total),
+            progress=_part(report, method.name, index * share, total), **given,
         )  # fmt: skip
         if report is not None:
             report(Progress((index + 1) * share, total, f"{method.name}: measuring"))

@@ -65,7 +65,10 @@ class BatchResult:
 
 
 FrameCallback = Callable[[int, Tensor], None]
-"""Called as (step, images `[B, 3, H, W]` on the device) before each update, and once more with the final images."""
+"""Called as (step, images `[B, 3, H, W]` on the device) before each update, and once more with the final images.
+
+Before an update, `images.grad` is the gradient of the loss with respect to the images.
+"""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Engine:
                     seen = torch.cat([loop.history[phase - 1] for loop in loops])
                     progress(Progress(done, total, f"step {phase}/{recipe.steps}", seen))
                 if on_frame is not None and phase > 0:
-                    on_frame(phase, torch.cat([loop.images.pop(phase) for loop in loops]))
+                    on_frame(phase, _joined([loop.images.pop(phase) for loop in loops]))
 
             with one_thread() if self.one_by_one else nullcontext(1) as workers:
                 run_jobs([loop.run for loop in loops], recipe.steps + 2, workers, report)
@@ -174,9 +177,11 @@ class _Loop:
         if phase == 0:
             self.measure_start()
         elif phase <= self.recipe.steps:
-            image = self.take_step(phase - 1)
+            image, gradient = self.take_step(phase - 1)
             if self.keep_images:
-                self.images[phase] = image.clone()  # a replayed CUDA graph overwrites its outputs
+                kept = image.clone()  # a replayed CUDA graph overwrites its outputs
+                kept.grad = gradient.clone()
+                self.images[phase] = kept
         else:
             self.result, images = self.finish()
             if self.keep_images:
@@ -197,21 +202,22 @@ class _Loop:
         """Measure the start, and which items have no gradient there."""
         code = self.code.requires_grad_()
         measured = self._measure(code)
-        self.no_gradient = (_gradient(measured[1], code) == 0).flatten(1).all(1)
+        self.no_gradient = (_gradients(measured[1], code)[0] == 0).flatten(1).all(1)
         if self.generator.redraws:  # as the end will be measured
             with torch.no_grad():
                 measured = self._measure(code.detach(), final=True)
         image, score, self.start_activations = (values.detach() for values in measured)
         self.start = code.detach(), image, score, self.start_activations
 
-    def take_step(self, step: int) -> Tensor:
-        """One forward and backward pass and one update; the images `[B, 3, H, W]` that it saw."""
+    def take_step(self, step: int) -> tuple[Tensor, Tensor]:
+        """One forward and backward pass and one update; the images `[B, 3, H, W]` that it saw, and their gradients."""
         recipe, code = self.recipe, self.code.detach()
         noise: tuple[Tensor, ...] = ()
         if recipe.code_noise:
             std = as_like(self.generator.prior.std, code)
             noise = (recipe.code_noise * std * self.streams.normal(code.shape[1:]),)
-        image, score, activation, loss, gradient = self.loss_and_gradient(code, self.draws[step], *noise)
+        seen = self.loss_and_gradient(code, self.draws[step], *noise)
+        image, score, activation, loss, gradient, image_gradient = seen
         self.history[step] = activation
         finite = torch.isfinite(gradient).flatten(1).all(1) & torch.isfinite(loss)
         self.failed |= ~finite
@@ -223,7 +229,7 @@ class _Loop:
                 self.best_code = torch.where(_per_code(better, code), code, self.best_code)
             gradient = torch.where(active, gradient, 0.0)
             self.code = torch.where(active, self._updated(code, gradient, image, step), code)
-        return image
+        return image, image_gradient
 
     def _updated(self, code: Tensor, gradient: Tensor, image: Tensor, step: int) -> Tensor:
         """Gradient edits, the update rule, edits of the code, then the prior's bounds."""
@@ -264,14 +270,14 @@ class _Loop:
         return result, images
 
     def _loss_and_gradient(self, code: Tensor, draw: Tensor, *noise: Tensor) -> tuple[Tensor, ...]:
-        """Image, score, activation, loss and its gradient with respect to the code, under a step's transforms."""
+        """Image, score, activation, loss, its gradients in code and image, under a step's transforms."""
         code = code.detach().requires_grad_()
         image, score, activation = self._evaluate(code + noise[0] if noise else code, draw)
         loss = -score
         for regulariser in self.regularisers:
             loss = loss + checked_penalty(regulariser, image, code)
-        gradient = _gradient(loss, code)
-        return image.detach(), score.detach(), activation.detach(), loss.detach(), gradient
+        seen = (image.detach(), score.detach(), activation.detach(), loss.detach())
+        return *seen, *_gradients(loss, code, image)
 
     def _evaluate(self, code: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Image, scores and activations, under one step's transforms and in the engine's precision."""
@@ -313,8 +319,8 @@ def _named_regularisers(recipe: Recipe, prior: CodePrior) -> list[Regulariser]:
     return built
 
 
-def _gradient(values: Tensor, code: Tensor) -> Tensor:
-    """Gradient of `values` `[B]` with respect to the codes.
+def _gradients(values: Tensor, *inputs: Tensor) -> list[Tensor]:
+    """Gradient of `values` `[B]` with respect to the codes, and to other inputs of them.
 
     Items are independent, so the gradient of the sum holds each item's own gradient.
     """
@@ -324,8 +330,18 @@ def _gradient(values: Tensor, code: Tensor) -> Tensor:
             "detaches it",
             fix="compute it with differentiable PyTorch operations, outside torch.no_grad()",
         )
-    gradient = torch.autograd.grad(values.sum(), code, allow_unused=True)[0]
-    return torch.zeros_like(code) if gradient is None else gradient
+    connected = [one for one in inputs if one.requires_grad]
+    found = dict(zip(map(id, connected), torch.autograd.grad(values.sum(), connected, allow_unused=True), strict=True))
+    gradients = [found.get(id(one)) for one in inputs]
+    return [torch.zeros_like(one) if part is None else part for one, part in zip(inputs, gradients, strict=True)]
+
+
+def _joined(images: Sequence[Tensor]) -> Tensor:
+    """Images of several loops as one batch, with their gradients."""
+    joined, gradients = torch.cat(list(images)), [part.grad for part in images if part.grad is not None]
+    if gradients:
+        joined.grad = torch.cat(gradients)
+    return joined
 
 
 def _bounded(code: Tensor, prior: CodePrior, recipe: Recipe) -> Tensor:

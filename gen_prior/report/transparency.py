@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 
 
@@ -15,32 +16,29 @@ class Transparency:
     """Sums the absolute gradient of the loss in the image over the steps of a synthesis (Fel et al. 2023).
 
     transparency = Transparency()
-    result = synthesize(classifier, "goldfish", transparency.watch(generator), record=transparency)
+    result = synthesize(classifier, "goldfish", generator, record=transparency)
     rgba = transparency.rgba(result.images)
     """
 
     def __init__(self) -> None:
         self.sums: dict[int, Tensor] = {}
         """Index of the item (targets outermost, then seeds) -> sum of gradients `[h, w]`, mean over channels, CPU."""
-        self._latest: Tensor | None = None
 
     def watch(self, generator: Generator) -> Generator:
-        """`generator`, wrapped so that the gradients of its images are added up here."""
-        return generator.with_module(_Watched(generator.module, self))
+        """Return `generator`, which version 0.1 had to wrap here."""
+        warnings.warn("Transparency.watch is not needed since 0.2", DeprecationWarning, stacklevel=2)
+        return generator
 
     def __call__(self, first: int, step: int, images: Tensor) -> None:
         """Add the gradients of a step of the batch that starts with item `first`; called by `synthesize(record=...)`.
 
-        Raises `OptionError` if the synthesis does not use the generator that `watch` returned.
+        The final images have none.
         """
-        if self._latest is None:
-            if first in self.sums:
-                return  # the final image, from which no gradient is taken
-            raise OptionError("no gradient was seen: synthesize through the generator that watch() returned")
-        for item, gradient in enumerate(self._latest.float().cpu(), first):
+        if images.grad is None:
+            return
+        for item, gradient in enumerate(images.grad.abs().mean(1).float().cpu(), first):
             known = self.sums.get(item)
             self.sums[item] = gradient if known is None or step == 1 else known + gradient
-        self._latest = None
 
     def alpha(self, item: int, size: tuple[int, int], *, quantile: float = 0.9, blur: float = 0.015) -> Tensor:
         """Opacity `[H, W]` in [0, 1] of one item at `size` (H, W).
@@ -59,20 +57,3 @@ class Transparency:
         grid, size = images.shape[:2], (int(images.shape[-2]), int(images.shape[-1]))
         alphas = [self.alpha(item, size) for item in range(grid[0] * grid[1])]
         return torch.cat([images, torch.stack(alphas).view(*grid, 1, *size)], 2)
-
-    def report(self, gradient: Tensor) -> None:
-        """Receive the gradient `[B, 3, h, w]` of a batch of images."""
-        self._latest = gradient.detach().abs().mean(1)
-
-
-class _Watched(nn.Module):
-    def __init__(self, module: nn.Module | object, watcher: Transparency) -> None:
-        super().__init__()
-        self.inner, self._watcher = module, watcher
-
-    def forward(self, codes: Tensor) -> Tensor:
-        images: Tensor = self.inner(codes)  # type: ignore[operator]
-        if images.requires_grad:
-            images = images.view_as(images)  # a code that is its own image must not keep the hook
-            images.register_hook(self._watcher.report)
-        return images

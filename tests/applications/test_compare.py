@@ -104,6 +104,15 @@ def test_a_hidden_unit_has_no_verdict_and_says_why(compared: Comparison) -> None
         assert item["activation"] is not None
 
 
+def test_all_methods_draw_a_hidden_unit_at_one_scale(
+    tiny_classifier: Classifier, tiny_generator: Generator, judge: Classifier
+) -> None:
+    methods = [tiny_generator, "pixel"]
+    compared = compare(tiny_classifier, "conv2:3", methods, judge=judge, seeds=1, evaluations=1, scale=16)
+    sides = [result.targets[0]["field"][2] for result in compared.results.values()]
+    assert sides == [16, 16]
+
+
 def test_natural_reference_is_in_the_record(compared: Comparison) -> None:
     reference = natural_spectrum(32)
     assert compared.record["natural"]["slope"] == pytest.approx(reference.slope.item())

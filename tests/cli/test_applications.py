@@ -167,7 +167,7 @@ def test_synth_makes_films_transparency_fields_and_natural_images(
     out = tmp_path / "out"
     done = run(
         "synth", "conv2:3", "-g", "tiny", "--seeds", 2, "--out", out, *tiny, "--record", "every=2", "--transparent",
-        "--crop-to-receptive-field", "--images", photo.parent,
+        "--crop-to-receptive-field", "--in-place", "--images", photo.parent,
     )  # fmt: skip
     assert done.code == 0, done.err
     with Image.open(out / "conv2-3-8-8-seed1.gif") as film:
@@ -176,6 +176,7 @@ def test_synth_makes_films_transparency_fields_and_natural_images(
     with Image.open(out / "conv2-3-8-8-seed0-rgba.png") as picture:
         assert picture.mode == "RGBA"
     assert read_image(out / "conv2-3-8-8-seed0-field.png").shape[1:] == (5, 5)  # in pixels of the classifier's input
+    assert read_image(out / "conv2-3-8-8-seed1-in-place.png").shape[1:] == (32, 32)
     assert (out / "exemplars.png").is_file()
     (row,) = json.loads((out / "exemplars.json").read_text())
     assert row["target"] == "conv2:3@8,8"

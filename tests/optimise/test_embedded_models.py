@@ -125,7 +125,7 @@ def test_films_and_transparency_of_one_synthesis(lite0: gp.Classifier, tmp_path:
             film(first, step, images)
             clear(first, step, images)
 
-        result = gp.synthesize(lite0, "goldfish", clear.watch(maco), steps=4, record=both)
+        result = gp.synthesize(lite0, "goldfish", maco, steps=4, record=both)
     with Image.open(tmp_path / "goldfish.gif") as animation:
         assert getattr(animation, "n_frames", 1) == 3
     assert read_image(tmp_path / "goldfish-strip.png").shape[2] > 3 * result.images.shape[-1]

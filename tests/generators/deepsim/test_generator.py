@@ -19,7 +19,6 @@ from gen_prior.generators.deepsim import generator as deepsim
 from gen_prior.generators.deepsim.network import recognise
 from gen_prior.hub.files import Files
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.report.transparency import Transparency
 
 State = dict[str, Tensor]
 Layers = list[tuple[str, tuple[int, ...], str]]
@@ -243,8 +242,8 @@ def test_a_fitted_generator_keeps_its_recipe_and_is_not_fitted_again(looking_at:
     fitted = generator.fitted_to((224, 224))
     assert fitted.recipe.rate == 2.0
     assert fitted.fitted_to((227, 227)).image_shape() == (224, 224)
-    watched = Transparency().watch(generator.fitted_to((224, 224)))
-    assert synthesize(looking_at(227), 1, watched, steps=1).images.shape[-1] == 224
+    fixed = generator.fitted_to((224, 224)).with_module(fitted.module)
+    assert synthesize(looking_at(227), 1, fixed, steps=1).images.shape[-1] == 224
 
 
 @pytest.mark.parametrize("crop", [0, 300, -1, "centre"])
