@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.objectives.expressions import single_target
 from gen_prior.objectives.mixes import AnyTarget
@@ -41,8 +42,11 @@ class ActivationScore:
         }
 
 
-def activation_score(classifier: Classifier, target: str | int | AnyTarget, *, batch: int = 16) -> ActivationScore:
+def activation_score(
+    classifier: Classifier | str, target: str | int | AnyTarget, *, batch: int = 16
+) -> ActivationScore:
     """The activation of `target` as a score for `evolve`. Raises `TargetError` if there is no such unit."""
+    classifier = as_classifier(classifier)
     return ActivationScore(classifier, single_target(target, classifier), batch)
 
 

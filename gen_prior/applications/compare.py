@@ -12,7 +12,7 @@ from typing import Any
 import gen_prior.defaults as defaults
 from gen_prior.applications.measurement import check_judge, judged_class, measure, summarise
 from gen_prior.applications.methods import Method, MethodLike, load_methods
-from gen_prior.classifiers import load_classifier
+from gen_prior.classifiers import as_classifier, load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_objectives, seed_list
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def compare(
-    classifier: Classifier,
+    classifier: Classifier | str,
     targets: TargetLike | Sequence[TargetLike],
     methods: Sequence[MethodLike] = defaults.METHODS,
     *,
@@ -90,6 +90,7 @@ def compare(
     Raises:
         GenPriorError: unknown names, a judge that is the classifier itself, a folder that cannot be written to.
     """
+    classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: (p.label, p.done, p.total, p.activations))
     numbers = seed_list(seeds)
     if evaluations < 1:

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor
 
 from gen_prior.applications.measurement import check_judge
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import GenPriorError, OptionError, OutputError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives.targets import Target, file_name
+from gen_prior.optimise.presets import as_recipe
 from gen_prior.optimise.result_folder import finite
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
@@ -60,16 +63,16 @@ class Sample:
 
 
 def make_dataset(
-    classifier: Classifier,
-    generator: Generator,
+    classifier: Classifier | str,
+    generator: Generator | str,
     out: str | Path,
     *,
     classes: Sequence[str | int] | None = None,
     per_class: int = 10,
-    judge: Classifier | None = None,
+    judge: Classifier | str | None = None,
     keep: str = "all",
     tries: int = 4,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     batch: int = 8,
     shard_size: int = 1000,
     progress: ProgressCallback | None = None,
@@ -93,6 +96,9 @@ def make_dataset(
         OptionError: a filter without a judge, a judge that is the classifier itself or has other classes, or a folder
             that holds a dataset of other settings. OutputError: a damaged or unwritable folder.
     """
+    classifier, generator = as_classifier(classifier), as_generator(generator)
+    judge = None if judge is None else as_classifier(judge)
+    recipe = as_recipe(recipe)
     number = 0
     report = progress_callback(progress, lambda p: (p.label, p.done - number * per_class, per_class, None))
     _check_options(classifier, judge, keep, per_class, tries, batch, shard_size)

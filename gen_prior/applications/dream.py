@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.applications.dream_tiles import SCALE, octave_sizes, optimise_tiles, tile_size
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import layer_l2
 from gen_prior.optimise.edits.context import Context, Edit
@@ -42,7 +44,7 @@ def objective_of(classifier: Classifier, layer: str | None, target: TargetLike |
 
 
 def dream(
-    classifier: Classifier,
+    classifier: Classifier | str,
     image: Tensor,
     layer: str | None = None,
     *,
@@ -78,6 +80,7 @@ def dream(
         OptionError: not exactly one of `layer` and `target`, an image that is too small, an option out of range.
         TargetError, UnknownNameError: no such target or layer.
     """
+    classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: (p.done, p.total, _mean(p)))
     objective = objective_of(classifier, layer, target)
     if steps < 1 or not strength > 0:
@@ -106,7 +109,7 @@ def dream(
 
 
 def dream_frames(
-    classifier: Classifier,
+    classifier: Classifier | str,
     image: Tensor,
     layer: str | None = None,
     *,
@@ -122,6 +125,7 @@ def dream_frames(
     Yields `frames` images `[3, H, W]`, in [0, 1], each as soon as it is done. `progress` is called with a `Progress`
     in steps over all frames; `options` are those of `dream`. Raises as `dream` does.
     """
+    classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: _frame_progress(p, frames))
     if frames < 1 or not 0 < zoom < math.inf:
         raise OptionError(f"frames must be at least 1 and zoom positive, got {frames} and {zoom}")
@@ -163,8 +167,8 @@ def turned(image: Tensor, zoom: float, degrees: float) -> Tensor:
 
 
 def dream_through(
-    classifier: Classifier,
-    generator: Generator,
+    classifier: Classifier | str,
+    generator: Generator | str,
     code: Tensor,
     layer: str | None = None,
     *,
@@ -187,6 +191,7 @@ def dream_through(
     Raises:
         OptionError: `strength` is not positive, or not exactly one of `layer` and `target` is given.
     """
+    classifier, generator = as_classifier(classifier), as_generator(generator)
     if not strength > 0:
         raise OptionError(f"strength must be positive, got {strength}")
     objective = objective_of(classifier, layer, target)

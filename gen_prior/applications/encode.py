@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Activations, Objective, match_image
 from gen_prior.optimise.synthesize import synthesize
@@ -15,20 +17,21 @@ from gen_prior.util.progress import ProgressCallback
 from gen_prior.util.resample import centre_crop
 
 
-def encode(generator: Generator, image: Tensor, **options: object) -> Tensor:
+def encode(generator: Generator | str, image: Tensor, **options: object) -> Tensor:
     """The code `[*code_shape]` of `image` `[3, H, W]` in [0, 1]: by the generator's encoder, or else by `fit_code`.
 
     The code is on the CPU. `options` are those of `fit_code`. Raises `OptionError` if `image` is not `[3, H, W]`.
     """
+    generator = as_generator(generator)
     if generator.can_encode:
         return generator.encode(square(image)[None])[0].cpu()
     return fit_code(generator, image, **options)  # type: ignore[arg-type]
 
 
 def fit_code(
-    generator: Generator,
+    generator: Generator | str,
     image: Tensor,
-    classifier: Classifier | None = None,
+    classifier: Classifier | str | None = None,
     *,
     layer: str | None = None,
     steps: int = 200,
@@ -56,6 +59,8 @@ def fit_code(
     Raises:
         OptionError: the image is not `[3, H, W]`, or only one of classifier and layer is given.
     """
+    generator = as_generator(generator)
+    classifier = None if classifier is None else as_classifier(classifier)
     if (classifier is None) != (layer is None):
         raise OptionError("fit_code takes both a classifier and a layer, or neither")
     picture = square(image)

@@ -24,6 +24,7 @@ from torch import Tensor
 from gen_prior.applications.black_boxes import BlackBox, activation_score, source_words
 from gen_prior.applications.searchers import FULL_UP_TO, METHODS, Points, build_searcher
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.util.files import write_bytes
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
@@ -69,7 +70,7 @@ class Evolution:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Generator | str,
         *,
         method: str | None = None,
         dims: int | None = None,
@@ -79,6 +80,7 @@ class Evolution:
         source: Mapping[str, Any] | None = None,
         numbers: int | None = None,
     ) -> None:
+        generator = as_generator(generator)
         if numbers is not None:
             warnings.warn("Evolution(numbers=...) is now dims=...", DeprecationWarning, stacklevel=2)
             dims = numbers
@@ -165,12 +167,13 @@ class Evolution:
         write_bytes(Path(path), buffer.getvalue())
 
     @classmethod
-    def load(cls, path: str | Path, generator: Generator) -> Evolution:
+    def load(cls, path: str | Path, generator: Generator | str) -> Evolution:
         """Load the search saved at `path` by repeating it from its seed with the saved scores.
 
         Raises `OutputError` if the file is missing, damaged or of another generator, or if the search no longer
         proposes the same points (another version of `cmaes`).
         """
+        generator = as_generator(generator)
         try:
             with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 settings = json.loads(file["settings"].tobytes())

@@ -13,6 +13,7 @@ from torch import Tensor
 from gen_prior.applications.photograph_counters import MOST, BestPhotographs, Wanted
 from gen_prior.applications.photograph_pass import run_pass
 from gen_prior.applications.photographs import as_seen, image_paths
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, TargetError
 from gen_prior.objectives.receptive_field import Box, ReceptiveFields
@@ -66,7 +67,7 @@ class Exemplar:
 
 @overload
 def find_exemplars(
-    classifier: Classifier,
+    classifier: Classifier | str,
     target: TargetLike,
     folder: str | Path,
     *,
@@ -80,7 +81,7 @@ def find_exemplars(
 
 @overload
 def find_exemplars(
-    classifier: Classifier,
+    classifier: Classifier | str,
     target: list[TargetLike] | list[str],
     folder: str | Path,
     *,
@@ -93,7 +94,7 @@ def find_exemplars(
 
 
 def find_exemplars(
-    classifier: Classifier,
+    classifier: Classifier | str,
     target: TargetLike | list[TargetLike] | list[str],
     folder: str | Path,
     *,
@@ -121,6 +122,7 @@ def find_exemplars(
         ImageError: no images, one that cannot be read, or, with `on_bad`, none that can.
         TargetError: no such target. OptionError: `count` is below 1, or no targets.
     """
+    classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: (p.done, p.total))
     if count < 1:
         raise OptionError(f"count must be at least 1, got {count}")

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from gen_prior.applications.encode import encode
 from gen_prior.applications.photographs import as_seen
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, match_image, style
 from gen_prior.optimise.synthesize import synthesize
@@ -95,10 +97,10 @@ class Inversion:
 
 
 def invert(
-    classifier: Classifier,
+    classifier: Classifier | str,
     image: Tensor,
     layers: Sequence[str],
-    generators: Mapping[str, Generator],
+    generators: Mapping[str, Generator | str] | Sequence[Generator | str],
     *,
     recipes: Mapping[str, Recipe] | None = None,
     distance: str = "l2",
@@ -118,7 +120,7 @@ def invert(
     Args:
         image: `[3, H, W]`, RGB, in [0, 1]; its centre is cropped and resized to the classifier's input size first.
         layers: sorted into the network's own order.
-        generators: name -> a prior or an image parameterisation (pixel, fourier, maco).
+        generators: name -> a prior or an image parameterisation (pixel, fourier, maco); or these in order.
         recipes: name of the generator -> recipe; `inversion_recipe` for those without.
         distance: "l2" or "cosine" (independent of the features' norm; suits logits).
         style_layers: layers whose Gram matrices are matched too (Gatys et al. 2015): texture, wherever it is.
@@ -131,9 +133,11 @@ def invert(
     Raises:
         UnknownNameError: no such layer. OptionError: no layers or generators, or a negative style weight.
     """
-    methods = list(generators)
+    classifier = as_classifier(classifier)
+    loaded = _loaded(generators)
+    methods = list(loaded)
     report = progress_callback(progress, lambda p: _generator_progress(p, methods))
-    if not generators or not 0 <= style_weight < math.inf:
+    if not loaded or not 0 <= style_weight < math.inf:
         raise OptionError(
             f"at least one generator and a style_weight of at least 0 are needed, got {methods}, {style_weight}"
         )
@@ -147,7 +151,7 @@ def invert(
     found: dict[str, dict[str, Reconstruction]] = {}
     settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
     settings |= {"style_layers": list(style_layers), "style_weight": style_weight, "recipes": {}, "started_from": {}}
-    for index, (method, generator) in enumerate(generators.items()):
+    for index, (method, generator) in enumerate(loaded.items()):
         recipe = (recipes or {}).get(method) or inversion_recipe(generator)
         if steps is not None:
             recipe = recipe.with_options(steps=steps)
@@ -163,6 +167,13 @@ def invert(
             for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True)
         }
     return Inversion(original, names, methods, found, settings)
+
+
+def _loaded(generators: Mapping[str, Generator | str] | Sequence[Generator | str]) -> dict[str, Generator]:
+    """Generators by name."""
+    if isinstance(generators, Mapping):
+        return {name: as_generator(generator) for name, generator in generators.items()}
+    return {generator.name: generator for generator in map(as_generator, generators)}
 
 
 def _in_order(classifier: Classifier, layers: Sequence[str], style_layers: Sequence[str]) -> list[str]:

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, apart_from
 from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.loop import NON_FINITE, Engine
+from gen_prior.optimise.presets import as_recipe
 from gen_prior.optimise.resolve import (
     ResolvedObjective,
     TargetLike,
@@ -64,9 +67,9 @@ class Chain:
 
 
 def sample_chain(
-    classifier: Classifier,
+    classifier: Classifier | str,
     target: str | int | AnyTarget,
-    generator: Generator,
+    generator: Generator | str,
     *,
     iterations: int = 200,
     reset: int = 100,
@@ -74,7 +77,7 @@ def sample_chain(
     threshold: float = 0.98,
     apart: float = 0.5,
     seed: int = 0,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     precision: str = "auto",
     progress: Callable[..., None] | None = None,
 ) -> Chain:
@@ -101,6 +104,8 @@ def sample_chain(
         OptionError: settings that make no chain, a recipe with momentum or for other generators.
         TargetError, UnknownNameError: no such target.
     """
+    classifier, generator = as_classifier(classifier), as_generator(generator)
+    recipe = as_recipe(recipe)
     if not 1 <= every <= reset or iterations < every:
         raise OptionError(f"needs 1 <= every <= reset and every <= iterations, got {every}, {reset}, {iterations}")
     if recipe is None:  # the published sampler has no transforms; without them the embedded prior's images are noisier
@@ -184,14 +189,14 @@ class _Chain:
 
 
 def synthesize_apart(
-    classifier: Classifier,
+    classifier: Classifier | str,
     target: TargetLike,
-    generator: Generator,
+    generator: Generator | str,
     layer: str,
     *,
     weight: float = 1.0,
     seeds: int | Iterable[int] = 4,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     **options: Any,
 ) -> list[Result]:
     """One result per seed, each pushed away from those before it.
@@ -200,6 +205,8 @@ def synthesize_apart(
     images so far (`objectives.apart_from`); the reported activations are the target's own. Unlike those of
     `synthesize`, a result depends on the seeds before it. `options` are those of `synthesize`.
     """
+    classifier, generator = as_classifier(classifier), as_generator(generator)
+    recipe = as_recipe(recipe)
     chosen = recipe if recipe is not None else generator.recipe
     results: list[Result] = []
     for seed in seed_list(seeds):

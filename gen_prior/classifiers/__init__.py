@@ -70,6 +70,11 @@ def load_classifier(
     return classifier.to(target)
 
 
+def as_classifier(given: Classifier | str) -> Classifier:
+    """Return `given`, or the classifier of that name, loaded. Raises as `load_classifier`."""
+    return load_classifier(given) if isinstance(given, str) else given
+
+
 def _fix(spec: str) -> str:
     """Correct spelling of `spec`, a name without its source."""
     if spec in torchvision_family.names():
@@ -80,4 +85,4 @@ def _fix(spec: str) -> str:
     return f"name the source ({sources}), or list them: gen-prior models"
 
 
-__all__ = ["NAMED", "PREFIXED", "Classifier", "load_classifier"]
+__all__ = ["NAMED", "PREFIXED", "Classifier", "as_classifier", "load_classifier"]

@@ -73,6 +73,11 @@ def load_generator(spec: str, *, device: str | torch.device = "auto", **options:
     return load(**options).to(target)
 
 
+def as_generator(given: Generator | str) -> Generator:
+    """Return `given`, or the generator of that name, loaded. Raises as `load_generator`."""
+    return load_generator(given) if isinstance(given, str) else given
+
+
 def load_described(described: Mapping[str, Any], *, device: str | torch.device = "auto") -> Generator:
     """Load the generator that `Generator.describe()` described, at the same commit. Raises as `load_generator`."""
     from_hub = str(described["source"]).startswith("hf-hub:")
@@ -80,4 +85,13 @@ def load_described(described: Mapping[str, Any], *, device: str | torch.device =
     return load_generator(described["name"], device=device, **described["options"], **pinned)
 
 
-__all__ = ["NAMED", "PREFIXED", "CodePrior", "Generator", "Provenance", "load_described", "load_generator"]
+__all__ = [
+    "NAMED",
+    "PREFIXED",
+    "CodePrior",
+    "Generator",
+    "Provenance",
+    "as_generator",
+    "load_described",
+    "load_generator",
+]

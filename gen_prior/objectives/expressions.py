@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import TargetError, UnknownNameError
@@ -21,7 +22,7 @@ SIGN_OR_QUOTED = re.compile(r'"[^"]*"|([+-])')
 
 
 def parse_targets(
-    texts: str | int | Target | Mix | Iterable[str | int | Target | Mix], classifier: Classifier
+    texts: str | int | Target | Mix | Iterable[str | int | Target | Mix], classifier: Classifier | str
 ) -> list[Target | Mix]:
     """Find all targets that expressions name in `classifier`, in their order.
 
@@ -38,6 +39,7 @@ def parse_targets(
         TargetError: a unit out of range, a pattern that no layer matches, more than 1000 targets, or two readings.
         UnknownNameError: an unknown class or layer, with close matches.
     """
+    classifier = as_classifier(classifier)
     listed = [texts] if isinstance(texts, str | int | Target | Mix) else list(texts)
     return [target for text in listed for target in _expanded(text, classifier)]
 

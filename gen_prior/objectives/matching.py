@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import OptionError
@@ -55,11 +56,12 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
     return Objective(score, (layer,), f"match of {layer} ({distance})", positions=((layer, "all"),))
 
 
-def match_image(classifier: Classifier, image: Tensor, layer: str, distance: str = "l2") -> Objective:
+def match_image(classifier: Classifier | str, image: Tensor, layer: str, distance: str = "l2") -> Objective:
     """Match the activation of an image at `layer`: its inversion (Mahendran & Vedaldi 2015), see `match`.
 
     `image`: `[3, H, W]` or `[1, 3, H, W]`, RGB in [0, 1]. Raises `OptionError` for another shape.
     """
+    classifier = as_classifier(classifier)
     matched = match(layer, _activations(classifier, image, [layer])[layer][0], distance)
     return replace(matched, description=f"image at {layer} ({distance})")
 
@@ -70,12 +72,13 @@ def gram(activations: Activations, layer: str) -> Tensor:
     return units @ units.transpose(1, 2) / units.shape[2]
 
 
-def style(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Objective:
+def style(classifier: Classifier | str, image: Tensor, layers: Sequence[str]) -> Objective:
     """Match the style of an image (Gatys et al. 2015, arXiv 1508.06576). Scores are at most 0.
 
     The score is minus the mean over `layers` of the squared error of the Gram matrix, divided by the squared norm of
     the image's. `image` as in `match_image`. Raises `OptionError` for no layers or another shape.
     """
+    classifier = as_classifier(classifier)
     if not layers:
         raise OptionError("style needs at least one layer")
     original = _activations(classifier, image, layers)
@@ -92,13 +95,14 @@ def style(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Objec
     return Objective(score, tuple(wanted), f"style of {', '.join(wanted)}")
 
 
-def apart_from(classifier: Classifier, images: Tensor, layer: str) -> Objective:
+def apart_from(classifier: Classifier | str, images: Tensor, layer: str) -> Objective:
     """Differ in style from finished images, for diversity (after Olah et al. 2017). Scores are in [0, 2].
 
     The score is 1 minus the largest cosine similarity of the Gram matrices at `layer` to those of `images`,
     `[N, 3, H, W]` or `[3, H, W]`, RGB in [0, 1]. These are constants, so the items of a batch stay independent; see
     `gen_prior.synthesize_apart` for seeds one after another. Raises `OptionError` for another shape.
     """
+    classifier = as_classifier(classifier)
     finished = images if images.ndim == 4 else images[None]
     if finished.ndim != 4 or not len(finished):
         raise OptionError(f"apart_from needs finished images [N, 3, H, W], got {list(images.shape)}")

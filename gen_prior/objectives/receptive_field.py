@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.folding import unfolded
 from gen_prior.classifiers.hooks import record_layers
@@ -40,7 +41,7 @@ class Box:
         return images[..., rows, columns]
 
 
-def receptive_field(classifier: Classifier, target: str | int | Target | Mix) -> Box:
+def receptive_field(classifier: Classifier | str, target: str | int | Target | Mix) -> Box:
     """Find the smallest box of the input that holds every pixel which can change `target`.
 
     Works for any architecture, by a gradient: a copy of the network gets positive weights of similar size and no
@@ -50,6 +51,7 @@ def receptive_field(classifier: Classifier, target: str | int | Target | Mix) ->
 
     Raises `TargetError` or `UnknownNameError` for a target that the classifier does not have.
     """
+    classifier = as_classifier(classifier)
     return _boxes(classifier, [single_target(target, classifier)])[0]
 
 

@@ -10,6 +10,7 @@ from unicodedata import category, normalize
 
 from torch import Tensor
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.classifiers.layouts import Layout
@@ -120,7 +121,7 @@ def file_name(text: str) -> str:
     return re.sub("-+", "-", "".join(kept)).strip("-.") or "target"
 
 
-def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
+def parse_target(text: str | int | Target, classifier: Classifier | str) -> Target:
     """Find the target that `text` names in `classifier`.
 
     Args:
@@ -137,6 +138,7 @@ def parse_target(text: str | int | Target, classifier: Classifier) -> Target:
         TargetError: a unit or position out of range, or an ambiguous class; the message states the layer's shape.
         UnknownNameError: an unknown class or layer, with close matches.
     """
+    classifier = as_classifier(classifier)
     if isinstance(text, int):
         return _checked(str(text), LOGITS, classifier.class_index(text), None, classifier)
     text = str(text).strip()

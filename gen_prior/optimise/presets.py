@@ -197,6 +197,11 @@ def preset(name: str) -> Recipe:
     return PRESETS[name]
 
 
+def as_recipe(given: Recipe | str | None) -> Recipe | None:
+    """Return `given`, or the published settings of that name. Raises as `preset`."""
+    return preset(given) if isinstance(given, str) else given
+
+
 def preset_generator(name: str) -> str:
     """Name of the generator that preset `name` is meant for. Raises as `preset`."""
     preset(name)

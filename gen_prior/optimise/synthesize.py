@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.edits import Edit
 from gen_prior.optimise.loop import BatchResult, Engine
 from gen_prior.optimise.memory import fitting_batch, run_in_batches
+from gen_prior.optimise.presets import as_recipe
 from gen_prior.optimise.regularisers import Regulariser
 from gen_prior.optimise.resolve import (
     ResolvedObjective,
@@ -37,12 +40,12 @@ from gen_prior.util.progress import Progress, ProgressCallback, progress_callbac
 
 
 def synthesize(
-    classifier: Classifier,
+    classifier: Classifier | str,
     targets: TargetLike | Sequence[TargetLike],
-    generator: Generator,
+    generator: Generator | str,
     *,
     seeds: int | Iterable[int] = 1,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     unit_recipe: Recipe | None = None,
     start: Tensor | None = None,
     transforms: Sequence[Transform | Callable[[Tensor], Tensor]] = (),
@@ -61,13 +64,13 @@ def synthesize(
     An item is one (target, seed) pair.
 
     Args:
-        classifier: the network whose unit is maximised; its device is used for everything.
+        classifier: the network whose unit is maximised, or its name; its device is used for everything.
         targets: class names or numbers, `LAYER:UNIT[@POSITION]` and other expressions (see `parse_targets`), targets
             that were parsed, or `Objective`s.
-        generator: the prior, or an image parameterisation (pixel, fourier, maco).
+        generator: the prior, or an image parameterisation (pixel, fourier, maco); or its name.
         seeds: `seeds=4` means seeds 0 to 3; or the seeds themselves. A result depends on its own seed only.
-        recipe: optimisation settings; the generator's own, one for classes and one for hidden units, where None.
-            `options` replace some of the settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
+        recipe: optimisation settings, or the name of a preset; the generator's own, one for classes and one for
+            hidden units, where None. `options` replace some of the settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
         unit_recipe: settings for hidden units where they differ from `recipe`.
         start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
         transforms, regularisers, edits: custom ones, applied after the recipe's.
@@ -87,6 +90,8 @@ def synthesize(
     Raises:
         GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
     """
+    classifier, generator = as_classifier(classifier), as_generator(generator)
+    recipe = as_recipe(recipe)
     # 1. Resolve the recipe, objectives and seeds; one item for each (target, seed) pair.
     recipes = [one.with_options(**options) for one in _recipes(recipe, unit_recipe, generator, start is not None)]
     for one in recipes:
