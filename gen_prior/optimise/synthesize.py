@@ -70,7 +70,8 @@ def synthesize(
         generator: the prior, or an image parameterisation (pixel, fourier, maco); or its name.
         seeds: `seeds=4` means seeds 0 to 3; or the seeds themselves. A result depends on its own seed only.
         recipe: optimisation settings, or the name of a preset; the generator's own, one for classes and one for
-            hidden units, where None. `options` replace some of the settings: `steps=64`, `rate=0.05`, `score="log_probability"`.
+            hidden units, where None. `options` replace some of the settings: `steps=64`, `rate=0.05`,
+            `score="log_probability"`.
         unit_recipe: settings for hidden units where they differ from `recipe`.
         start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
         transforms, regularisers, edits: custom ones, applied after the recipe's.
