@@ -36,7 +36,7 @@ NAMED: dict[str, Loader] = {
     "fourier": fourier.load,
     "maco": maco.load,
     **dict.fromkeys(VARIANTS, deepsim.load),
-    **dict.fromkeys(("biggan-deep-128", "biggan-deep-256", "biggan-deep-512"), biggan.load),
+    **dict.fromkeys(("biggan-deep-128", *biggan.UNPUBLISHED), biggan.load),
 }
 """Name -> function that loads it, called as `load(name, **options)`."""
 

@@ -62,10 +62,10 @@ def _deepsim(layer: str, megabytes: float) -> Entry:
     return Entry(f"deepsim-{layer}", "generator", DEEPSIM, DEEPSIM_REVISION, (file,), megabytes, licence, paper)
 
 
-def _biggan(size: int, megabytes: float | None) -> Entry:
-    repo, files = f"osanseviero/BigGAN-deep-{size}", ("model.safetensors", "pytorch_model.bin")
-    name, configs = f"biggan-deep-{size}", ("config.json",)
-    return Entry(name, "generator", repo, "main", files, megabytes, SEE_PAGE, BIGGAN_PAPER, configs=configs)
+def _biggan() -> Entry:
+    repo, files = "osanseviero/BigGAN-deep-128", ("model.safetensors", "pytorch_model.bin")
+    name, configs = "biggan-deep-128", ("config.json",)
+    return Entry(name, "generator", repo, "main", files, 211, SEE_PAGE, BIGGAN_PAPER, configs=configs)
 
 
 def _diffusers(repo: str, licence: str, paper: str) -> Entry:
@@ -122,9 +122,7 @@ ENTRIES = (
     _deepsim("conv3", 32),
     _deepsim("norm2", 7),
     _deepsim("norm1", 4),
-    _biggan(128, 211),
-    _biggan(256, None),
-    _biggan(512, None),
+    _biggan(),
     _diffusers("madebyollin/taesd", "MIT", "TAESD, github.com/madebyollin/taesd"),
     _diffusers("madebyollin/taesdxl", "MIT", "TAESD, github.com/madebyollin/taesd"),
     _diffusers("madebyollin/taesd3", "MIT", "TAESD, github.com/madebyollin/taesd"),

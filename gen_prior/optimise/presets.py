@@ -183,7 +183,7 @@ GENERATORS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "maco2023": ("maco", {}),
     "dgnam2016": ("deepsim-fc6", {}),
     "ppgn2017": ("deepsim-fc6", {}),
-    "biggan-am": ("biggan-deep-256", {"optimise": "both"}),
+    "biggan-am": ("biggan-deep-128", {"optimise": "both"}),
     "reno2024": ("consistency:openai/diffusers-cd_imagenet64_l2", {}),
     "tokenopt2025": ("titok:ll32", {}),
 }

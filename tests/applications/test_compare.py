@@ -195,8 +195,8 @@ def test_presets_are_methods(tiny_classifier: Classifier, method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "generator", "options"),
     [
-        ("preset:biggan-am", "biggan-deep-256", {"optimise": "both"}),
-        ("biggan-am", "biggan-deep-256", {"optimise": "both"}),
+        ("preset:biggan-am", "biggan-deep-128", {"optimise": "both"}),
+        ("biggan-am", "biggan-deep-128", {"optimise": "both"}),
         ("biggan-deep-128+biggan-am", "biggan-deep-128", {"optimise": "both"}),
         ("tiny+biggan-am", "tiny", {}),
         ("preset:dgnam2016", "deepsim-fc6", {}),

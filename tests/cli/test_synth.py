@@ -221,8 +221,8 @@ def test_a_preset_loads_its_own_generator_with_its_options(
         asked.append((name, given))
         return tiny_generator
 
-    monkeypatch.setitem(generators.NAMED, "biggan-deep-256", load)
-    command = ("synth", "bee", "--preset", "biggan-am", "-g", "biggan-deep-256", "--seeds", "1", "--out", tmp_path)
+    monkeypatch.setitem(generators.NAMED, "biggan-deep-128", load)
+    command = ("synth", "bee", "--preset", "biggan-am", "-g", "biggan-deep-128", "--seeds", "1", "--out", tmp_path)
     assert run(*command, *tiny).code == 0
     assert run(*command, "--set", "optimise=class", *tiny).code == 0
     assert [given["optimise"] for _, given in asked] == ["both", "class"]

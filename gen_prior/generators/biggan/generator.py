@@ -1,7 +1,8 @@
 """BigGAN-deep (Brock et al. 2019, arXiv 1809.11096): noise and class embedding `[256]` -> RGB image.
 
-Loads the PyTorch port of the published checkpoints, 128 to 512 px; the registry states their licence. The class
-embedding is part of the code and may leave the known classes, as in BigGAN-AM (Li et al. 2020, arXiv 1910.04760).
+Loads the PyTorch port of the published checkpoints: 128 px from the Hub, 256 and 512 px from a folder. The registry
+states their licence. The class embedding is part of the code and may leave the known classes, as in BigGAN-AM (Li et
+al. 2020, arXiv 1910.04760).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gen_prior.errors import WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan.format import Config, prepare, published_shapes, read_config
 from gen_prior.generators.biggan.network import BigGAN, Held
@@ -25,6 +27,8 @@ from gen_prior.hub.tensors import read_shapes, read_tensors
 from gen_prior.recipe import Recipe
 
 NOISE_LIMIT = 2.0
+UNPUBLISHED = ("biggan-deep-256", "biggan-deep-512")
+"""Sizes of the same format that the package pytorch-pretrained-biggan knew, on no page of the Hub that is on record."""
 RECIPE = Recipe(
     steps=200,
     rate=0.1,
@@ -36,7 +40,16 @@ RECIPE = Recipe(
 
 
 def load(name: str, *, revision: str | None = None, **options: Any) -> Generator:
-    """Load the generator `name` ("biggan-deep-128", ...) from the Hub, on the CPU; `options` as of `assemble`."""
+    """Load the generator `name`, "biggan-deep-128", from the Hub, on the CPU; `options` as of `assemble`.
+
+    Raises `WeightsError` for the names in `UNPUBLISHED`.
+    """
+    if name in UNPUBLISHED:
+        raise WeightsError(
+            f"no repository of the Hub is known to hold {name}",
+            fix=f"put config.json and pytorch_model.bin of {name}, as the package pytorch-pretrained-biggan uses them, "
+            "into a folder, and load local-dir:FOLDER",
+        )
     entry = registry.find(name)
     files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
     return from_files(files, name=name, **options)
@@ -133,4 +146,4 @@ def truncated_normal(count: int, source: torch.Generator) -> Tensor:
     return (math.sqrt(2) * torch.erfinv((2 * uniform - 1) * edge)).float()
 
 
-__all__ = ["RECIPE", "assemble", "from_files", "load"]
+__all__ = ["RECIPE", "UNPUBLISHED", "assemble", "from_files", "load"]
