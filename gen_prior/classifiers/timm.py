@@ -24,7 +24,7 @@ _RESERVED = ("pretrained", "checkpoint", "cache", "features", "script", "export"
 
 
 class Settings(NamedTuple):
-    """Input and classes of a network, from its configuration."""
+    """Input and classes of a network, from its configuration; 0 classes for a network whose output is features."""
 
     channels: int
     size: tuple[int, int]
@@ -59,6 +59,7 @@ def make_classifier(
         provenance=files.provenance(licence=licence),
         fold=fold,
         in_place=True,
+        has_classes=settings.classes > 0,
     )
 
 
@@ -70,6 +71,7 @@ def build(config: Mapping[str, Any], settings: Settings, tensors: Mapping[str, T
         unknown = UnknownNameError("timm architecture", architecture, timm.list_models())
         raise WeightsError(f"{file}: {unknown}", fix="pip install --upgrade timm, or check config.json")
     options = dict(config.get("model_args") or {})
+    options.pop("num_classes", None)  # that of `settings`
     if forbidden := [option for option in options if option.startswith(_RESERVED)]:
         raise WeightsError(f"{file}: config.json may not set {', '.join(forbidden)}")
     if settings.channels != 3:
@@ -97,9 +99,10 @@ def read_settings(config: Mapping[str, Any], file: str) -> Settings:
         channels, height, width = (int(size) for size in cfg.get("input_size", (3, 224, 224)))
         mean = _per_channel(cfg.get("mean", (0.485, 0.456, 0.406)), channels)
         std = _per_channel(cfg.get("std", (0.229, 0.224, 0.225)), channels)
-        classes = int(config.get("num_classes", cfg.get("num_classes", 1000)))
-        if min(channels, height, width, classes) < 1 or min(std) <= 0:
-            raise ValueError("sizes, classes and std must be positive")
+        stated = (place.get("num_classes") for place in (config, config.get("model_args") or {}, cfg))
+        classes = int(next((number for number in stated if number is not None), 1000))
+        if min(channels, height, width) < 1 or classes < 0 or min(std) <= 0:
+            raise ValueError("sizes and std must be positive, and num_classes at least 0")
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{file}: {error}") from error
     interpolation = str(cfg.get("interpolation", "bicubic"))
@@ -110,7 +113,7 @@ def read_settings(config: Mapping[str, Any], file: str) -> Settings:
         std,
         interpolation if interpolation in INTERPOLATIONS else "bicubic",
         classes,
-        _labels(config, classes, file),
+        _labels(config, classes, file) if classes else None,
     )
 
 

@@ -78,6 +78,28 @@ def test_timm_networks(name: str, pickled: bool, tmp_path: Path, with_lively_nor
         assert not [m for m in classifier.network.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
+SAVED = [("test_resnet", {}), ("test_vit", {"img_size": 96}), ("test_efficientnet", {"in_chans": 1})]
+
+
+@pytest.mark.parametrize("classes", [5, 0])
+@pytest.mark.parametrize(("name", "options"), SAVED)
+def test_folders_that_timm_itself_saved(
+    name: str, options: dict[str, Any], classes: int, tmp_path: Path, with_lively_norms: Lively
+) -> None:
+    """`save_for_hf` writes num_classes into model_args, too; a backbone has none, and its features are the output."""
+    reference = timm_network(name, with_lively_norms, num_classes=classes, **options)
+    timm.models.save_for_hf(reference, tmp_path, model_config={"label_names": NAMES} if classes else None)
+    classifier = load_classifier(f"local-dir:{tmp_path}", device="cpu")
+    cfg = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+    images = torch.rand(2, 1, *cfg["input_size"][1:]).expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        expected = reference(normalize(images[:, : cfg["input_size"][0]], cfg["mean"], cfg["std"]))
+        torch.testing.assert_close(classifier(images), expected, rtol=1e-3, atol=1e-4)
+    assert expected.shape[1] == (classes or reference.num_features)
+    assert classifier.has_classes == (classes > 0)
+    assert parse_target(f"{list(classifier.layers())[-2]}:1", classifier).unit == 1
+
+
 def test_one_channel(tmp_path: Path, with_lively_norms: Lively) -> None:
     reference = timm_network("test_resnet", with_lively_norms, in_chans=1)
     cfg = CFG | {"input_size": [1, 64, 80], "mean": [0.5], "std": [0.25]}
@@ -194,7 +216,7 @@ def test_weights_of_another_network(
         ({"library": "torchvision", "architecture": "resnet5"}, "did you mean resnet50"),
         ({"library": "other"}, "allowed: timm, torchvision"),
         ({"label_names": ["a"]}, "1 label_names for 5 classes"),
-        ({"num_classes": 0}, "must be positive"),
+        ({"num_classes": -1}, "num_classes at least 0"),
         ({"num_classes": "many"}, "invalid literal"),
         ({"num_classes": 7}, "does not fit test_resnet"),
         ({"pretrained_cfg": CFG | {"std": [0, 0, 0]}}, "must be positive"),
