@@ -15,6 +15,7 @@ import torch
 from gen_prior.classifiers import caffenet, efficientnet_lite
 from gen_prior.classifiers import local as local_folder
 from gen_prior.classifiers import torchvision as torchvision_family
+from gen_prior.classifiers import torchvision_dense
 from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.util.devices import resolve_device
@@ -31,7 +32,7 @@ NAMED: dict[str, Loader] = {
 """Name -> `load(name, **options)`."""
 
 PREFIXED: dict[str, Loader] = {
-    "torchvision": torchvision_family.load,
+    "torchvision": torchvision_dense.load,
     "hf-hub": local_folder.load_hub,
     "transformers": transformers_family.load,
     "local-dir": local_folder.load,

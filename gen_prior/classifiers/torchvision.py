@@ -46,20 +46,15 @@ def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Cl
     weights = chosen if at else weights
     if name not in names():
         raise UnknownNameError("torchvision classifier", name, names(), fix="list them: gen-prior models")
-    known = torchvision.models.get_model_weights(name)
-    listed = [entry.name for entry in known]
-    wanted = None if weights is None or weights.lower() == "none" else weights.rpartition(".")[2]
-    if wanted not in (None, "DEFAULT", *listed):
-        raise UnknownNameError(f"weights of {name}", str(weights), ["DEFAULT", *listed, "none"])
-    entry = known[wanted or "DEFAULT"]
+    entry, is_random = find_weights(name, weights)
     categories = entry.meta["categories"]
     if categories is None:
         raise OptionError(f"the weights {entry.name} of {name} have no classifier", fix=f"torchvision:{name}@DEFAULT")
     transforms = entry.transforms()
     side = int(transforms.crop_size[0])
-    network = build(name, classes=len(categories), side=side, published=wanted is not None)
+    network = build(name, classes=len(categories), side=side, published=not is_random)
     sha256: dict[str, str] = {}
-    if wanted is not None:
+    if not is_random:
         path = download(entry.url)
         sha256[path.name] = file_sha256(path)
         load_weights(network, read(path, sha256[path.name]), str(path), name)
@@ -73,13 +68,26 @@ def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Cl
         interpolation=transforms.interpolation.value,
         provenance=Provenance(
             source=f"torchvision:{name}",
-            revision=entry.name if wanted is not None else "random weights",
+            revision="random weights" if is_random else entry.name,
             sha256=sha256,
             licence=entry.meta.get("license", LICENCE),
         ),
         fold=fold,
         in_place=True,
     )
+
+
+def find_weights(name: str, weights: str | None) -> tuple[Any, bool]:
+    """The entry of torchvision's table for network `name`, and whether random weights are asked for.
+
+    Raises `UnknownNameError` for weights that are not published.
+    """
+    known = torchvision.models.get_model_weights(name)
+    listed = [entry.name for entry in known]
+    wanted = None if weights is None or weights.lower() == "none" else weights.rpartition(".")[2]
+    if wanted not in (None, "DEFAULT", *listed):
+        raise UnknownNameError(f"weights of {name}", str(weights), ["DEFAULT", *listed, "none"])
+    return known[wanted or "DEFAULT"], wanted is None
 
 
 def build(name: str, *, classes: int, side: int, published: bool, auxiliary: bool = True) -> nn.Module:

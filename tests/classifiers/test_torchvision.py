@@ -151,7 +151,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("torchvision:resnet5", UnknownNameError, "did you mean resnet50"),
         ("torchvision:", UnknownNameError, "known: alexnet"),
-        ("torchvision:fcn_resnet50", UnknownNameError, "unknown torchvision classifier"),
+        ("torchvision:raft_large", UnknownNameError, "unknown torchvision network"),
         ("torchvision:resnet50@V9", UnknownNameError, "known: DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2, none"),
         ("torchvision:vgg16@IMAGENET1K_FEATURES", OptionError, "no classifier"),
     ],
