@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 
-from gen_prior.classifiers import caffenet, efficientnet_lite
+from gen_prior.classifiers import caffenet, efficientnet_lite, own_code, torchvision_dense
 from gen_prior.classifiers import local as local_folder
 from gen_prior.classifiers import torchvision as torchvision_family
-from gen_prior.classifiers import torchvision_dense
 from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.util.devices import resolve_device
@@ -51,11 +50,12 @@ def load_classifier(
 
     Args:
         spec: a name (`efficientnet-lite0`) or `prefix:rest` (`torchvision:resnet50`, `hf-hub:timm/NAME@REVISION`,
-            `transformers:org/NAME`, `local-dir:DIR`); the source is never guessed.
+            `transformers:org/NAME`, `local-dir:DIR`); the source is never guessed. `my_package.my_module:build` is
+            code of your own, which is imported and run, see `gen_prior.classifiers.own_code`.
         device: "auto" (CUDA, then MPS, then CPU) or a device.
         unit_axis: `{layer: axis}` as `Classifier` takes it.
-        options: of the source, such as `revision` for the Hub or `weights` for torchvision; `fold=False` keeps batch
-            norms as they are.
+        options: of the source, such as `revision` for the Hub, `weights` for torchvision, or `mean`, `std`,
+            `input_size` and `labels` for code of your own; `fold=False` keeps batch norms as they are.
 
     Raises:
         UnknownNameError: unknown name or source.
@@ -64,10 +64,11 @@ def load_classifier(
         MissingExtraError: a package that this source needs is not installed.
         DeviceError: the device does not exist.
     """
-    load = find_loader("classifier", spec, NAMED, PREFIXED, _fix)
+    is_code = spec not in NAMED and spec.partition(":")[0] not in PREFIXED and own_code.is_code(spec)
+    load = find_loader("classifier", spec, NAMED | ({spec: own_code.load} if is_code else {}), PREFIXED, _fix)
     target = resolve_device(device)  # fails before anything is loaded
     classifier = load(**options)
-    classifier.unit_axis = dict(unit_axis or {})
+    classifier.unit_axis = {**classifier.unit_axis, **(unit_axis or {})}
     return classifier.to(target)
 
 
@@ -82,7 +83,7 @@ def _fix(spec: str) -> str:
         return f"name the source: torchvision:{spec} or hf-hub:timm/{spec}.TAG"
     if re.fullmatch(r"\w+\.\w+", spec):
         return f"name the source: hf-hub:timm/{spec}"
-    sources = "torchvision:NAME, hf-hub:timm/NAME, transformers:ORG/NAME, local-dir:DIR"
+    sources = "torchvision:NAME, hf-hub:timm/NAME, transformers:ORG/NAME, local-dir:DIR, or MODULE:NAME of your own"
     return f"name the source ({sources}), or list them: gen-prior models"
 
 

@@ -27,9 +27,7 @@ def names() -> dict[str, Any]:
     return {name: module for module in modules for name in torchvision.models.list_models(module=module)}
 
 
-def load(
-    spec: str, *, weights: str | None = "DEFAULT", input_size: int | None = None, fold: bool = True
-) -> Classifier:
+def load(spec: str, *, weights: str | None = "DEFAULT", input_size: int | None = None, fold: bool = True) -> Classifier:
     """Load the network `NAME` or `NAME@WEIGHTS` of torchvision.
 
     Args:

@@ -1,0 +1,89 @@
+"""`MODULE:NAME`: a network from the user's own code, in the current directory or installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gen_prior.classifiers import load_classifier
+from gen_prior.errors import GenPriorError, OptionError, UnknownNameError
+
+CODE = """
+import torch
+from torch import nn
+import gen_prior as gp
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(*build())
+
+made = build()
+wrapped = gp.Classifier(build(), input_size=8)
+number = 3
+
+def broken():
+    return 1 / 0
+
+def needs(width):
+    return build()
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A package in the current directory; its name."""
+    name = f"pack_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    (tmp_path / name / "nets.py").write_text(CODE)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+@pytest.mark.parametrize("name", ["build", "Net", "made"])
+def test_what_a_name_may_be(name: str, package: str) -> None:
+    settings = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "input_size": (16, 24), "labels": ["a", "b", "c"]}
+    classifier = load_classifier(f"{package}.nets:{name}", device="cpu", **settings)
+    build = sys.modules[f"{package}.nets"].build
+    images = torch.rand(2, 3, 16, 24)
+    with torch.no_grad():
+        expected = build()((images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / 0.5)
+        torch.testing.assert_close(classifier(images), expected)
+    assert classifier.class_index("b") == 1
+    assert classifier.name == f"{package}.nets:{name}"
+    assert load_classifier(f"{package}.nets:wrapped", device="cpu").input_size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "says"),
+    [
+        ("nets:biuld", {}, UnknownNameError, "did you mean build"),
+        ("nets:number", {}, OptionError, r"gives a int\. Fix: let it be, or return, a torch\.nn\.Module"),
+        ("nets:broken", {}, OptionError, r"failed: ZeroDivisionError: division by zero \(nets.py, line 19\)"),
+        ("nets:needs", {}, OptionError, "missing 1 required positional argument"),
+        ("nets:wrapped", {"input_size": 9}, OptionError, "has its own input_size"),
+        ("nets:build", {"colour": 9}, OptionError, "does not take 'colour' as an option"),
+        ("absent:build", {}, OptionError, "No module named"),
+    ],
+)
+def test_what_it_may_not_be(
+    name: str, options: dict[str, int], error: type[GenPriorError], says: str, package: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        load_classifier(f"{package}.{name}", device="cpu", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_that_is_misspelt() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean torchvision"):
+        load_classifier("torchvison:resnet50", device="cpu")
+    with pytest.raises(UnknownNameError, match="did you mean resnet50"):  # the source, not the package of that name
+        load_classifier("torchvision:resnet5", device="cpu")
