@@ -9,6 +9,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import note, print_json, print_table
 from gen_prior.cli.progress import ProgressBar, keeping
 
@@ -30,6 +31,7 @@ MEASURES = {
 """Printed name -> measure of the summary and its format."""
 
 
+@takes_network
 def run(
     targets: options.Targets,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
@@ -61,6 +63,8 @@ def run(
     batch: options.Batch = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Compare methods on the same targets, seeds and number of classifier evaluations.
 
@@ -73,7 +77,7 @@ def run(
         import gen_prior
         from gen_prior.applications.methods import preset_remarks
 
-        network = gen_prior.load_classifier(classifier, device=device)
+        network = gen_prior.load_classifier(classifier, device=device, **network_options)
         with ProgressBar(quiet) as bar:
             comparison = gen_prior.compare(
                 network, list(targets), methods, judge=None if judge == "none" else judge,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar, keeping
 
 
+@takes_network
 def run(
     classifier: Annotated[
         str, typer.Argument(metavar="CLASSIFIER", help="The classifier whose classes are synthesised.")
@@ -41,6 +43,8 @@ def run(
     batch: options.Batch = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Synthesise labelled images to train on: ImageFolder layout, webdataset shards and a JSON line for each image.
 
@@ -56,7 +60,7 @@ def run(
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
 
-        network = load_classifier(classifier, device=device)
+        network = load_classifier(classifier, device=device, **network_options)
         if judge is not None:
             check_judge(judge, network)
         prior = load_generator(generator, device=network.device)

@@ -10,6 +10,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar, keeping
 from gen_prior.errors import OptionError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LAYER, THROUGH_STEPS, THROUGH_STRENGTH = "blocks.9", 60, 0.3
 
 
+@takes_network
 def run(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="A photograph of any size.")],
     layer: Annotated[
@@ -68,6 +70,8 @@ def run(
     batch: options.Batch = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Change a photograph so that everything a layer sees in it becomes stronger (DeepDream).
 
@@ -87,7 +91,7 @@ def run(
         output = _Output(out, frames, film or "gif", 12.0 if fps is None else fps)
         check_film(f"dream.{output.kind}", output.fps)
         picture = read_image(image)
-        network = load_classifier(classifier, device=device)
+        network = load_classifier(classifier, device=device, **network_options)
         given = options.given(
             layer=LAYER if layer is None and target is None else layer, target=target, steps=steps, strength=strength,
             seed=seed, batch=batch, precision=precision,

@@ -9,6 +9,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar, keeping
 from gen_prior.errors import OptionError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gen_prior.generators import Generator
 
 
+@takes_network
 def run(
     target: Annotated[
         str | None,
@@ -47,6 +49,8 @@ def run(
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Search a generator's codes without gradients, for a unit or for scores of your own experiment.
 
@@ -66,7 +70,9 @@ def run(
         if (target is not None) + ask + (tell is not None) != 1:
             raise OptionError("evolve takes one of TARGET, --ask and --tell", fix="gen-prior evolve goldfish")
         prior = load_generator(generator, device=resolve_device(device))
-        score = activation_score(load_classifier(classifier, device=device), target) if target is not None else None
+        score = None
+        if target is not None:
+            score = activation_score(load_classifier(classifier, device=device, **network_options), target)
         path = out / "evolution.npz"
         settings = options.given(method=method, dims=dims, population=population, sigmas=sigmas, seed=seed)
         search = _load_or_create(path, prior, score, settings)

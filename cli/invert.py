@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import print_json, print_table
 from gen_prior.cli.progress import ProgressBar, keeping
 
 
+@takes_network
 def run(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="An image; its centre is used.")],
     layer: Annotated[
@@ -45,6 +47,8 @@ def run(
     batch: options.Batch = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Reconstruct an image from its features at some layers, through a prior and in pixels.
 
@@ -62,7 +66,7 @@ def run(
         if style_weight is not None and not style:
             raise OptionError("--style-weight needs --style, which is not given", fix="--style blocks.2")
         picture = read_image(image)
-        network = load_classifier(classifier, device=device)
+        network = load_classifier(classifier, device=device, **network_options)
         names = generator or [defaults.GENERATOR, "pixel"]
         generators = {name: load_generator(name, device=network.device) for name in names}
         with ProgressBar(quiet) as bar:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import print_json, print_table
 from gen_prior.errors import OptionError, TargetError
 
 
+@takes_network
 def run(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Part of a name, a synonym or a WordNet id.")],
     classifier: Annotated[
@@ -24,6 +26,8 @@ def run(
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Search for class names; if none contains the query, those of similar spelling are shown.
 
@@ -35,7 +39,7 @@ def run(
     if classifier is not None:
         import gen_prior
 
-        known = gen_prior.load_classifier(classifier, device="cpu").labels
+        known = gen_prior.load_classifier(classifier, device="cpu", **network_options).labels
         if known is None:
             raise OptionError(f"{classifier} has no class names, only indices")
         labels = known

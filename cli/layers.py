@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import note, print_json, print_table
 
 
+@takes_network
 def run(
     classifier: Annotated[
         str, typer.Argument(metavar="CLASSIFIER", help="A classifier; see gen-prior models.")
@@ -18,6 +20,8 @@ def run(
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """List the layers of a classifier with the shapes of their outputs and what the axes are.
 
@@ -25,7 +29,7 @@ def run(
     """
     import gen_prior
 
-    layouts = gen_prior.load_classifier(classifier, device=device).layouts()
+    layouts = gen_prior.load_classifier(classifier, device=device, **network_options).layouts()
     if as_json:
         print_json({name: list(layout.shape) for name, layout in layouts.items()})
         return

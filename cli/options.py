@@ -21,7 +21,14 @@ Targets = Annotated[
     ),
 ]
 ClassifierName = Annotated[
-    str, typer.Option("--classifier", "-c", metavar="NAME", help="Classifier; see gen-prior models.")
+    str,
+    typer.Option(
+        "--classifier",
+        "-c",
+        metavar="NAME",
+        help="Classifier; see gen-prior models. my_package.my_module:build is your own code, which is imported and "
+        "run: a network, or a function that returns one.",
+    ),
 ]
 GeneratorName = Annotated[
     str, typer.Option("--generator", "-g", metavar="NAME", help="Generator; see gen-prior models.")

@@ -11,6 +11,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, print_json
 from gen_prior.cli.progress import ProgressBar, keeping
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gen_prior.recipe import Recipe
 
 
+@takes_network
 def run(
     targets: options.Targets,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
@@ -55,6 +57,8 @@ def run(
     images: extra_outputs.Images = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Synthesise the input that each target responds to most, once for each seed.
 
@@ -68,7 +72,7 @@ def run(
         from gen_prior.report.grid import contact_sheet
         from gen_prior.util.image_io import write_png
 
-        network = gen_prior.load_classifier(classifier, device=device)
+        network = gen_prior.load_classifier(classifier, device=device, **network_options)
         prior, recipe = _load_generator(generator, preset, options.parse_settings(settings), network, quiet)
         chosen = options.chosen_seeds(seeds, seed)
         extra = extra_outputs.ExtraOutputs(

@@ -15,6 +15,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, errors, print_json
 from gen_prior.errors import OptionError, UnknownNameError
 
@@ -49,6 +50,7 @@ LOSSES = ("pixel", "feature", "fool", "flow", "held_out", "kept", "coarse", "rou
 S = TypeVar("S", bound="TrainingSettings")
 
 
+@takes_network
 def train_prior(
     images: Images,
     out: Out,
@@ -63,6 +65,8 @@ def train_prior(
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Train a generator prior that inverts a classifier, and export it as a folder that loads by its path.
 
@@ -75,7 +79,7 @@ def train_prior(
 
     given = options.given(steps=steps, width=width, batch=batch)
     settings = changed(decoder.DecoderSettings(size=size, **given), others or ())
-    network = load_classifier(classifier, device=device)
+    network = load_classifier(classifier, device=device, **network_options)
     with reporting(out, settings.batch, quiet) as callbacks:
         file = decoder.train_decoder(network, images, out, settings, resume=resume, start_from=start_from, **callbacks)
     announce(file, out, as_json, quiet)
@@ -96,18 +100,20 @@ def _extension(stage: str, function: str, settings_class: str, help_text: str) -
         device: options.Device = "auto",
         as_json: options.Json = False,
         quiet: options.Quiet = False,
+        *,
+        network_options: dict[str, Any],
     ) -> None:
         from gen_prior import load_classifier
 
         module = import_module(f"gen_prior.training.stages.{stage}")
         settings = changed(getattr(module, settings_class)(**options.given(steps=steps, batch=batch)), others or ())
-        network = load_classifier(classifier, device=device)
+        network = load_classifier(classifier, device=device, **network_options)
         with reporting(out, settings.batch, quiet) as callbacks:
             file = getattr(module, function)(network, prior, images, out, settings, resume=resume, **callbacks)
         announce(file, out, as_json, quiet)
 
     run.__doc__ = help_text
-    return run
+    return takes_network(run)
 
 
 refine_prior = _extension(
@@ -150,6 +156,7 @@ flow_prior = _extension(
 )
 
 
+@takes_network
 def layout_prior(
     prior: Prior,
     images: Images,
@@ -159,6 +166,8 @@ def layout_prior(
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Store for each class the codes of photographs that look most like it, and export the prior with them.
 
@@ -171,7 +180,7 @@ def layout_prior(
     from gen_prior.training.stages import class_exemplars
 
     settings = class_exemplars.ExemplarSettings(**options.given(layouts=layouts))
-    network = load_classifier(classifier, device=device)
+    network = load_classifier(classifier, device=device, **network_options)
     with reporting(out, 1, quiet) as callbacks:
         file = class_exemplars.add_class_exemplars(
             network, prior, images, out, settings, progress=callbacks["progress"]
@@ -188,6 +197,8 @@ def calm_prior(
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Train a prior to draw no texture near its mean code, and export it.
 

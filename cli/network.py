@@ -1,0 +1,96 @@
+"""The options of a command's classifier: --input-size, --mean, --std and --labels, for networks of the user's own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gen_prior.errors import OptionError
+
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        "--input-size", metavar="SIZE", help="Side of the classifier's input, or HEIGHTxWIDTH, for MODULE:NAME."
+    ),
+]
+Mean = Annotated[
+    str | None, typer.Option("--mean", metavar="M,M,M", help="Mean of each input channel in [0, 1], for MODULE:NAME.")
+]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", metavar="S,S,S", help="Standard deviation of each input channel, for MODULE:NAME."),
+]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Class names for MODULE:NAME: one a line in order, or a JSON list or object of number: name.",
+    ),
+]
+_OPTIONS: dict[str, Any] = {"input_size": InputSize, "mean": Mean, "std": Std, "labels": LabelsFile}
+
+
+def takes_network(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options; its parameter `network_options` receives them as options of `load_classifier`."""
+
+    @functools.wraps(run)
+    def command(**values: Any) -> None:
+        own = {name: values.pop(name) for name in _OPTIONS}
+        run(**values, network_options=parse(**own))
+
+    signature = inspect.signature(run, eval_str=True)
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "network_options"]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _OPTIONS.items()
+    ]
+    by_keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
+    command.__signature__ = signature.replace(parameters=[*by_keyword, *added])  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*by_keyword, *added)}
+    return command
+
+
+def parse(input_size: str | None, mean: str | None, std: str | None, labels: Path | None) -> dict[str, Any]:
+    """Options of `load_classifier`, those that are given. Raises `OptionError` for text that is none."""
+    found: dict[str, Any] = {}
+    if input_size is not None:
+        match = re.fullmatch(r"(\d+)(?:x(\d+))?", input_size)
+        if match is None:
+            raise OptionError(f"--input-size is a side or HEIGHTxWIDTH in pixels, got {input_size!r}", fix="224, 36x64")
+        found["input_size"] = (int(match[1]), int(match[2])) if match[2] else int(match[1])
+    for name, text in (("mean", mean), ("std", std)):
+        if text is not None:
+            try:
+                found[name] = tuple(float(number) for number in text.split(","))
+            except ValueError as error:
+                raise OptionError(f"--{name} is one number per channel, got {text!r}", fix="0.5,0.5,0.5") from error
+    if labels is not None:
+        found["labels"] = read_labels(labels)
+    return found
+
+
+def read_labels(file: Path) -> list[str]:
+    """The class names in `file`, in order. Raises `OptionError` for a file that holds none."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix != ".json":
+            return text.splitlines()
+        found = json.loads(text)
+        if isinstance(found, dict):  # id2label of transformers
+            found = [found[str(number)] for number in range(len(found))]
+        if not isinstance(found, list):
+            raise ValueError(f"holds a {type(found).__name__}")
+        return [str(name) for name in found]
+    except (OSError, ValueError, KeyError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OptionError(
+            f"no class names in {file}: {reason}", fix="write one name a line, or a JSON list of all names"
+        ) from error
