@@ -87,7 +87,6 @@ def from_files(files: Files, config: Mapping[str, Any], *, name: str, fold: bool
         labels=read_labels(settings.id2label) if has_classes else None,
         name=name,
         fold=fold,
-        in_place=True,
         has_classes=has_classes,
         in_place=True,
         text_tower=text_half(model, files, library) if has_text else None,
