@@ -80,7 +80,10 @@ def test_published_weights_give_torchvisions_own_logits(
 def test_old_densenet_names(tmp_path: Path) -> None:
     path = tmp_path / "old.pth"
     torch.save({"features.denseblock1.denselayer1.norm.1.weight": torch.ones(2), "a.1.b": torch.ones(1)}, path)
-    assert set(torchvision_family.read(path, file_sha256(path))) == {"features.denseblock1.denselayer1.norm1.weight", "a.1.b"}
+    assert set(torchvision_family.read(path, file_sha256(path))) == {
+        "features.denseblock1.denselayer1.norm1.weight",
+        "a.1.b",
+    }
 
 
 @pytest.mark.parametrize(
