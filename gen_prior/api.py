@@ -13,6 +13,8 @@ from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import GenPriorError
 from gen_prior.generators import CodePrior, Generator, load_generator
 from gen_prior.objectives import Objective
+from gen_prior.objectives.dictionary import Dictionary
+from gen_prior.objectives.dictionary_formats import load_dictionary
 from gen_prior.objectives.expressions import parse_targets
 from gen_prior.objectives.mixes import Mix
 from gen_prior.objectives.receptive_field import receptive_field
@@ -32,6 +34,7 @@ __all__ = [
     "Classifier",
     "CodePrior",
     "Comparison",
+    "Dictionary",
     "Evolution",
     "Exemplar",
     "GenPriorError",
@@ -57,6 +60,7 @@ __all__ = [
     "invert",
     "load_classifier",
     "load_comparison",
+    "load_dictionary",
     "load_generator",
     "load_result",
     "make_dataset",

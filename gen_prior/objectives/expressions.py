@@ -10,14 +10,17 @@ from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import TargetError, UnknownNameError
+from gen_prior.objectives.features import split_feature
 from gen_prior.objectives.mixes import AnyTarget, Mix
-from gen_prior.objectives.targets import Target, parse_target
+from gen_prior.objectives.targets import Target, parse_target, unit_count
 
 MOST = 1000
 """Most targets that one expression may name."""
 FACTOR = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)\s*\*\s*(?=\S)", re.IGNORECASE)
 UNITS = re.compile(r"\*|\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*")
 POSITION = re.compile(r"(.*?)(@[\w\s,=]*)?")
+TERM_INSIDE = re.compile(r":[\d\s,*-]*\d\s*(@[\w\s,=]*)?[+-]")
+"""A SOURCE with a term in it, as in `sae:FOLDER:3@mean-conv2`: the sign ends the term."""
 SIGN_OR_QUOTED = re.compile(r'"[^"]*"|([+-])')
 
 
@@ -112,6 +115,8 @@ def _names_something(piece: str, classifier: Classifier) -> bool:
     if not piece or piece[0] in "+-" or piece[-1] in "+-":
         return False
     layer, colon, units, _ = _parts(piece)
+    if TERM_INSIDE.search(split_feature(layer)[2]):
+        return False
     if classifier.labels is not None and classifier.labels.knows(units if layer == LOGITS else piece):
         return True
     return bool(colon and UNITS.fullmatch(units) and _matching_layers(layer, classifier))
@@ -177,6 +182,9 @@ def _parts(term: str) -> tuple[str, str, str, str]:
 
 def _matching_layers(pattern: str, classifier: Classifier) -> list[str]:
     """The layer of that name, else all that match the pattern: `*` and `?` stand for no dot, `**` for anything."""
+    pattern, kind, source = split_feature(pattern)
+    if kind:
+        return [f"{name}/{kind}:{source}" for name in _matching_layers(pattern, classifier)]
     if pattern in classifier.layers() or not re.search(r"[*?]", pattern):
         return [pattern] if pattern in classifier.layers() else []
     parts = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
@@ -188,7 +196,7 @@ def _matching_layers(pattern: str, classifier: Classifier) -> list[str]:
 def _numbers(units: str, layer: str, term: str, classifier: Classifier) -> list[int]:
     """The numbers of `*`, `3`, `0-63` or `1,5,9`, in their order, each once."""
     if units == "*":
-        return list(range(classifier.layout(layer).units(layer)))
+        return list(range(unit_count(layer, classifier)))
     found: list[int] = []
     for part in units.split(","):
         first, _, last = (number.strip() for number in part.partition("-"))

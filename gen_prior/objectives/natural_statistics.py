@@ -102,7 +102,7 @@ class NaturalStatistics:
 
         `kind`: one of `KINDS`; if None, "mean" for a target that is a mean, else "anywhere".
         """
-        if target.layer not in self.tables:
+        if target.layer not in self.tables or target.feature is not None:
             return None
         kind = kind or ("mean" if target.position == "mean" else "anywhere")
         quantiles = self.tables[target.layer][KINDS.index(kind), :, target.unit]

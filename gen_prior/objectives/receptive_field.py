@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class ReceptiveFields:
             if _moved(boxes, sides, (sides[0] // 2, sides[1] // 2)) == boxes[2]:
                 y, x = target.position
                 return _moved(boxes, sides, (y, x))
-        any_unit = replace(target, unit=0, label="")
+        any_unit = target.any_unit
         if any_unit not in self._single:
             self._single[any_unit] = _boxes(self.classifier, [target])[0]
         return self._single[any_unit]
@@ -114,7 +114,7 @@ def _boxes(classifier: Classifier, targets: Sequence[AnyTarget]) -> list[Box]:
         activations = hooks(inputs)
         for target in targets:
             # Not by `Target.read`, which rounds to float32, where the gradients of long paths vanish.
-            units = [unit.at_position(unit.everywhere(activations))[0] for _, unit in target.terms]
+            units = [unit.at_position(unit.any_unit.everywhere(activations))[0] for _, unit in target.terms]
             (gradient,) = torch.autograd.grad(torch.stack(units).sum(), inputs, retain_graph=True)
             seen = (gradient[0] != 0).any(0)
             rows, columns = seen.any(1).nonzero().flatten().tolist(), seen.any(0).nonzero().flatten().tolist()

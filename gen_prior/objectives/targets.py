@@ -16,6 +16,7 @@ from gen_prior.classifiers.hooks import Activations
 from gen_prior.classifiers.layouts import Layout
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError, TargetError
+from gen_prior.objectives.features import DICTIONARIES, Feature, latent_of, split_feature
 from gen_prior.util.deprecation import deprecated_alias
 
 Position = tuple[int, ...] | int | str | None
@@ -31,12 +32,14 @@ class Target:
         unit: number of the unit, channel or class.
         position: see `Position`.
         label: name of the class, "" for other units.
+        feature: the function of the layer's units that is read instead of one of them, and numbered `unit`.
     """
 
     layer: str
     unit: int
     position: Position = None
     label: str = ""
+    feature: Feature | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -53,12 +56,25 @@ class Target:
         return self.at_position(self.everywhere(activations).float())
 
     def score(self, activations: Mapping[str, Tensor]) -> Tensor:
-        """Return what is maximised, `[B]`: the activation."""
-        return self.read(activations)
+        """Return what is maximised, `[B]`: the activation, or what stands for that of a feature."""
+        if self.feature is None:
+            return self.read(activations)
+        return self.at_position(self.feature.score(self._all_units(activations)))
 
     def everywhere(self, activations: Mapping[str, Tensor]) -> Tensor:
         """Return the unit's activation at every position: `[B]`, `[B, tokens]`, `[B, H, W]`, `[B, T, H, W]`."""
+        if self.feature is not None:
+            return self.feature.read(self._all_units(activations))
         return units_first(activations, self.layer)[:, self.unit]
+
+    def _all_units(self, activations: Mapping[str, Tensor]) -> Tensor:
+        """`[B, *positions, units]` in float32."""
+        return units_first(activations, self.layer).movedim(1, -1).float()
+
+    @property
+    def any_unit(self) -> Target:
+        """The layer's first unit at the same position, which sees the same part of the input."""
+        return replace(self, unit=0, label="", feature=None)
 
     def at_position(self, values: Tensor) -> Tensor:
         """Return `[B]`, the values at the target's position, of those that `everywhere` returned."""
@@ -78,21 +94,24 @@ class Target:
         return replace(self, position=position)
 
     def __str__(self) -> str:
+        return (self.feature.written if self.feature else f"{self.layer}:{self.unit}") + self._at()
+
+    def _at(self) -> str:
         if isinstance(self.position, tuple):
-            return f"{self.layer}:{self.unit}@{','.join(map(str, self.position))}"
+            return f"@{','.join(map(str, self.position))}"
         if isinstance(self.position, int):
-            return f"{self.layer}:{self.unit}@token={self.position}"
-        return f"{self.layer}:{self.unit}" + (f"@{self.position}" if self.position else "")
+            return f"@token={self.position}"
+        return f"@{self.position}" if self.position else ""
 
     @property
     def is_class(self) -> bool:
         """True if the unit is the logit of a class."""
-        return self.layer == LOGITS
+        return self.layer == LOGITS and self.feature is None
 
     @property
     def name(self) -> str:
-        """Name in reports: of the class, or `LAYER:UNIT@POSITION`."""
-        return self.label or str(self)
+        """Name in reports: of the class, or `LAYER:UNIT@POSITION`; of a feature without the source."""
+        return self.label or (str(self) if self.feature is None else self.feature.name + self._at())
 
     @property
     def slug(self) -> str:
@@ -127,8 +146,9 @@ def parse_target(text: str | int | Target, classifier: Classifier | str) -> Targ
     Args:
         text: a class by name, synonym, WordNet id or number (`goldfish`, `1`), or a unit as `LAYER:UNIT`, optionally
             with a position, `@y,x`, `@t,y,x`, `@centre`, `@mean` or `@token=3`. A label wins over a number, and
-            `logits:1` is always class 1. `LAYER#0` is the first run of a layer that runs several times. A `Target` is
-            checked again.
+            `logits:1` is always class 1. `LAYER#0` is the first run of a layer that runs several times.
+            `LAYER/sae:SOURCE:LATENT` is a latent of the sparse autoencoder at SOURCE (see `load_dictionary`),
+            `LAYER/direction:FILE:ROW` a direction in a file. A `Target` is checked again.
         classifier: the classifier of the target.
 
     Without a position, a unit of a feature map is read at the centre, and a unit of tokens at the class token (number
@@ -144,7 +164,7 @@ def parse_target(text: str | int | Target, classifier: Classifier | str) -> Targ
     text = str(text).strip()
     if not text:
         raise TargetError("empty target", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-    path, at, rest = (part.strip() for part in text.partition("@"))
+    path, at, rest = split_position(text)
     position = rest if at else None
     layer, colon, unit = (part.strip() for part in path.rpartition(":"))
     named = classifier.labels is not None and text in classifier.labels  # the name of a class may contain ":" or "@"
@@ -160,11 +180,37 @@ def parse_target(text: str | int | Target, classifier: Classifier | str) -> Targ
         if text[0] in "+-" and not named and not text[1:].isdecimal():
             raise TargetError(f"{text!r} has a sign, which is no part of a unit", fix="read it by gp.parse_targets")
         return _checked(text, LOGITS, classifier.class_index(text), None, classifier)
+    layer, kind, source = split_feature(layer)
+    if kind and not re.fullmatch(r"\d+", unit):
+        raise TargetError(f"{text!r}: LAYER/{kind}:SOURCE:NUMBER ends with a number, got {unit!r}")
+    if kind:
+        base = _checked(text, layer, 0, position, classifier)
+        feature = latent_of(kind, source, int(unit), layer, classifier)
+        return replace(base, unit=int(unit), label="", feature=feature)
     if layer == LOGITS and not re.fullmatch(r"\d+", unit):
         return _checked(text, LOGITS, classifier.class_index(unit), position, classifier)
     if not re.fullmatch(r"\d+", unit):
         raise TargetError(f"{text!r}: the unit must be a number, got {unit!r}; {_describe(layer, classifier)}")
     return _checked(text, layer, int(unit), position, classifier)
+
+
+def split_position(text: str) -> tuple[str, str, str]:
+    """`PATH@POSITION` -> PATH, "@", POSITION, or the text and "" twice; an "@" inside PATH is no position."""
+    if "/" not in text:
+        path, at, position = text.partition("@")
+    else:
+        match = re.fullmatch(r"(.*?)(@)([\w\s,=]*)", text)
+        path, at, position = match.groups() if match else (text, "", "")
+    return path.strip(), at, position.strip()
+
+
+def unit_count(layer: str, classifier: Classifier) -> int:
+    """Return how many units `layer`, or latents `LAYER/sae:SOURCE`, has.
+
+    Raises `TargetError` for a layer that has none, `UnknownNameError` for an unknown one.
+    """
+    layer, kind, source = split_feature(layer)
+    return len(DICTIONARIES[kind](source)) if kind else classifier.layout(layer).units(layer)
 
 
 def _checked(text: str, layer: str, unit: int, position: str | None, classifier: Classifier) -> Target:

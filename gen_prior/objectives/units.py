@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
-from gen_prior.objectives.base import Objective
+from gen_prior.objectives.base import Objective, Score
+from gen_prior.objectives.dictionary import Dictionary
 from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.targets import Position, Target, units_first
 
@@ -26,7 +28,7 @@ def activation(target: AnyTarget) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return target.score(activations)
 
-    positions = tuple((unit.layer, unit.position) for _, unit in target.terms if not unit.is_class)
+    positions = tuple((unit.layer, unit.position) for _, unit in target.terms if unit.layer != LOGITS)
     return Objective(score, target.layers, str(target), positions=positions)
 
 
@@ -104,6 +106,28 @@ def direction(layer: str, vector: Tensor, position: Position = "mean", cosine_po
         return along * cosine.clamp_min(0.1) ** cosine_power
 
     return Objective(score, (layer,), f"direction in {layer}@{_text(position)}", positions=((layer, position),))
+
+
+def latent(layer: str, dictionary: Dictionary, number: int, position: Position = "mean") -> Objective:
+    """One latent of a sparse autoencoder of `layer` at one position, or its mean over all.
+
+    What is maximised is the latent before its non-linearity, which has a gradient where the latent is silent; results
+    report the latent. Raises `OptionError` for a number out of range and, in the first forward pass, another width.
+    """
+    readers = {"score": dictionary.drive(number), "read": dictionary.latent(number)}
+
+    def at(name: str) -> Score:
+        def value(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
+            if position == "mean":
+                return readers[name](units_by_position(activations, layer).mT).mean(1)
+            return readers[name](units_at(activations, position, layer))
+
+        return value
+
+    objective = Objective(
+        at("score"), (layer,), f"latent {layer}:{number}@{_text(position)}", positions=((layer, position),)
+    )
+    return objective.reporting(replace(objective, function=at("read")))
 
 
 def layer_l2(layer: str) -> Objective:
