@@ -28,6 +28,13 @@ MEASURES = {
     "spectrum slope": ("slope", "{:.2f}"),
     "diversity": ("diversity", "{:.2f}"),
 }
+FAITHFULNESS = {
+    "path similarity": ("path_similarity", "{:.2f}"),
+    "two-alternative score": ("two_alternatives", "{:.0%}"),
+    "the same, shown photographs": ("two_alternatives_photographs", "{:.0%}"),
+}
+"""Printed with --faithfulness."""
+
 """Printed name -> measure of the summary and its format."""
 
 
@@ -57,6 +64,17 @@ def run(
         ),
     ] = defaults.EVALUATIONS,
     scale: options.Scale = None,
+    faithfulness: Annotated[
+        bool,
+        typer.Option(
+            "--faithfulness",
+            help="Also compare with photographs (--images) and controls: the paths through the network, and a "
+            "two-alternative test. Costs three times as much again.",
+        ),
+    ] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="A folder of photographs, for --faithfulness.")
+    ] = None,
     out: options.Out = Path(defaults.OUT),
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -82,8 +100,11 @@ def run(
             comparison = gen_prior.compare(
                 network, list(targets), methods, judge=None if judge == "none" else judge,
                 seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
-                scale=options.parsed_scale(scale) if scale is not None else None, out=out, progress=bar.show,
+                scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
+                images=images, out=out, progress=bar.show,
             )  # fmt: skip
+    if images is not None and not faithfulness:
+        note("--images is for --faithfulness, which is not given", quiet=quiet)
     record = comparison.record
     remarks = preset_remarks(methods)
     for target in record["targets"]:
@@ -111,13 +132,14 @@ def _print(record: dict[str, Any]) -> None:
         return form.format(found["value"]) if found is not None else "-"
 
     methods = record["methods"]
+    faithful = any(any(method["faithfulness"]) for method in methods)
     rows = [
         [
             words,
             *(shown(method, measure, form) for method in methods),
             form.format(record["natural"][measure]) if measure in record["natural"] else "",
         ]
-        for words, (measure, form) in MEASURES.items()
+        for words, (measure, form) in (MEASURES | (FAITHFULNESS if faithful else {})).items()
     ]
     rows.append(["seconds", *(f"{method['seconds']:.0f}" for method in methods), ""])
     names = [method["name"] for method in methods]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import gen_prior.defaults as defaults
 from gen_prior.cli.output import note
 from gen_prior.errors import OptionError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gen_prior.classifiers import Classifier
+    from gen_prior.generators import Generator
     from gen_prior.optimise.result import Result
     from gen_prior.report.transparency import Transparency
 
@@ -44,6 +46,17 @@ Images = Annotated[
         help="Also write a sheet of the images of this folder to which the unit responds most.",
     ),
 ]
+Faithfulness = Annotated[
+    bool,
+    typer.Option(
+        "--faithfulness",
+        help="Also measure how true the images are to their units, beside the photographs of --images and controls; "
+        "costs three times as much again.",
+    ),
+]
+Judge = Annotated[
+    str, typer.Option("--judge", metavar="NAME", help="Another classifier, whose features --faithfulness uses.")
+]
 
 
 class ExtraOutputs:
@@ -64,6 +77,8 @@ class ExtraOutputs:
         in_place: bool,
         images: Path | None,
         quiet: bool,
+        faithfulness: bool = False,
+        judge: str = defaults.JUDGE,
     ) -> None:
         from gen_prior.applications.photographs import check_folder
         from gen_prior.report.film import Recorder
@@ -71,6 +86,9 @@ class ExtraOutputs:
 
         if film is not None and record is None:
             raise OptionError("--film needs --record, which is not given", fix="--record every=5")
+        if faithfulness and images is None:
+            raise OptionError("--faithfulness needs photographs, which are not given", fix="--images DIR")
+        self.faithfulness, self.judge = faithfulness, judge
         every = _every(record) if record is not None else 1
         self.recorder = Recorder(every, out=out, names=names, kind=film or "gif") if record is not None else None
         self.transparency = Transparency() if transparent else None
@@ -100,7 +118,7 @@ class ExtraOutputs:
 
         return call_all if callbacks else None
 
-    def write(self, result: Result, classifier: Classifier) -> None:
+    def write(self, result: Result, classifier: Classifier, generator: Generator) -> None:
         """Write the outputs beside the results, named like them."""
         if self.transparency is not None:
             self._write_transparent(self.transparency, result)
@@ -108,6 +126,8 @@ class ExtraOutputs:
             self._write_inputs(result, classifier)
         if self.images is not None:
             self._write_exemplars(self.images, result, classifier)
+        if self.faithfulness and self.images is not None:
+            self._measure_faithfulness(self.images, result, classifier, generator)
 
     def _note(self, message: str) -> None:
         note(message, quiet=self.quiet)
@@ -132,6 +152,17 @@ class ExtraOutputs:
                     write_png(self.out / f"{name}-in-place.png", image)
                 if box is not None:
                     write_png(self.out / f"{name}-field.png", box.crop(image))
+
+    def _measure_faithfulness(self, folder: Path, result: Result, classifier: Classifier, generator: Generator) -> None:
+        from gen_prior.applications.faithfulness import faithfulness
+        from gen_prior.cli.progress import ProgressBar
+
+        with ProgressBar(self.quiet) as bar:
+            measured = faithfulness(result, classifier, generator, folder, judge=self.judge, progress=bar.show)
+        result.save(self.out)
+        for target, panel in zip(result.targets, measured, strict=True):
+            if panel is None:
+                self._note(f"{target['name']} is not one unit, so its faithfulness is not measured")
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
         from gen_prior.applications.exemplars import exemplar_sheet, find_exemplars

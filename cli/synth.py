@@ -55,6 +55,8 @@ def run(
     crop: extra_outputs.Crop = False,
     in_place: extra_outputs.InPlace = False,
     images: extra_outputs.Images = None,
+    faithfulness: extra_outputs.Faithfulness = False,
+    judge: extra_outputs.Judge = defaults.JUDGE,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -78,6 +80,7 @@ def run(
         extra = extra_outputs.ExtraOutputs(
             out, planned_names(network, targets, chosen),
             record=record, film=film, transparent=transparent, crop=crop, in_place=in_place, images=images, quiet=quiet,
+            faithfulness=faithfulness, judge=judge,
         )  # fmt: skip
         with ProgressBar(quiet) as bar, extra:
             result = gen_prior.synthesize(
@@ -86,7 +89,7 @@ def run(
                 **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
                 **options.given(scale=options.parsed_scale(scale)),
             )  # fmt: skip
-        extra.write(result, network)
+        extra.write(result, network, prior)
         if result.activations.numel() > 1:
             write_png(out / "contact-sheet.png", contact_sheet(result))
     _print(result, out, as_json, quiet)

@@ -7,6 +7,7 @@ from gen_prior.applications.dream import dream, dream_frames, dream_through
 from gen_prior.applications.encode import encode, fit_code
 from gen_prior.applications.evolve import Evolution, evolve
 from gen_prior.applications.exemplars import Exemplar, find_exemplars
+from gen_prior.applications.faithfulness import faithfulness
 from gen_prior.applications.invert import Inversion, invert
 from gen_prior.applications.sample import sample_chain, synthesize_apart
 from gen_prior.classifiers import Classifier, load_classifier
@@ -17,6 +18,7 @@ from gen_prior.objectives.dictionary import Dictionary
 from gen_prior.objectives.dictionary_formats import load_dictionary
 from gen_prior.objectives.expressions import parse_targets
 from gen_prior.objectives.mixes import Mix
+from gen_prior.objectives.natural_statistics import NaturalStatistics
 from gen_prior.objectives.receptive_field import receptive_field
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.optimise import edits, regularisers, transforms
@@ -41,6 +43,7 @@ __all__ = [
     "Generator",
     "Inversion",
     "Mix",
+    "NaturalStatistics",
     "Objective",
     "Progress",
     "Recipe",
@@ -55,6 +58,7 @@ __all__ = [
     "edits",
     "encode",
     "evolve",
+    "faithfulness",
     "find_exemplars",
     "fit_code",
     "invert",

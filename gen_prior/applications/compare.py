@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gen_prior.defaults as defaults
+from gen_prior.applications.faithfulness import Panel
 from gen_prior.applications.measurement import check_judge, judged_class, measure, summarise
 from gen_prior.applications.methods import Method, MethodLike, load_methods
 from gen_prior.classifiers import as_classifier, load_classifier
@@ -69,6 +70,8 @@ def compare(
     scale: str | int | None = None,
     precision: str = "auto",
     batch: int | None = None,
+    faithfulness: bool = False,
+    images: str | Path | None = None,
     out: str | Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Comparison:
@@ -84,6 +87,9 @@ def compare(
         evaluations: classifier evaluations for each image: optimisation steps and those that choose a start.
         scale: what images of hidden units fill, see `Recipe`; each method's own setting where None.
         precision, batch: as `synthesize` takes them.
+        faithfulness: measure hidden units and classes beside photographs and controls as well
+            (`gen_prior.applications.faithfulness.Panel`), which costs three times as much again.
+        images: a folder of photographs, which `faithfulness` needs.
         out: a folder; each method's images are written before the next method begins.
         progress: called with a `Progress` in classifier evaluations, labelled with the method's name.
 
@@ -99,8 +105,9 @@ def compare(
     objectives = resolve_objectives(targets, classifier, Recipe())
     listed = [one.target if one.target is not None else one.objective for one in objectives]
     judged = [judged_class(one.target, classifier, arbiter) for one in objectives]
-    setup = _Setup(classifier, arbiter, objectives, judged, numbers, evaluations)
     rows = load_methods(methods, classifier.device)
+    panel = _panel(classifier, arbiter, objectives, images, report) if faithfulness else None
+    setup = _Setup(classifier, arbiter, objectives, judged, numbers, evaluations, panel)
     comparison = Comparison(setup.record())
     folder = Path(out) if out is not None else None
     given: dict[str, Any] = {} if scale is None else {"scale": scale}
@@ -153,6 +160,7 @@ class _Setup:
     """Per target: the judge's index of the class, or None and the reason."""
     seeds: list[int]
     evaluations: int
+    panel: Panel | None = None
 
     @property
     def evaluations_per_method(self) -> int:
@@ -186,6 +194,10 @@ class _Setup:
         ]
         items = [item for part in parts for item in part.items]
         diversities = [part.diversity for part in parts]
+        panels = [
+            None if self.panel is None else self.panel.measure(result, t, method.generator, one.target)
+            for t, one in enumerate(self.objectives)
+        ]
         return {
             "name": method.name,
             "folder": method.folder,
@@ -193,7 +205,8 @@ class _Setup:
             "seconds": round(result.seconds, 3),
             "seconds_measuring": round(time.perf_counter() - began - result.seconds, 3),
             "settings": result.settings,
-            "summary": summarise(items, diversities),
+            "summary": summarise(items, diversities, panels),
+            "faithfulness": panels,
             "diversity": diversities,
             "history": [part.history for part in parts],
             "items": items,
@@ -205,6 +218,20 @@ def _load_judge(judge: str | Classifier | None, classifier: Classifier) -> Class
         return None
     check_judge(judge, classifier)
     return load_classifier(judge, device=classifier.device) if isinstance(judge, str) else judge.to(classifier.device)
+
+
+def _panel(
+    classifier: Classifier,
+    judge: Classifier | None,
+    objectives: Sequence[ResolvedObjective],
+    images: str | Path | None,
+    progress: ProgressCallback | None,
+) -> Panel:
+    """The panel over a folder of photographs. Raises `OptionError` where the folder or the judge is missing."""
+    if images is None or judge is None:
+        missing = "a folder of photographs" if images is None else "a judge"
+        raise OptionError(f"faithfulness needs {missing}", fix="--images DIR" if images is None else "--judge NAME")
+    return Panel(classifier, judge, [one.target for one in objectives], images, progress=progress)
 
 
 def _part(report: ProgressCallback | None, name: str, before: int, total: int) -> ProgressCallback | None:

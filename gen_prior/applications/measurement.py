@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,14 @@ MEDIANS = (
 )
 RATES = ("judge_top1", "judge_top5")
 """Yes-or-no measures, summarised by their mean instead of their median."""
+
+
+PANEL: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "path_similarity": lambda panel: panel["path"]["normalised"],
+    "two_alternatives": lambda panel: panel["two_alternatives"],
+    "two_alternatives_photographs": lambda panel: panel["two_alternatives_photographs"],
+}
+"""Measures of the faithfulness of a target's images -> where `Panel.measure` has them; summarised by their mean."""
 
 
 @dataclass(frozen=True)
@@ -164,22 +172,31 @@ def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[A
     return item | {name: _plain(columns[name][s]) if name in columns else None for name in names}
 
 
-def summarise(items: Sequence[dict[str, Any]], diversities: Sequence[float | None]) -> dict[str, Any]:
+def summarise(
+    items: Sequence[dict[str, Any]],
+    diversities: Sequence[float | None],
+    panels: Sequence[dict[str, Any] | None] = (),
+) -> dict[str, Any]:
     """Median (mean for yes-or-no measures) of each measure with its 95 % bootstrap interval; None if not measured.
 
-    The interval of the diversity, one value per target, is over targets; all others are over images.
+    The intervals of the diversity and of the faithfulness (`panels`), one value per target, are over targets; all
+    others are over images.
     """
     finished = [item for item in items if item["status"] != UNFINISHED]
     columns: dict[str, list[float]] = {
         name: [float(item[name]) for item in finished if item[name] is not None] for name in (*MEDIANS, *RATES)
     }
     columns["diversity"] = [value for value in diversities if value is not None]
+    columns |= {
+        name: [value for panel in panels if panel and (value := read(panel)) is not None]
+        for name, read in PANEL.items()
+    }
     summary: dict[str, Any] = {}
     for name, values in columns.items():
         if not values:
             summary[name] = None
             continue
-        statistic = "mean" if name in RATES else "median"
+        statistic = "mean" if name in RATES or name in PANEL else "median"
         data = torch.tensor(values, dtype=torch.float64)
         value = float(data.mean() if statistic == "mean" else data.quantile(0.5))
         low, high = bootstrap_interval(values, statistic=statistic)

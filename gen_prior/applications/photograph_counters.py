@@ -6,6 +6,7 @@ photographs, and beyond that those of `SAMPLE` of them, drawn evenly (reservoir 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,21 +32,23 @@ UNITS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer whose units are counted: `units` of them, read at the flat position `centre`."""
+    """A layer whose units are counted: `units` of them at `positions` positions, of which `centre` is the central."""
 
     name: str
     units: int
     centre: int
+    positions: int
 
 
 def countable_layers(classifier: Classifier, names: Iterable[str]) -> list[Layer]:
     """Those of the layers `names` whose unit axis is known."""
-    layouts = {name: classifier.layout(name) for name in names}
-    return [
-        Layer(name, layout.units(name), int(np.ravel_multi_index(layout.centre, layout.sides)) if layout.sides else 0)
-        for name, layout in layouts.items()
-        if layout.unit_axis is not None
-    ]
+    layers = []
+    for name in names:
+        layout = classifier.layout(name)
+        if layout.unit_axis is not None:
+            centre = int(np.ravel_multi_index(layout.centre, layout.sides)) if layout.sides else 0
+            layers.append(Layer(name, layout.units(name), centre, math.prod(layout.sides)))
+    return layers
 
 
 class UnitCounter:

@@ -124,12 +124,24 @@ def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, c
         ("kept after shift", _median(items, "kept_shift", "{:.0%}")),
         ("high frequency", _median(items, "high_frequency", "{:.1%}")),
         ("spectrum slope", _median(items, "slope", "{:.2f}")),
+        *_panel_lines((method.get("faithfulness") or {t: None})[t]),
         ("diversity", "-" if method["diversity"][t] is None else f"{method['diversity'][t]:.2f}"),
     ]
     for index, (name, value) in enumerate(lines):
         line = y + 32 + index * LINE
         write_line(draw, (x, line), name, TEXT_SIZE, GREY, SIDE)
         draw.text((x + 205, line), value, INK, font(TEXT_SIZE), anchor="ra")
+
+
+def _panel_lines(panel: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """How faithful the images are: the path, and the two-alternative score beside that of photographs."""
+    if panel is None:
+        return []
+    path, scores = panel["path"]["normalised"], (panel["two_alternatives"], panel["two_alternatives_photographs"])
+    return [
+        ("path similarity", "-" if path is None else f"{path:.2f}"),
+        ("two alternatives", "{:.0%} of {:.0%}".format(*scores)),
+    ]
 
 
 def _cell(

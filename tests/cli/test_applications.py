@@ -191,6 +191,7 @@ def test_synth_makes_films_transparency_fields_and_natural_images(
         (("--record", "every=0"), "at least 1 step"),
         (("--record", "every=2", "--film", "avi"), ".gif, .webp, .mp4"),
         (("--film", "webp"), "--film needs --record"),
+        (("--faithfulness",), "--faithfulness needs photographs"),
         (("--images", "nowhere"), "no such folder of images: nowhere"),
         (("--images", "unreadable"), "none of the 1 image files under unreadable"),
     ],

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from command_runner import Run
 
 from gen_prior.objectives.natural_statistics import NaturalStatistics
+from gen_prior.util.image_io import write_png
 
 
 def test_natural_makes_a_table_and_removes_its_state(
@@ -22,3 +24,14 @@ def test_natural_makes_a_table_and_removes_its_state(
     assert set(table.tables) == {"conv1", "conv2"}
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["table.safetensors"]
     assert run("natural", "tiny", "--layers", "conv9", *options).code == 2
+
+
+def test_synth_measures_faithfulness(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
+    for number in range(31):
+        image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(number))
+        write_png(photo.parent / f"{number}.png", image)
+    options = ("--images", photo.parent, "--faithfulness", "--judge", "tiny-judge", "--seeds", 1)
+    done = run("synth", "conv2:3", "-g", "tiny", "--out", tmp_path / "out", *options, *tiny)
+    assert done.code == 0, done.err
+    (target,) = json.loads((tmp_path / "out" / "result.json").read_text())["targets"]
+    assert target["faithfulness"]["controls"]["random network"]["two_alternatives"] >= 0
