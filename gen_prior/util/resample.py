@@ -7,7 +7,7 @@ whose gradient is summed in no fixed order on a GPU.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -28,18 +28,20 @@ def gaussian_blur(images: Tensor, std: float) -> Tensor:
     """Blur `[B, C, H, W]` by a Gaussian of `std` pixels, mirrored at the edge; in float32 under autocast too."""
     planes = images.float().flatten(0, 1)
     with torch.autocast(images.device.type, enabled=False):
-        down, across = (_blur_matrix(side, std, planes).expand(len(planes), -1, -1) for side in planes.shape[1:])
+        down, across = (_blur_matrix(side, std, planes.device).expand(len(planes), -1, -1) for side in planes.shape[1:])
         return torch.bmm(torch.bmm(down, planes), across.mT).view(images.shape)
 
 
-def _blur_matrix(side: int, std: float, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _blur_matrix(side: int, std: float, device: torch.device) -> Tensor:
     """`[side, side]`: weight of each pixel in each blurred one, directly and by its mirror images at both ends."""
-    pixels = torch.arange(side, device=like.device, dtype=like.dtype)
-    to, source = pixels[:, None], pixels[None]
-    distances = (to - source, to + source + 1, 2 * side - 1 - to - source)
-    direct, first, last = (torch.exp(-0.5 * (distance / std) ** 2) for distance in distances)
-    weights = direct + first + last
-    return weights / weights.sum(1, keepdim=True)
+    with torch.inference_mode(False):  # cached ones must serve gradients later, wherever they were first made
+        pixels = torch.arange(side, device=device, dtype=torch.float32)
+        to, source = pixels[:, None], pixels[None]
+        distances = (to - source, to + source + 1, 2 * side - 1 - to - source)
+        direct, first, last = (torch.exp(-0.5 * (distance / std) ** 2) for distance in distances)
+        weights = direct + first + last
+        return weights / weights.sum(1, keepdim=True)
 
 
 def resized(images: Tensor, size: tuple[int, int], mode: str, antialias: bool) -> Tensor:

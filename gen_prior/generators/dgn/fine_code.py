@@ -41,7 +41,7 @@ class FineCode(nn.Module):
 
     def expected(self, coarse: Tensor) -> Tensor:
         """The predicted fine code `[B, C, 8, 8]`: its mean over photographs with this coarse code."""
-        x = self.high(F.interpolate(self.low(self.entry(coarse)), scale_factor=2.0, mode="nearest"))
+        x = self.high.enlarge(self.low(self.entry(coarse)))
         out: Tensor = self.exit(F.leaky_relu(x, SLOPE))
         return out
 

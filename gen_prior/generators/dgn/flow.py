@@ -18,6 +18,7 @@ noise, at the code of one of a few photographs that the classifier is surest abo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,9 @@ class _Block(nn.Module):
             self.modulation.weight.zero_()
             self.modulation.bias.zero_()
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale, shift, gate = self.modulation(condition).chunk(3, -1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """`[..., width]` -> the same, by `modulation` `[..., 3 * width]`, the condition's through that layer."""
+        scale, shift, gate = modulation.chunk(3, -1)
         y = self.second(F.silu(self.first(self.norm(x) * (1 + scale) + shift)))
         moved: Tensor = x + (1 + gate) * y
         return moved
@@ -103,15 +105,11 @@ class CodeFlow(nn.Module):
 
         Conditional on `features` `[B, K]`; unconditional where they are None or `withheld` (`[B]`, bool) is true.
         """
-        waves = angle[:, None] * torch.arange(1, FREQUENCIES + 1, device=x.device)
-        condition = self.unknown.expand(len(x), -1) if features is None else self.wanted(features)
+        known = self.unknown.expand(len(x), -1) if features is None else self.wanted(features)
         if withheld is not None:
-            condition = torch.where(withheld[:, None], self.unknown, condition)
-        condition = F.silu(self.time(torch.cat([waves.sin(), waves.cos()], 1)) + condition)
-        y = self.entry(x)
-        for block in self.blocks:
-            y = block(y, condition)
-        out: Tensor = self.exit(self.norm(y))
+            known = torch.where(withheld[:, None], self.unknown, known)
+        condition = self._condition(angle, known)
+        out: Tensor = self.exit(self._hidden(self.entry(x), [block.modulation(condition) for block in self.blocks]))
         return out
 
     def forward(self, code: Tensor) -> Tensor:
@@ -122,15 +120,44 @@ class CodeFlow(nn.Module):
         """
         features, x = code.split([self.config.features, self.directions], 1)
         without_flow, given = (features == 0).all(1, keepdim=True), x
+        if x.device.type == "cpu" and without_flow.all():  # elsewhere the host would wait for the answer
+            return x
         turn = math.pi / 2 / self.config.steps
-        for step in range(self.config.steps):
-            angle = torch.full((len(x),), step * turn, device=x.device)
-            # classifier-free guidance
-            plain = self.velocity(x, angle, None)
-            velocity = plain + self.config.guidance * (self.velocity(x, angle, features) - plain)
+        for modulations in self._modulations(features, turn):
             # one step of DDIM: a rotation in the plane of x and v
-            x = math.cos(turn) * x + math.sin(turn) * velocity
+            x = math.cos(turn) * x + math.sin(turn) * self._guided_velocity(x, modulations)
         return torch.where(without_flow, given, x)
+
+    def _modulations(self, features: Tensor, turn: float) -> list[list[Tensor]]:
+        """For each step and block, the modulation without and with the features, `[2, B, 3 * width]`.
+
+        They do not depend on the point, so all steps' are products with the same weights, read once.
+        """
+        angles = turn * torch.arange(self.config.steps, device=features.device)[:, None, None]
+        known = torch.stack([self.unknown.expand(len(features), -1), self.wanted(features)])
+        condition = self._condition(angles, known)  # [steps, 2, B, CONDITION]
+        return [list(step) for step in zip(*(block.modulation(condition) for block in self.blocks), strict=True)]
+
+    def _guided_velocity(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        """Velocity at points `[B, D]` by classifier-free guidance, from the modulations without and with features.
+
+        Both are one batch; they are mixed before the last layer, which is linear.
+        """
+        plain, told = self._hidden(self.entry(x).expand(2, -1, -1), modulations)
+        out: Tensor = self.exit(plain + self.config.guidance * (told - plain))
+        return out
+
+    def _condition(self, angle: Tensor, known: Tensor) -> Tensor:
+        """Embedding of times `[...]` and of features or their absence, `[..., CONDITION]`."""
+        waves = angle[..., None] * torch.arange(1, FREQUENCIES + 1, device=angle.device)
+        return F.silu(self.time(torch.cat([waves.sin(), waves.cos()], -1)) + known)
+
+    def _hidden(self, y: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        """The blocks' output, normed, `[..., width]`."""
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            y = block(y, modulation)
+        out: Tensor = self.norm(y)
+        return out
 
     def start(self, classes: Tensor, noise: Tensor) -> Tensor:
         """Initial codes `[B, K + D]` for class numbers `[B]`, from standard normal noise `[B, K + D]`."""

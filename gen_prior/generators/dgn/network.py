@@ -41,7 +41,7 @@ class Decoder(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         x = self.entry(code)
         for index, block in enumerate(self.levels):
-            x = block(F.interpolate(x, scale_factor=2.0, mode="nearest") if index else x)
+            x = block.enlarge(x) if index else block(x)
         return F.pixel_shuffle(self.exit(F.leaky_relu(x, SLOPE)), 2) * 0.5 + 0.5
 
 
@@ -63,7 +63,7 @@ class Refiner(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.blocks(self.entry(F.pixel_unshuffle(image * 4 - 2, 2)))
-        x = self.rise(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        x = self.rise.enlarge(x)
         correction = F.pixel_shuffle(self.exit(F.leaky_relu(x, SLOPE)), 2) * 0.5
         return F.interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False) + correction
 

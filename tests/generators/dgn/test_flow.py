@@ -5,7 +5,9 @@ Training is tested in `tests/training/test_flow_command.py`.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -59,17 +61,27 @@ def test_an_untrained_flow_only_shrinks_the_noise(steps: int) -> None:
 def test_steps_follow_the_circular_path_exactly(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     flow, code = untrained(steps=steps, guidance=1.0), codes()
     noise, end = code[:, 3:], torch.randn(4, DIRECTIONS)
-    angles: list[float] = []
+    taken = itertools.count()
 
-    def velocity(x: Tensor, angle: Tensor, features: Tensor | None) -> Tensor:
-        angles.append(float(angle[0]))
-        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
-        torch.testing.assert_close(x, cos * noise + sin * end, atol=1e-5, rtol=1e-5)
-        return cos * end - sin * noise
+    def velocity(x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        angle = next(taken) * math.pi / 2 / steps
+        torch.testing.assert_close(x, math.cos(angle) * noise + math.sin(angle) * end, atol=1e-5, rtol=1e-5)
+        return math.cos(angle) * end - math.sin(angle) * noise
 
-    monkeypatch.setattr(flow, "velocity", velocity)
+    monkeypatch.setattr(flow, "_guided_velocity", velocity)
     torch.testing.assert_close(flow(code), end, atol=1e-5, rtol=1e-5)
-    assert angles[::2] == angles[1::2] == pytest.approx([step * math.pi / 2 / steps for step in range(steps)])
+    assert next(taken) == steps
+
+
+def test_a_step_goes_along_the_guided_velocity() -> None:
+    flow, code = lively(steps=3), codes()
+    features, x = code[:, :3], code[:, 3:]
+    turn = math.pi / 2 / 3
+    for step in range(3):
+        angle = torch.full((4,), step * turn)
+        plain, told = flow.velocity(x, angle, None), flow.velocity(x, angle, features)
+        x = math.cos(turn) * x + math.sin(turn) * (plain + 3 * (told - plain))
+    torch.testing.assert_close(flow(code), x, atol=1e-4, rtol=1e-4)
 
 
 def test_guidance_multiplies_what_the_features_change() -> None:
