@@ -109,7 +109,7 @@ class CodeFlow(nn.Module):
         if withheld is not None:
             known = torch.where(withheld[:, None], self.unknown, known)
         condition = self._condition(angle, known)
-        out: Tensor = self.exit(self._hidden(self.entry(x), [block.modulation(condition) for block in self.blocks]))
+        out: Tensor = self.exit(self._hidden(self.entry(x), self._modulation(condition)))
         return out
 
     def forward(self, code: Tensor) -> Tensor:
@@ -136,7 +136,11 @@ class CodeFlow(nn.Module):
         angles = turn * torch.arange(self.config.steps, device=features.device)[:, None, None]
         known = torch.stack([self.unknown.expand(len(features), -1), self.wanted(features)])
         condition = self._condition(angles, known)  # [steps, 2, B, CONDITION]
-        return [list(step) for step in zip(*(block.modulation(condition) for block in self.blocks), strict=True)]
+        return [list(step) for step in zip(*self._modulation(condition), strict=True)]
+
+    def _modulation(self, condition: Tensor) -> list[Tensor]:
+        """Each block's modulation `[..., 3 * width]` by conditions `[..., CONDITION]`."""
+        return [block.modulation(condition) for block in self.blocks]  # type: ignore[operator]
 
     def _guided_velocity(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
         """Velocity at points `[B, D]` by classifier-free guidance, from the modulations without and with features.

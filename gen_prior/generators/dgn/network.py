@@ -41,7 +41,7 @@ class Decoder(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         x = self.entry(code)
         for index, block in enumerate(self.levels):
-            x = block.enlarge(x) if index else block(x)
+            x = block.enlarge(x) if index else block(x)  # type: ignore[operator]
         return F.pixel_shuffle(self.exit(F.leaky_relu(x, SLOPE)), 2) * 0.5 + 0.5
 
 
