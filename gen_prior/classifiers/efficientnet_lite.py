@@ -10,17 +10,16 @@ import hashlib
 import importlib.util
 import io
 import math
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import Conv2dNormActivation
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import imagenet
+from gen_prior.classifiers.same_padding import SameConv2d
 from gen_prior.errors import MissingExtraError, WeightsError
 from gen_prior.hub.provenance import Provenance
 
@@ -69,24 +68,6 @@ STD = (128 / 255,) * 3
 INTERPOLATION = "bicubic"
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding, which is asymmetric where stride > 1."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        pads: list[int] = []
-        for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
-        even = pads[0] == pads[1] and pads[2] == pads[3]
-        padding = (pads[2], pads[0]) if even else (0, 0)
-        # The CPU's gradient of a strided depthwise convolution takes 2 to 10 times as long in bf16 as in float32.
-        slow = x.device.type == "cpu" and self.groups > 1 and max(self.stride) > 1
-        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
-            x = x.to(self.weight.dtype) if slow else x
-            x = x if even else F.pad(x, pads)
-            return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
-
-
 def conv_norm(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True
 ) -> Conv2dNormActivation:
@@ -99,7 +80,7 @@ def conv_norm(
         groups=groups,
         norm_layer=lambda channels: nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01),
         activation_layer=nn.ReLU6 if activation else None,
-        inplace=None if not activation else False,
+        inplace=None if not activation else True,
     )
     block[0] = SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
     return block

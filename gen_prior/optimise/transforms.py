@@ -130,6 +130,8 @@ def pad(pixels: int = 12, value: float = 0.5) -> Transform:
 
 def _roll(images: Tensor, shifts: Tensor) -> Tensor:
     """Shift each image down and right by its own `[B, 2]` pixels, wrapping around."""
+    if images.device.type == "cpu":  # elsewhere the host would wait for the shifts
+        return torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts.tolist(), strict=True)])
     batch, channels, height, width = images.shape
     rows = (torch.arange(height, device=images.device) - shifts[:, :1]) % height
     columns = (torch.arange(width, device=images.device) - shifts[:, 1:]) % width

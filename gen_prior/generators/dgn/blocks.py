@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
             self.second.weight *= 0.3
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
+        y = self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE, inplace=True))
         skipped: Tensor = self.skip(x)
         return skipped + y
 
