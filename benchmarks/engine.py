@@ -7,6 +7,10 @@ Adam. The engine: `synthesize`, timed from its second step to its last. Weights 
 the DeePSim fc6 network are randomly initialised. On a CPU, the process's own time is measured, so that other work on
 the machine does not count (use one thread: OMP_NUM_THREADS=1).
 
+`floor`: the frozen networks alone, from code to score and back to the code's gradient, timed in the same way right
+after: at the row's batch on as many threads as torch has, and one image at a time on one. `times_floor` is the
+engine's time in units of the faster of both.
+
 `fraction_of_floor` (GPU only, since the rate of a shared CPU varies): the floating-point operations per second of the
 forward pass and of the backward pass to the code, relative to those of a large matrix product of the same precision.
 """
@@ -31,11 +35,12 @@ from torchvision.models import resnet50
 import gen_prior as gp
 from gen_prior.classifiers import efficientnet_lite
 from gen_prior.generators.deepsim.network import VARIANTS, UpconvNetwork
-from gen_prior.util.devices import autocast, resolve_device
+from gen_prior.util.devices import autocast, one_thread, resolve_device
 from gen_prior.util.files import write_json
 
 BATCHES = (1, 8, 32)
 TIMED_STEPS = {"cpu": {1: 6, 8: 3, 32: 2}, "cuda": {1: 50, 8: 50, 32: 50}}
+BUILT_IN = {"pixel": "pixel-raw", "fourier": "fourier", "dgn-lite0": "dgn-lite0"}
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "efficientnet-lite0": lambda: efficientnet_lite.build("efficientnet-lite0"),
     "resnet50": lambda: resnet50(weights=None),
@@ -49,9 +54,9 @@ def make_classifier(name: str, device: torch.device, *, fold: bool) -> gp.Classi
 
 
 def make_generator(name: str, device: torch.device) -> gp.Generator:
-    """Pixels of 224 px, or a network of the shape of DeePSim's fc6 generator."""
-    if name == "pixel":
-        return gp.load_generator("pixel-raw", device=device)
+    """Pixels or Fourier coefficients of 224 px, the embedded prior, or a network of the shape of DeePSim's fc6."""
+    if name in BUILT_IN:
+        return gp.load_generator(BUILT_IN[name], device=device)
     torch.manual_seed(0)
     network = UpconvNetwork(VARIANTS["deepsim-fc6"])
     return gp.Generator(network, (4096,), output_range=(-1, 1), name="deepsim-fc6 shape").to(device)
@@ -104,11 +109,32 @@ def engine(
             times.append(clock())
 
     memory = Memory(classifier.device)
-    recipe = gp.Recipe(steps=steps + 1, rate=0.05)
+    recipe = generator.recipe.with_options(steps=steps + 1, candidates=1, trials=1)
     gp.synthesize(
         classifier, 1, generator, seeds=batch, recipe=recipe, batch=batch, precision=precision, progress=progress
     )
     return {"rate": round(steps * batch / (times[1] - times[0]), 3), "peak_mib": memory.peak()}
+
+
+def floor(classifier: gp.Classifier, generator: gp.Generator, batch: int, steps: int) -> float:
+    """Rate of the frozen networks alone: codes -> images -> logits -> gradient in the codes, in float32."""
+    clock, start = Clock(classifier.device), 0.0
+    codes = torch.stack([generator.initial_code(seed) for seed in range(batch)]).to(classifier.device)
+    for step in range(steps + 1):
+        if step == 1:
+            start = clock()
+        codes.requires_grad_()
+        torch.autograd.grad(classifier(generator(codes))[:, 1].sum(), codes)
+    return round(steps * batch / (clock() - start), 3)
+
+
+def floors(classifier: gp.Classifier, generator: gp.Generator, batch: int, steps: int) -> dict[str, float]:
+    """Rates of `floor` at this batch and, on a CPU, one image at a time on one thread."""
+    found = {"batch": floor(classifier, generator, batch, steps)}
+    if classifier.device.type == "cpu":
+        with one_thread():
+            found["one"] = floor(classifier, generator, 1, steps * batch)
+    return found
 
 
 def naive(name: str, kind: str, device: torch.device, steps: int) -> dict[str, Any]:
@@ -157,6 +183,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--generators", nargs="*", default=[*BUILT_IN, "deepsim-fc6 shape"])
     parser.add_argument("--batches", nargs="*", type=int, default=list(BATCHES), choices=BATCHES)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -164,7 +191,7 @@ def main() -> None:
     matrices = matrix_rate(device, arguments.precision) if device.type == "cuda" else None
     rows = []
     for name in arguments.networks:
-        for kind in ("pixel", "deepsim-fc6 shape"):
+        for kind in arguments.generators:
             steps = TIMED_STEPS[device.type]
             slow = naive(name, kind, device, steps[1])
             classifier, generator = make_classifier(name, device, fold=True), make_generator(kind, device)
@@ -173,6 +200,8 @@ def main() -> None:
                 fast = engine(classifier, generator, batch, steps[batch], arguments.precision)
                 row = {"classifier": name, "generator": kind, "batch": batch, "engine": fast, "naive": slow}
                 row["ratio"] = round(fast["rate"] / slow["rate"], 2)
+                row["floor"] = floors(classifier, generator, batch, steps[batch])
+                row["times_floor"] = round(max(row["floor"].values()) / fast["rate"], 2)
                 row["gigaoperations_per_image"] = round(count / 1e9, 2)
                 if matrices is not None:
                     row["fraction_of_floor"] = round(fast["rate"] * count / matrices, 3)
