@@ -37,9 +37,9 @@ def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[
 
 def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> int:
     """Bytes that the forward pass of one item keeps for its backward pass, in float32, without the weights."""
-    weights = {p.untyped_storage().data_ptr() for p in classifier.network.parameters()}
-    if isinstance(generator.module, nn.Module):
-        weights |= {p.untyped_storage().data_ptr() for p in generator.module.parameters()}
+    networks = [part for part in (classifier.network, generator.module) if isinstance(part, nn.Module)]
+    tensors = [tensor for part in networks for tensor in (*part.parameters(), *part.buffers())]
+    weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

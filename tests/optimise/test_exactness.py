@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 import gen_prior as gp
+from gen_prior.optimise.batch import Item
+from gen_prior.optimise.loop import Engine
+from gen_prior.optimise.memory import bytes_per_item
+from gen_prior.optimise.resolve import resolve_objective
 
 TARGETS = ["goldfish", "blocks.10:42", "monarch"]
 
@@ -52,3 +58,19 @@ def test_bfloat16_as_well(lite0: gp.Classifier, two_threads: None) -> None:
     torch.set_num_threads(1)
     alone = gp.synthesize(lite0, "monarch", generator, steps=3, precision="bf16")
     assert equal(alone, (0, 0), together, (2, 0))
+
+
+@pytest.mark.parametrize("name", ["dgn-lite0", "pixel"])
+def test_memory_is_estimated_within_a_quarter(name: str, lite0: gp.Classifier) -> None:
+    """Against the peak of what torch allocates in two steps of one item."""
+    generator = gp.load_generator(name, device="cpu")
+    recipe = generator.recipe.with_options(steps=2, candidates=1, trials=1)
+    goal = resolve_objective("goldfish", lite0, recipe)
+    item = Item(goal.objective, 0, generator.initial_code(0), goal.target)
+    engine = Engine(lite0, generator)
+    engine.optimise([item], recipe)  # what is kept from then on is not an item's
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        engine.optimise([item], recipe)
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    peak = max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    assert bytes_per_item(lite0, generator, item) == pytest.approx(peak, rel=0.25)
