@@ -250,12 +250,11 @@ class _StraightThroughClamp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
-        low, high = images.aminmax() if images.device.type == "cpu" else (None, None)  # no wait for a GPU
-        ctx.inside = low is not None and bool(low >= 0) and bool(high <= 1)
-        if ctx.inside:
-            return images.view_as(images)
-        ctx.save_for_backward(images)
-        return images.clamp(0, 1)
+        clamped = images.clamp(0, 1)
+        ctx.inside = images.device.type == "cpu" and torch.equal(clamped, images)  # a GPU's host would wait for it
+        if not ctx.inside:
+            ctx.save_for_backward(images)
+        return clamped
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
