@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +11,9 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import note, print_json, print_table
-from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.run_folder import run_folder
+from gen_prior.errors import GenPriorError
 
 MEASURES = {
     "activation": ("activation", "{:.1f}"),
@@ -75,7 +77,8 @@ def run(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="A folder of photographs, for --faithfulness.")
     ] = None,
-    out: options.Out = Path(defaults.OUT),
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch: options.Batch = None,
@@ -91,18 +94,26 @@ def run(
 
     Example: [bold]gen-prior compare goldfish monarch -m dgn-lite0 -m pixel --out cmp[/bold]
     """
-    with keeping(out):
+    with run_folder(out, "compare", targets) as folder:
         import gen_prior
         from gen_prior.applications.methods import preset_remarks
+        from gen_prior.report.grid import write_contact_sheets
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
-        with ProgressBar(quiet) as bar:
-            comparison = gen_prior.compare(
-                network, list(targets), methods, judge=None if judge == "none" else judge,
-                seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
-                scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
-                images=images, out=out, progress=bar.show,
-            )  # fmt: skip
+        try:
+            with ProgressBar(quiet) as bar:
+                comparison = gen_prior.compare(
+                    network, list(targets), methods, judge=None if judge == "none" else judge,
+                    seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
+                    scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
+                    images=images, out=folder,
+                    overwrite=overwrite, progress=bar.show,
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            for path in folder.glob("*/result.json"):  # of a method that is not finished, too
+                with suppress(GenPriorError):
+                    write_contact_sheets(gen_prior.load_result(path.parent), path.parent)
+            raise
     if images is not None and not faithfulness:
         note("--images is for --faithfulness, which is not given", quiet=quiet)
     record = comparison.record
@@ -118,10 +129,10 @@ def run(
     for remark in remarks:
         note(remark, quiet=quiet)
     if as_json:
-        print_json({"out": str(out)} | record)
+        print_json({"out": str(folder)} | record)
     elif not quiet:
         _print(record)
-        print(f"sheet, images, measures and codes in {out}")
+        print(f"sheet, images, measures and codes in {folder}")
 
 
 def _print(record: dict[str, Any]) -> None:

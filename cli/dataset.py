@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,8 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
-from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.run_folder import run_folder
 
 
 @takes_network
@@ -38,7 +38,7 @@ def run(
     ] = 1000,
     generator: options.GeneratorName = defaults.GENERATOR,
     steps: options.Steps = None,
-    out: options.Out = Path(defaults.OUT),
+    out: options.Out = None,
     device: options.Device = "auto",
     batch: options.Batch = None,
     as_json: options.Json = False,
@@ -54,7 +54,7 @@ def run(
     Example: [bold]gen-prior dataset efficientnet-lite0 --per-class 20 --classes goldfish --classes monarch
     --judge efficientnet-lite2 --filter top5 --out dreamed[/bold]
     """
-    with keeping(out):
+    with run_folder(out, "dataset", [classifier], numbered=False) as folder:
         from gen_prior.applications.dataset import make_dataset
         from gen_prior.applications.measurement import check_judge
         from gen_prior.classifiers import load_classifier
@@ -67,12 +67,12 @@ def run(
         second = load_classifier(judge, device=device) if judge is not None else None
         with ProgressBar(quiet) as bar:
             samples = make_dataset(
-                network, prior, out, classes=classes, per_class=per_class, judge=second, keep=keep,
+                network, prior, folder, classes=classes, per_class=per_class, judge=second, keep=keep,
                 batch=batch if batch is not None else 8, shard_size=shard_size, progress=bar.show,
                 **options.given(steps=steps),
             )  # fmt: skip
     kept = sum(sample.kept for sample in samples)
     if as_json:
-        print_json({"out": str(out), "made": len(samples), "kept": kept})
+        print_json({"out": str(folder), "made": len(samples), "kept": kept})
     elif not quiet:
-        console.print(f"{kept} images kept of {len(samples)} made, in {out}", markup=False, soft_wrap=True)
+        console.print(f"{kept} images kept of {len(samples)} made, in {folder}", markup=False, soft_wrap=True)

@@ -12,7 +12,8 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
-from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.run_folder import run_folder
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def run(
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second of the film; 12 if not given.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the random shifts.")] = 0,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
-    out: options.Out = Path(defaults.OUT),
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch: options.Batch = None,
@@ -80,15 +82,17 @@ def run(
 
     Example: [bold]gen-prior dream photo.jpg --layer blocks.9 --octaves 4 --frames 20 --zoom 1.05 --film mp4[/bold]
     """
-    with keeping(out):
+    with run_folder(out, "dream", [image.stem]) as folder:
         from gen_prior.classifiers import load_classifier
         from gen_prior.report.film import check_film
+        from gen_prior.util.folders import check_kind
         from gen_prior.util.image_io import read_image
 
         _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1 or through is not None, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1, film=film, fps=fps)
-        output = _Output(out, frames, film or "gif", 12.0 if fps is None else fps)
+        check_kind(folder, "dream.png" if overwrite else None, overwrite=overwrite)
+        output = _Output(folder, frames, film or "gif", 12.0 if fps is None else fps)
         check_film(f"dream.{output.kind}", output.fps)
         picture = read_image(image)
         network = load_classifier(classifier, device=device, **network_options)
@@ -103,7 +107,7 @@ def run(
                 given |= options.given(octaves=octaves, zoom=zoom, rotate=rotate)
                 written = _dream(network, picture, given, output, bar)
     if as_json:
-        print_json({"out": str(out), "files": [str(path) for path in written]})
+        print_json({"out": str(folder), "files": [str(path) for path in written]})
     elif not quiet:
         for path in written:
             console.print(str(path), markup=False, soft_wrap=True)

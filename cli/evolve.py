@@ -11,7 +11,8 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
-from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.run_folder import run_folder
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run(
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the search; 0 if not given.")] = None,
     generator: options.GeneratorName = defaults.GENERATOR,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
-    out: options.Out = Path(defaults.OUT),
+    out: options.Out = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -60,11 +61,12 @@ def run(
 
     Example: [bold]gen-prior evolve goldfish --evaluations 2000 --out evolved[/bold]
     """
-    with keeping(out):
+    with run_folder(out, "evolve", [target] if target is not None else [], numbered=False) as folder:
         from gen_prior.applications.evolve import activation_score, evolve
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
         from gen_prior.util.devices import resolve_device
+        from gen_prior.util.folders import check_kind
         from gen_prior.util.image_io import write_png
 
         if (target is not None) + ask + (tell is not None) != 1:
@@ -73,7 +75,8 @@ def run(
         score = None
         if target is not None:
             score = activation_score(load_classifier(classifier, device=device, **network_options), target)
-        path = out / "evolution.npz"
+        check_kind(folder, "evolution.npz")
+        path = folder / "evolution.npz"
         settings = options.given(method=method, dims=dims, population=population, sigmas=sigmas, seed=seed)
         search = _load_or_create(path, prior, score, settings)
         try:
@@ -87,11 +90,11 @@ def run(
                 generation = search.ask()
                 search.save(path)
                 for number, picture in enumerate(prior(generation.codes)):
-                    write_png(out / "waiting" / f"image-{number:02d}.png", picture.cpu())
+                    write_png(folder / "waiting" / f"image-{number:02d}.png", picture.cpu())
         finally:  # after Ctrl-C too: the best image so far
             if search.best_code is not None:
-                write_png(out / "best.png", prior(search.best_code[None])[0].cpu())
-    _print(search, out, ask, as_json, quiet)
+                write_png(folder / "best.png", prior(search.best_code[None])[0].cpu())
+    _print(search, folder, ask, as_json, quiet)
 
 
 def _load_or_create(path: Path, prior: Generator, score: ActivationScore | None, settings: dict[str, Any]) -> Evolution:

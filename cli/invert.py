@@ -11,7 +11,8 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import print_json, print_table
-from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.run_folder import run_folder
 
 
 @takes_network
@@ -42,7 +43,8 @@ def run(
     steps: options.Steps = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the start.")] = 0,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
-    out: options.Out = Path(defaults.OUT),
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     batch: options.Batch = None,
     as_json: options.Json = False,
@@ -56,7 +58,7 @@ def run(
 
     Example: [bold]gen-prior invert photo.jpg --layer blocks.2 --layer blocks.10 --layer logits --out inverted[/bold]
     """
-    with keeping(out):
+    with run_folder(out, "invert", [image.stem]) as folder:
         from gen_prior.applications.invert import invert
         from gen_prior.classifiers import load_classifier
         from gen_prior.errors import OptionError
@@ -72,11 +74,11 @@ def run(
         with ProgressBar(quiet) as bar:
             found = invert(
                 network, picture, layer, generators, distance=distance, style_layers=style or (), steps=steps,
-                seed=seed, batch=batch, progress=bar.show, **options.given(style_weight=style_weight),
+                seed=seed, batch=batch, out=folder, overwrite=overwrite, progress=bar.show,
+                **options.given(style_weight=style_weight),
             )  # fmt: skip
-        found.save(out)
     if as_json:
-        print_json({"out": str(out)} | found.to_dict())
+        print_json({"out": str(folder)} | found.to_dict())
     elif not quiet:
         rows = [
             [name, *(f"{row[each].error:.4f}" for each in found.layers)] for name, row in found.reconstructions.items()

@@ -72,7 +72,17 @@ Scale = Annotated[
         "input) or a side in pixels; the recipe's if not given.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder for the results, where the same command goes on if it was stopped; if not given, a folder of its "
+        "own in gen-prior-out.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another run in --out.")]
 Precision = Annotated[str, typer.Option("--precision", metavar="FORMAT", help="fp32, bf16 or auto.")]
 Batch = Annotated[
     int | None,

@@ -9,7 +9,7 @@ import typer
 
 from gen_prior.cli import options
 from gen_prior.cli.output import console, note, print_json
-from gen_prior.errors import GenPriorError
+from gen_prior.errors import GenPriorError, OutputError
 
 
 class DifferentError(GenPriorError):
@@ -28,7 +28,7 @@ def run(
 
     The exit code is 1 if an image differs, as it may on another device or with other versions.
 
-    Example: [bold]gen-prior replay gen-prior-out[/bold]
+    Example: [bold]gen-prior replay gen-prior-out/synth-goldfish[/bold]
     """
     from gen_prior.applications.compare import load_comparison
     from gen_prior.optimise.result_folder import RECORD
@@ -37,12 +37,16 @@ def run(
     if (folder / RECORD).exists() or not (folder / COMPARISON).exists():
         parts = [folder]
     else:
-        parts = [folder / Path(method["folder"]).name for method in load_comparison(folder).record["methods"]]
+        parts = [folder / method["folder"] for method in load_comparison(folder).record["methods"]]
+        if not parts:
+            raise OutputError(f"no method of the comparison in {folder} is finished", fix="run compare again")
     reports = [_replay(part, device) for part in parts]
     if as_json:
         print_json(reports)
     for report in reports:
-        words = f"{report['folder']}: {report['images']} image{'s' * (report['images'] != 1)}, "
+        whole = report["images"] + report["not_finished"]
+        count = f"the {report['images']} finished of {whole}" if report["not_finished"] else report["images"]
+        words = f"{report['folder']}: {count} image{'s' * (whole != 1)}, "
         words += (
             "identical to the bit" if report["identical"] else f"up to {report['largest_difference']:.3g} different"
         )
@@ -61,6 +65,7 @@ def _replay(folder: Path, device: str | None) -> dict[str, Any]:
 
     import gen_prior
     from gen_prior.generators import load_described
+    from gen_prior.optimise.stored_result import UNFINISHED
 
     saved = gen_prior.load_result(folder)
     classifier = generator = None
@@ -69,10 +74,17 @@ def _replay(folder: Path, device: str | None) -> dict[str, Any]:
         generator = load_described(saved.settings["generator"], device=device)
     again = saved.replay(classifier, generator)
     then, now = saved.settings["environment"], again.settings["environment"]
+    unfinished = sum(row.count(UNFINISHED) for row in saved.status)
+    same, largest = True, 0.0
+    for t in range(len(saved.targets)):  # one by one: memory does not grow with their number
+        before, after = saved.images_of(t), again.images_of(t)
+        same &= torch.equal(before, after) and torch.equal(saved.codes_of(t), again.codes_of(t))
+        largest = max(largest, float((after - before).abs().max()))
     return {
         "folder": str(folder),
-        "images": saved.activations.numel(),
-        "identical": torch.equal(again.images, saved.images) and torch.equal(again.codes, saved.codes),
-        "largest_difference": float((again.images - saved.images).abs().max()),
+        "images": saved.activations.numel() - unfinished,
+        "not_finished": unfinished,
+        "identical": same,
+        "largest_difference": largest,
         "changed": {name: [value, now.get(name)] for name, value in then.items() if now.get(name) != value},
     }

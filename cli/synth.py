@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,9 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, print_json
-from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.run_folder import run_folder
+from gen_prior.errors import GenPriorError
 
 if TYPE_CHECKING:
     from gen_prior.classifiers import Classifier
@@ -43,7 +46,8 @@ def run(
     candidates: options.Candidates = None,
     trials: options.Trials = None,
     scale: options.Scale = None,
-    out: options.Out = Path(defaults.OUT),
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch: options.Batch = None,
@@ -68,31 +72,34 @@ def run(
 
     Example: [bold]gen-prior synth goldfish blocks.10:42 --seeds 4 --out fish[/bold]
     """
-    with keeping(out):
+    with run_folder(out, "synth", targets) as folder:
         import gen_prior
         from gen_prior.optimise.resolve import planned_names
-        from gen_prior.report.grid import contact_sheet
-        from gen_prior.util.image_io import write_png
+        from gen_prior.report.grid import write_contact_sheets
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         prior, recipe = _load_generator(generator, preset, options.parse_settings(settings), network, quiet)
         chosen = options.chosen_seeds(seeds, seed)
         extra = extra_outputs.ExtraOutputs(
-            out, planned_names(network, targets, chosen),
+            folder, planned_names(network, targets, chosen),
             record=record, film=film, transparent=transparent, crop=crop, in_place=in_place, images=images, quiet=quiet,
             faithfulness=faithfulness, judge=judge,
         )  # fmt: skip
-        with ProgressBar(quiet) as bar, extra:
-            result = gen_prior.synthesize(
-                network, list(targets), prior, seeds=chosen, recipe=recipe, precision=precision,
-                batch=batch, compile=compiled, out=out, progress=bar.show, record=extra.record,
-                **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
-                **options.given(scale=options.parsed_scale(scale)),
-            )  # fmt: skip
+        try:
+            with ProgressBar(quiet) as bar, extra:
+                result = gen_prior.synthesize(
+                    network, list(targets), prior, seeds=chosen, recipe=recipe, precision=precision,
+                    batch=batch, compile=compiled, out=folder, overwrite=overwrite, progress=bar.show,
+                    record=extra.record, **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
+                    **options.given(scale=options.parsed_scale(scale)),
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            with suppress(GenPriorError):  # a sheet of what is finished
+                write_contact_sheets(gen_prior.load_result(folder), folder)
+            raise
         extra.write(result, network, prior)
-        if result.activations.numel() > 1:
-            write_png(out / "contact-sheet.png", contact_sheet(result))
-    _print(result, out, as_json, quiet)
+        write_contact_sheets(result, folder)
+    _print(result, folder, as_json, quiet)
 
 
 def _load_generator(

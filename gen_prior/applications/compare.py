@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gen_prior.defaults as defaults
+from gen_prior.applications.comparison import FORMAT, Comparison, load_comparison
 from gen_prior.applications.faithfulness import Panel
 from gen_prior.applications.measurement import check_judge, judged_class, measure, summarise
 from gen_prior.applications.methods import Method, MethodLike, load_methods
 from gen_prior.classifiers import as_classifier, load_classifier
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import OptionError, OutputError
+from gen_prior.errors import OptionError
 from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_objectives, seed_list
 from gen_prior.optimise.result import Result, environment
 from gen_prior.optimise.synthesize import synthesize
@@ -23,40 +24,8 @@ from gen_prior.recipe import Recipe
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.spectrum import natural_spectrum
 from gen_prior.util.files import write_json
+from gen_prior.util.folders import check_kind, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
-
-FORMAT = "gen-prior/comparison-1"
-
-
-@dataclass
-class Comparison:
-    """The outcome of `compare`.
-
-    Attributes:
-        record: all measures and settings, as `comparison.json` holds them.
-        results: name of the method -> its `Result`; empty if the comparison was loaded from a folder.
-    """
-
-    record: dict[str, Any]
-    results: dict[str, Result] = field(default_factory=dict)
-
-    def save(self, out: str | Path) -> Path:
-        """Write each method's results into a sub-folder of `out`, `comparison.json` and the sheet; returns `out`.
-
-        Raises `OptionError` for a comparison that was loaded, `OutputError` if `out` cannot be written to.
-        """
-        folder = Path(out)
-        for method in self.record["methods"]:
-            if method["name"] not in self.results:
-                raise OptionError("a loaded comparison has no images; they are in its folder", fix="copy that folder")
-            self.results[method["name"]].save(folder / method["folder"])
-        write_json(folder / RECORD, self.record)
-        draw_sheet(folder)
-        return folder
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Name of the method -> measure -> {statistic, value, low, high, count}, or None if not measured."""
-        return {method["name"]: method["summary"] for method in self.record["methods"]}
 
 
 def compare(
@@ -73,6 +42,7 @@ def compare(
     faithfulness: bool = False,
     images: str | Path | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Comparison:
     """Synthesise every target from every seed by every method, and measure all images in the same way.
@@ -90,7 +60,9 @@ def compare(
         faithfulness: measure hidden units and classes beside photographs and controls as well
             (`gen_prior.applications.faithfulness.Panel`), which costs three times as much again.
         images: a folder of photographs, which `faithfulness` needs.
-        out: a folder; each method's images are written before the next method begins.
+        out: a folder; each batch of images is written before the next begins. A folder that holds a part of the same
+            comparison is continued, with another run it is refused.
+        overwrite: replace the run in `out` instead, whichever it is.
         progress: called with a `Progress` in classifier evaluations, labelled with the method's name.
 
     Raises:
@@ -108,45 +80,72 @@ def compare(
     rows = load_methods(methods, classifier.device)
     panel = _panel(classifier, arbiter, objectives, images, report) if faithfulness else None
     setup = _Setup(classifier, arbiter, objectives, judged, numbers, evaluations, panel)
-    comparison = Comparison(setup.record())
-    folder = Path(out) if out is not None else None
+    if out is None:
+        return _run(setup, listed, rows, None, False, precision, batch, scale, report)
+    with only_writer(out) as folder:
+        return _run(setup, listed, rows, folder, overwrite, precision, batch, scale, report)
+
+
+def _run(
+    setup: _Setup,
+    targets: Sequence[TargetLike],
+    rows: Sequence[Method],
+    folder: Path | None,
+    overwrite: bool,
+    precision: str,
+    batch: int | None,
+    scale: int | str | None,
+    report: ProgressCallback | None,
+) -> Comparison:
+    """Synthesise by every method, measure, and write to `folder`."""
+    comparison = Comparison(setup.record([method.name for method in rows]))
+    known: dict[str, dict[str, Any]] = {}
+    if folder is not None:
+        check_kind(folder, RECORD, overwrite=overwrite)
+        known = _earlier(folder, comparison.record) if not overwrite else {}
+        if not known:  # first, so that no mixture is taken for the comparison that was there
+            write_json(folder / RECORD, comparison.record)
     given: dict[str, Any] = {} if scale is None else {"scale": scale}
     share, total = setup.evaluations_per_method, len(rows) * setup.evaluations_per_method
     for index, method in enumerate(rows):
         began = time.perf_counter()
         result = synthesize(
-            classifier, listed, method.generator, seeds=numbers, recipe=method.recipe.within(evaluations),
-            unit_recipe=method.unit_recipe.within(evaluations), precision=precision, batch=batch,
-            out=folder / method.folder if folder is not None else None,
+            setup.classifier, targets, method.generator, seeds=setup.seeds,
+            recipe=method.recipe.within(setup.evaluations), unit_recipe=method.unit_recipe.within(setup.evaluations),
+            precision=precision, batch=batch, out=folder / method.folder if folder is not None else None,
+            overwrite=overwrite,
             progress=_part(report, method.name, index * share, total), **given,
         )  # fmt: skip
         if report is not None:
             report(Progress((index + 1) * share, total, f"{method.name}: measuring"))
         comparison.results[method.name] = result
-        comparison.record["methods"].append(setup.measured(method, result, began))
+        before = known.get(method.name, {})
+        is_known = before.get("settings") == json.loads(json.dumps(result.settings))
+        comparison.record["methods"].append(before if is_known else setup.measured(method, result, began))
         comparison.record["finished"] = index + 1 == len(rows)
-        if folder is not None:
+        if folder is not None and not (is_known and index + 1 < len(known)):
             write_json(folder / RECORD, comparison.record)
             draw_sheet(folder)
     return comparison
 
 
-def load_comparison(folder: str | Path) -> Comparison:
-    """Load the measures of the comparison saved in `folder` (or its JSON file), without the images.
+def _earlier(folder: Path, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The methods of the comparison in `folder` that are finished, by name; empty if there is none.
 
-    Raises `OutputError` if it is missing or damaged.
+    Raises `OptionError` unless it is the comparison of `record`.
     """
-    path = Path(folder)
-    path = path if path.is_file() else path / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("format") != FORMAT:
-            raise OutputError(f"{path} is not a comparison of format {FORMAT}")
-    except FileNotFoundError as error:
-        raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise OutputError(f"the comparison in {folder} is damaged: {str(error).splitlines()[0]}") from error
-    return Comparison(record)
+    if not (folder / RECORD).exists():
+        return {}
+    before, now = load_comparison(folder).record, json.loads(json.dumps(record))
+    names = [method["name"] for method in before["methods"]]
+    before["method_names"] = before.get("method_names", names)  # 0.1 had no list of them
+    same = [name for name in now if name not in ("methods", "finished")]
+    if changed := [name for name in same if before.get(name) != now[name]]:
+        raise OptionError(
+            f"{folder} holds a comparison with another {changed[0].replace('_', ' ')}",
+            fix="pass another --out, or replace it with --overwrite",
+        )
+    return {method["name"]: method for method in before["methods"]}
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,8 @@ class _Setup:
     def evaluations_per_method(self) -> int:
         return len(self.objectives) * len(self.seeds) * self.evaluations
 
-    def record(self) -> dict[str, Any]:
-        """The record of a comparison, as yet without methods."""
+    def record(self, methods: list[str]) -> dict[str, Any]:
+        """The record of a comparison of these methods, as yet without their measures."""
         size = self.classifier.input_size[0]
         natural = natural_spectrum(size)
         return {
@@ -183,6 +182,7 @@ class _Setup:
             "evaluations": self.evaluations,
             "natural": {"high_frequency": float(natural.high_frequency), "slope": float(natural.slope), "size": size},
             "environment": environment(self.classifier.device),
+            "method_names": methods,
             "methods": [],
         }
 
@@ -236,3 +236,6 @@ def _panel(
 
 def _part(report: ProgressCallback | None, name: str, before: int, total: int) -> ProgressCallback | None:
     return None if report is None else lambda step: report(step.within(before, total, name))
+
+
+__all__ = ["Comparison", "compare", "load_comparison"]

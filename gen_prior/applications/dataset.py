@@ -10,10 +10,9 @@ from __future__ import annotations
 import io
 import json
 import logging
-import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,32 @@ import torch
 from torch import Tensor
 
 from gen_prior.applications.measurement import check_judge
+from gen_prior.applications.samples import Sample, folder_of, read_samples, write_samples
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import GenPriorError, OptionError, OutputError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
-from gen_prior.objectives.targets import Target, file_name
+from gen_prior.objectives.targets import Target
 from gen_prior.optimise.presets import as_recipe
-from gen_prior.optimise.result_folder import finite
+from gen_prior.optimise.stored_result import finite
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.metrics import verdict
 from gen_prior.util.files import write_bytes, write_json
+from gen_prior.util.folders import check_kind, only_writer
 from gen_prior.util.image_io import write_png
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.reading import read_regular
 
 log = logging.getLogger(__name__)
 
-RECORDS, CLASSES, SETTINGS = "images.jsonl", "classes.json", "settings.json"
+SETTINGS = "settings.json"
 FORMAT = "gen-prior/dataset-1"
+LARGEST = 2**28
+"""Bytes of the settings, and of an image."""
 KEEP = ("all", "top1", "top5")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of `images.jsonl`. An image that is not kept has no file.
-
-    Numbers are None where they are not finite, and `judge_...` also without a judge.
-    """
-
-    file: str
-    class_index: int
-    class_name: str
-    seed: int
-    activation: float | None
-    probability: float | None
-    judge_probability: float | None
-    judge_rank: int | None
-    kept: bool
 
 
 def make_dataset(
@@ -106,32 +92,36 @@ def make_dataset(
     chosen = range(count) if classes is None else classes
     indices = list(dict.fromkeys(classifier.class_index(name) for name in chosen))
     recipe = (recipe if recipe is not None else generator.recipe).with_options(**options)
-    folder = Path(out)
-    _check_same_settings(folder, _settings(classifier, generator, judge, recipe, keep))
-    samples = {(sample.class_index, sample.seed): sample for sample in read_samples(folder)}
-    for number, index in enumerate(indices):
-        target = Target(LOGITS, index, None, classifier.class_name(index))
-        while True:
-            mine = [sample for sample in samples.values() if sample.class_index == index]
-            kept = sum(sample.kept for sample in mine)
-            if report is not None:
-                report(Progress(number * per_class + kept, len(indices) * per_class, target.label))
-            left = min(per_class - kept, (per_class * tries if keep != "all" else per_class) - len(mine))
-            if left <= 0:
-                break
-            used = {sample.seed for sample in mine}
-            seeds = [seed for seed in range(len(used) + left) if seed not in used][: min(left, batch)]
-            result = synthesize(classifier, target, generator, seeds=seeds, recipe=recipe, batch=batch)
-            made = _judged(classifier, judge, target, seeds, result.images[0], result.activations[0], keep)
-            for sample, image in zip(made, result.images[0], strict=True):
-                if sample.kept:
-                    write_png(folder / sample.file, image)
-            samples |= {(sample.class_index, sample.seed): sample for sample in made}
-            _write_samples(folder, samples)
-    ordered = [samples[key] for key in sorted(samples)]
-    if shard_size:
-        write_shards(folder, ordered, shard_size)
-    return ordered
+    with only_writer(out) as folder:
+        check_kind(folder, SETTINGS)
+        for name in ("images", "shards"):
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise OutputError(f"{folder / name} leads out of {folder}", fix="pass another --out")
+        _check_same_settings(folder, _settings(classifier, generator, judge, recipe, keep))
+        samples = {(sample.class_index, sample.seed): sample for sample in read_samples(folder)}
+        for number, index in enumerate(indices):
+            target = Target(LOGITS, index, None, classifier.class_name(index))
+            while True:
+                mine = [sample for sample in samples.values() if sample.class_index == index]
+                kept = sum(sample.kept for sample in mine)
+                if report is not None:
+                    report(Progress(number * per_class + kept, len(indices) * per_class, target.label))
+                left = min(per_class - kept, (per_class * tries if keep != "all" else per_class) - len(mine))
+                if left <= 0:
+                    break
+                used = {sample.seed for sample in mine}
+                seeds = [seed for seed in range(len(used) + left) if seed not in used][: min(left, batch)]
+                result = synthesize(classifier, target, generator, seeds=seeds, recipe=recipe, batch=batch)
+                made = _judged(classifier, judge, target, seeds, result.images[0], result.activations[0], keep)
+                for sample, image in zip(made, result.images[0], strict=True):
+                    if sample.kept:
+                        write_png(folder / sample.file, image)
+                samples |= {(sample.class_index, sample.seed): sample for sample in made}
+                write_samples(folder, samples)
+        ordered = [samples[key] for key in sorted(samples)]
+        if shard_size:
+            write_shards(folder, ordered, shard_size)
+        return ordered
 
 
 def _check_options(
@@ -147,18 +137,6 @@ def _check_options(
         check_judge(judge, classifier)
     if judge is not None and judge.classes != classifier.classes:
         raise OptionError(f"the judge {judge.name} has other classes than {classifier.name}")
-
-
-def read_samples(out: str | Path) -> list[Sample]:
-    """The samples of a dataset whose files exist; empty if there is no dataset yet."""
-    path = Path(out) / RECORDS
-    if not path.is_file():
-        return []
-    try:
-        samples = [Sample(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, TypeError) as error:
-        raise OutputError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    return [sample for sample in samples if not sample.kept or (Path(out) / sample.file).is_file()]
 
 
 def write_shards(out: str | Path, samples: Sequence[Sample], size: int) -> list[Path]:
@@ -186,17 +164,14 @@ def write_shards(out: str | Path, samples: Sequence[Sample], size: int) -> list[
     return paths
 
 
-def folder_of(index: int, name: str) -> str:
-    """Name of the class's folder; sorted by name, folders are in the order of the classes."""
-    slug = re.sub(r"[-.]+", "-", file_name(name)).encode()[:200].decode(errors="ignore")
-    return f"{index:04d}-{slug}"
-
-
 def _members(folder: Path, sample: Sample) -> Iterator[tuple[str, bytes]]:
     key = f"{sample.class_index:04d}-{sample.seed:05d}"
     yield f"{key}.cls", str(sample.class_index).encode()
     yield f"{key}.json", json.dumps(asdict(sample)).encode()
-    yield f"{key}.png", (folder / sample.file).read_bytes()
+    try:
+        yield f"{key}.png", read_regular(folder / sample.file, limit=LARGEST, within=folder / "images")
+    except OSError as error:
+        raise OutputError(f"{folder / sample.file} cannot be read: {error.strerror or error}") from error
 
 
 def _judged(
@@ -245,12 +220,12 @@ def _settings(
 def _check_same_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings, or raise `OptionError` if the folder holds a dataset made with others."""
     path = folder / SETTINGS
-    if path.is_file():
+    if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = json.loads(read_regular(path, limit=LARGEST, within=folder))
             before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()  # of an earlier version, perhaps
             before = json.loads(json.dumps(before))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, GenPriorError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, GenPriorError) as error:
             raise OutputError(f"{path} is damaged") from error
         if changed := [name for name in settings if before.get(name) != settings[name]]:
             raise OptionError(f"{folder} holds a dataset made with another {changed[0]}", fix="pass another --out")
@@ -258,8 +233,4 @@ def _check_same_settings(folder: Path, settings: dict[str, Any]) -> None:
     write_json(path, settings)
 
 
-def _write_samples(folder: Path, samples: dict[tuple[int, int], Sample]) -> None:
-    lines = [json.dumps(asdict(samples[key]), allow_nan=False) + "\n" for key in sorted(samples)]
-    write_bytes(folder / RECORDS, "".join(lines).encode())
-    names = {folder_of(s.class_index, s.class_name): s.class_name for _, s in sorted(samples.items())}
-    write_json(folder / CLASSES, names)
+__all__ = ["KEEP", "Sample", "make_dataset", "read_samples", "write_shards"]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from gen_prior.applications.encode import encode
+from gen_prior.applications.inversion import RECORD, Inversion, Reconstruction, finished_reconstructions
 from gen_prior.applications.photographs import as_seen
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
@@ -21,79 +23,11 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, match_image, style
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
-from gen_prior.report.grid import mosaic
-from gen_prior.util.files import write_json
-from gen_prior.util.image_io import write_png
+from gen_prior.util.folders import check_kind, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
 WEIGHT = 100.0
 """Weight of the relative feature error against the regularisers of the generators' own recipes."""
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """An image `[3, H, W]` whose features at `layer` are near those of the original, and its code.
-
-    `error` is the squared distance of the features over the squared norm of the original's: 0 for equal features,
-    1 for features of zero. `style_error` is the same for the Gram matrices at the style layers, None without any.
-    """
-
-    layer: str
-    method: str
-    image: Tensor
-    code: Tensor
-    error: float
-    style_error: float | None = None
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """The outcome of `invert`.
-
-    Attributes:
-        original: the image that was inverted, `[3, H, W]`, RGB, in [0, 1].
-        layers: from shallow to deep.
-        methods: names of the generators.
-        reconstructions: `reconstructions[method][layer]`.
-        settings: everything that the reconstructions depend on, as plain values.
-    """
-
-    original: Tensor
-    layers: list[str]
-    methods: list[str]
-    reconstructions: dict[str, dict[str, Reconstruction]]
-    settings: dict[str, Any]
-
-    def sheet(self) -> Tensor:
-        """One image `[3, H, W]`: the original, a row for each method, a column for each layer, errors below."""
-        rows = [
-            [self.original if r == 0 else None, *(self.reconstructions[method][layer].image for layer in self.layers)]
-            for r, method in enumerate(self.methods)
-        ]
-        captions = [
-            ["", *(f"error {self.reconstructions[method][layer].error:.3f}" for layer in self.layers)]
-            for method in self.methods
-        ]
-        return mosaic(rows, captions=captions, row_names=self.methods, column_names=["original", *self.layers])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Errors and settings as plain values for JSON."""
-        rows = self.reconstructions.items()
-        errors = {method: {layer: found.error for layer, found in row.items()} for method, row in rows}
-        styles = {method: {layer: found.style_error for layer, found in row.items()} for method, row in rows}
-        plain = {"layers": self.layers, "methods": self.methods, "feature_error": errors, "settings": self.settings}
-        return plain | ({"style_error": styles} if self.settings["style_layers"] else {})
-
-    def save(self, out: str | Path) -> Path:
-        """Write the sheet, every reconstruction as PNG, and `inversion.json`; returns `out`."""
-        folder = Path(out)
-        write_png(folder / "original.png", self.original)
-        for method, row in self.reconstructions.items():
-            for layer, found in row.items():
-                write_png(folder / f"{_slug(method)}-{_slug(layer)}.png", found.image)
-        write_png(folder / "inversion.png", self.sheet())
-        write_json(folder / "inversion.json", self.to_dict())
-        return folder
 
 
 def invert(
@@ -109,6 +43,8 @@ def invert(
     steps: int | None = None,
     seed: int = 0,
     batch: int | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
     progress: ProgressCallback | None = None,
     record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Inversion:
@@ -127,6 +63,9 @@ def invert(
         style_weight: weight of their relative error against that of the features.
         steps: replaces the recipes' number of steps.
         batch: as `synthesize` takes it.
+        out: a folder, as `Inversion.save` writes it, after each generator. A folder that holds a part of the same
+            inversion is continued, with another run it is refused.
+        overwrite: replace the run in `out` instead, whichever it is.
         progress: called with a `Progress` in classifier evaluations, labelled with the generator.
         record: as `synthesize` takes it; items are the layers of the first generator, then those of the next.
 
@@ -148,25 +87,37 @@ def invert(
     if texture is not None:
         objectives = [objective + WEIGHT * style_weight * texture for objective in objectives]
     features = classifier.activations(original[None].to(classifier.device), names)
-    found: dict[str, dict[str, Reconstruction]] = {}
+    chosen = {method: (recipes or {}).get(method) or inversion_recipe(own) for method, own in loaded.items()}
+    if steps is not None:
+        chosen = {method: recipe.with_options(steps=steps) for method, recipe in chosen.items()}
     settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
-    settings |= {"style_layers": list(style_layers), "style_weight": style_weight, "recipes": {}, "started_from": {}}
-    for index, (method, generator) in enumerate(loaded.items()):
-        recipe = (recipes or {}).get(method) or inversion_recipe(generator)
-        if steps is not None:
-            recipe = recipe.with_options(steps=steps)
-        start = _start(classifier, generator, original)
-        result = synthesize(
-            classifier, objectives, generator, seeds=[seed], start=start, recipe=recipe, batch=batch, precision="fp32",
-            progress=_part(report, method, index, len(methods)), record=_shifted_items(record, index * len(names)),
-        )  # fmt: skip
-        settings["started_from"][method] = "seed" if start is None else "the encoder's code of the image"
-        settings["recipes"][method] = result.settings["recipe"]
-        found[method] = {
-            layer: _reconstruction(classifier, layer, method, image, code, features[layer], texture)
-            for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True)
-        }
-    return Inversion(original, names, methods, found, settings)
+    settings |= {"style_layers": list(style_layers), "style_weight": style_weight}
+    settings["recipes"] = {method: recipe.to_dict() for method, recipe in chosen.items()}
+    settings["started_from"] = {method: _started_from(own) for method, own in loaded.items()}
+    settings["generators"] = {method: own.describe() for method, own in loaded.items()}
+    settings["image_sha256"] = hashlib.sha256(original.numpy().tobytes()).hexdigest()
+    inversion = Inversion(original, names, methods, {}, settings)
+    with only_writer(out) if out is not None else nullcontext() as folder:
+        if folder is not None:
+            check_kind(folder, RECORD, overwrite=overwrite)
+            if not overwrite and (folder / RECORD).exists():
+                inversion.reconstructions.update(finished_reconstructions(folder, inversion))
+        for index, (method, generator) in enumerate(loaded.items()):
+            if method in inversion.reconstructions:
+                continue
+            start = _start(classifier, generator, original)
+            result = synthesize(
+                classifier, objectives, generator, seeds=[seed], start=start, recipe=chosen[method], batch=batch,
+                precision="fp32", progress=_part(report, method, index, len(methods)),
+                record=_shifted_items(record, index * len(names)),
+            )  # fmt: skip
+            inversion.reconstructions[method] = {
+                layer: _reconstruction(classifier, layer, method, image, code, features[layer], texture)
+                for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True)
+            }
+            if folder is not None:
+                inversion.save(folder)
+    return inversion
 
 
 def _loaded(generators: Mapping[str, Generator | str] | Sequence[Generator | str]) -> dict[str, Generator]:
@@ -184,6 +135,10 @@ def _in_order(classifier: Classifier, layers: Sequence[str], style_layers: Seque
         classifier.layer_shape(layer)
     order = list(classifier.layers())
     return sorted(dict.fromkeys(layers), key=lambda name: (name == LOGITS, order.index(name)))
+
+
+def _started_from(generator: Generator) -> str:
+    return "the encoder's code of the image" if generator.can_encode and generator.domain != "image" else "seed"
 
 
 def _start(classifier: Classifier, generator: Generator, image: Tensor) -> Tensor | None:
@@ -248,5 +203,4 @@ def _reconstruction(
     return Reconstruction(layer, method, image, code, error, style_error)
 
 
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name)
+__all__ = ["Inversion", "Reconstruction", "inversion_recipe", "invert"]

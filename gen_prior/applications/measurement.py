@@ -105,7 +105,7 @@ def measure(
 
     `target` is None for a user's own objective; `judge_index` is the judge's index of the class, if it has the class.
     """
-    images = result.images[t]
+    images = result.images_of(t)
     columns: dict[str, list[Any]] = {}
     if isinstance(target, Target) and target.is_class:
         verdict = metrics.verdict(metrics.logits_of(classifier, images), target.unit)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from gen_prior.classifiers import Classifier, load_classifier
-from gen_prior.errors import OptionError
+from gen_prior.errors import OptionError, OutputError
 from gen_prior.generators import Generator, load_described
 from gen_prior.optimise.loop import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
-from gen_prior.optimise.result_folder import UNFINISHED, Record, beside_photographs
+from gen_prior.optimise.result_folder import Record, beside_photographs
+from gen_prior.optimise.stored_result import UNFINISHED, read_item, read_record
 from gen_prior.optimise.unit_scale import Field, Placement
 from gen_prior.recipe import Recipe
+from gen_prior.util.folders import only_writer
 
 VERSION = metadata.version("gen-prior")
+T = TypeVar("T")
 Rerun = Callable[["Result", Classifier, Generator], "Result"]
 """`gen_prior.optimise.synthesize.rerun`, which lies above this module."""
 
@@ -29,6 +33,10 @@ Rerun = Callable[["Result", Classifier, Generator], "Result"]
 @dataclass(eq=False, repr=False)
 class Result:
     """Images, codes and numbers of `synthesize`: one item per target and seed.
+
+    The images and codes of a result that is in a folder (`synthesize(..., out=...)`, `load_result`) are not kept in
+    memory: they are read from it whenever asked for, all by `images` and `codes`, those of a target by `images_of` and
+    `codes_of`.
 
     Attributes:
         images: `[T, S, 3, H, W]`, RGB, in [0, 1].
@@ -61,6 +69,61 @@ class Result:
     _classifier: Classifier | None = field(default=None, init=False)
     _generator: Generator | None = field(default=None, init=False)
     _rerun: Rerun | None = field(default=None, init=False)
+    _folder: Path | None = field(default=None, init=False)
+    _record: dict[str, Any] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Result:
+        """The result in `folder`, every item checked against the record. Raises `OutputError`."""
+        record = read_record(folder)
+        items, shape = record["items"], (len(record["targets"]), len(record["seeds"]))
+        names = ("activation", "start_activation", "history")
+        numbers = [torch.zeros(*shape, *_shapes(record)[name]) for name in names]
+        for index, item in enumerate(items):
+            if item["status"] != UNFINISHED:
+                tensors = read_item(folder, item, _shapes(record))
+                for name, values in zip(names, numbers, strict=True):
+                    values.view(len(items), *values.shape[2:])[index] = tensors[name]
+        status = [str(item["status"]) for item in items]
+        if all(one == UNFINISHED for one in status):
+            raise OutputError(f"the result in {folder} holds no finished item")
+        activations, start_activations, history = numbers
+        made = cls(
+            torch.empty(0), torch.empty(0), activations, start_activations, history, _rows(status, shape[1]),
+            list(record["targets"]), list(record["seeds"]), dict(record["settings"]), float(record["seconds"]),
+            list(record["slugs"]), _rows([_terms(item) for item in items], shape[1]),
+        )  # fmt: skip
+        del made.images, made.codes  # `__getattr__` reads them
+        made._folder, made._record = folder, record
+        return made
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Tensor:
+            if name not in ("images", "codes") or self.__dict__.get("_folder") is None:
+                raise AttributeError(f"a result has no {name}")
+            return torch.stack([self._stored(t, name.removesuffix("s")) for t in range(len(self.targets))])
+
+    def images_of(self, t: int) -> Tensor:
+        """Images `[S, 3, H, W]` of target `t`; those that are not finished are black."""
+        return self.images[t] if "images" in self.__dict__ else self._stored(t, "image")
+
+    def codes_of(self, t: int) -> Tensor:
+        """Codes `[S, *code_shape]` of target `t`; those that are not finished are zero."""
+        return self.codes[t] if "codes" in self.__dict__ else self._stored(t, "code")
+
+    def _stored(self, t: int, name: str) -> Tensor:
+        """The images or codes of target `t` in the folder, `[S, ...]`."""
+        assert self._folder is not None
+        record, columns = self._record, len(self.seeds)
+        blank = torch.zeros(record[f"{name}_shape"])
+        items = record["items"][t * columns : (t + 1) * columns]
+        return torch.stack(
+            [
+                blank if item["status"] == UNFINISHED else read_item(self._folder, item, _shapes(record))[name]
+                for item in items
+            ]
+        )
 
     @classmethod
     def assemble(
@@ -71,29 +134,32 @@ class Result:
         settings: dict[str, Any],
         seconds: float,
     ) -> Result:
-        """The result of batches that follow each other, targets outermost."""
+        """The result of batches that follow each other, targets outermost; items after the last are not finished."""
         grid = (len(resolved), len(seeds))
+        flat = [status for result in results for status in result.status]
+        missing = grid[0] * grid[1] - len(flat)
+        flat += [UNFINISHED] * missing
 
         def joined(name: str) -> Tensor:
-            whole = torch.cat([getattr(result, name) for result in results])
+            parts = [getattr(result, name) for result in results]
+            whole = torch.cat([*parts, parts[0].new_zeros(missing, *parts[0].shape[1:])])
             return whole.view(*grid, *whole.shape[1:])
 
-        rows = [slice(t * grid[1], (t + 1) * grid[1]) for t in range(grid[0])]
-        status = [status for result in results for status in result.status]
         terms = [terms for result in results for terms in result.terms]
+        terms += [[] for _ in range(missing)]
         return cls(
             joined("images"),
             joined("codes"),
             joined("activations"),
             joined("start_activations"),
             joined("history"),
-            [status[row] for row in rows],
+            _rows(flat, grid[1]),
             [one.to_dict() for one in resolved],
             seeds,
             settings,
             seconds,
             unique_slugs(resolved),
-            [terms[row] for row in rows],
+            _rows(terms, grid[1]),
         )
 
     def inputs(self, t: int, classifier: Classifier | None = None) -> Tensor:
@@ -106,7 +172,7 @@ class Result:
         place = Placement(
             [Field(*field) if field else None] * len(self.seeds), classifier.input_size, classifier.device
         )
-        return place(classifier.resize(self.images[t].to(classifier.device))).cpu()
+        return place(classifier.resize(self.images_of(t).to(classifier.device))).cpu()
 
     @property
     def photograph_ratios(self) -> Tensor:
@@ -153,6 +219,9 @@ class Result:
 
     def save(self, out: str | Path) -> Path:
         """Write each item as PNG and, exact, as safetensors with code and numbers, and `result.json`; returns `out`."""
+        folder = Path(out)
+        if self._folder is not None and folder.resolve() == self._folder.resolve():
+            return folder  # it is there
         record = Record(
             self.targets,
             self.slugs,
@@ -163,19 +232,21 @@ class Result:
             list(self.codes.shape[2:]),
         )
         files: dict[Path, bytes] = {}
+        images, codes = self.images, self.codes
         for index, (t, s) in enumerate(record.pairs):
             if self.status[t][s] != UNFINISHED:
                 tensors = {
-                    "image": self.images[t, s],
-                    "code": self.codes[t, s],
+                    "image": images[t, s],
+                    "code": codes[t, s],
                     "activation": self.activations[t, s],
                     "start_activation": self.start_activations[t, s],
                     "history": self.history[t, s],
                 }
                 files |= record.finish(index, tensors, self.status[t][s], self.terms[t][s])
         record.seconds, record.settings = self.seconds, self.settings
-        record.write(Path(out), files)
-        return Path(out)
+        with only_writer(folder):
+            record.write(folder, files, replace=True)
+        return folder
 
     def replay(self, classifier: Classifier | None = None, generator: Generator | None = None) -> Result:
         """Run the same synthesis again: bit-identical on a CPU of the same kind, with the same versions.
@@ -195,6 +266,25 @@ class Result:
         if self._rerun is None:
             raise OptionError("this result was not made by synthesize", fix="call synthesize, or load_result")
         return self._rerun(self, classifier, generator)
+
+
+def _terms(item: dict[str, Any]) -> list[float]:
+    return [math.nan if value is None else float(value) for value in item.get("terms", [])]
+
+
+def _rows(flat: list[T], columns: int) -> list[list[T]]:
+    return [flat[start : start + columns] for start in range(0, len(flat), columns)]
+
+
+def _shapes(record: dict[str, Any]) -> dict[str, list[int]]:
+    """Name in an item's file -> shape."""
+    return {
+        "image": record["image_shape"],
+        "code": record["code_shape"],
+        "activation": [],
+        "start_activation": [],
+        "history": [record["steps"]],
+    }
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -15,12 +15,19 @@ from gen_prior.errors import OptionError
 from gen_prior.objectives.natural_statistics import PhotographActivations
 from gen_prior.optimise.loop import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
-from gen_prior.util.files import write_bytes, write_files
+from gen_prior.optimise.stored_result import (
+    FORMAT,
+    RECORD,
+    UNFINISHED,
+    clear_result,
+    finite,
+    first_line,
+    is_whole,
+    read_record,
+)
+from gen_prior.util.files import write_files
+from gen_prior.util.folders import check_kind
 from gen_prior.util.image_io import png_bytes
-
-RECORD = "result.json"
-FORMAT = "gen-prior/result-1"
-UNFINISHED = "not finished"
 
 
 class Record:
@@ -60,9 +67,14 @@ class Record:
         } | ({"terms": [finite(value) for value in terms]} if terms else {})
         return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
 
-    def write(self, folder: Path, files: dict[Path, bytes]) -> None:
-        """Write the files of finished items (names relative to `folder`), then `result.json`."""
-        write_files({folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()})
+    def write(self, folder: Path, files: dict[Path, bytes], *, replace: bool = False) -> None:
+        """Write the files of finished items (names relative to `folder`), then `result.json`.
+
+        With `replace`, the result that is there is deleted once all new files are on the disk.
+        """
+        publish = (lambda: clear_result(folder)) if replace else None
+        whole = {folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()}
+        write_files(whole, publish=publish)
 
     def _bytes(self) -> bytes:
         whole = {
@@ -83,30 +95,70 @@ class Record:
 class ResultFolder:
     """Writes a result while it is being made: after each batch its items, and the record of all finished ones.
 
-    Raises `OutputError` for a folder that cannot be written to and `OptionError` for settings that JSON cannot hold,
-    both before the optimisation starts.
+    A folder that holds a part of the same run is continued: its first `finished` items, made in `batches`, are whole.
+
+    Raises `OutputError` for a folder that cannot be written to or whose record is damaged, `OptionError` for settings
+    that JSON cannot hold and for a folder that holds another run, all before the optimisation starts.
     """
 
     def __init__(
-        self, out: str | Path, resolved: Sequence[ResolvedObjective], seeds: list[int], settings: dict[str, Any]
+        self,
+        out: str | Path,
+        resolved: Sequence[ResolvedObjective],
+        seeds: list[int],
+        settings: dict[str, Any],
+        *,
+        overwrite: bool = False,
     ) -> None:
         self.folder = Path(out)
-        self.resolved, self.seeds, self.settings = resolved, seeds, settings
+        self.targets, self.slugs = [one.to_dict() for one in resolved], unique_slugs(resolved)
+        self.seeds, self.settings = seeds, settings
+        self.batches: list[int] = []
         self._record: Record | None = None
         try:
             json.dumps(settings, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise OptionError(f"a result's settings must be plain finite values: {first_line(error)}") from error
-        probe = self.folder / ".gen-prior-probe"
-        write_bytes(probe, b"")
-        probe.unlink()
+        self._replace = overwrite
+        check_kind(self.folder, RECORD, overwrite=overwrite)
+        if not overwrite and (self.folder / RECORD).exists():
+            self._continue(read_record(self.folder))
 
-    def write(self, first: int, result: BatchResult, *, seconds: float, batches: list[int]) -> None:
-        """Write the items of a finished batch, of which item `first` is the first, and the record."""
+    @property
+    def finished(self) -> int:
+        """Number of items that are on disk, the first ones."""
+        return sum(self.batches)
+
+    def _continue(self, found: dict[str, Any]) -> None:
+        """Take over the whole batches of a record. Raises `OptionError` unless it is of this run."""
+        now = json.loads(json.dumps({"targets": self.targets, "seeds": self.seeds} | self.settings))
+        before = {"targets": found["targets"], "seeds": found["seeds"]} | found["settings"]
+        custom = any(now["custom"].values()) or now["started_from"] != "seeds" or None in _texts(now["targets"])
+        changed = [name for name in now if before.get(name) != now[name]]
+        if changed or custom:
+            what = f"a run with another {changed[0].replace('_', ' ')}" if changed else "a run"
+            also = "" if changed else ", and functions of your own or given codes cannot be compared with it"
+            raise OptionError(
+                f"{self.folder} holds {what}{also}", fix="pass another --out, or replace it with --overwrite"
+            )
+        record = Record(
+            self.targets, self.slugs, self.seeds, self.settings,
+            found["steps"], found["image_shape"], found["code_shape"],
+        )  # fmt: skip
+        for size in found["settings"]["batches"]:
+            done = self.finished
+            if not all(is_whole(self.folder, item) for item in found["items"][done : done + size]):
+                break
+            record.items[done : done + size] = found["items"][done : done + size]
+            self.batches.append(size)
+        record.seconds = found["seconds"]
+        self._record = record
+
+    def write(self, result: BatchResult, *, seconds: float) -> None:
+        """Write the items of the next batch, and the record."""
         if self._record is None:
-            targets, slugs = [one.to_dict() for one in self.resolved], unique_slugs(self.resolved)
             steps, shapes = result.history.shape[1], (list(result.images.shape[1:]), list(result.codes.shape[1:]))
-            self._record = Record(targets, slugs, self.seeds, self.settings, steps, *shapes)
+            self._record = Record(self.targets, self.slugs, self.seeds, self.settings, steps, *shapes)
         files: dict[Path, bytes] = {}
         for index, (status, terms) in enumerate(zip(result.status, result.terms, strict=True)):
             tensors = {
@@ -116,10 +168,16 @@ class ResultFolder:
                 "start_activation": result.start_activations[index],
                 "history": result.history[index],
             }
-            files |= self._record.finish(first + index, tensors, status, terms)
+            files |= self._record.finish(self.finished + index, tensors, status, terms)
+        self.batches.append(len(result.status))
         self._record.seconds += seconds
-        self._record.settings = self.settings | {"batches": list(batches)}
-        self._record.write(self.folder, files)
+        self._record.settings = self.settings | {"batches": list(self.batches)}
+        self._record.write(self.folder, files, replace=self._replace)
+        self._replace = False
+
+
+def _texts(targets: list[dict[str, Any]]) -> list[str | None]:
+    return [target.get("target") for target in targets]
 
 
 def beside_photographs(activation: Tensor | float, target: dict[str, Any]) -> dict[str, float | None]:
@@ -131,14 +189,4 @@ def beside_photographs(activation: Tensor | float, target: dict[str, Any]) -> di
     return {"photograph_quantile": known.quantile(value), "photograph_ratio": known.ratio(value)}
 
 
-def finite(value: Tensor | float) -> float | None:
-    """The value as a float for JSON, or None if it is not finite."""
-    number = float(value)
-    return number if abs(number) < float("inf") else None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
-    lines = str(error).strip().splitlines()
-    kind = type(error).__name__
-    return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]
+__all__ = ["FORMAT", "RECORD", "UNFINISHED", "Record", "ResultFolder", "finite", "first_line"]

@@ -14,20 +14,18 @@ from torch.nn import functional as F
 
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import OptionError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.batch import Item
 from gen_prior.optimise.edits import Edit
+from gen_prior.optimise.items import Items
 from gen_prior.optimise.loop import BatchResult, Engine
 from gen_prior.optimise.memory import fitting_batch, run_in_batches
 from gen_prior.optimise.presets import as_recipe
 from gen_prior.optimise.regularisers import Regulariser
 from gen_prior.optimise.resolve import (
-    ResolvedObjective,
     TargetLike,
     check_domain,
-    class_weights_of,
     resolve_objectives,
     seed_list,
 )
@@ -36,6 +34,7 @@ from gen_prior.optimise.result_folder import ResultFolder
 from gen_prior.optimise.starts import select_start
 from gen_prior.optimise.transforms import Transform
 from gen_prior.recipe import Recipe
+from gen_prior.util.folders import only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
 
@@ -55,6 +54,7 @@ def synthesize(
     precision: str = "auto",
     compile: bool = False,
     out: str | Path | None = None,
+    overwrite: bool = False,
     progress: Callable[..., None] | None = None,
     record: Callable[[int, int, Tensor], None] | None = None,
     **options: Any,
@@ -78,7 +78,9 @@ def synthesize(
         batch: items at a time, or the sizes of successive batches (the last one repeats); chosen from the free
             memory where None. Halved whenever memory runs out.
         precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
-        out: a folder; each item is written to it as soon as it is finished.
+        out: a folder; each item is written to it as soon as it is finished, and memory does not grow with the number of
+            items. A folder that holds a part of the same run is continued, with another run it is refused.
+        overwrite: replace the run in `out` instead, whichever it is.
         progress: called with a `Progress` after every step; `done` and `total` count steps x images, including the
             restarts' trial steps.
         record: called as (first item, step, images on the device) before every update, and with the final images
@@ -89,66 +91,123 @@ def synthesize(
         that ended below its start is returned as it started, unless own transforms or edits are given.
 
     Raises:
-        GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory.
+        GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory; a
+            folder that holds another run, that another process writes to, or that cannot be written to.
     """
     classifier, generator = as_classifier(classifier), as_generator(generator)
     recipe = as_recipe(recipe)
-    # 1. Resolve the recipe, objectives and seeds; one item for each (target, seed) pair.
+    given = _Given(classifier, generator, transforms, regularisers, edits, precision, compile, progress, record)
     recipes = [one.with_options(**options) for one in _recipes(recipe, unit_recipe, generator, start is not None)]
+    if out is None:
+        return _synthesize(given, targets, seeds, recipes, start, batch)
+    with only_writer(out):
+        return _synthesize(given, targets, seeds, recipes, start, batch, out=out, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Arguments of `synthesize` that every item shares."""
+
+    classifier: Classifier
+    generator: Generator
+    transforms: Sequence[Transform | Callable[[Tensor], Tensor]] = ()
+    regularisers: Sequence[Regulariser] = ()
+    edits: Sequence[Edit] = ()
+    precision: str = "auto"
+    compile: bool = False
+    progress: Callable[..., None] | None = None
+    record: Callable[[int, int, Tensor], None] | None = None
+
+
+def _synthesize(
+    given: _Given,
+    targets: TargetLike | Sequence[TargetLike],
+    seeds: int | Iterable[int],
+    recipes: Sequence[Recipe],
+    start: Tensor | None,
+    batch: int | Sequence[int] | None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    at_most: int | None = None,
+) -> Result:
+    """As `synthesize`; only the first `at_most` items."""
+    classifier, generator = given.classifier, given.generator
+    # 1. Resolve the recipe, objectives and seeds; one item for each (target, seed) pair.
     for one in recipes:
         check_domain(one, generator)
     resolved = resolve_objectives(targets, classifier, *recipes)
     numbers = seed_list(seeds)
     generator = generator.to(classifier.device).fitted_to(classifier.input_size)
-    items = _items(classifier, generator, resolved, numbers, start)
+    items = Items(classifier, generator, resolved, numbers, start)
     # 2. Record everything that the result depends on.
     settings = {
         "classifier": classifier.describe(),
         "generator": generator.describe(),
         "recipe": recipes[0].to_dict(),
         "unit_recipe": recipes[1].to_dict(),
-        "precision": precision,
-        "compile": compile,
-        "custom": {"transforms": len(transforms), "regularisers": len(regularisers), "edits": len(edits)},
+        "precision": given.precision,
+        "compile": given.compile,
+        "custom": {name: len(getattr(given, name)) for name in ("transforms", "regularisers", "edits")},
         "started_from": "given codes" if start is not None else "seeds",
         "environment": environment(classifier.device),
     }
-    folder = ResultFolder(out, resolved, numbers, settings) if out is not None else None
+    folder = ResultFolder(out, resolved, numbers, settings, overwrite=overwrite) if out is not None else None
+    done = folder.finished if folder is not None else 0
+    left = items[done:at_most]
     # 3. Batch by batch: select starts, optimise, write.
-    engine = Engine(classifier, generator, transforms, regularisers, edits, precision, compile)
+    engine = Engine(
+        classifier, generator, given.transforms, given.regularisers, given.edits, given.precision, given.compile
+    )
     followed = [one.recipe for one in resolved for _ in numbers]
-    run = _BatchRun(engine, followed, start is None, _progress_of(progress, len(items)), record)
+    run = _BatchRun(engine, followed, start is None, _progress_of(given.progress, len(items)), given.record)
     began = clock = time.perf_counter()
+    if folder is not None and folder.batches:
+        batch = _remaining_sizes(batch, folder.batches)
     if batch is None or classifier.one_image:
         batch = fitting_batch(classifier, generator, items)
     results: list[BatchResult] = []
     sizes: list[int] = []
     too_large = f"even one image at a time does not fit in the memory of {classifier.device} with {generator.name}"
-    for first, chunk, result in run_in_batches(items, batch, run, too_large, kinds=followed):
-        results.append(result)
+    for _, chunk, result in run_in_batches(
+        left, batch, lambda chunk, first: run(list(chunk), done + first), too_large, kinds=followed[done:at_most]
+    ):
         sizes.append(len(chunk))
         if folder is not None:
-            folder.write(first, result, seconds=time.perf_counter() - clock, batches=sizes)
+            folder.write(result, seconds=time.perf_counter() - clock)
+        else:
+            results.append(result)
         clock = time.perf_counter()
-    settings["batches"] = sizes
-    whole = Result.assemble(resolved, numbers, results, settings, seconds=time.perf_counter() - began)
+    if folder is not None:
+        whole = Result.from_folder(folder.folder)
+    else:
+        settings["batches"] = sizes
+        whole = Result.assemble(resolved, numbers, results, settings, seconds=time.perf_counter() - began)
     whole.attach(classifier, generator, rerun)
     return whole
 
 
+def _remaining_sizes(batch: int | Sequence[int] | None, done: Sequence[int]) -> int | Sequence[int]:
+    """Sizes of the batches after those that are done; the last one's again where none are given."""
+    if batch is None:
+        return done[-1]
+    return batch if isinstance(batch, int) else (list(batch)[len(done) :] or batch[-1])
+
+
 def rerun(result: Result, classifier: Classifier, generator: Generator) -> Result:
-    """Run the synthesis that `result` records again: same targets, seeds, recipe, batches and precision."""
+    """Run the synthesis that `result` records again: same targets, seeds, recipe, batches and precision.
+
+    Items that were not finished are left out.
+    """
     settings = result.settings
-    return synthesize(
-        classifier,
+    return _synthesize(
+        _Given(classifier, generator, precision=settings["precision"], compile=settings["compile"]),
         [target["target"] for target in result.targets],
-        generator,
-        seeds=result.seeds,
-        recipe=result.recipe,
-        unit_recipe=result.unit_recipe,
-        batch=settings["batches"],
-        precision=settings["precision"],
-        compile=settings["compile"],
+        result.seeds,
+        (result.recipe, result.unit_recipe),
+        None,
+        settings["batches"],
+        at_most=sum(settings["batches"]),
     )
 
 
@@ -207,36 +266,6 @@ def _recipes(
         return recipe, unit_recipe or recipe
     own = generator.recipe, unit_recipe or generator.unit_recipe
     return (own[0].from_given_start(), own[1].from_given_start()) if start_given else own
-
-
-def _items(
-    classifier: Classifier,
-    generator: Generator,
-    resolved: Sequence[ResolvedObjective],
-    seeds: Sequence[int],
-    start: Tensor | None,
-) -> list[Item]:
-    """One item per objective and seed, with its start. Raises `OptionError` for given codes of another shape."""
-    shape, grid = generator.code_shape, (len(resolved), len(seeds))
-    if start is None:
-        draw = generator.initial_code
-        codes = [
-            [draw(seed, class_weights_of(one.target, classifier), hidden_unit=one.recipe.unit_start) for seed in seeds]
-            for one in resolved
-        ]
-    elif tuple(start.shape) in (shape, grid + shape):
-        given = start.detach().float().cpu().expand(*grid, *shape)
-        codes = [list(row) for row in given]
-    else:
-        raise OptionError(
-            f"start must have shape {list(shape)}, or {[*grid, *shape]} for one code per target and seed, "
-            f"got {list(start.shape)}"
-        )
-    return [
-        Item(one.objective, seed, code, one.target, one.field)
-        for one, row in zip(resolved, codes, strict=True)
-        for seed, code in zip(seeds, row, strict=True)
-    ]
 
 
 def _progress_of(callback: Callable[..., None] | None, items: int) -> ProgressCallback | None:

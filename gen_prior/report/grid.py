@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,13 +12,15 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from gen_prior.errors import OptionError
-from gen_prior.util.image_io import to_pil
+from gen_prior.optimise.stored_result import UNFINISHED
+from gen_prior.util.image_io import to_pil, write_png
 
 if TYPE_CHECKING:
     from gen_prior.optimise.result import Result
 
 INK, TEXT_SIZE = "#282828", 11
 GAP, LINE = 6, 16
+TARGETS_PER_SHEET = 40
 COLUMNS = 8
 """Images per row of a contact sheet with a single seed, where the targets stand side by side."""
 
@@ -60,27 +63,44 @@ def mosaic(
     return whole
 
 
-def contact_sheet(result: Result) -> Tensor:
-    """All images of `result` with their activations, as one image `[3, H, W]` in [0, 1].
+def contact_sheet(result: Result, targets: range | None = None) -> Tensor:
+    """The images of `result` with their activations, as one image `[3, H, W]` in [0, 1]; of all targets where None.
 
-    A row for each target and a column for each seed; with a single seed, targets side by side, named below.
+    A row for each target and a column for each seed; with a single seed, targets side by side, named below. Images
+    that are not finished leave a gap.
     """
-    names = [target["name"] for target in result.targets]
-    values = [[f"{value:.3g}" for value in row] for row in result.activations.tolist()]
+    targets = range(len(result.targets)) if targets is None else targets
+    names = [result.targets[t]["name"] for t in targets]
+    rows = [_cells(result, t) for t in targets]
+    values = [[f"{value:.3g}" for value in result.activations[t].tolist()] for t in targets]
     if len(result.seeds) == 1:
-        images = list(result.images[:, 0])
         captions = [f"{name} {row[0]}" for name, row in zip(names, values, strict=True)]
-        starts = range(0, len(images), COLUMNS)
+        starts = range(0, len(rows), COLUMNS)
         return mosaic(
-            [images[start : start + COLUMNS] for start in starts],
+            [[row[0] for row in rows[start : start + COLUMNS]] for start in starts],
             captions=[captions[start : start + COLUMNS] for start in starts],
         )
-    return mosaic(
-        [list(row) for row in result.images],
-        captions=values,
-        row_names=names,
-        column_names=[f"seed {seed}" for seed in result.seeds],
-    )
+    return mosaic(rows, captions=values, row_names=names, column_names=[f"seed {seed}" for seed in result.seeds])
+
+
+def _cells(result: Result, t: int) -> list[Tensor | None]:
+    """The images of a target, None for those that are not finished."""
+    return [
+        image if status != UNFINISHED else None
+        for image, status in zip(result.images_of(t), result.status[t], strict=True)
+    ]
+
+
+def write_contact_sheets(result: Result, folder: Path) -> list[Path]:
+    """Write `contact-sheet.png`, and for many targets `contact-sheet-2.png`, ...; nothing for a single image."""
+    if result.activations.numel() < 2:
+        return []
+    count = len(result.targets)
+    paths = []
+    for page, first in enumerate(range(0, count, TARGETS_PER_SHEET), start=1):
+        paths.append(folder / ("contact-sheet.png" if page == 1 else f"contact-sheet-{page}.png"))
+        write_png(paths[-1], contact_sheet(result, range(first, min(first + TARGETS_PER_SHEET, count))))
+    return paths
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -5,25 +5,41 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import OutputError
 
+PARTIAL = ".part"
+"""Ending of temporary files, whose names begin with a dot."""
+
 
 @contextmanager
-def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
+def as_output_errors(*paths: Path) -> Iterator[None]:
+    """Turn an `OSError` in the block into an `OutputError` that names `paths`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {', '.join(map(str, paths))}: {error.strerror or error}",
+            fix="free some space, or pass another folder with --out",
+        ) from error
+
+
+@contextmanager
+def atomic_write(*paths: Path, publish: Callable[[], None] | None = None) -> Iterator[tuple[Path, ...]]:
     """Temporary files that take the names `paths` when the block ends; after an exception, nothing has changed.
 
-    All are on disk before the first takes its name, with the mode that the umask gives. Raises `OSError`.
+    All are on disk before the first takes its name, with the mode that the umask gives. `publish` is called between
+    the two, to take away what the new files replace. Raises `OSError`.
     """
     partial: list[Path] = []
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=PARTIAL)
             partial.append(Path(name))
             os.close(handle)
         yield tuple(partial)
@@ -33,6 +49,8 @@ def atomic_write(*paths: Path) -> Iterator[tuple[Path, ...]]:
             with part.open("ab") as file:
                 os.fsync(file.fileno())
             part.chmod(0o666 & ~mask)
+        if publish is not None:
+            publish()
         for part, path in zip(partial, paths, strict=True):
             part.replace(path)
     finally:
@@ -55,17 +73,14 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write several files, all or none of them. Raises `OutputError` for a full disk or a read-only folder."""
-    try:
-        with atomic_write(*files) as partial:
-            for part, data in zip(partial, files.values(), strict=True):
-                part.write_bytes(data)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {', '.join(map(str, files))}: {error.strerror or error}",
-            fix="free some space, or pass another folder with --out",
-        ) from error
+def write_files(files: Mapping[Path, bytes], *, publish: Callable[[], None] | None = None) -> None:
+    """Write several files, all or none of them, as `atomic_write` does; the last one takes its name last.
+
+    Raises `OutputError` for a full disk or a read-only folder.
+    """
+    with as_output_errors(*files), atomic_write(*files, publish=publish) as partial:
+        for part, data in zip(partial, files.values(), strict=True):
+            part.write_bytes(data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -185,3 +185,20 @@ def test_a_judge_that_gives_nan_keeps_nothing(
     assert all(sample.judge_rank is None and sample.judge_probability is None for sample in samples)
     assert "not finite" in caplog.text
     assert "NaN" not in (tmp_path / "images.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "file", ["../secret.txt", "images/../../secret.txt", "/etc/hostname", "images/link.png", "x\0"]
+)
+def test_a_strangers_dataset_takes_no_file_from_elsewhere(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path, file: str
+) -> None:
+    folder = tmp_path / "data"
+    make_dataset(tiny_classifier, tiny_generator, folder, classes=[1], per_class=1, steps=1)
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "images" / "link.png").symlink_to(tmp_path / "secret.txt")
+    (line,) = (folder / "images.jsonl").read_text().splitlines()
+    (folder / "images.jsonl").write_text(json.dumps(json.loads(line) | {"file": file}) + "\n")
+    with pytest.raises(OutputError, match="damaged"):
+        make_dataset(tiny_classifier, tiny_generator, folder, classes=[1], per_class=2, steps=1)
+    assert not any(b"secret" in path.read_bytes() for path in (folder / "shards").iterdir())

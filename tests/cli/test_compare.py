@@ -56,7 +56,7 @@ def test_a_hidden_unit_is_said_not_to_be_judged(run: type[Run], tiny: tuple[str,
     done = run("compare", "conv2:3", *methods, "--out", tmp_path, *tiny)
     assert done.code == 0, done.err
     assert "conv2:3@8,8 was not judged: not a class" in done.err
-    assert "was not judged" not in run("compare", "bee", *methods, "--out", tmp_path, *tiny).err
+    assert "was not judged" not in run("compare", "bee", *methods, "--out", tmp_path / "b", *tiny).err
 
 
 def test_a_full_disk_spares_the_earlier_comparison(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
@@ -64,9 +64,10 @@ def test_a_full_disk_spares_the_earlier_comparison(run: type[Run], tiny: tuple[s
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        done = run("compare", "cup", "-m", "tiny", "--judge", "none", "--seeds", "1", "--out", tmp_path, *tiny)
+        options = ("-m", "tiny", "--judge", "none", "--seeds", "1", "--overwrite", "--out", tmp_path)
+        done = run("compare", "cup", *options, *tiny)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)

@@ -78,6 +78,12 @@ def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(
     for wrong in (("--layer", "conv9"), ("--layer", "conv2", "--rotate", "nan"), ("--layer", "conv2", "--zoom", 0)):
         assert run(*common, *wrong, "--frames", 2).code == 2
         assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    refused = run(*common, "--layer", "conv1")
+    assert refused.code == 2
+    assert "holds a dream (dream.png)" in refused.complaint
+    common = (*common, "--overwrite")
+    assert run(*common, "--layer", "conv9").code == 2
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     assert run(*common, "--layer", "conv1").code == 0  # a single picture leaves the frames
     assert len(list(tmp_path.glob("frame-*"))) == 3
     assert run(*common, "--layer", "conv1", "--frames", 2).code == 0

@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_line_and_spares_what_was_there(
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        done = run(*arguments, "cup")
+        done = run(*arguments, "cup", "--overwrite")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)

@@ -143,7 +143,7 @@ def test_data_paths_stay_in_the_folder(result: gp.Result, tmp_path: Path) -> Non
     path = tmp_path / "a" / "result.json"
     (tmp_path / "secret.safetensors").write_bytes((tmp_path / "a" / "ant-seed0.safetensors").read_bytes())
     path.write_text(path.read_text().replace("ant-seed0.safetensors", "../secret.safetensors"))
-    damaged(tmp_path / "a", "secret.safetensors is missing")
+    damaged(tmp_path / "a", "an item without a file")
 
 
 @pytest.mark.parametrize("call", range(1, 6))
@@ -176,7 +176,7 @@ def test_a_new_result_replaces_an_old_one(
     result: gp.Result, tmp_path: Path, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
 ) -> None:
     result.save(tmp_path)
-    other = synthesize(tiny_classifier, ["ant"], tiny_generator, seeds=1, steps=4, out=tmp_path)
+    other = synthesize(tiny_classifier, ["ant"], tiny_generator, seeds=1, steps=4, out=tmp_path, overwrite=True)
     assert torch.equal(load_result(tmp_path).images, other.images)
 
 

@@ -121,8 +121,17 @@ def test_finished_items_survive_an_interruption(
     assert torch.equal(rest.codes[1, 0], whole.codes[1, 0])
     assert rest.settings["batches"] == [2, 2]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    again = rest.replay(tiny_classifier, tiny_generator)  # runs the rest as well
-    assert torch.equal(again.images, whole.images)
+    again = rest.replay(tiny_classifier, tiny_generator)  # only what was finished
+    assert again.status == rest.status
+    assert torch.equal(again.images, rest.images)
+    steps: list[int] = []
+    continued = synthesize(
+        tiny_classifier, ["ant", "bee"], tiny_generator, seeds=3, steps=3, batch=2, out=tmp_path,
+        progress=lambda progress: steps.append(progress.done),
+    )  # fmt: skip
+    assert len(steps) == 3, "only the last batch"
+    assert torch.equal(continued.images, whole.images)
+    assert continued.settings["batches"] == [2, 2, 2]
 
 
 def test_out_holds_the_same_as_save(
@@ -247,7 +256,7 @@ def test_only_classes_say_what_is_wanted_at_the_start(with_ids: gp.Classifier) -
     bright = gp.Objective(lambda activations, image, code: image.mean((1, 2, 3)), description="bright")
     targets: list[str | int | gp.Objective] = ["class 1", 2, "logits:4", "conv2:3", bright]
     result = synthesize(with_ids, targets, generator, seeds=[7], steps=1, rate=1e-9, transforms=(), edits=())
-    assert asked == ["n00000001", "n00000002", "class 4"]
+    assert list(dict.fromkeys(asked)) == ["n00000001", "n00000002", "class 4"]
     noise = generator.initial_code(7)
     for place, shift in enumerate([1, 0, 4, 0, 0]):
         torch.testing.assert_close(result.codes[place, 0], noise + shift, atol=1e-4, rtol=0)

@@ -1,0 +1,81 @@
+"""`Comparison`: the outcome of `compare`, and the folder that holds it, which may be a stranger's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gen_prior.errors import OptionError, OutputError
+from gen_prior.optimise.result import Result
+from gen_prior.optimise.stored_result import LARGEST_RECORD, first_line
+from gen_prior.report.comparison_sheet import RECORD, draw_sheet
+from gen_prior.util.files import as_output_errors, write_json
+from gen_prior.util.folders import only_writer
+from gen_prior.util.reading import read_regular
+
+FORMAT = "gen-prior/comparison-1"
+
+
+@dataclass
+class Comparison:
+    """The outcome of `compare`.
+
+    Attributes:
+        record: all measures and settings, as `comparison.json` holds them.
+        results: name of the method -> its `Result`; empty if the comparison was loaded from a folder.
+    """
+
+    record: dict[str, Any]
+    results: dict[str, Result] = field(default_factory=dict)
+
+    def save(self, out: str | Path) -> Path:
+        """Write each method's results into a sub-folder of `out`, `comparison.json` and the sheet; returns `out`.
+
+        Raises `OptionError` for a comparison that was loaded, `OutputError` if `out` cannot be written to.
+        """
+        for method in self.record["methods"]:
+            if method["name"] not in self.results:
+                raise OptionError("a loaded comparison has no images; they are in its folder", fix="copy that folder")
+        with only_writer(out) as folder, as_output_errors(Path(out)):
+            (folder / RECORD).unlink(missing_ok=True)  # first, so that a mixture is never taken for a comparison
+            for method in self.record["methods"]:
+                self.results[method["name"]].save(folder / method["folder"])
+            write_json(folder / RECORD, self.record)
+            draw_sheet(folder)
+        return Path(out)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Name of the method -> measure -> {statistic, value, low, high, count}, or None if not measured."""
+        return {method["name"]: method["summary"] for method in self.record["methods"]}
+
+
+def load_comparison(folder: str | Path) -> Comparison:
+    """Load the measures of the comparison saved in `folder` (or its JSON file), without the images.
+
+    Raises `OutputError` if it is missing or damaged.
+    """
+    path = Path(folder)
+    path = path if path.is_file() else path / RECORD
+    try:
+        record = json.loads(read_regular(path, limit=LARGEST_RECORD))
+        if record.get("format") != FORMAT:
+            raise OutputError(f"{path} is not a comparison of format {FORMAT}")
+        _check_record(record)
+    except FileNotFoundError as error:
+        raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise OutputError(f"the comparison in {folder} is damaged: {first_line(error)}") from error
+    return Comparison(record)
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """Raise `ValueError`, `LookupError`, `TypeError` or `AttributeError` for a record that readers cannot rely on."""
+    for method in record["methods"]:
+        if not isinstance(method["name"], str) or Path(method["folder"]).name != method["folder"]:
+            raise ValueError("a method without a name or a folder")
+        for summary in method["summary"].values():
+            if summary is not None:
+                float(summary["value"]), float(summary["low"]), float(summary["high"]), int(summary["count"])
+    record["classifier"]["name"], record["natural"]["size"], list(record["targets"]), list(record["seeds"])

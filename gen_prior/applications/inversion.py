@@ -1,0 +1,136 @@
+"""`Inversion`: the outcome of `invert`, and the folder that holds it, which may be a stranger's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gen_prior.errors import OptionError, OutputError, WeightsError
+from gen_prior.hub.tensors import read_tensors, save_safetensors
+from gen_prior.optimise.stored_result import LARGEST_RECORD, first_line
+from gen_prior.report.grid import mosaic
+from gen_prior.util.files import as_output_errors, write_json
+from gen_prior.util.folders import only_writer
+from gen_prior.util.image_io import write_png
+from gen_prior.util.reading import read_regular
+
+RECORD = "inversion.json"
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """An image `[3, H, W]` whose features at `layer` are near those of the original, and its code.
+
+    `error` is the squared distance of the features over the squared norm of the original's: 0 for equal features,
+    1 for features of zero. `style_error` is the same for the Gram matrices at the style layers, None without any.
+    """
+
+    layer: str
+    method: str
+    image: Tensor
+    code: Tensor
+    error: float
+    style_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The outcome of `invert`.
+
+    Attributes:
+        original: the image that was inverted, `[3, H, W]`, RGB, in [0, 1].
+        layers: from shallow to deep.
+        methods: names of the generators.
+        reconstructions: `reconstructions[method][layer]`, of those that are finished.
+        settings: everything that the reconstructions depend on, as plain values.
+    """
+
+    original: Tensor
+    layers: list[str]
+    methods: list[str]
+    reconstructions: dict[str, dict[str, Reconstruction]]
+    settings: dict[str, Any]
+
+    def sheet(self) -> Tensor:
+        """One image `[3, H, W]`: the original, a row for each method, a column for each layer, errors below."""
+        rows = [
+            [self.original if r == 0 else None, *(self.reconstructions[method][layer].image for layer in self.layers)]
+            for r, method in enumerate(self.reconstructions)
+        ]
+        captions = [
+            ["", *(f"error {self.reconstructions[method][layer].error:.3f}" for layer in self.layers)]
+            for method in self.reconstructions
+        ]
+        return mosaic(
+            rows, captions=captions, row_names=list(self.reconstructions), column_names=["original", *self.layers]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Errors and settings as plain values for JSON."""
+        rows = self.reconstructions.items()
+        errors = {method: {layer: found.error for layer, found in row.items()} for method, row in rows}
+        styles = {method: {layer: found.style_error for layer, found in row.items()} for method, row in rows}
+        plain: dict[str, Any] = {"layers": self.layers, "methods": self.methods, "feature_error": errors}
+        plain |= {"settings": self.settings, "finished": list(self.reconstructions) == self.methods}
+        return plain | ({"style_error": styles} if self.settings["style_layers"] else {})
+
+    def save(self, out: str | Path) -> Path:
+        """Write sheet, reconstructions as PNG and, exact, as safetensors, and `inversion.json`; returns `out`."""
+        with only_writer(out) as folder, as_output_errors(Path(out)):
+            (folder / RECORD).unlink(missing_ok=True)  # first, so that a mixture is never taken for an inversion
+            write_png(folder / "original.png", self.original)
+            for method, row in self.reconstructions.items():
+                save_safetensors(folder / f"{_slug(method)}.safetensors", _exact(row), {})
+                for layer, found in row.items():
+                    write_png(folder / f"{_slug(method)}-{_slug(layer)}.png", found.image)
+            write_png(folder / "inversion.png", self.sheet())
+            write_json(folder / RECORD, self.to_dict())
+        return Path(out)
+
+
+def finished_reconstructions(folder: Path, inversion: Inversion) -> dict[str, dict[str, Reconstruction]]:
+    """The reconstructions in `folder`.
+
+    Raises `OptionError` unless they are of `inversion`, `OutputError` if the folder is damaged.
+    """
+    path = folder / RECORD
+    now = json.loads(json.dumps(inversion.to_dict()))
+    try:
+        before = json.loads(read_regular(path, limit=LARGEST_RECORD, within=folder))
+        if changed := [name for name in ("layers", "methods") if before[name] != now[name]] or [
+            name for name in now["settings"] if before["settings"].get(name) != now["settings"][name]
+        ]:
+            raise OptionError(
+                f"{folder} holds an inversion with another {changed[0].replace('_', ' ')}",
+                fix="pass another --out, or replace it with --overwrite",
+            )
+        found: dict[str, dict[str, Reconstruction]] = {}
+        for method, errors in before["feature_error"].items():
+            tensors = read_tensors(folder / f"{_slug(method)}.safetensors")
+            styles = before.get("style_error", {}).get(method, {})
+            found[method] = {
+                layer: Reconstruction(
+                    layer, method, tensors[f"{layer}.image"], tensors[f"{layer}.code"], errors[layer], styles.get(layer)
+                )
+                for layer in inversion.layers
+            }
+    except WeightsError as error:
+        raise OutputError(f"the inversion in {folder} is damaged: {error.message}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise OutputError(f"the inversion in {folder} is damaged: {first_line(error)}") from error
+    return found
+
+
+def _exact(row: Mapping[str, Reconstruction]) -> dict[str, Tensor]:
+    tensors = {f"{layer}.image": found.image for layer, found in row.items()}
+    tensors |= {f"{layer}.code": found.code for layer, found in row.items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name)

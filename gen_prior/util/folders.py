@@ -1,0 +1,108 @@
+"""One writer a folder: a lock that ends with the process, and no temporary files of writers that were killed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from gen_prior.errors import OptionError, OutputError
+from gen_prior.util.files import PARTIAL, as_output_errors
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+RECORDS = {
+    "result.json": "a synthesis",
+    "comparison.json": "a comparison",
+    "inversion.json": "an inversion",
+    "dream.png": "a dream",
+    "evolution.npz": "an evolution",
+    "settings.json": "a dataset",
+}
+"""The file by which a folder holds a run -> kind of the run."""
+
+_guard = threading.Lock()
+_held: dict[tuple[int, int], int] = {}
+"""(device, inode) of a locked folder -> the thread that holds it."""
+
+
+@contextlib.contextmanager
+def only_writer(folder: str | Path) -> Iterator[Path]:
+    """Create `folder` and be its only writer in the block; a thread that is so already enters again.
+
+    Deletes temporary files of writers that were killed, and a new folder into which nothing was written. Without locks
+    (Windows, some network folders) two processes are not kept apart.
+
+    Raises `OutputError` for a folder that another process or thread writes to, and one that cannot be written to.
+    """
+    path = Path(folder)
+    with as_output_errors(path):
+        is_new = not path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY) if fcntl is not None else None
+    if handle is None:
+        yield path
+        return
+    found = os.fstat(handle)
+    key, me = (found.st_dev, found.st_ino), threading.get_ident()
+    try:
+        with _guard:
+            again = _held.get(key) == me
+            if not again:
+                _lock(handle, path, _held.get(key) is not None)
+                _held[key] = me
+        try:
+            if not again:
+                with as_output_errors(path):
+                    tempfile.TemporaryFile(dir=path).close()
+                    for left in path.glob(f".*{PARTIAL}"):
+                        left.unlink()
+            yield path
+        finally:
+            if not again:
+                with _guard:
+                    del _held[key]
+    finally:
+        os.close(handle)
+        if is_new:
+            with contextlib.suppress(OSError):
+                path.rmdir()  # nothing was written
+
+
+def _lock(handle: int, path: Path, held: bool) -> None:
+    """Lock an open folder. Raises `OutputError` where it is held, by another thread or process."""
+    try:
+        if held:
+            raise BlockingIOError
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"another process is writing to {path}", fix="wait until it has ended, or pass another --out"
+        ) from error
+    except OSError as error:
+        log.info("%s cannot be locked (%s)", path, error)
+
+
+def check_kind(folder: Path, record: str | None, *, overwrite: bool = False) -> None:
+    """Raise `OptionError` where `folder` holds a run of another kind than that of `record`, or of any for None.
+
+    With `overwrite`, the other run's record is deleted instead, so that no reader takes the mixture for that run.
+    """
+    for name in RECORDS:
+        if name == record or not (folder / name).exists():
+            continue
+        if not overwrite:
+            raise OptionError(
+                f"{folder} holds {RECORDS[name]} ({name})", fix="pass another --out, or replace it with --overwrite"
+            )
+        with as_output_errors(folder):
+            (folder / name).unlink()
