@@ -96,6 +96,7 @@ class ResultFolder:
     """Writes a result while it is being made: after each batch its items, and the record of all finished ones.
 
     A folder that holds a part of the same run is continued: its first `finished` items, made in `batches`, are whole.
+    With `anew`, all items of that run are made again.
 
     Raises `OutputError` for a folder that cannot be written to or whose record is damaged, `OptionError` for settings
     that JSON cannot hold and for a folder that holds another run, all before the optimisation starts.
@@ -109,6 +110,7 @@ class ResultFolder:
         settings: dict[str, Any],
         *,
         overwrite: bool = False,
+        anew: bool = False,
     ) -> None:
         self.folder = Path(out)
         self.targets, self.slugs = [one.to_dict() for one in resolved], unique_slugs(resolved)
@@ -123,6 +125,8 @@ class ResultFolder:
         check_kind(self.folder, RECORD, overwrite=overwrite)
         if not overwrite and (self.folder / RECORD).exists():
             self._continue(read_record(self.folder))
+        if anew:
+            self.batches, self._record, self._replace = [], None, True
 
     @property
     def finished(self) -> int:

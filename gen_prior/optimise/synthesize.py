@@ -84,7 +84,7 @@ def synthesize(
         progress: called with a `Progress` after every step; `done` and `total` count steps x images, including the
             restarts' trial steps.
         record: called as (first item, step, images on the device) before every update, and with the final images
-            as step `steps + 1`.
+            as step `steps + 1`. A run in `out` is then made anew, since what it did before cannot be recorded.
 
     Returns:
         A `Result`: images `[T, S, 3, H, W]` in [0, 1], activations `[T, S]`, history `[T, S, steps]`, codes. An item
@@ -152,7 +152,10 @@ def _synthesize(
         "started_from": "given codes" if start is not None else "seeds",
         "environment": environment(classifier.device),
     }
-    folder = ResultFolder(out, resolved, numbers, settings, overwrite=overwrite) if out is not None else None
+    anew = given.record is not None  # what was finished before cannot be recorded
+    folder = None
+    if out is not None:
+        folder = ResultFolder(out, resolved, numbers, settings, overwrite=overwrite, anew=anew)
     done = folder.finished if folder is not None else 0
     left = items[done:at_most]
     # 3. Batch by batch: select starts, optimise, write.
