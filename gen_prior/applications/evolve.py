@@ -23,13 +23,17 @@ from torch import Tensor
 
 from gen_prior.applications.black_boxes import BlackBox, activation_score, source_words
 from gen_prior.applications.searchers import FULL_UP_TO, METHODS, Points, build_searcher
-from gen_prior.errors import OptionError, OutputError, UnknownNameError
+from gen_prior.errors import MissingExtraError, OptionError, OutputError, UnknownNameError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
+from gen_prior.optimise.stored_result import first_line
 from gen_prior.util.files import write_bytes
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.reading import read_regular
 
 FORMAT = "gen-prior/evolution-2"
+LARGEST = 2**31
+"""Bytes of a saved search, and of a generation of points."""
 IN_FILE = {"dims": "numbers"}
 """Settings that have another name in files."""
 
@@ -92,8 +96,8 @@ class Evolution:
         if method not in METHODS:
             raise UnknownNameError("search method", method, METHODS)
         population = 4 + int(3 * math.log(dims)) if population is None else population
-        if population < 4:
-            raise OptionError(f"population must be at least 4, got {population}")
+        if not 4 <= population <= LARGEST // (8 * dims):
+            raise OptionError(f"population must be from 4 to {LARGEST // (8 * dims)}, got {population}")
         self.generator = generator
         self.settings: dict[str, Any] = {
             "method": method,
@@ -175,10 +179,10 @@ class Evolution:
         """
         generator = as_generator(generator)
         try:
-            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
-                settings = json.loads(file["settings"].tobytes())
-                history, waiting = file["scores"].astype(np.float64), file["waiting"]
-                points, best = file["told"], file["best"]
+            arrays = _read_arrays(read_regular(path, limit=LARGEST))
+            settings = json.loads(arrays["settings"].tobytes())
+            history, waiting = arrays["scores"].astype(np.float64), arrays["waiting"]
+            points, best = arrays["told"], arrays["best"]
             if settings.pop("format") != FORMAT:
                 raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="save to another file")
             _check_same_generator(path, settings.pop("generator"), _identity(generator))
@@ -199,8 +203,10 @@ class Evolution:
                 )
         except FileNotFoundError as error:
             raise OutputError(f"no evolution at {path}") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise OutputError(f"the evolution at {path} is damaged: {str(error).splitlines()[0]}") from error
+        except (MissingExtraError, OutputError):
+            raise
+        except Exception as error:  # damaged archives and impossible settings fail in any way
+            raise OutputError(f"the evolution at {path} is damaged: {first_line(error)}") from error
         return evolution
 
     def _codes(self, points: Points) -> Tensor:
@@ -268,6 +274,27 @@ def _check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mapp
         raise OutputError(
             f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="save to another file"
         )
+
+
+def _read_arrays(data: bytes) -> dict[str, Points]:
+    """Name -> array of an archive of numpy's. No more memory is asked for than the archive says that it holds.
+
+    Raises an exception of any kind for an archive that is damaged or larger than `LARGEST`.
+    """
+    arrays: dict[str, Points] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+            raise ValueError(f"it holds more than {LARGEST} bytes")
+        for entry in archive.infolist():
+            stream = io.BytesIO(archive.read(entry))
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError(f"{entry.filename} is of another format")
+            shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+            if in_columns or dtype.hasobject:
+                raise ValueError(f"{entry.filename} holds other things than numbers")
+            name = entry.filename.removesuffix(".npy")
+            arrays[name] = np.frombuffer(stream.read(), dtype).reshape(shape)
+    return arrays
 
 
 def _near(first: Points, second: Points, tolerance: float = 1e-6) -> bool:

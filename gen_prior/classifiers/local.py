@@ -7,6 +7,7 @@ where the configuration says `"library": "torchvision"`. One with a `model_type`
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from gen_prior.classifiers import timm as timm_family
@@ -15,6 +16,7 @@ from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import UnknownNameError, WeightsError
 from gen_prior.hub.files import Files
+from gen_prior.hub.strict_loading import check_size
 from gen_prior.hub.tensors import read_tensors
 
 
@@ -42,13 +44,16 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
         if settings.channels != 3:
             raise WeightsError(f"{folder}: torchvision's networks take 3 channels, not {settings.channels}")
         tensors = read_tensors(files.weights(weights))
-        network = torchvision_family.build(
+        build = partial(
+            torchvision_family.build,
             architecture,
             classes=settings.classes,
             side=settings.size[0],
             published=bool(config.get("transform_input", False)),
             auxiliary=any(key.startswith(("aux1.", "AuxLogits.")) for key in tensors),
         )
+        check_size(build, tensors, f"{folder}/{weights}")
+        network = build()
         torchvision_family.load_weights(network, tensors, f"{folder}/{weights}", architecture)
         torchvision_family.without_auxiliary(network, architecture)
         licence = config.get("license")

@@ -17,8 +17,11 @@ from gen_prior.classifiers.base import INTERPOLATIONS, Classifier
 from gen_prior.classifiers.labels import Labels, imagenet
 from gen_prior.errors import MissingExtraError, UnknownNameError, WeightsError
 from gen_prior.hub.files import Files
+from gen_prior.hub.strict_loading import check_size
 from gen_prior.hub.tensors import read_tensors
 
+LARGEST_SIDE, MOST_CHANNELS = 2048, 64
+"""Of a network's input."""
 _RESERVED = ("pretrained", "checkpoint", "cache", "features", "script", "export")
 """Options that start so make timm load files or return another kind of network; a configuration may not set them."""
 
@@ -81,6 +84,7 @@ def build(config: Mapping[str, Any], settings: Settings, tensors: Mapping[str, T
     allowed = {"input_size", "classifier", "first_conv", "label_offset", "pool_size", "fixed_input_size"}
     cfg = {key: value for key, value in _cfg(config).items() if key in allowed and value is not None}
     cfg |= {"num_classes": settings.classes, "state_dict": dict(tensors), "architecture": architecture}
+    check_size(lambda: timm.create_model(architecture, num_classes=settings.classes, **options), tensors, file)
     try:
         network: nn.Module = timm.create_model(
             architecture, pretrained=True, pretrained_cfg=cfg, num_classes=settings.classes, **options
@@ -103,6 +107,9 @@ def read_settings(config: Mapping[str, Any], file: str) -> Settings:
         classes = int(next((number for number in stated if number is not None), 1000))
         if min(channels, height, width) < 1 or classes < 0 or min(std) <= 0:
             raise ValueError("sizes and std must be positive, and num_classes at least 0")
+        if max(height, width) > LARGEST_SIDE or channels > MOST_CHANNELS:
+            limit = f"[{MOST_CHANNELS}, {LARGEST_SIDE}, {LARGEST_SIDE}]"
+            raise ValueError(f"input_size is {[channels, height, width]}, the limit is {limit}")
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{file}: {error}") from error
     interpolation = str(cfg.get("interpolation", "bicubic"))

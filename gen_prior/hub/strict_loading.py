@@ -13,6 +13,12 @@ from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.hub.tensors import check_finite
 
 LARGEST_NUMBER, MOST_LAYERS = 2**20, 512
+MOST_TIMES = 2
+"""Weights of a network for each number in its file, which would be 1 if all names fitted."""
+COUNTS = re.compile("layers|blocks|depth|repeat")
+"""Keys whose values count layers."""
+BUILDS = re.compile("layer|block|depth|repeat|channels|widths|mult")
+"""Keys whose lists have an entry for each layer."""
 
 
 def check_config(config: Mapping[str, Any], file: str) -> None:
@@ -23,12 +29,12 @@ def check_config(config: Mapping[str, Any], file: str) -> None:
             for inner, content in value.items():
                 check(f"{key}.{inner}", content)
         elif isinstance(value, list):
-            if len(value) > LARGEST_NUMBER:
-                raise WeightsError(f"{file}: {key} has {len(value)} entries")
+            if len(value) > (most := MOST_LAYERS if BUILDS.search(key) else LARGEST_NUMBER):
+                raise WeightsError(f"{file}: {key} has {len(value)} entries, the limit is {most}")
             for content in value:
                 check(key, content)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            limit = MOST_LAYERS if re.search("layers|blocks|depth|repeat", key) else LARGEST_NUMBER
+            limit = MOST_LAYERS if COUNTS.search(key) else LARGEST_NUMBER
             if not abs(value) <= limit:
                 raise WeightsError(f"{file}: {key} is {value}, the limit is {limit}")
 
@@ -66,6 +72,21 @@ def build_on_meta(build: Callable[[], nn.Module], file: str) -> nn.Module:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{file} describes a network that cannot be built: {reason}") from error
+
+
+def check_size(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: str) -> None:
+    """Raise `WeightsError` where a network has many times more weights than `file`, before it takes their memory.
+
+    A network that cannot be built on the meta device is not checked.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = sum(parameter.numel() for parameter in build().parameters())
+    except Exception:
+        return
+    given = sum(tensor.numel() for tensor in tensors.values())
+    if wanted > MOST_TIMES * (given + 1000):
+        raise WeightsError(f"{file} holds {given} numbers for a network of {wanted} weights")
 
 
 def load_strictly(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str = "this network") -> None:

@@ -20,6 +20,8 @@ from gen_prior.util.files import write_bytes
 from gen_prior.util.image_io import read_image, to_pil, write_png
 
 KINDS = (".gif", ".webp", ".mp4")
+LONGEST = 600.0
+"""Seconds that the encoder of an MP4 may take."""
 
 
 class Recorder:
@@ -204,7 +206,10 @@ def _mp4(pictures: Sequence[Image.Image], fps: float) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "frames.mp4"
         command = [_ffmpeg(), "-loglevel", "error", *given, *wanted, str(file)]
-        done = subprocess.run(command, input=raw.getvalue(), capture_output=True, check=False)
+        try:
+            done = subprocess.run(command, input=raw.getvalue(), capture_output=True, check=False, timeout=LONGEST)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise OutputError(f"the MP4 encoder cannot be run: {error}", fix="write a .gif") from error
         if done.returncode:
             reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise OutputError(f"the MP4 encoder failed: {reason[-1]}", fix="write a .gif")
@@ -219,4 +224,7 @@ def _ffmpeg() -> str:
         raise MissingExtraError(
             "MP4 needs imageio-ffmpeg, which is not installed", fix="pip install 'gen-prior[video]', or write a .gif"
         ) from error
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise MissingExtraError(f"no MP4 encoder: {error}", fix="install ffmpeg, or write a .gif") from error

@@ -11,12 +11,13 @@ from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from gen_prior.errors import ImageError
 from gen_prior.util.files import files_below, write_bytes
+from gen_prior.util.reading import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -48,7 +49,14 @@ def read_image(path: str | Path) -> Tensor:
 
     Raises `ImageError` as `read_picture` does.
     """
-    picture = read_picture(path, str(path))
+    try:
+        file = open_regular(path)
+    except FileNotFoundError as error:
+        raise ImageError(f"no such image: {path}") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path} cannot be read: {error}") from error
+    with file:
+        picture = read_picture(file, str(path))
     if picture.mode == "F":
         return (torch.from_numpy(np.array(picture))[None] / 255).clamp(0, 1).expand(3, -1, -1).contiguous()
     return pil_to_tensor(picture).float() / 255
@@ -84,7 +92,9 @@ def read_picture(source: str | Path | IO[bytes], name: str) -> Image.Image:
         raise ImageError(f"no such image: {name}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} has too many pixels (limit {Image.MAX_IMAGE_PIXELS})") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # damaged images make decoders fail in any way
         raise ImageError(f"{name} is not an image that can be read ({', '.join(FORMATS)})") from error
 
 
