@@ -14,7 +14,9 @@ from gen_prior.cli.progress import ProgressBar
 
 def run(
     generator: Annotated[str, typer.Argument(metavar="GENERATOR", show_default=False, help="A generator.")],
-    out: options.Out = Path("gen-prior-doctor"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the report.")] = Path(
+        "gen-prior-doctor"
+    ),
     device: options.Device = "auto",
     settings: options.Settings = None,
     as_json: options.Json = False,

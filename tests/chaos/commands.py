@@ -23,23 +23,10 @@ from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.files import PARTIAL
 
 TINY = ("--classifier", "tiny", "--device", "cpu", "-q")
+SHORT = ("--seeds", 2, "--steps", 2)
 COMMANDS: dict[str, tuple[object, ...]] = {
-    "synth": ("synth", "bee", "cup", "-g", "tiny", "--seeds", 2, "--batch", 2, "--steps", 2, *TINY),
-    "compare": (
-        "compare",
-        "bee",
-        "-m",
-        "tiny",
-        "-m",
-        "pixel-raw",
-        "--judge",
-        "none",
-        "--seeds",
-        2,
-        "--steps",
-        2,
-        *TINY,
-    ),
+    "synth": ("synth", "bee", "cup", "-g", "tiny", "--batch", 2, *SHORT, *TINY),
+    "compare": ("compare", "bee", "-m", "tiny", "-m", "pixel-raw", "--judge", "none", *SHORT, *TINY),
     "invert": ("invert", "PHOTO", "--layer", "conv2", "-g", "pixel-raw", "-g", "tiny", "--steps", 2, *TINY),
     "evolve": ("evolve", "bee", "-g", "tiny", "--evaluations", 24, "--population", 8, *TINY),
     "dataset": ("dataset", "tiny", "--per-class", 2, "--classes", "bee", "-g", "tiny", "--steps", 2, *TINY[2:]),

@@ -1,7 +1,7 @@
 """Figures of the chaos suite: faults tried, survived and lost, printed at the end.
 
-The short form runs with all other tests. The long form: `pytest -m chaos tests/chaos`; with GEN_PRIOR_CHAOS_RESULTS=FILE
-its figures are added to that JSON file.
+The short form runs with all other tests, the long form by `pytest -m chaos tests/chaos`. With
+GEN_PRIOR_CHAOS_RESULTS=FILE the figures are added to that JSON file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kills, full disks, read-only folders and rivals: a command's folder holds what is finished, or nothing, and goes on."""
+"""Kills, full disks, read-only folders, rivals: a command's folder holds what is finished, or nothing, and goes on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import shutil
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_runner import Run
 from commands import COMMANDS, Ended, content, equal_images, finished, in_child, killed_at, leftovers
 
 from gen_prior.errors import OutputError
@@ -26,28 +27,33 @@ Command = Callable[..., Ended]
 
 
 @pytest.fixture
-def command(tiny: None, tmp_path: Path) -> Command:
-    """`command(name, folder, prepare=..., **options of in_child)` runs a command of `COMMANDS` into `folder`."""
+def words(tiny: None, tmp_path: Path) -> Callable[..., list[object]]:
+    """`words(name, folder)`: the words of a command of `COMMANDS` that writes into `folder`."""
     photo = tmp_path / "photo.png"
     write_png(photo, torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0)))
+    return lambda name, folder: [photo if word == "PHOTO" else word for word in (*COMMANDS[name], "--out", folder)]
 
-    def run(name: str, folder: Path, *more: object, prepare: Callable[[], None] = lambda: None, **given: Any) -> Ended:
-        arguments = [photo if word == "PHOTO" else word for word in COMMANDS[name]]
-        return in_child(prepare, *arguments, *more, "--out", folder, **given)
+
+@pytest.fixture
+def whole(words: Callable[..., list[object]], tmp_path: Path) -> Callable[[str], Path]:
+    """`whole(name)`: the folder of an undisturbed run of that command, in this process, so that children are fast."""
+
+    def run(name: str) -> Path:
+        folder = tmp_path / f"whole-{name}"
+        if not folder.exists():
+            assert Run(*words(name, folder)).code == 0
+        return folder
 
     return run
 
 
 @pytest.fixture
-def whole(command: Command, tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """`whole(name)`: the folder of an undisturbed run of that command."""
-    made: dict[str, Path] = {}
+def command(words: Callable[..., list[object]], whole: Callable[[str], Path]) -> Command:
+    """`command(name, folder, prepare=..., **options of in_child)` runs a command of `COMMANDS` in a child."""
 
-    def run(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path / f"whole-{name}"
-            assert command(name, made[name]).code == 0
-        return made[name]
+    def run(name: str, folder: Path, *more: object, prepare: Callable[[], None] = lambda: None, **given: Any) -> Ended:
+        whole(name)
+        return in_child(prepare, *words(name, folder), *more, **given)
 
     return run
 
@@ -82,7 +88,7 @@ def check_killed_run(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("count", [2, pytest.param(None, marks=LONG)])
+@pytest.mark.parametrize("count", [1, pytest.param(None, marks=LONG)])
 def test_killed_at_a_published_file(
     name: str, count: int | None, command: Command, whole: Callable[[str], Path], tmp_path: Path, figures: Counter[str]
 ) -> None:
@@ -175,7 +181,12 @@ def test_two_processes_in_one_folder(
     for trial in range(count):
         name, folder = source.choice(list(COMMANDS)), tmp_path / f"shared-{trial}"
         ended: list[Ended] = []
-        threads = [threading.Thread(target=lambda: ended.append(command(name, folder))) for _ in range(2)]
+
+        def work(name: str = name, folder: Path = folder, ended: list[Ended] = ended) -> None:
+            ended.append(command(name, folder))
+
+        whole(name)
+        threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
