@@ -2,10 +2,10 @@
 
     python benchmarks/generator_costs.py > benchmarks/results/generator_costs.json
 
-Networks are built on the meta device, without weights. "GFLOP" counts two operations for each multiplication with an
-addition, as `torch.utils.flop_counter` does: of drawing an image, and of a step, which also takes the gradient of the
-code. "step_megabytes" is what the backward pass keeps, in float32, without the weights. The condition numbers of
-pMF's first layer are those of random weights, drawn as its authors do before training.
+Networks are built on the meta device, without weights, but for the embedded prior. "GFLOP" counts two operations for
+each multiplication with an addition, as `torch.utils.flop_counter` does: of drawing an image, and of a step, which also
+takes the gradient of the code. "step_megabytes" is what the backward pass keeps, in float32, without the weights. The
+condition numbers of pMF's first layer are those of random weights, drawn as its authors do before training.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gen_prior.generators import load_generator
 from gen_prior.generators.afm import network as afm
 from gen_prior.generators.afm.network import FlowTransformer
 from gen_prior.generators.biggan import format as biggan_format
@@ -146,7 +147,8 @@ def cost(network: nn.Module, call: Callable[[Any, Tensor], Tensor], shape: tuple
             alive.append(tensor)
         return tensor
 
-    code = torch.empty(1, *shape, device="meta", requires_grad=True)
+    device = next(network.parameters()).device
+    code = torch.zeros(1, *shape, device=device, requires_grad=True)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with FlopCounterMode(display=False) as counter, hooks:
         image = call(network, code)
@@ -178,8 +180,10 @@ def conditioning(bottleneck: int, patch: int) -> float:
 
 def main() -> None:
     """Print all costs as JSON."""
+    embedded = load_generator("dgn-lite0", device="cpu")
+    assert isinstance(embedded.module, nn.Module)
     with torch.device("meta"):
-        made = networks()
+        made = {"dgn-lite0": (embedded.module, nn.Module.__call__, embedded.code_shape), **networks()}
     costs = {name: cost(*found) for name, found in made.items()}
     condition = {name: conditioning(flow.bottleneck, flow.patch) for name, flow in pmf.VARIANTS.items()}
     print(json.dumps({"costs": costs, "pmf_condition_of_noise": condition, "torch": torch.__version__}, indent=1))
