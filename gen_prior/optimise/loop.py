@@ -199,15 +199,15 @@ class _Loop:
             self.compiled_network = torch.compile(self.eager_network, backend=COMPILER)  # type: ignore[assignment]
 
     def measure_start(self) -> None:
-        """Measure the start, and which items have no gradient there."""
-        code = self.code.requires_grad_()
-        measured = self._measure(code)
-        self.no_gradient = (_gradients(measured[1], code)[0] == 0).flatten(1).all(1)
-        if self.generator.redraws:  # as the end will be measured
-            with torch.no_grad():
-                measured = self._measure(code.detach(), final=True)
-        image, score, self.start_activations = (values.detach() for values in measured)
-        self.start = code.detach(), image, score, self.start_activations
+        """Measure the start as the end will be measured."""
+        with torch.no_grad():
+            image, score, self.start_activations = self._measure(self.code, final=True)
+        self.start = self.code, image, score, self.start_activations
+
+    def _lacked_gradient(self) -> Tensor:
+        """`[B]`: which items have no gradient at their start."""
+        code = self.start[0].detach().requires_grad_()
+        return (_gradients(self._measure(code)[1], code)[0] == 0).flatten(1).all(1)
 
     def take_step(self, step: int) -> tuple[Tensor, Tensor]:
         """One forward and backward pass and one update; the images `[B, 3, H, W]` that it saw, and their gradients."""
@@ -257,6 +257,7 @@ class _Loop:
                 for start, end in zip(self.start, (code, images, scores, activations), strict=True)
             )
         rose = scores > self.start[2]
+        lacked = torch.zeros_like(rose) if (rose | self.failed).all() else self._lacked_gradient()
         result = BatchResult(
             codes=code.cpu(),
             images=images.float().cpu(),
@@ -264,7 +265,7 @@ class _Loop:
             activations=activations.cpu(),
             start_activations=self.start_activations.cpu(),
             history=self.history.T.contiguous().cpu(),
-            status=list(map(_status, self.no_gradient.tolist(), self.failed.tolist(), rose.tolist())),
+            status=list(map(_status, lacked.tolist(), self.failed.tolist(), rose.tolist())),
             terms=self._terms(images),
         )
         return result, images

@@ -31,13 +31,13 @@ def equal(one: gp.Result, at: tuple[int, int], other: gp.Result, there: tuple[in
     return all(torch.equal(getattr(one, part)[at], getattr(other, part)[there]) for part in parts)
 
 
-@pytest.mark.parametrize("name", ["dgn-lite0", "fourier"])
-def test_three_companies(name: str, lite0: gp.Classifier, two_threads: None) -> None:
+@pytest.mark.parametrize(("name", "steps"), [("dgn-lite0", 20), ("fourier", 8)])
+def test_three_companies(name: str, steps: int, lite0: gp.Classifier, two_threads: None) -> None:
     generator = gp.load_generator(name, device="cpu")
-    together = gp.synthesize(lite0, TARGETS, generator, steps=20)
-    pair = gp.synthesize(lite0, TARGETS[::-2], generator, steps=20)
+    together = gp.synthesize(lite0, TARGETS, generator, steps=steps)
+    pair = gp.synthesize(lite0, TARGETS[::-2], generator, steps=steps)
     torch.set_num_threads(1)
-    alone = gp.synthesize(lite0, "goldfish", generator, steps=20)
+    alone = gp.synthesize(lite0, "goldfish", generator, steps=steps)
     assert equal(alone, (0, 0), together, (0, 0))
     assert equal(alone, (0, 0), pair, (1, 0))
     assert equal(pair, (0, 0), together, (2, 0))
