@@ -35,21 +35,21 @@ def equal(one: gp.Result, at: tuple[int, int], other: gp.Result, there: tuple[in
 def test_three_companies(name: str, steps: int, lite0: gp.Classifier, two_threads: None) -> None:
     generator = gp.load_generator(name, device="cpu")
     together = gp.synthesize(lite0, TARGETS, generator, steps=steps)
-    pair = gp.synthesize(lite0, TARGETS[::-2], generator, steps=steps)
+    pair = gp.synthesize(lite0, TARGETS[1::-1], generator, steps=steps)
     torch.set_num_threads(1)
     alone = gp.synthesize(lite0, "goldfish", generator, steps=steps)
     assert equal(alone, (0, 0), together, (0, 0))
     assert equal(alone, (0, 0), pair, (1, 0))
-    assert equal(pair, (0, 0), together, (2, 0))
+    assert equal(pair, (0, 0), together, (1, 0))
 
 
 def test_random_restarts_keep_their_choice(lite0: gp.Classifier, two_threads: None) -> None:
     generator = gp.load_generator("fourier", device="cpu")
     settings: dict[str, Any] = {"steps": 8, "candidates": 3, "trials": 2, "scale": 80}
-    together = gp.synthesize(lite0, ["blocks.4:7", "blocks.1:3"], generator, seeds=[1, 4], **settings)
+    together = gp.synthesize(lite0, "blocks.1:3", generator, seeds=[1, 4], **settings)
     torch.set_num_threads(1)
     alone = gp.synthesize(lite0, "blocks.1:3", generator, seeds=[4], **settings)
-    assert equal(alone, (0, 0), together, (1, 1))
+    assert equal(alone, (0, 0), together, (0, 1))
 
 
 def test_bfloat16_as_well(lite0: gp.Classifier, two_threads: None) -> None:
