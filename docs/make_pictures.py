@@ -236,6 +236,37 @@ def dataset(given: Inputs) -> Tensor:
     return mosaic(rows, captions=captions, row_names=classes, side=112)
 
 
+def targets(given: Inputs) -> Tensor:
+    """Classes, a sum and a difference of them, the least of one, and a difference of two units."""
+    names = ["goldfish", "monarch", "goldfish+monarch", "goldfish-monarch", "-goldfish", "blocks.10:0-blocks.10:1"]
+    result = gp.synthesize(given.classifier, names, given.prior)
+    numbers = [f"{value:.1f}" for value in result.activations[:, 0].tolist()]
+    terms = [", ".join(f"{value:.1f}" for value in row[0]) for row in result.terms]
+    captions = [f"{number} ({parts})" if parts else number for number, parts in zip(numbers, terms, strict=True)]
+    return mosaic([list(result.images[:, 0])], captions=[captions], column_names=names, side=160)
+
+
+def dictionaries(given: Inputs) -> Tensor:
+    """Two channels, and the latents of a dictionary of these channels, their sum and their difference."""
+    columns = torch.zeros(given.classifier.layer_shape("blocks.6")[0], 4)
+    columns[:2] = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, -1.0]])
+    columns = columns / columns.norm(dim=0)
+    with tempfile.TemporaryDirectory() as folder:
+        gp.Dictionary(columns, decoder=columns.T, layer="blocks.6").save(folder)
+        names = ["blocks.6:0", "blocks.6:1", *(f"blocks.6/sae:{folder}:{latent}" for latent in range(4))]
+        result = gp.synthesize(given.classifier, names, given.prior)
+    captions = [f"{value:.2f}" for value in result.activations[:, 0].tolist()]
+    words = [
+        "channel 0",
+        "channel 1",
+        "latent 0: channel 0",
+        "latent 1: channel 1",
+        "latent 2: sum",
+        "latent 3: difference",
+    ]
+    return mosaic([list(result.images[:, 0])], captions=[captions], column_names=words, side=160)
+
+
 PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "dream-cat.jpg": dream_cat,
     "dream-sky.jpg": dream_sky,
@@ -252,6 +283,8 @@ PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "chain.png": chain,
     "presets.jpg": presets,
     "dataset.png": dataset,
+    "targets.jpg": targets,
+    "dictionaries.jpg": dictionaries,
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import OptionError
+from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.tensors import save_safetensors
 from gen_prior.util.files import write_bytes
 
@@ -39,6 +40,7 @@ class Dictionary:
         normalise: "none", "layer_norm" (mean 0 and standard deviation 1 over the units of a position) or
             "constant_norm_rescale" (length sqrt(units)).
         layer: the layer that it was trained on, as the file names it; "" if unknown.
+        provenance: where it was loaded from, with hashes.
 
     Raises:
         OptionError: shapes that do not fit, values that are not finite, or a `k` or `normalise` that there is not.
@@ -53,6 +55,7 @@ class Dictionary:
     rectified: bool = True
     normalise: str = "none"
     layer: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
     _moved: dict[torch.device, Dictionary] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from torch import Tensor
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.hub.convert import read_pickled
 from gen_prior.hub.files import Files
+from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.strict_loading import check_shapes
-from gen_prior.hub.tensors import HashedPath, read_tensors
+from gen_prior.hub.tensors import HashedPath, file_sha256, read_tensors
 from gen_prior.objectives.dictionary import CONFIG, NORMALISATIONS, WEIGHTS, Dictionary
 from gen_prior.util.reading import read_regular
 
@@ -57,7 +59,7 @@ def _load(source: str, written: tuple[tuple[str, int], ...]) -> Dictionary:
     with files.loading():
         for name, load in FORMATS.items():
             if (path := files.find(name)) is not None:
-                return load(files, path)
+                return replace(load(files, path), provenance=files.provenance())
         raise WeightsError(
             f"{source} holds no {CONFIG} (SAELens), {PRISMA} (ViT-Prisma) or {SAEV} (saev)",
             fix="name the folder of the dictionary; one of another kind is written by gp.Dictionary(...).save(folder)",
@@ -168,7 +170,7 @@ def load_directions(path: str | Path) -> Dictionary:
 
 @lru_cache(maxsize=2)
 def _load_directions(file: Path, written: int) -> Dictionary:
-    tensors = _tensors_of(file)
+    tensors, provenance = _tensors_of(file), Provenance(f"local-dir:{file}", None, {file.name: file_sha256(file)})
     probe = "weight" in tensors and tensors.keys() <= {"weight", "bias"}
     if not probe and len(tensors) != 1:
         raise WeightsError(f"{file} holds {', '.join(tensors)}; one tensor, or weight and bias, is expected")
@@ -177,10 +179,10 @@ def _load_directions(file: Path, written: int) -> Dictionary:
     if rows.ndim != 2 or not rows.is_floating_point():
         raise WeightsError(f"{file} holds {list(rows.shape)} of {rows.dtype}, directions are [rows, units] of floats")
     if probe:
-        return Dictionary(rows.float().T, tensors.get("bias"), rectified=False)
+        return Dictionary(rows.float().T, tensors.get("bias"), rectified=False, provenance=provenance)
     if empty := (rows == 0).all(1).nonzero().flatten().tolist():
         raise OptionError(f"{file}: row {empty[0]} is zero, which is no direction")
-    return Dictionary((rows.float() / rows.float().norm(dim=1, keepdim=True)).T, rectified=False)
+    return Dictionary((rows.float() / rows.float().norm(dim=1, keepdim=True)).T, rectified=False, provenance=provenance)
 
 
 def _tensors_of(file: Path) -> dict[str, Tensor]:

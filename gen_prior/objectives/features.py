@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -36,6 +37,8 @@ class Feature:
     name: str = field(compare=False)
     read: Callable[[Tensor], Tensor] = field(compare=False, repr=False)
     score: Callable[[Tensor], Tensor] = field(compare=False, repr=False)
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Where it was loaded from, with hashes, for results."""
 
 
 def split_feature(text: str) -> tuple[str, str, str]:
@@ -63,4 +66,5 @@ def latent_of(kind: str, source: str, number: int, layer: str, classifier: Class
     theirs, ours = re.search(r"\d+", dictionary.layer), re.search(r"\d+", layer)
     if dictionary.layer and (theirs and theirs[0]) != (ours and ours[0]):
         log.warning("%s says that it was trained on %s; it is read at %s", source, dictionary.layer, layer)
-    return Feature(written, f"{layer}/{kind}:{number}", dictionary.latent(number), dictionary.drive(number))
+    origin = asdict(dictionary.provenance)
+    return Feature(written, f"{layer}/{kind}:{number}", dictionary.latent(number), dictionary.drive(number), origin)

@@ -120,7 +120,8 @@ class Target:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"target": str(self), "layer": self.layer, "unit": self.unit, "label": self.label}
+        described = {"target": str(self), "layer": self.layer, "unit": self.unit, "label": self.label}
+        return described | ({"feature": dict(self.feature.origin)} if self.feature is not None else {})
 
 
 def units_first(activations: Mapping[str, Tensor], layer: str) -> Tensor:

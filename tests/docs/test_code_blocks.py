@@ -92,7 +92,9 @@ def cheap_command(words: list[str]) -> list[str]:
     """The same command with fewer steps, seeds, images."""
     known = {name for parameter in parse_command(words).params for name in parameter.opts}
     words = [CHEAPER_OPTIONS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
-    return words + [word for name, value in CHEAP_OPTIONS.items() if name in known for word in (name, value)]
+    cheap = [word for name, value in CHEAP_OPTIONS.items() if name in known for word in (name, value)]
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end] + cheap + words[end:]
 
 
 def check_names(source: str) -> None:
@@ -213,4 +215,5 @@ def test_the_cheap_settings_reach_the_commands() -> None:
     words = cheap_command(["evolve", "goldfish", "--evaluations", "2000"])
     assert words == ["evolve", "goldfish", "--evaluations", "8"]
     assert cheap_command(["synth", "goldfish", "--seeds", "4"])[-4:] == ["--steps", "1", "--seeds", "1"]
+    assert cheap_command(["synth", "--", "-ant"]) == ["synth", "--steps", "1", "--seeds", "1", "--", "-ant"]
     assert torch.get_num_threads() == 1

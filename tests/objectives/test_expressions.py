@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
+from torch import nn
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import GenPriorError, TargetError
@@ -145,6 +148,19 @@ def test_one_where_one_is_needed(tiny_classifier: Classifier) -> None:
         single_target("conv2:0-3", tiny_classifier)
     with pytest.raises(TargetError, match="has a sign"):
         parse_target("-ant", tiny_classifier)
+
+
+def test_runs_of_a_layer(tiny_classifier: Classifier) -> None:
+    relu = nn.ReLU()
+    network = nn.Sequential(
+        OrderedDict(a=nn.Conv2d(3, 4, 3), relu=relu, b=nn.Conv2d(4, 5, 3), again=relu, end=nn.AdaptiveAvgPool2d(1))
+    )
+    classifier = Classifier(nn.Sequential(network, nn.Flatten(), nn.Linear(5, 3)), input_size=16, name="shared")
+    runs = [name for name in classifier.layers() if "#" in name]
+    assert runs, "the layer runs twice"
+    text = f"-{runs[0]}:1-2@mean"
+    assert [str(target) for target in parse_targets(text, classifier)] == [f"-{runs[0]}:{n}@mean" for n in (1, 2)]
+    assert str(single_target(f"{runs[0]}:1@mean-0.a:3@mean", classifier)) == f"{runs[0]}:1@mean - 0.a:3@mean"
 
 
 def test_all_classes_of_a_real_classifier(lite0: Classifier) -> None:

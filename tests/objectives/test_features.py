@@ -109,6 +109,7 @@ def test_a_silent_latent_is_raised_and_its_result_replays(
     seen = tiny_classifier.activations(result.inputs(0), ["conv2"])["conv2"][0, 2]
     torch.testing.assert_close(result.activations[0, 0], (seen + bias).relu().mean())
     assert result.slugs == ["conv2-sae-2-mean"]
+    assert set(result.targets[0]["feature"]["sha256"]) == {"cfg.json", "sae_weights.safetensors"}
     again = gp.load_result(tmp_path / "out").replay(tiny_classifier, tiny_generator)
     assert torch.equal(again.images, result.images)
     images = tmp_path / "photographs"
