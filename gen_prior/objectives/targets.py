@@ -110,7 +110,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Name in reports: of the class, or `LAYER:UNIT@POSITION`; of a feature without the source."""
+        """Name in reports, of the class or else as a target is written, without the source of a feature."""
         return self.label or (str(self) if self.feature is None else self.feature.name + self._at())
 
     @property
