@@ -80,26 +80,28 @@ def from_files(
             raise WeightsError(f"{files.source}/config.json names {chosen!r}; known: {', '.join(VARIANTS)}")
         sizes = VARIANTS[chosen]
         network, table = _read(files, file, sizes)
-        shape, side = (sizes.channels, sizes.side, sizes.side), SCALE * sizes.side
-        drawn, code = noise_and_class(network, shape, table, label, optimise, noise_seed)
-        kinds = ("taesd", "vae") if decoder == "redraw" else ("taesd",) if decoder == "fast" else ("vae",)
-        repos = {"taesd": taesd, "vae": vae}
-        decoders = {kind: _decoder(repos[kind], shape, side) for kind in kinds}
-        climbed, *better = (_through(drawn, made) for made in decoders.values())
-        entry = registry.find_by_source(files.source)
-        generator = Generator(
-            climbed,
-            code.mean.shape,
-            name=name,
-            recipe=reno_recipe(0 if optimise == "class" else math.prod(shape)),
-            redraw=better[0] if better else None,
-            provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.AFM_PAPER),
-            options={"class_label": label, "optimise": optimise, "decoder": decoder}
-            | {kind: _pinned(made) for kind, made in decoders.items()}
-            | ({"noise_seed": noise_seed} if optimise == "class" else {}),
-            notes={"format": FORMAT, "variant": chosen},
-            **code.prior(),
-        )
+    shape, side = (sizes.channels, sizes.side, sizes.side), SCALE * sizes.side
+    kinds = ("taesd", "vae") if decoder == "redraw" else ("taesd",) if decoder == "fast" else ("vae",)
+    repos = {"taesd": taesd, "vae": vae}
+    # Outside of the block above: a decoder that fails is no reason to delete the transformer's download.
+    decoders = {kind: _decoder(repos[kind], shape, side) for kind in kinds}
+    drawn, code = noise_and_class(network, shape, table, label, optimise, noise_seed)
+    climbed, *better = (_through(drawn, made) for made in decoders.values())
+    entry = registry.find_by_source(files.source)
+    generator = Generator(
+        climbed,
+        code.mean.shape,
+        name=name,
+        recipe=reno_recipe(0 if optimise == "class" else math.prod(shape)),
+        redraw=better[0] if better else None,
+        provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.AFM_PAPER),
+        options={"class_label": label, "optimise": optimise, "decoder": decoder}
+        | {kind: _pinned(made) for kind, made in decoders.items()}
+        | ({"noise_seed": noise_seed} if optimise == "class" else {}),
+        notes={"format": FORMAT, "variant": chosen},
+        **code.prior(),
+    )
+    with files.loading():
         return check_generates(generator, files.source, size=(side, side))
 
 

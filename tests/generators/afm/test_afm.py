@@ -213,6 +213,15 @@ def test_exported(published: Any, tmp_path: Path) -> None:
     assert torch.equal(ours(ours.initial_code(0)[None]), theirs(theirs.initial_code(0)[None]))
 
 
+def test_a_decoder_that_fails_leaves_the_transformer_in_the_cache(published: Any, hub: Hub, tmp_path: Path) -> None:
+    published("B", random_state(TINY["B"]))
+    with pytest.raises(GenPriorError, match="no repository a/none"):
+        load_generator("afm:B", device="cpu", taesd="a/none")
+    seen = sum(count for request, count in hub.requests.items() if "b2_1nfe" in request and "GET" in request)
+    load_generator("afm:B", device="cpu")
+    assert seen == sum(count for request, count in hub.requests.items() if "b2_1nfe" in request and "GET" in request)
+
+
 def test_half_precision_and_nesting(published: Any) -> None:
     state = random_state(TINY["B"])
     published("B", {"model": {key: value.half() for key, value in state.items()}})

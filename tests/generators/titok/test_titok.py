@@ -13,12 +13,16 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gen_prior.applications.doctor import examine
+from gen_prior.applications.dream import dream_through
+from gen_prior.applications.encode import encode
 from gen_prior.applications.publish import export
+from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import UnknownNameError, WeightsError
 from gen_prior.generators import load_generator
 from gen_prior.generators.code_statistics import calibrate
 from gen_prior.generators.code_statistics import save as save_statistics
 from gen_prior.generators.titok import network as layout
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.util.image_io import write_png
 
 REPO = "yucornetto/tokenizer_titok_ll32_vae_c16_imagenet"
@@ -172,6 +176,20 @@ def test_calibrated_and_exported(hub: Hub, tmp_path: Any) -> None:
     exported = load_generator(f"local-dir:{tmp_path / 'exported'}", device="cpu")
     assert torch.equal(exported.initial_code(0), measured.initial_code(0))
     assert not torch.equal(exported.initial_code(0), generator.initial_code(0))
+
+
+def test_a_photograph_is_where_a_synthesis_and_a_dream_start(hub: Hub, tiny_classifier: Classifier) -> None:
+    publish(hub, random_state())
+    generator = load_generator("titok:ll32", device="cpu")
+    photograph = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(4))
+    code = encode(generator, photograph)
+    result = synthesize(tiny_classifier, "bee", generator, start=code, steps=1)
+    with torch.no_grad():
+        shown = tiny_classifier(generator(code[None]))[0, 1]
+    torch.testing.assert_close(result.start_activations[0, 0], shown)
+    dreamt = dream_through(tiny_classifier, generator, code, target="bee", strength=0.2, steps=2)
+    moved = dreamt.codes[0, 0] - code
+    assert 0 < moved.square().mean().sqrt() < 0.201
 
 
 def test_half_precision_is_read(hub: Hub) -> None:
