@@ -145,7 +145,7 @@ def _start(classifier: Classifier, generator: Generator, image: Tensor) -> Tenso
     """The encoder's code of the image; None without an encoder, and for pixels, whose code would be the answer."""
     if not generator.can_encode or generator.domain == "image":
         return None
-    return encode(generator.to(classifier.device).fitted_to(classifier.input_size), image)
+    return encode(generator.to(classifier.device).fitted_to(classifier.input_size, len(classifier.mean)), image)
 
 
 def _part(report: ProgressCallback | None, method: str, index: int, count: int) -> ProgressCallback | None:

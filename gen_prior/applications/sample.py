@@ -118,7 +118,7 @@ def sample_chain(
     seed = seed_list([seed])[0]
     check_domain(recipe, generator)
     resolved = resolve_objective(target, classifier, recipe.with_options(score="log_probability"))
-    generator = generator.to(classifier.device).fitted_to(classifier.input_size)
+    generator = generator.to(classifier.device).fitted_to(classifier.input_size, len(classifier.mean))
     chain = _Chain(Engine(classifier, generator, precision=precision), resolved, recipe, seed)
     report = progress_callback(progress, lambda p: (p.done, p.total, chain.visited[-1], len(chain.codes)))
     done = since_reset = 0

@@ -29,6 +29,11 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the grey image that one-channel networks get (ITU-R BT.601)."""
 
 
+def luma(images: Tensor) -> Tensor:
+    """Grey images `[B, 1, H, W]` of RGB `[B, 3, H, W]`."""
+    return (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+
+
 class Classifier:
     """Any network of normalised images `[B, C, H, W]`, and, for classes as targets, with logits `[B, K]`.
 
@@ -118,10 +123,14 @@ class Classifier:
         """Map RGB `[B, 3, H, W]` in [0, 1] to the network's channels and range `[B, C, H, W]`, without a resize."""
         channels = len(self.mean)
         if channels == 1:
-            images = (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+            images = luma(images)
         elif channels != 3:
             images = images[:, [index % 3 for index in range(channels)]]
         return (images - self.mean) / self.std
+
+    def as_seen(self, images: Tensor) -> Tensor:
+        """RGB images `[B, 3, H, W]` as the network sees them: for one of one channel, their luma in all three."""
+        return luma(images).expand_as(images) if len(self.mean) == 1 else images
 
     def preprocess(self, images: Tensor) -> Tensor:
         """`resize`, then `normalise`. Raises `OptionError` for images that are not `[B, 3, H, W]`."""

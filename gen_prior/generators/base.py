@@ -51,7 +51,7 @@ class Generator:
         domain: "image" if the code parametrises the image directly (pixels, Fourier coefficients), "code" if it is
             the latent code of a learnt network.
         fit: (height, width) of a classifier's input -> the generator whose images suit it, called by `fitted_to`;
-            None if the images do not depend on the classifier.
+            None if the images do not depend on the classifier. In the domain "image" it is called as (size, channels).
         options: options with which `load_generator(name, **options)` makes the same generator again.
         notes: other facts for results.
         aim: deprecated name of `class_init`.
@@ -82,7 +82,7 @@ class Generator:
         redraw: nn.Module | Decode | None = None,
         provenance: Provenance | None = None,
         domain: Domain = "code",
-        fit: Callable[[tuple[int, int]], Generator] | None = None,
+        fit: Callable[..., Generator] | None = None,
         options: Mapping[str, Any] | None = None,
         notes: Mapping[str, str] | None = None,
         aim: ClassInit | None = None,
@@ -231,17 +231,18 @@ class Generator:
         twin.module, twin._fit, twin._redraw = module, None, None
         return twin
 
-    def fitted_to(self, input_size: tuple[int, int]) -> Generator:
-        """A copy whose images suit a classifier that takes images of `input_size` (height, width).
+    def fitted_to(self, input_size: tuple[int, int], channels: int = 3) -> Generator:
+        """A copy whose images suit a classifier that takes images of `input_size` (height, width) and so many channels.
 
         Most families make the same images for every classifier and return this generator; one that crops keeps the
-        part that such a classifier would see.
+        part that such a classifier would see, and image parameterisations take its size, and are grey for one channel.
         """
         if self._fit is None:
             return self
-        fitted = self._fit(input_size)
-        twin = self.with_module(fitted.module)
-        twin._encode, twin.options = fitted._encode, fitted.options
+        fitted = self._fit(input_size, channels) if self.domain == "image" else self._fit(input_size)
+        twin = self.with_module(fitted.to(self.device).module)
+        twin.code_shape, twin.channels, twin.prior = fitted.code_shape, fitted.channels, fitted.prior
+        twin._encode, twin._start, twin.options = fitted._encode, fitted._start, fitted.options
         return twin
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.checks import image_side
+from gen_prior.generators.image_modes import Fit, ImageSize, following, options
 from gen_prior.generators.natural import colour_root
 from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
@@ -28,39 +28,47 @@ RECIPE = Recipe(
 
 
 class FourierImage(nn.Module):
-    """Spectrum `[B, 3, H, W // 2 + 1, 2]` (real and imaginary part) -> RGB `[B, 3, H, W]` in (0, 1)."""
+    """Spectrum `[B, C, H, W // 2 + 1, 2]` -> RGB, or grey for C = 1, `[B, C, H, W]`, in 0 to 1."""
 
     scale: Tensor
     colour: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, height: int, width: int, channels: int = 3) -> None:
         super().__init__()
-        self.size = size
-        rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
-        frequency = torch.sqrt(rows.square() + columns.square()).clamp_min(1 / size)
+        self.size = (height, width)
+        rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+        frequency = torch.sqrt(rows.square() + columns.square()).clamp_min(1 / max(height, width))
         self.register_buffer("scale", (0.25 / frequency)[..., None])  # the factor 1/4 as published
-        root = colour_root()
+        root = colour_root() if channels == 3 else torch.ones(1, 1)
         self.register_buffer("colour", root / root.norm(dim=1).max())
 
     def forward(self, code: Tensor) -> Tensor:
         spectrum = torch.view_as_complex((code * self.scale).float().contiguous())
-        image = torch.fft.irfft2(spectrum, s=(self.size, self.size), norm="ortho")
+        image = torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
         return torch.sigmoid(torch.einsum("ij,bjhw->bihw", self.colour.to(image.dtype), image))
 
 
-def load(name: str = "fourier", *, image_size: int = 224) -> Generator:
-    """The generator of codes `[3, H, W // 2 + 1, 2]`, at first near grey; `image_size` is even."""
-    image_side(image_size, multiple=2)
-    shape = (3, image_size, image_size // 2 + 1, 2)
-    return Generator(
-        FourierImage(image_size),
-        shape,
-        output_range=(0, 1),
-        code_std=1.0,
-        name=name,
-        recipe=RECIPE,
-        start=lambda source: 0.01 * torch.randn(shape, generator=source),
-        provenance=Provenance(source="built in", paper=PAPER),
-        domain="image",
-        options={"image_size": image_size},
-    )
+def load(name: str = "fourier", *, image_size: ImageSize = None, channels: int = 3) -> Generator:
+    """The generator of codes `[channels, H, W // 2 + 1, 2]`, at first near grey.
+
+    Without `image_size`, size and channels are those of the classifier.
+    """
+
+    def build(size: tuple[int, int], channels: int, fit: Fit | None) -> Generator:
+        shape = (channels, size[0], size[1] // 2 + 1, 2)
+        return Generator(
+            FourierImage(*size, channels),
+            shape,
+            output_range=(0, 1),
+            channels="L" if channels == 1 else "RGB",
+            code_std=1.0,
+            name=name,
+            recipe=RECIPE,
+            start=lambda source: 0.01 * torch.randn(shape, generator=source),
+            fit=fit,
+            provenance=Provenance(source="built in", paper=PAPER),
+            domain="image",
+            options=options(size, channels),
+        )
+
+    return following(build, image_size, channels)

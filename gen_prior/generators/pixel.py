@@ -1,7 +1,7 @@
-"""Pixels: the image itself is the code `[3, H, W]`, built in, without a learnt prior (the baseline of comparisons).
+"""Pixels: the image itself is the code `[3, H, W]`, or `[1, H, W]`, built in, without a learnt prior.
 
-`pixel-raw` is plain gradient ascent (Erhan et al. 2009); `pixel` adds jitter and total variation (Mahendran & Vedaldi
-2015).
+They are the baseline of comparisons. `pixel-raw` is plain gradient ascent (Erhan et al. 2009); `pixel` adds jitter and
+total variation (Mahendran & Vedaldi 2015).
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen_prior.classifiers.base import luma
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.checks import image_side
+from gen_prior.generators.image_modes import Fit, ImageSize, following, options
 from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 
@@ -29,27 +30,36 @@ RECIPES = {
 }
 
 
-def load(name: str = "pixel", *, image_size: int = 224) -> Generator:
-    """The generator "pixel" or "pixel-raw" with codes `[3, image_size, image_size]`: RGB images in [0, 1]."""
-    image_side(image_size)
-    shape = (3, image_size, image_size)
+def load(name: str = "pixel", *, image_size: ImageSize = None, channels: int = 3) -> Generator:
+    """The generator "pixel" or "pixel-raw" with codes `[channels, H, W]`: images in [0, 1].
 
-    def start(source: torch.Generator) -> Tensor:
-        return 0.5 + 0.01 * torch.randn(shape, generator=source)
+    Without `image_size`, size and channels are those of the classifier.
+    """
 
-    return Generator(
-        lambda code: code,
-        shape,
-        output_range=(0, 1),
-        code_mean=0.5,
-        code_std=0.25,
-        code_min=0.0,
-        code_max=1.0,
-        name=name,
-        recipe=RECIPES[name],
-        start=start,
-        encode=lambda images: F.interpolate(images, shape[1:], mode="bilinear", antialias=True),
-        provenance=Provenance(source="built in", paper=registry.find(name).paper),
-        domain="image",
-        options={"image_size": image_size},
-    )
+    def build(size: tuple[int, int], channels: int, fit: Fit | None) -> Generator:
+        shape = (channels, *size)
+
+        def encode(images: Tensor) -> Tensor:
+            fitted = F.interpolate(images, size, mode="bilinear", antialias=True)
+            return luma(fitted) if channels == 1 else fitted
+
+        return Generator(
+            lambda code: code,
+            shape,
+            output_range=(0, 1),
+            channels="L" if channels == 1 else "RGB",
+            code_mean=0.5,
+            code_std=0.25,
+            code_min=0.0,
+            code_max=1.0,
+            name=name,
+            recipe=RECIPES[name],
+            start=lambda source: 0.5 + 0.01 * torch.randn(shape, generator=source),
+            encode=encode,
+            fit=fit,
+            provenance=Provenance(source="built in", paper=registry.find(name).paper),
+            domain="image",
+            options=options(size, channels),
+        )
+
+    return following(build, image_size, channels)

@@ -172,7 +172,7 @@ class Result:
         place = Placement(
             [Field(*field) if field else None] * len(self.seeds), classifier.input_size, classifier.device
         )
-        return place(classifier.resize(self.images_of(t).to(classifier.device))).cpu()
+        return classifier.as_seen(place(classifier.resize(self.images_of(t).to(classifier.device)))).cpu()
 
     @property
     def photograph_ratios(self) -> Tensor:

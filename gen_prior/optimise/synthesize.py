@@ -88,7 +88,7 @@ def synthesize(
 
     Returns:
         A `Result`: images `[T, S, 3, H, W]` in [0, 1], activations `[T, S]`, history `[T, S, steps]`, codes. An item
-        that ended below its start is returned as it started, unless own transforms or edits are given.
+        that ended below its start is returned as it started, unless own transforms, regularisers or edits are given.
 
     Raises:
         GenPriorError: unknown targets, options or seeds; a recipe for another kind of generator; too little memory; a
@@ -138,7 +138,7 @@ def _synthesize(
         check_domain(one, generator)
     resolved = resolve_objectives(targets, classifier, *recipes)
     numbers = seed_list(seeds)
-    generator = generator.to(classifier.device).fitted_to(classifier.input_size)
+    generator = _fitted(generator.to(classifier.device), classifier, start)
     items = Items(classifier, generator, resolved, numbers, start)
     # 2. Record everything that the result depends on.
     settings = {
@@ -236,8 +236,8 @@ class _BatchRun:
             recipe,
             progress=self._progress(first, len(chunk), trial_steps),
             on_frame=None if record is None else lambda step, images: record(first, step, images),
-            # A start need not obey the user's own edits, and is not what the user's own transforms make of it.
-            or_start=not (self.engine.edits or self.engine.transforms),
+            # A start need not obey the user's own edits and penalties, nor is it what own transforms make of it.
+            or_start=not (self.engine.edits or self.engine.regularisers or self.engine.transforms),
         )
         missing = max(one.steps for one in self.recipes) - recipe.steps
         return replace(result, history=F.pad(result.history, (0, missing), value=torch.nan))
@@ -269,6 +269,15 @@ def _recipes(
         return recipe, unit_recipe or recipe
     own = generator.recipe, unit_recipe or generator.unit_recipe
     return (own[0].from_given_start(), own[1].from_given_start()) if start_given else own
+
+
+def _fitted(generator: Generator, classifier: Classifier, start: Tensor | None) -> Generator:
+    """The generator fitted to the classifier's input, or as it is where the given codes are those of it as it is."""
+    fitted = generator.fitted_to(classifier.input_size, len(classifier.mean))
+    own = generator.code_shape
+    if start is not None and own != fitted.code_shape and tuple(start.shape[-len(own) :]) == own:
+        return generator
+    return fitted
 
 
 def _progress_of(callback: Callable[..., None] | None, items: int) -> ProgressCallback | None:

@@ -60,7 +60,8 @@ def test_images_stay_inside_the_range(tiny_classifier: gp.Classifier) -> None:
     assert result.status == [["ok"]]
 
 
-@pytest.mark.parametrize("size", [6, 33])
-def test_sizes_that_do_not_work(size: int) -> None:
-    with pytest.raises(OptionError, match="an even number from 8 to 2048"):
-        load_generator("fourier", device="cpu", image_size=size)
+@pytest.mark.parametrize("name", ["fourier", "maco", "pixel"])
+@pytest.mark.parametrize("size", [6, 2049, (16, 6), (8, 8, 8), "64"])
+def test_sizes_that_do_not_work(name: str, size: object) -> None:
+    with pytest.raises(OptionError, match=r"a whole number from 8 to 2048|a side or"):
+        load_generator(name, device="cpu", image_size=size)

@@ -86,7 +86,7 @@ def test_noise_length_is_finite_at_zero() -> None:
 @pytest.mark.parametrize("size", [32, 48])
 def test_spectrum_is_zero_for_natural_magnitudes_only(size: int) -> None:
     phases = torch.rand(1, 3, size, size // 2 + 1, generator=torch.Generator().manual_seed(3)) * 2 * math.pi
-    natural = maco.PhaseImage(size)(phases)
+    natural = maco.PhaseImage(size, size)(phases)
     regulariser = build_regulariser("spectrum", {})
     assert of(regulariser, natural) == pytest.approx(0, abs=1e-3)
     assert of(regulariser, natural + 0.2) == pytest.approx(of(regulariser, natural), abs=1e-3)  # the mean is free

@@ -57,7 +57,7 @@ def denoiser_of(name: str) -> Callable[[Context, Tensor], Tensor]:
 def need_image(name: str, context: Context) -> None:
     """Raise `OptionError` unless the code is the image itself."""
     generator = context.generator
-    if generator.domain != "image" or context.code.shape != context.image.shape:
+    if generator.domain != "image" or context.code.ndim != 4 or context.code.shape[2:] != context.image.shape[2:]:
         raise OptionError(
             f"{name!r} edits images, but the code of {generator.name} is not its image", fix="use the generator pixel"
         )
