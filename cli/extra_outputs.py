@@ -183,7 +183,7 @@ class ExtraOutputs:
 
 def _every(text: str) -> int:
     """N of "every=N" or "N"."""
-    match = re.fullmatch(r"(?:every=)?(\d+)", text.strip())
+    match = re.fullmatch(r"(?:every=)?(\d{1,9})", text.strip())
     if not match:
         raise OptionError(f"--record takes every=N, got {text!r}", fix="--record every=5")
     return int(match[1])

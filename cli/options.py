@@ -104,7 +104,7 @@ def chosen_seeds(seeds: int, seed: list[int] | None) -> int | list[int]:
 
 def parsed_scale(scale: str | None) -> str | int | None:
     """A side in pixels as a number; "unit" and "image" as they are."""
-    return int(scale) if scale is not None and scale.isdecimal() else scale
+    return int(scale) if scale is not None and scale.isdecimal() and len(scale) < 10 else scale
 
 
 def given(**values: Any) -> dict[str, Any]:

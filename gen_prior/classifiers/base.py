@@ -235,7 +235,7 @@ class Classifier:
         classes = self.classes
         if isinstance(name, str) and self.labels is not None and text in self.labels:
             return self.labels.index(text)
-        if re.fullmatch(r"[+-]?\d+", text):
+        if re.fullmatch(r"[+-]?\d{1,100}", text):
             if not 0 <= int(text) < classes:
                 raise TargetError(f"class {text} is out of range: {self.name} has classes 0 to {classes - 1}")
             return int(text)

@@ -12,7 +12,7 @@ from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import TargetError, UnknownNameError
 from gen_prior.objectives.features import split_feature
 from gen_prior.objectives.mixes import AnyTarget, Mix
-from gen_prior.objectives.targets import Target, parse_target, unit_count
+from gen_prior.objectives.targets import Target, check_digits, parse_target, unit_count
 
 MOST = 1000
 """Most targets that one expression may name."""
@@ -61,6 +61,7 @@ def _expanded(given: str | int | Target | Mix, classifier: Classifier) -> list[A
     if isinstance(given, Mix):
         return [Mix(tuple((weight, parse_target(target, classifier)) for weight, target in given.terms))]
     text = str(given).strip()
+    check_digits(text)
     if isinstance(given, int | Target) or not text or re.fullmatch(r"\d+", text) or _is_exact_name(text, classifier):
         return [parse_target(given, classifier)]
     terms = _terms(text, classifier)

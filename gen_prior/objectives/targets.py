@@ -141,6 +141,12 @@ def file_name(text: str) -> str:
     return re.sub("-+", "-", "".join(kept)).strip("-.") or "target"
 
 
+def check_digits(text: str) -> None:
+    """Raise `TargetError` for a number of 100 digits or more: Python reads no more than 4300."""
+    if re.search(r"\d{100}", text):
+        raise TargetError(f"{text[:20]}... has a number of 100 digits or more")
+
+
 def parse_target(text: str | int | Target, classifier: Classifier | str) -> Target:
     """Find the target that `text` names in `classifier`.
 
@@ -165,6 +171,7 @@ def parse_target(text: str | int | Target, classifier: Classifier | str) -> Targ
     text = str(text).strip()
     if not text:
         raise TargetError("empty target", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
+    check_digits(text)
     path, at, rest = split_position(text)
     position = rest if at else None
     layer, colon, unit = (part.strip() for part in path.rpartition(":"))

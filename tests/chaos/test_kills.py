@@ -101,7 +101,7 @@ def test_killed_at_a_published_file(
         check_killed_run(name, folder, {}, expected, command, figures)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("count", [1, pytest.param(60, marks=LONG)])
 def test_killed_at_any_time(
     count: int, command: Command, whole: Callable[[str], Path], tmp_path: Path, figures: Counter[str]
 ) -> None:
@@ -116,7 +116,7 @@ def test_killed_at_any_time(
         check_killed_run(name, folder, {}, expected, command, figures)
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(None, marks=LONG)])
+@pytest.mark.parametrize("count", [2, pytest.param(None, marks=LONG)])
 def test_killed_while_it_replaces_another_run(
     count: int | None, command: Command, whole: Callable[[str], Path], tmp_path: Path, figures: Counter[str]
 ) -> None:
@@ -137,7 +137,7 @@ def test_killed_while_it_replaces_another_run(
         figures["survived"] += 1
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("count", [1, pytest.param(60, marks=LONG)])
 def test_a_full_disk(
     count: int, command: Command, whole: Callable[[str], Path], tmp_path: Path, figures: Counter[str]
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_read_only_folder(name: str, command: Command, tmp_path: Path, figures
     figures["survived"] += 1
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(30, marks=LONG)])
+@pytest.mark.parametrize("count", [1, pytest.param(30, marks=LONG)])
 def test_two_processes_in_one_folder(
     count: int, command: Command, whole: Callable[[str], Path], tmp_path: Path, figures: Counter[str]
 ) -> None:
