@@ -8,6 +8,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -63,10 +64,9 @@ def describe_bytes(path: Path) -> str:
         return "a Git LFS pointer"
     if start.lstrip()[:1] == b"<":
         return "a web page"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if not any(name.endswith("data.pkl") for name in archive.namelist()):
-                return "a zip archive that PyTorch did not write, perhaps of another framework"
+    with suppress(zipfile.BadZipFile, OSError, ValueError, NotImplementedError), zipfile.ZipFile(path) as archive:
+        if not any(name.endswith("data.pkl") for name in archive.namelist()):
+            return "a zip archive that PyTorch did not write, perhaps of another framework"
     return "damaged or of another kind"
 
 

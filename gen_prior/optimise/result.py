@@ -19,7 +19,7 @@ from gen_prior.generators import Generator, load_described
 from gen_prior.optimise.loop import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.optimise.result_folder import Record, beside_photographs
-from gen_prior.optimise.stored_result import UNFINISHED, read_item, read_record
+from gen_prior.optimise.stored_result import UNFINISHED, first_line, read_item, read_record
 from gen_prior.optimise.unit_scale import Field, Placement
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import only_writer
@@ -251,8 +251,17 @@ class Result:
     def replay(self, classifier: Classifier | None = None, generator: Generator | None = None) -> Result:
         """Run the same synthesis again: bit-identical on a CPU of the same kind, with the same versions.
 
-        The classifier and generator are loaded by the names in the settings unless given.
+        The classifier and generator are loaded by the names in the settings unless given. Raises `OutputError` for
+        settings of a folder that are damaged.
         """
+        if self._folder is None:
+            return self._replay(classifier, generator)
+        try:
+            return self._replay(classifier, generator)
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise OutputError(f"the result in {self._folder} cannot be replayed: {first_line(error)}") from error
+
+    def _replay(self, classifier: Classifier | None, generator: Generator | None) -> Result:
         custom = self.settings["custom"]
         if any(custom.values()) or any(target["target"] is None for target in self.targets):
             raise OptionError(
