@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from gen_prior.errors import DeviceError, OptionError
 
+log = logging.getLogger(__name__)
 PRECISIONS = ("fp32", "bf16", "auto")
 
 
@@ -84,4 +88,14 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     wanted = precision == "bf16" or (
         precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     )
+    if wanted and device.type == "cpu":
+        _warn_of_slow_bfloat16()
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
+
+
+@cache
+def _warn_of_slow_bfloat16() -> None:
+    """Say once if this processor has to emulate bfloat16."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if x86 and not torch.cpu._is_avx512_bf16_supported():
+        log.warning("this processor has no bfloat16 instructions, so bf16 is slower than fp32. Fix: precision='fp32'")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 from pathlib import Path
 
 import pytest
 import torch
 
 from gen_prior.errors import DeviceError, OptionError
-from gen_prior.util.devices import autocast, free_memory, resolve_device
+from gen_prior.util.devices import _warn_of_slow_bfloat16, autocast, free_memory, resolve_device
 
 
 def test_cpu_and_auto(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +83,19 @@ def test_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free_memory(torch.device("mps")) is None
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5, 10))
     assert free_memory(torch.device("cuda")) == 5
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_emulated_bfloat16_is_warned_of_once(
+    supported: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    _warn_of_slow_bfloat16.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for precision in ("fp32", "bf16", "bf16"):
+            autocast(precision, torch.device("cpu"))
+    _warn_of_slow_bfloat16.cache_clear()
+    assert [record.message.partition(",")[0] for record in caplog.records] == (
+        [] if supported else ["this processor has no bfloat16 instructions"]
+    )
