@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gen_prior.cli import (
+    benchmark,
     calibrate,
     compare,
     dataset,
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "layers": layers.run,
     "labels": labels.run,
     "natural": natural.run,
+    "benchmark": benchmark.run,
     "replay": replay.run,
     "train-prior": train_prior.train_prior,
     "refine-prior": train_prior.refine_prior,

@@ -1,6 +1,7 @@
 """All public names, as `import gen_prior` offers them. To publish a name, import it and list it here."""
 
 from gen_prior import objectives
+from gen_prior.applications.benchmark import benchmark
 from gen_prior.applications.compare import Comparison, compare, load_comparison
 from gen_prior.applications.dataset import make_dataset
 from gen_prior.applications.dream import dream, dream_frames, dream_through
@@ -51,6 +52,7 @@ __all__ = [
     "Result",
     "Target",
     "Transparency",
+    "benchmark",
     "compare",
     "dream",
     "dream_frames",

@@ -23,18 +23,17 @@ SEED = 0
 def with_shuffled_unit(classifier: Classifier, target: Target) -> Classifier | None:
     """A copy in which the weights of the target's unit are shuffled; None where no layer of weights makes the unit.
 
-    They are those of the last convolution or linear layer, within the target's layer or else before it, that has as
-    many outputs as the layer has units.
+    They are those of all convolutions and linear layers, up to the target's layer, that have as many outputs as it has
+    units: blocks with a skip connection add to one unit in turn.
     """
     twin = copy.deepcopy(classifier)
-    maker = _maker(twin.network, target.layer, classifier.layout(target.layer).units(target.layer))
-    if maker is None:
-        return None
-    for module in _with_original(maker):
-        weight = module.get_parameter("weight")
-        with torch.no_grad():
-            weight[target.unit] = shuffled(weight[target.unit])
-    return twin
+    makers = _makers(twin.network, target.layer, classifier.layout(target.layer).units(target.layer))
+    for maker in makers:
+        for module in _with_original(maker):
+            weight = module.get_parameter("weight")
+            with torch.no_grad():
+                weight[target.unit] = shuffled(weight[target.unit])
+    return twin if makers else None
 
 
 def with_shuffled_weights(classifier: Classifier) -> Classifier:
@@ -54,14 +53,12 @@ def shuffled(values: Tensor) -> Tensor:
     return values.flatten()[order.to(values.device)].view(values.shape)
 
 
-def _maker(network: nn.Module, layer: str, units: int) -> nn.Module | None:
-    named = [(name, module) for name, module in network.named_modules() if _outputs(module) == units]
-    if layer == LOGITS:
-        return named[-1][1] if named else None
-    inside = [module for name, module in named if name == layer or name.startswith(f"{layer}.")]
-    order = [name for name, _ in network.named_modules()]
-    before = [module for name, module in named if order.index(name) < order.index(layer)]
-    return (inside or before or [None])[-1]
+def _makers(network: nn.Module, layer: str, units: int) -> list[nn.Module]:
+    named = list(network.named_modules())
+    inside = [place for place, (name, _) in enumerate(named) if name == layer or name.startswith(f"{layer}.")]
+    upto = len(named) if layer == LOGITS else inside[-1] + 1
+    makers = [module for _, module in named[:upto] if _outputs(module) == units]
+    return makers[-1:] if layer == LOGITS else makers
 
 
 def _outputs(module: nn.Module) -> int | None:

@@ -43,6 +43,7 @@ from gen_prior.util.progress import ProgressCallback
 
 REFERENCES = 8
 """Photographs shown as pictures of most (and least) exciting inputs; as many others are asked about."""
+ARBITRARY = 24
 PATH_LAYERS = 8
 JUDGED_AT = 0.75
 """Depth of the judge's layer whose features are the perceptual space, as a share of its layers."""
@@ -67,7 +68,7 @@ class _Photographs:
     high: Tensor
     low: Tensor
     two_alternatives: float
-    """The score with photographs as the pictures that are shown."""
+    """The score with half of these photographs as the pictures that are shown, and the others asked about."""
 
 
 class Panel:
@@ -113,7 +114,7 @@ class Panel:
         self._judge_layer = maps[int(JUDGED_AT * len(maps))] if maps else next(iter(judge.layers()))
         self._beside: dict[Target, _Photographs] = {}
         by_hash = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())
-        drawn = batches(classifier, by_hash, REFERENCES, skipped.append)
+        drawn = batches(classifier, by_hash, ARBITRARY, skipped.append)
         self.arbitrary = next(drawn)[1]
 
     def measure(self, result: Result, t: int, generator: Generator, target: AnyTarget | None) -> dict[str, Any] | None:
@@ -155,13 +156,16 @@ class Panel:
         """What all images of a target are compared with, computed once."""
         if target not in self._beside:
             rows = (self.references[target].most, self.references[target].least)
-            shown = [self._judged([each.patch for each in row[::2]]) for row in rows]
-            high, low = (self._judged([each.patch for each in row[1::2]]) for row in rows)
+            most, least = (self._judged([each.patch for each in row]) for row in rows)
             box = self.fields.effective(target)
+            halves = [
+                two_alternative_score(most[half::2], least[half::2], most[1 - half :: 2], least[1 - half :: 2])
+                for half in (0, 1)
+            ]
             self._beside[target] = _Photographs(
                 self._path(target, [(each.image, each.field) for each in rows[0]]),
                 self._path(target, [(image, box) for image in self.arbitrary]),
-                high, low, two_alternative_score(shown[0], shown[1], high, low),
+                most, least, sum(halves) / 2,
             )  # fmt: skip
         return self._beside[target]
 

@@ -47,15 +47,18 @@ def path_similarity(images: Vectors, exciting: Vectors, arbitrary: Vectors) -> P
 
     "Don't trust your eyes" (ICML 2024, arXiv 2306.04719) compares layer by layer the activations of feature
     visualisations with those of photographs, by Spearman's rank correlation over the units of the layer, and sets 0 at
-    unrelated and 1 at related photographs. There must be at least two exciting photographs.
+    unrelated and 1 at related photographs. Here each unit counts by how far it is from its mean over the arbitrary
+    photographs, in their standard deviations: of the activations themselves, most is alike in all photographs. There
+    must be at least two exciting and two arbitrary photographs.
     """
     layers = {}
     for layer in images:
-        related = exciting[layer]
+        mean, spread = arbitrary[layer].mean(0), arbitrary[layer].std(0).clamp_min(1e-6)
+        images_here, related, unrelated = ((rows[layer] - mean) / spread for rows in (images, exciting, arbitrary))
         among = rank_correlation(related, related)
         count = len(related)
         ceiling = (among.sum() - among.diagonal().sum()) / (count * (count - 1))
-        between = [rank_correlation(rows[layer], related).mean() for rows in (images, arbitrary)]
+        between = [rank_correlation(rows, related).mean() for rows in (images_here, unrelated)]
         layers[layer] = (float(between[0]), float(between[1]), float(ceiling))
     means = torch.tensor(list(layers.values()), dtype=torch.float64).mean(0).tolist()
     return PathSimilarity(means[0], means[1], means[2], layers)

@@ -1,0 +1,89 @@
+"""The whole protocol on tiny networks: drawn by hash, resumed, and its numbers against their items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gen_prior.applications import benchmark as module
+from gen_prior.applications.benchmark import benchmark, drawn_classes, drawn_units, spread_layers
+from gen_prior.classifiers import Classifier
+from gen_prior.errors import OptionError
+from gen_prior.generators import Generator
+from gen_prior.report.benchmark_table import mean, summary
+from gen_prior.util.image_io import write_png
+
+
+@pytest.fixture
+def judge(make_tiny_network: Callable[..., nn.Module], tiny_classifier: Classifier) -> Classifier:
+    return Classifier(make_tiny_network(3), input_size=32, labels=tiny_classifier.labels, name="tiny-judge")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    source = torch.Generator().manual_seed(5)
+    for number in range(32):
+        write_png(tmp_path / "photographs" / f"{number:02}.png", torch.rand(3, 32, 32, generator=source))
+    return tmp_path / "photographs"
+
+
+def test_a_benchmark_measures_everything_and_goes_on(
+    tiny_classifier: Classifier,
+    judge: Classifier,
+    tiny_generator: Generator,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {"judge": judge, "units": 2, "classes": 2, "images": folder, "seeds": 2, "evaluations": 3}
+    made: list[str] = []
+    synthesize = module.synthesize
+    monkeypatch.setattr(
+        module, "synthesize", lambda *given, **options: made.append(str(given[1])) or synthesize(*given, **options)
+    )
+    record = benchmark(tiny_classifier, [tiny_generator, "pixel-raw"], tmp_path / "out", **settings)
+    assert len(made) == 2 * 4
+    found = record["generators"][0]["summary"]
+    for name in (
+        "classes: judge names it", "classes: diversity over seeds", "classes: kernel distance from photographs",
+        "all units: activation / best photograph's", "all units: two alternatives, shown photographs",
+        "all units: control: random network, two alternatives", "seconds for an image",
+    ):  # fmt: skip
+        assert name in found, name
+    table = (tmp_path / "out" / "benchmark.md").read_text()
+    assert "| | `tiny` | `pixel-raw` |" in table
+    assert json.loads((tmp_path / "out" / "benchmark.json").read_text()) == json.loads(json.dumps(record))
+    made.clear()
+    again = benchmark(tiny_classifier, [tiny_generator, "pixel-raw"], tmp_path / "out", **settings | {"classes": 3})
+    assert len(made) == 2, "only the third class is new"
+    assert again["generators"][1]["items"][:2] == record["generators"][1]["items"][:2]
+
+
+def test_targets_are_drawn_by_their_names_alone(tiny_classifier: Classifier, judge: Classifier) -> None:
+    assert [str(one) for one in drawn_classes(tiny_classifier, judge, 2)] == [
+        str(one) for one in drawn_classes(tiny_classifier, judge, 4)[:2]
+    ]
+    units = drawn_units(tiny_classifier, 6, ["conv1", "conv2"])
+    assert [unit.layer for unit in units] == ["conv1", "conv2"] * 3
+    assert len(set(units)) == 6
+    assert drawn_units(tiny_classifier, 4, ["conv1", "conv2"]) == units[:4]
+    assert len(drawn_units(tiny_classifier, 99, ["conv1"])) == 8
+    assert set(spread_layers(tiny_classifier)) <= {"conv1", "bn1", "relu1", "conv2", "bn2", "relu2", "pool"}
+
+
+def test_a_benchmark_of_nothing_is_refused(tiny_classifier: Classifier, judge: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="nothing to measure"):
+        benchmark(tiny_classifier, ["pixel-raw"], tmp_path, judge=judge, units=0, classes=0)
+
+
+def test_summary_counts_what_was_measured() -> None:
+    item = {"is_class": False, "layer": "a", "ratios": [0.5, None, 2.0], "seconds": 1.0, "evaluations": 8}
+    found = summary([item], None, None)
+    assert found["a: activation / best photograph's"]["value"] == 1.25
+    assert found["a: above the best photograph"] == mean([0.0, 1.0])
+    assert not [name for name in found if name.startswith("classes")]
