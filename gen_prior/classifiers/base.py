@@ -17,7 +17,7 @@ from gen_prior.classifiers.hooks import Activations, KnownRuns, LayerHooks, reco
 from gen_prior.classifiers.labels import Labels
 from gen_prior.classifiers.layouts import Layout, probe
 from gen_prior.classifiers.outputs import LOGITS, as_tensor, split_run
-from gen_prior.classifiers.own_module import prepared
+from gen_prior.classifiers.own_module import has_no_layers, prepared
 from gen_prior.classifiers.text_tower import TextTower
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
@@ -202,6 +202,11 @@ class Classifier:
             raise TargetError(
                 f"{self.name} has no logits: its output is no tensor with one row per image",
                 fix=f"name a unit of a layer, LAYER:UNIT; list them: gen-prior layers {self.name}",
+            )
+        if has_no_layers(self.network):
+            raise TargetError(
+                f"{self.name} was compiled by torch.jit or torch.export, and its layers cannot be read, only its output",
+                fix="make the classifier from the network as it was before",
             )
         name = split_run(layer)[0]
         if layer and name not in layouts and name in dict(self.network.named_modules(remove_duplicate=False)):

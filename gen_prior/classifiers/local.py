@@ -16,12 +16,14 @@ from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import UnknownNameError, WeightsError
 from gen_prior.hub.files import Files
-from gen_prior.hub.strict_loading import check_size
+from gen_prior.hub.strict_loading import check_size, without_prefix
 from gen_prior.hub.tensors import read_tensors
 
 
 def load(folder: str, *, fold: bool = True) -> Classifier:
-    """Load the classifier in `folder`, whose weights are `model.safetensors`, or one .safetensors, .pth or .bin file.
+    """Load the classifier in `folder`, whose weights are `model.safetensors`, or one file of another name.
+
+    It ends in .safetensors, .pth, .bin, .pt, .ckpt or .pth.tar, and may be a checkpoint of training.
 
     Raises `WeightsError` for files that are missing, damaged or do not fit, `MissingExtraError` without timm.
     """
@@ -43,7 +45,7 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
         settings = timm_family.read_settings(config, f"{folder}/config.json")
         if settings.channels != 3:
             raise WeightsError(f"{folder}: torchvision's networks take 3 channels, not {settings.channels}")
-        tensors = read_tensors(files.weights(weights))
+        tensors = without_prefix(read_tensors(files.weights(weights)))
         build = partial(
             torchvision_family.build,
             architecture,
@@ -80,7 +82,7 @@ def load_hub(spec: str, *, revision: str | None = None, fold: bool = True) -> Cl
 
 def _weights_file(folder: Path) -> str:
     """Name of the weights: safetensors before pickled files. Raises `WeightsError` for several of a kind, or none."""
-    for pattern in ("model.safetensors", "*.safetensors", "*.pth", "*.bin"):
+    for pattern in ("model.safetensors", "*.safetensors", "*.pth", "*.bin", "*.pt", "*.ckpt", "*.pth.tar"):
         found = sorted(path.name for path in folder.glob(pattern))
         if len(found) > 1:
             raise WeightsError(f"{folder} holds several weights: {', '.join(found[:5])}", fix="keep the one to load")

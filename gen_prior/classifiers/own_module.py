@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 
 from gen_prior.errors import OptionError
 
@@ -26,13 +29,15 @@ def prepared(module: nn.Module, *, in_place: bool = False) -> nn.Module:
     network = _unwrapped(module)
     if not in_place:
         try:
-            network = copy.deepcopy(network)
+            network = _copied(network)
         except Exception as error:  # a module may hold anything
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise OptionError(
                 f"the network cannot be copied: {reason}",
                 fix="gp.Classifier(..., in_place=True), which freezes the network itself and folds its batch norms",
             ) from error
+    if isinstance(network, torch.jit.ScriptModule):
+        network = Scripted(network)
     for parent in network.modules():
         if parent._compiled_call_impl is not None:  # of Module.compile(), which bypasses hooks
             parent._compiled_call_impl = None
@@ -43,6 +48,46 @@ def prepared(module: nn.Module, *, in_place: bool = False) -> nn.Module:
     if any(p.is_floating_point() and p.dtype != torch.float32 for p in (*network.parameters(), *network.buffers())):
         network.float()
     return network
+
+
+class Scripted(nn.Module):
+    """A network of torch.jit as a module without submodules, since hooks of compiled layers never run."""
+
+    def __init__(self, network: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self._network = [network]
+
+    def forward(self, images: Tensor) -> Any:
+        return self._network[0](images)
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return self._network[0].parameters(recurse)
+
+    def train(self, mode: bool = True) -> Scripted:
+        self._network[0].train(mode)
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Scripted:
+        self._network[0]._apply(fn)
+        return self
+
+
+def has_no_layers(network: nn.Module) -> bool:
+    """True for networks of torch.jit and torch.export, where there may be modules, but none that runs."""
+    if isinstance(network, fx.GraphModule):
+        run = {str(node.target) for node in network.graph.nodes if node.op == "call_module"}
+        return not run - {"_guards_fn"}  # which checks the shape of the input
+    return isinstance(network, Scripted)
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    if not isinstance(network, torch.jit.ScriptModule):
+        return copy.deepcopy(network)
+    buffer = io.BytesIO()  # its deepcopy gives parameters that cannot be frozen
+    torch.jit.save(network, buffer)
+    buffer.seek(0)
+    loaded: nn.Module = torch.jit.load(buffer)
+    return loaded
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

@@ -17,7 +17,7 @@ from gen_prior.classifiers.base import INTERPOLATIONS, Classifier
 from gen_prior.classifiers.labels import Labels, imagenet
 from gen_prior.errors import MissingExtraError, UnknownNameError, WeightsError
 from gen_prior.hub.files import Files
-from gen_prior.hub.strict_loading import check_size
+from gen_prior.hub.strict_loading import check_size, without_prefix
 from gen_prior.hub.tensors import read_tensors
 
 LARGEST_SIDE, MOST_CHANNELS = 2048, 64
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
 def from_files(files: Files, config: Mapping[str, Any], weights: str, *, name: str, fold: bool = True) -> Classifier:
     """Build the classifier that `config` describes, with the tensors of the file called `weights`."""
     settings = read_settings(config, f"{files.source}/config.json")
-    tensors = read_tensors(files.weights(weights))
+    tensors = without_prefix(read_tensors(files.weights(weights)))
     network = build(config, settings, tensors, f"{files.source}/{weights}")
     licence = config.get("license") or _cfg(config).get("license")
     return make_classifier(network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold)

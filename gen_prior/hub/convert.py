@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import hashlib
 import logging
+import re
 import shutil
 import tempfile
 import warnings
@@ -21,6 +23,12 @@ from gen_prior.hub.tensors import HashedPath, describe_bytes, hashed, read_shape
 from gen_prior.util.reading import open_regular
 
 log = logging.getLogger(__name__)
+
+
+WRAPPERS = ("state_dict", "model_state_dict", "generator", "model", "net")
+"""Keys under which checkpoints of training keep the weights."""
+SAFE = [argparse.Namespace]
+"""Classes in checkpoints of training that hold settings; to make one runs no code of the file."""
 
 
 def cache_folder() -> Path:
@@ -97,16 +105,19 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         if expected not in (None, digest):
             raise WeightsError(f"{path} was changed while it was read", fix="load it again when nobody writes to it")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), torch.serialization.safe_globals(SAFE):
                 warnings.simplefilter("ignore")  # about pickle protocols; a file that cannot be read raises anyway
                 state = torch.load(copy, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(copy))
         except Exception as error:  # damaged pickles fail in any way
-            raise WeightsError(f"{path} is {describe_bytes(path)}, not a pickled dictionary of tensors") from error
-    for wrapper in ("state_dict", "generator", "model"):
+            raise _why_not(path, copy, error) from error
+    for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
-        raise WeightsError(f"{path} is not a pickled dictionary of tensors")
+    if not isinstance(state, Mapping) or not state:
+        raise WeightsError(f"{path} is not a pickled dictionary of tensors: it holds a {type(state).__name__}")
+    if others := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        kind = type(state[others[0]]).__name__
+        raise WeightsError(f"{path} is not a pickled dictionary of tensors: {others[0]!r} in it is of type {kind}")
     seen: set[int] = set()
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -116,6 +127,21 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         tensors[str(key)] = value.contiguous() if storage not in seen else value.clone()
         seen.add(storage)
     return tensors
+
+
+def _why_not(path: Path, copy: Path, error: Exception) -> WeightsError:
+    """The reason why a pickled file is not read."""
+    if forbidden := re.search(r"GLOBAL (\S+) was not an allowed", str(error)):
+        return WeightsError(
+            f"{path} is not a pickled dictionary of tensors: it holds a {forbidden[1]}, and to read that could run code",
+            fix="if you trust the file: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW_FILE)",
+        )
+    if "TorchScript" in str(error):
+        return WeightsError(
+            f"{path} is a TorchScript archive, not a pickled dictionary of tensors",
+            fix="gp.Classifier(torch.jit.load(FILE)), whose output can be read",
+        )
+    return WeightsError(f"{path} is {describe_bytes(copy)}, not a pickled dictionary of tensors")
 
 
 def _copy(path: Path, copy: Path) -> str:

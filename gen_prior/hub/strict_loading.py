@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.hub.tensors import check_finite
 
+PREFIXES = ("module.", "_orig_mod.", "model.")
 LARGEST_NUMBER, MOST_LAYERS = 2**20, 512
 MOST_TIMES = 2
 """Weights of a network for each number in its file, which would be 1 if all names fitted."""
@@ -106,6 +107,14 @@ def rename_tensors(published: dict[str, Tensor], name: Callable[[str], str], fil
             raise WeightsError(f"{file} has {name(key)} twice, one as {key}")
         tensors[name(key)] = published.pop(key)
     return tensors
+
+
+def without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take prefixes that all names share off them: those of data parallel, compiled and Lightning training."""
+    found = dict(tensors)
+    while prefix := next((p for p in PREFIXES if found and all(key.startswith(p) for key in found)), None):
+        found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
 
 
 def load_frozen(network: nn.Module, tensors: dict[str, Tensor], file: str, name: str) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 from collections.abc import Callable
@@ -245,6 +246,59 @@ def test_damaged_files(file: str, content: bytes | None, tmp_path: Path, with_li
     with pytest.raises(WeightsError) as caught:
         load_classifier(f"local-dir:{folder}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["last.pt", "last.ckpt", "best.pth.tar"])
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [("state_dict", "module."), ("model_state_dict", "_orig_mod."), ("model", "model."), ("", "model._orig_mod.")],
+)
+def test_checkpoints_of_training(
+    file: str, wrapper: str, prefix: str, tmp_path: Path, with_lively_norms: Lively
+) -> None:
+    """With the prefixes, wrappers, suffixes and settings that training leaves in them."""
+    network = timm_network("test_resnet", with_lively_norms)
+    folder = folder_of(network, tmp_path / "net")
+    (folder / "model.safetensors").unlink()
+    state = {f"{prefix}{key}": value for key, value in network.state_dict().items()}
+    more = {"args": argparse.Namespace(lr=0.1, names=["a"]), "epoch": 3, "optimizer": {"state": {}}}
+    torch.save({wrapper: state, **more} if wrapper else state, folder / file)
+    images = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        expected = network(normalize(images, CFG["mean"], CFG["std"]))
+    torch.testing.assert_close(
+        load_classifier(f"local-dir:{folder}", device="cpu")(images), expected, rtol=1e-3, atol=1e-4
+    )
+
+
+class Runs:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("executed"),))  # type: ignore[return-value]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_checkpoints_that_are_not_read(
+    tmp_path: Path, with_lively_norms: Lively, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = timm_network("test_resnet", with_lively_norms)
+    folder = folder_of(network, tmp_path / "net")
+    (folder / "model.safetensors").unlink()
+    holder = argparse.Namespace()
+    holder.value = Runs()  # settings may hold anything
+    for content, says in [
+        (nn.Linear(2, 2), r"holds a torch\.nn\.modules\.linear\.Linear, and to read that could run code\. Fix: if you"),
+        ({"state_dict": network.state_dict(), "args": holder}, "and to read that could run code"),
+        (network.state_dict() | {"epoch": 3}, "'epoch' in it is of type int"),
+        ([torch.ones(2)], "it holds a list"),
+    ]:
+        torch.save(content, folder / "last.pt")
+        with pytest.raises(WeightsError, match=says):
+            load_classifier(f"local-dir:{folder}", device="cpu")
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), folder / "last.pt")
+    with pytest.raises(WeightsError, match="is a TorchScript archive"):
+        load_classifier(f"local-dir:{folder}", device="cpu")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_truncated_weights(tmp_path: Path, with_lively_norms: Lively) -> None:
