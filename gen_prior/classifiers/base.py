@@ -205,7 +205,7 @@ class Classifier:
             )
         if has_no_layers(self.network):
             raise TargetError(
-                f"{self.name} was compiled by torch.jit or torch.export, and its layers cannot be read, only its output",
+                f"{self.name} was compiled by torch.jit or torch.export: its layers cannot be read, only its output",
                 fix="make the classifier from the network as it was before",
             )
         name = split_run(layer)[0]

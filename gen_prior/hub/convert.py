@@ -133,7 +133,7 @@ def _why_not(path: Path, copy: Path, error: Exception) -> WeightsError:
     """The reason why a pickled file is not read."""
     if forbidden := re.search(r"GLOBAL (\S+) was not an allowed", str(error)):
         return WeightsError(
-            f"{path} is not a pickled dictionary of tensors: it holds a {forbidden[1]}, and to read that could run code",
+            f"{path} is not a pickled dictionary of tensors: it holds a {forbidden[1]}, which could run code when read",
             fix="if you trust the file: torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW_FILE)",
         )
     if "TorchScript" in str(error):

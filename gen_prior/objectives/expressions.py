@@ -13,6 +13,7 @@ from gen_prior.errors import TargetError, UnknownNameError
 from gen_prior.objectives.features import split_feature
 from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.targets import Target, check_digits, parse_target, unit_count
+from gen_prior.objectives.texts import PREFIX
 
 MOST = 1000
 """Most targets that one expression may name."""
@@ -34,6 +35,7 @@ def parse_targets(
     - a range, `layer3:*`, `layer3:0-63` or `layer3:1,5,9@mean`, or a pattern of layers, `blocks.*:3`, where `*` stands
       for anything but a dot and `**` for anything: one target for each unit;
     - a unit to respond least, `-layer3:7` or `-goldfish`;
+    - a text, `text:"a photo of a fox"`, of a model with a text tower; its quotes may be left out;
     - a mix of units with weights, `goldfish+monarch`, `0.7*goldfish-tabby`, `layer3:7-0.5*layer3:9`.
 
     The exact name of a class is always that class. Text that can be read in two ways is refused.
@@ -115,6 +117,8 @@ def _names_something(piece: str, classifier: Classifier) -> bool:
     piece = FACTOR.sub("", piece, count=1)
     if not piece or piece[0] in "+-" or piece[-1] in "+-":
         return False
+    if piece.startswith(PREFIX):
+        return True
     layer, colon, units, _ = _parts(piece)
     if TERM_INSIDE.search(split_feature(layer)[2]):
         return False
@@ -157,7 +161,8 @@ def _why_unreadable(text: str, classifier: Classifier) -> Exception:
 def _units(term: str, classifier: Classifier) -> list[Target]:
     """The units that one term names: one, or all of a range or pattern."""
     layer, colon, units, position = _parts(term)
-    if not colon or not UNITS.fullmatch(units) or _is_exact_name(term, classifier):
+    is_range = colon and UNITS.fullmatch(units) and not term.startswith(PREFIX)
+    if not is_range or _is_exact_name(term, classifier):
         return [parse_target(term, classifier)]
     layers = _matching_layers(layer, classifier)
     if not layers and re.search(r"[*?]", layer):

@@ -17,6 +17,7 @@ from gen_prior.classifiers.layouts import Layout
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError, TargetError
 from gen_prior.objectives.features import DICTIONARIES, Feature, latent_of, split_feature
+from gen_prior.objectives.texts import PREFIX, text_feature
 from gen_prior.util.deprecation import deprecated_alias
 
 Position = tuple[int, ...] | int | str | None
@@ -155,7 +156,7 @@ def parse_target(text: str | int | Target, classifier: Classifier | str) -> Targ
             with a position, `@y,x`, `@t,y,x`, `@centre`, `@mean` or `@token=3`. A label wins over a number, and
             `logits:1` is always class 1. `LAYER#0` is the first run of a layer that runs several times.
             `LAYER/sae:SOURCE:LATENT` is a latent of the sparse autoencoder at SOURCE (see `load_dictionary`),
-            `LAYER/direction:FILE:ROW` a direction in a file. A `Target` is checked again.
+            `LAYER/direction:FILE:ROW` a direction in a file, `text:"a fox"` a text (CLIP). A `Target` is checked again.
         classifier: the classifier of the target.
 
     Without a position, a unit of a feature map is read at the centre, and a unit of tokens at the class token (number
@@ -171,6 +172,8 @@ def parse_target(text: str | int | Target, classifier: Classifier | str) -> Targ
     text = str(text).strip()
     if not text:
         raise TargetError("empty target", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
+    if text.startswith(PREFIX):
+        return Target(LOGITS, 0, feature=text_feature(text, classifier))
     check_digits(text)
     path, at, rest = split_position(text)
     position = rest if at else None

@@ -40,6 +40,6 @@ def test_classes_but_no_layers(
     result = gp.synthesize(classifier, "1", gp.load_generator("pixel-raw", image_size=32), steps=3, rate=0.01)
     assert result.activations[0, 0] > result.history[0, 0, 0]
     assert list(classifier.layers()) == ["logits"]
-    with pytest.raises(TargetError, match=r"was compiled by torch\.jit or torch\.export, .* only its output"):
+    with pytest.raises(TargetError, match=r"was compiled by torch\.jit or torch\.export: .* only its output"):
         gp.parse_target("conv2:1", classifier)
     assert any(parameter.requires_grad for parameter in compiled.parameters())  # the user's own is as it was

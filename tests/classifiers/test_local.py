@@ -287,8 +287,8 @@ def test_checkpoints_that_are_not_read(
     holder = argparse.Namespace()
     holder.value = Runs()  # settings may hold anything
     for content, says in [
-        (nn.Linear(2, 2), r"holds a torch\.nn\.modules\.linear\.Linear, and to read that could run code\. Fix: if you"),
-        ({"state_dict": network.state_dict(), "args": holder}, "and to read that could run code"),
+        (nn.Linear(2, 2), r"holds a torch\.nn\.modules\.linear\.Linear, which could run code when read\. Fix: if you"),
+        ({"state_dict": network.state_dict(), "args": holder}, "which could run code when read"),
         (network.state_dict() | {"epoch": 3}, "'epoch' in it is of type int"),
         ([torch.ones(2)], "it holds a list"),
     ]:
