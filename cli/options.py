@@ -17,7 +17,8 @@ Targets = Annotated[
         show_default=False,
         help="A class (goldfish, 1, n01443537) or a unit: LAYER:UNIT, LAYER:UNIT@y,x, LAYER:UNIT@mean, "
         "LAYER:UNIT@token=3; several units: 'LAYER:*', LAYER:0-63, LAYER:1,5,9, 'blocks.*:3'; a mix: goldfish+monarch, "
-        "0.7*goldfish-tabby. After --, one that is to respond least: -- -goldfish.",
+        "0.7*goldfish-tabby; 'text:\"a fox\"' of a CLIP-like classifier. After --, one that is "
+        "to respond least: -- -goldfish.",
     ),
 ]
 ClassifierName = Annotated[
