@@ -118,7 +118,7 @@ def _names_something(piece: str, classifier: Classifier) -> bool:
     if not piece or piece[0] in "+-" or piece[-1] in "+-":
         return False
     if piece.startswith(PREFIX):
-        return True
+        return re.fullmatch(r'"[^"]*"|[^"]*', piece.removeprefix(PREFIX).strip()) is not None
     layer, colon, units, _ = _parts(piece)
     if TERM_INSIDE.search(split_feature(layer)[2]):
         return False
