@@ -11,8 +11,9 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import constants
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 WRAPPERS = ("state_dict", "model_state_dict", "generator", "model", "net")
 """Keys under which checkpoints of training keep the weights."""
-SAFE = [argparse.Namespace]
+SAFE: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 """Classes in checkpoints of training that hold settings; to make one runs no code of the file."""
 
 
