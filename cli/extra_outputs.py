@@ -156,13 +156,18 @@ class ExtraOutputs:
     def _measure_faithfulness(self, folder: Path, result: Result, classifier: Classifier, generator: Generator) -> None:
         from gen_prior.applications.faithfulness import faithfulness
         from gen_prior.cli.progress import ProgressBar
+        from gen_prior.util.files import write_json
 
         with ProgressBar(self.quiet) as bar:
             measured = faithfulness(result, classifier, generator, folder, judge=self.judge, progress=bar.show)
-        result.save(self.out)
-        for target, panel in zip(result.targets, measured, strict=True):
-            if panel is None:
-                self._note(f"{target['name']} is not one unit, so its faithfulness is not measured")
+        listed = [
+            {"name": target["name"], "target": target["target"], "faithfulness": panel}
+            for target, panel in zip(result.targets, measured, strict=True)
+        ]
+        write_json(self.out / "faithfulness.json", listed)  # not in result.json, which says what can be replayed
+        for one in listed:
+            if one["faithfulness"] is None:
+                self._note(f"{one['name']} is not one unit, so its faithfulness is not measured")
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
         from gen_prior.applications.exemplars import exemplar_sheet, find_exemplars

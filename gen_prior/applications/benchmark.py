@@ -197,7 +197,7 @@ class _Run:
         recipes = method.recipe.within(self.evaluations), method.unit_recipe.within(self.evaluations)
         result = synthesize(
             self.classifier, target, method.generator, seeds=self.seeds, recipe=recipes[0], unit_recipe=recipes[1],
-            precision=self.precision, out=self.folder.parent / method.folder,
+            precision=self.precision, out=self.folder.parent / method.folder / target.slug, overwrite=True,
         )  # fmt: skip
         item: dict[str, Any] = {
             "target": target.name,

@@ -245,7 +245,7 @@ def faithfulness(
 ) -> list[dict[str, Any] | None]:
     """Measure how true the images of `result` are to their units: see `Panel`; None for a target that is no unit.
 
-    The measures are also kept in `result.targets[t]["faithfulness"]`, which `result.save` writes.
+    The measures are also kept in `result.targets[t]["faithfulness"]`, which `result.save` writes to a new folder.
 
     Args:
         result: what `synthesize(classifier, ..., generator)` returned.

@@ -33,5 +33,5 @@ def test_synth_measures_faithfulness(run: type[Run], tiny: tuple[str, ...], phot
     options = ("--images", photo.parent, "--faithfulness", "--judge", "tiny-judge", "--seeds", 1)
     done = run("synth", "conv2:3", "-g", "tiny", "--out", tmp_path / "out", *options, *tiny)
     assert done.code == 0, done.err
-    (target,) = json.loads((tmp_path / "out" / "result.json").read_text())["targets"]
+    (target,) = json.loads((tmp_path / "out" / "faithfulness.json").read_text())
     assert target["faithfulness"]["controls"]["random network"]["two_alternatives"] >= 0
