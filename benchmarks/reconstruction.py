@@ -24,10 +24,11 @@ import gen_prior as gp
 from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.report.grid import mosaic
 from gen_prior.report.metrics import logits_and_features
-from gen_prior.training.networks import FeatureExtractor, choose_hook_layers
+from gen_prior.training.networks import FeatureExtractor
 from gen_prior.training.photographs import open_photographs
 from gen_prior.training.prior_file import load_networks
-from gen_prior.training.stages.decoder import DecoderSettings, DecoderTrainer
+from gen_prior.training.stage import Material
+from gen_prior.training.stages.decoder import DecoderSettings, DecoderStage
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import write_png
 
@@ -64,10 +65,10 @@ def main() -> None:
     assert isinstance(network, WhitenedDecoder)
     with tempfile.TemporaryDirectory() as folder:
         photographs = open_photographs(options.tiny / "train", SIDE, options.cache or folder)
-        extractor = FeatureExtractor(classifier, choose_hook_layers(classifier, SIDE))
-        trainer = DecoderTrainer(extractor, photographs, DecoderSettings())
         networks, digest = load_networks(NETWORKS)
-        trainer.start_from(networks, str(NETWORKS))
+        material = Material(classifier, FeatureExtractor(classifier, SIDE), None, Path(folder), classifier.device)
+        material.photographs, material.start = photographs, networks
+        trainer = DecoderStage(material, DecoderSettings())
         originals = photographs.batch(trainer.held_out)
 
     fine_code = network.details

@@ -51,12 +51,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "natural": natural.run,
     "benchmark": benchmark.run,
     "replay": replay.run,
-    "train-prior": train_prior.train_prior,
-    "refine-prior": train_prior.refine_prior,
-    "detail-prior": train_prior.detail_prior,
-    "flow-prior": train_prior.flow_prior,
-    "layout-prior": train_prior.layout_prior,
-    "calm-prior": train_prior.calm_prior,
 }
 """Name -> function with typer annotations. Files of commands import torch inside functions only, so help is fast."""
 
@@ -132,6 +126,9 @@ def _options(
 
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=Command)(_function)
+app.add_typer(train_prior.app, name="train-prior")
+for _name, _function in train_prior.OLD_COMMANDS.items():
+    app.command(_name, hidden=True)(_function)
 
 
 def main() -> None:

@@ -1,13 +1,10 @@
-"""The commands that train a prior stage by stage: train-prior, and those that extend the prior of an earlier stage."""
+"""The commands that train a prior: `train-prior` runs all stages of a recipe, `train-prior stage NAME` runs one."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -16,77 +13,177 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, errors, print_json
-from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.cli.output import console, errors, note, print_json, print_table
+from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
-    from gen_prior.training.settings import TrainingSettings
     from gen_prior.util.progress import Progress
 
 Prior = Annotated[Path, typer.Argument(metavar="PRIOR", help="The folder that an earlier stage, or export, wrote.")]
 Images = Annotated[
-    Path, typer.Option("--images", "-i", metavar="DIR", help="Photographs: a folder, nested or flat, or .tar shards.")
+    list[Path],
+    typer.Option("--images", "-i", metavar="DIR", help="Photographs: a folder, nested or flat, or .tar shards."),
 ]
-Out = Annotated[
-    Path, typer.Option("--out", "-o", metavar="DIR", help="Checkpoints, log, contact sheets and the result.")
+MaybeImages = Annotated[
+    list[Path] | None,
+    typer.Option("--images", "-i", metavar="DIR", help="Photographs: a folder or .tar shards; repeatable."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")]
+Large = Annotated[
+    list[Path] | None,
+    typer.Option("--large", metavar="DIR", help="Larger photographs, a few hundred, for the fine part; repeatable."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Checkpoints, log, sheets and the result.")]
+MaybeOut = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Stages, index.html and the result.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="Settings of all stages, in TOML; see --print-recipe.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what --out holds.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Only measure: print stages, time, memory and disk.")]
+Print = Annotated[bool, typer.Option("--print-recipe", help="Only print the recipe, every setting explained.")]
+Hours = Annotated[
+    float | None, typer.Option("--hours", metavar="H", help="Choose the numbers of steps so that it takes this long.")
+]
 StartFrom = Annotated[
     Path | None,
     typer.Option("--start-from", metavar="FILE", help="Start with the networks.safetensors of another run."),
 ]
-Size = Annotated[int, typer.Option("--size", help="Side of the generator's images: 64, 128 or 256.")]
-Width = Annotated[float | None, typer.Option("--width", help="Factor on the channels of the generator.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Training steps; the library's default if not given.")]
 Batch = Annotated[int | None, typer.Option("--batch", help="Photographs per step.")]
 Layouts = Annotated[int | None, typer.Option("--layouts", help="Photographs for each class; 8 if not given.")]
+Size = Annotated[int | None, typer.Option("--size", help="Side of the coarse images: 64, 128 or 256.")]
+Width = Annotated[float | None, typer.Option("--width", help="Factor on the channels of the generator.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other training setting, e.g. adversarial_weight=0.15."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, e.g. adversarial_weight=0.15."),
+]
+StageSet = Annotated[
+    list[str] | None, typer.Option("--set", metavar="STAGE.NAME=VALUE", help="Any setting, e.g. flow.steps=2000.")
 ]
 LOSSES = ("pixel", "feature", "fool", "flow", "held_out", "kept", "coarse", "rough")
 """The losses that the progress line shows."""
+S = TypeVar("S")
 
-S = TypeVar("S", bound="TrainingSettings")
+app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich", add_completion=False)
+stage_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
+app.add_typer(stage_app, name="stage", help="Run one stage: make a prior, or extend the prior of an earlier stage.")
 
 
+@app.callback()
 @takes_network
 def train_prior(
-    images: Images,
-    out: Out,
+    context: typer.Context,
+    images: MaybeImages = None,
+    large: Large = None,
+    out: MaybeOut = None,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
-    size: Size = 64,
+    recipe: RecipeFile = None,
     resume: Resume = False,
-    start_from: StartFrom = None,
-    steps: Steps = None,
-    width: Width = None,
-    batch: Batch = None,
-    others: Set = None,
+    plan: Plan = False,
+    print_recipe: Print = False,
+    hours: Hours = None,
+    others: StageSet = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    size: Annotated[int | None, typer.Option("--size", hidden=True)] = None,
+    width: Annotated[float | None, typer.Option("--width", hidden=True)] = None,
+    steps: Annotated[int | None, typer.Option("--steps", hidden=True)] = None,
+    batch: Annotated[int | None, typer.Option("--batch", hidden=True)] = None,
+    start_from: Annotated[Path | None, typer.Option("--start-from", hidden=True)] = None,
     *,
     network_options: dict[str, Any],
 ) -> None:
-    """Train a generator prior that inverts a classifier, and export it as a folder that loads by its path.
+    """Train a generator prior for a classifier, all stages of it, and export it as a folder that loads by its path.
 
-    Ctrl-C leaves the last checkpoint; --resume goes on from it along the same trajectory.
+    Needs a folder of photographs and no settings. What is done is kept: --resume goes on at any stage, along the same
+    trajectory. index.html in --out shows each stage's pictures and numbers.
 
     Example: [bold]gen-prior train-prior --classifier efficientnet-lite0 --images photographs --out my-prior[/bold]
     """
+    if context.invoked_subcommand is not None:
+        return
+    own = options.given(size=size, width=width, steps=steps, batch=batch)
+    if own or start_from or any("." not in setting.partition("=")[0] for setting in others or ()):
+        _deprecated("train-prior with settings of one stage", "decoder")
+        if not images or out is None:
+            raise OptionError("training needs --images and --out")
+        _run("decoder", out, own, others, quiet, as_json, classifier, device, network_options, images=images,
+             resume=resume, start_from=start_from)  # fmt: skip
+        return
     from gen_prior import load_classifier
-    from gen_prior.training.stages import decoder
+    from gen_prior.training.pipeline import train_all
+    from gen_prior.training.plan import measured_plan, within
+    from gen_prior.training.recipe import TrainingRecipe, read_recipe, recipe_text, with_settings
 
-    given = options.given(steps=steps, width=width, batch=batch)
-    settings = changed(decoder.DecoderSettings(size=size, **given), others or ())
-    network = load_classifier(classifier, device=device, **network_options)
-    with reporting(out, settings.batch, quiet) as callbacks:
-        file = decoder.train_decoder(network, images, out, settings, resume=resume, start_from=start_from, **callbacks)
+    stored = out / "recipe.toml" if resume and out is not None and recipe is None and not images else None
+    given = stored if stored is not None and stored.exists() else recipe
+    chosen = read_recipe(given) if given is not None else TrainingRecipe(classifier=classifier)
+    chosen = chosen.with_sources(images, large)
+    chosen = with_settings(chosen, _parsed(others))
+    if print_recipe:
+        print(recipe_text(chosen), end="")
+        return
+    if out is None and not plan:
+        raise OptionError("the result needs a folder", fix="pass --out DIR")
+    network = load_classifier(chosen.classifier, device=device, **network_options)
+    with reporting(out or Path(), quiet) as callbacks:
+        fresh = plan or not (resume and out is not None and (out / "recipe.toml").exists())
+        expected = measured_plan(chosen, network, callbacks["progress"]) if fresh else None
+        if expected is not None and hours is not None:
+            chosen, expected = within(hours, chosen, expected)
+        if expected is not None and not as_json and not quiet:
+            print_table("", ["stage", "steps", "s/step", "hours", "memory", "disk"], expected.rows(), right=("steps",))
+        if plan:
+            if as_json and expected is not None:
+                print_json(expected.to_dict())
+            return
+        assert out is not None
+        file = train_all(chosen, out, network, resume=resume, **callbacks)
     announce(file, out, as_json, quiet)
 
 
-def _extension(stage: str, function: str, settings_class: str, help_text: str) -> Callable[..., None]:
-    """A command that extends a prior with photographs, by `function` of the module `stage`."""
+def _run(
+    name: str,
+    out: Path,
+    given: dict[str, Any],
+    others: Sequence[str] | None,
+    quiet: bool,
+    as_json: bool,
+    classifier: str | None,
+    device: str,
+    network_options: dict[str, Any],
+    **arguments: Any,
+) -> None:
+    """Run one stage with the settings that were given."""
+    from gen_prior import load_classifier
+    from gen_prior.training.settings import with_values
+    from gen_prior.training.stage import run_stage
+    from gen_prior.training.stages import STAGES
+
+    kind = STAGES[name]
+    settings = with_values(with_values(kind.Settings(), given), _parsed(others))
+    network = load_classifier(classifier, device=device, **network_options) if classifier is not None else None
+    with reporting(out, quiet) as callbacks:
+        file = run_stage(kind, out, settings, classifier=network, device=device, **arguments, **callbacks)
+    announce(file, out, as_json, quiet)
+
+
+def _parsed(assignments: Sequence[str] | None) -> dict[str, Any]:
+    """`["rate=0.1", "precision=fp32"]` -> `{"rate": 0.1, "precision": "fp32"}`."""
+    values: dict[str, Any] = {}
+    for assignment in assignments or ():
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise OptionError(f"--set takes NAME=VALUE, got {assignment!r}", fix="for example --set rate=0.001")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
+
+
+def _extension(name: str, old: str, help_text: str) -> None:
+    """Register the stage `name`, which extends a prior with photographs; also under its name of version 0.1."""
 
     def run(
         prior: Prior,
@@ -103,61 +200,65 @@ def _extension(stage: str, function: str, settings_class: str, help_text: str) -
         *,
         network_options: dict[str, Any],
     ) -> None:
-        from gen_prior import load_classifier
-
-        module = import_module(f"gen_prior.training.stages.{stage}")
-        settings = changed(getattr(module, settings_class)(**options.given(steps=steps, batch=batch)), others or ())
-        network = load_classifier(classifier, device=device, **network_options)
-        with reporting(out, settings.batch, quiet) as callbacks:
-            file = getattr(module, function)(network, prior, images, out, settings, resume=resume, **callbacks)
-        announce(file, out, as_json, quiet)
+        given = options.given(steps=steps, batch=batch)
+        _run(name, out, given, others, quiet, as_json, classifier, device, network_options, prior=prior, images=images,
+             resume=resume)  # fmt: skip
 
     run.__doc__ = help_text
-    return takes_network(run)
+    _register(name, old, takes_network(run))
 
 
-refine_prior = _extension(
-    "larger_images",
-    "train_larger_images",
-    "RefinerSettings",
-    """Train a refiner that doubles the side of a prior's images; both are exported as one generator.
+def _register(name: str, old: str | None, run: Callable[..., None]) -> None:
+    """Register `train-prior stage NAME`, and the hidden command `old`, which warns."""
+    stage_app.command(name)(run)
+    if old is None:
+        return
 
-    A few hundred photographs are enough, since many squares are cut out of each. A refiner that the prior has is
-    trained on, with a flow (flow-prior) on the codes that come of it. After detail-prior, which leaves a refiner out,
-    a new one doubles the side once more.
+    from functools import wraps
 
-    Example: [bold]gen-prior refine-prior my-prior --images large-photographs --out my-prior-128[/bold]
-    """,
-)
-detail_prior = _extension(
-    "fine_code",
-    "train_fine_code",
-    "FineCodeSettings",
-    """Add a fine part with four times as many positions to a prior's code, for images of twice the side.
+    @wraps(run)
+    def deprecated(*arguments: Any, **named: Any) -> None:
+        _deprecated(old, name)
+        run(*arguments, **named)
 
-    The part of the finer code that the coarse one predicts is fitted; the fine part holds the rest. One decoder draws
-    both. A few hundred photographs are enough, since many squares are cut out of each. A refiner of refine-prior is
-    left out; run that again afterwards.
+    OLD_COMMANDS[old] = deprecated
 
-    Example: [bold]gen-prior detail-prior my-prior --images large-photographs --out my-prior-detailed[/bold]
-    """,
-)
-flow_prior = _extension(
-    "flow",
-    "train_flow",
-    "FlowSettings",
-    """Train a flow that predicts photographs' codes from the classifier's features, and export the prior with it.
 
-    The prior's decoder does not change. Images of a class then start from the features that it asks for, so they have
-    its colours from the start; layout-prior adds the form.
+def _deprecated(old: str, name: str) -> None:
+    note(f"{old} is deprecated since 0.2: use gen-prior train-prior stage {name}")
 
-    Example: [bold]gen-prior flow-prior my-prior --images photographs --out my-prior-flow[/bold]
-    """,
-)
+
+OLD_COMMANDS: dict[str, Callable[..., None]] = {}
+"""Names of version 0.1 of commands that are `train-prior stage NAME` today."""
 
 
 @takes_network
-def layout_prior(
+def decoder(
+    images: Images,
+    out: Out,
+    classifier: options.ClassifierName = defaults.CLASSIFIER,
+    large: Large = None,
+    size: Size = None,
+    resume: Resume = False,
+    start_from: StartFrom = None,
+    steps: Steps = None,
+    width: Width = None,
+    batch: Batch = None,
+    others: Set = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
+) -> None:
+    """Make a prior: train an encoder and a decoder that invert a classifier's features on photographs."""
+    given = options.given(size=size, width=width, steps=steps, batch=batch)
+    _run("decoder", out, given, others, quiet, as_json, classifier, device, network_options, images=images,
+         large=large, resume=resume, start_from=start_from)  # fmt: skip
+
+
+@takes_network
+def class_exemplars(
     prior: Prior,
     images: Images,
     out: Out,
@@ -173,22 +274,13 @@ def layout_prior(
 
     Nothing is trained. Each seed of a class then starts with the coarse form of one of these photographs, which need
     not be of that class: its image is composed like a photograph from the start.
-
-    Example: [bold]gen-prior layout-prior my-prior-flow --images photographs --out my-prior-layouts[/bold]
     """
-    from gen_prior import load_classifier
-    from gen_prior.training.stages import class_exemplars
-
-    settings = class_exemplars.ExemplarSettings(**options.given(layouts=layouts))
-    network = load_classifier(classifier, device=device, **network_options)
-    with reporting(out, 1, quiet) as callbacks:
-        file = class_exemplars.add_class_exemplars(
-            network, prior, images, out, settings, progress=callbacks["progress"]
-        )
-    announce(file, out, as_json, quiet)
+    given = options.given(layouts=layouts)
+    _run("class-exemplars", out, given, None, quiet, as_json, classifier, device, network_options, prior=prior,
+         images=images)  # fmt: skip
 
 
-def calm_prior(
+def texture(
     prior: Prior,
     out: Out,
     resume: Resume = False,
@@ -197,63 +289,53 @@ def calm_prior(
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    *,
-    network_options: dict[str, Any],
 ) -> None:
     """Train a prior to draw no texture near its mean code, and export it.
 
     No photograph has a code there, and critics fill it with a woven texture, in which optimisations get stuck. Takes a
     few minutes on a CPU, and neither photographs nor the classifier.
-
-    Example: [bold]gen-prior calm-prior my-prior-flow --out my-prior-calm[/bold]
     """
-    from gen_prior.training.stages import texture
-
-    settings = changed(texture.TextureSettings(**options.given(steps=steps)), others or ())
-    with reporting(out, settings.batch, quiet) as callbacks:
-        report = callbacks["report"]
-        file = texture.suppress_texture(prior, out, settings, device=device, resume=resume, report=report)
-    announce(file, out, as_json, quiet)
+    _run("texture", out, options.given(steps=steps), others, quiet, as_json, None, device, {}, prior=prior,
+         resume=resume)  # fmt: skip
 
 
-def changed(settings: S, assignments: Sequence[str]) -> S:
-    """`settings` with `NAME=VALUE` assignments made. Raises `UnknownNameError`, `OptionError`."""
-    from gen_prior.training.settings import RENAMED
+_register("decoder", None, decoder)
+_extension(
+    "larger-images",
+    "refine-prior",
+    """Train a refiner that doubles the side of a prior's images; both are exported as one generator.
 
-    known = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if name not in known and name in RENAMED:
-            warnings.warn(f"the setting {name} is called {RENAMED[name]} since 0.2", DeprecationWarning, stacklevel=2)
-            name = RENAMED[name]
-        if name not in known:
-            raise UnknownNameError("training setting", name, sorted(known))
-        try:
-            value = json.loads(text) if not isinstance(known[name], str) else text
-        except ValueError:
-            value = None
-        if not equals or not _fits(value, known[name]):
-            kind = type(known[name]).__name__
-            raise OptionError(
-                f"--set takes NAME=VALUE, {name} a value like {known[name]!r} ({kind}), got {assignment!r}"
-            )
-        values[name] = type(known[name])(value)
-    return replace(settings, **values)
+    A few hundred photographs are enough, since many squares are cut out of each. A refiner that the prior has is
+    trained on, with a flow on the codes that come of it. After fine-code, which leaves a refiner out, a new one doubles
+    the side once more.
+    """,
+)
+_extension(
+    "flow",
+    "flow-prior",
+    """Train a flow that predicts photographs' codes from the classifier's features, and export the prior with it.
 
+    The prior's decoder does not change. Images of a class then start from the features that it asks for, so they have
+    its colours from the start; class-exemplars adds the form.
+    """,
+)
+_register("texture", "calm-prior", texture)
+_extension(
+    "fine-code",
+    "detail-prior",
+    """Add a fine part with four times as many positions to a prior's code, for images of twice the side.
 
-def _fits(value: Any, like: Any) -> bool:
-    """Return whether `value`, read from text, has the type of `like`."""
-    if isinstance(like, tuple):
-        return isinstance(value, list) and len(value) == len(like) and all(map(_fits, value, like))
-    if isinstance(like, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(like)
+    The part of the finer code that the coarse one predicts is fitted; the fine part holds the rest. One decoder draws
+    both. A few hundred photographs are enough, since many squares are cut out of each. A refiner of larger-images is
+    left out; run that again afterwards.
+    """,
+)
+_register("class-exemplars", "layout-prior", class_exemplars)
 
 
 @contextmanager
-def reporting(out: Path, batch: int, quiet: bool) -> Iterator[dict[str, Any]]:
-    """The callbacks `progress` and `report` of a training stage, shown as one line; Ctrl-C says what `out` holds."""
+def reporting(out: Path, quiet: bool) -> Iterator[dict[str, Any]]:
+    """The callbacks `progress` and `report` of training, shown as one line; Ctrl-C says what `out` holds."""
     from gen_prior.training.checkpoints import checkpoints
 
     with errors.status("starting", spinner="line") as status:
@@ -264,7 +346,7 @@ def reporting(out: Path, batch: int, quiet: bool) -> Iterator[dict[str, Any]]:
             status.update(f"{done.label}: {done.done} of {done.total}")
 
         def report(record: dict[str, Any]) -> None:
-            left = (record["steps"] - record["step"]) * batch / max(record["images_per_second"], 1e-9)
+            left = (record["steps"] - record["step"]) * record["seconds"] / record["step"]
             losses = ", ".join(f"{name} {record[name]:.4g}" for name in LOSSES if name in record)
             status.update(
                 f"step {record['step']} of {record['steps']}, {record['images_per_second']:.0f} images/s, "
@@ -274,7 +356,7 @@ def reporting(out: Path, batch: int, quiet: bool) -> Iterator[dict[str, Any]]:
         try:
             yield {"progress": progress, "report": report}
         except KeyboardInterrupt:
-            saved = checkpoints(out)
+            saved = [path for folder in (out, *out.glob("*-*/")) for path in checkpoints(folder)]
             kept = f"{saved[0].name} is in {out}; go on with --resume" if saved else "no checkpoint was written yet"
             raise KeyboardInterrupt(f"stopped; {kept}") from None
 

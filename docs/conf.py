@@ -129,13 +129,20 @@ def plain(help_text: str | None) -> str:
     return "".join(parts)
 
 
+def listed(group: Any, before: str) -> Iterator[tuple[str, Any]]:
+    """Full name and command of each command of a group that is not hidden, those of groups inside it included."""
+    for name, command in group.commands.items():
+        if not command.hidden:
+            yield f"{before}{name}", command
+            yield from listed(command, f"{before}{name} ") if hasattr(command, "commands") else ()
+
+
 def commands_page() -> str:
     """Markdown that documents every command with all its arguments and options."""
     group = typer.main.get_command(commands)
     context = group.make_context("gen-prior", [], resilient_parsing=True)
     lines: list[str] = []
-    for name in group.list_commands(context):  # type: ignore[attr-defined]
-        command = group.get_command(context, name)  # type: ignore[attr-defined]
+    for name, command in listed(group, ""):
         inner = type(context)(command, info_name=name, parent=context)
         arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
         usage = " ".join(["gen-prior", name, *arguments, "[OPTIONS]"])

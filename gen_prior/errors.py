@@ -67,6 +67,10 @@ class OutputError(GenPriorError):
     """A folder that cannot be written to (full, read-only), or a saved result that cannot be read."""
 
 
+class DivergedError(GenPriorError):
+    """A training run whose losses or weights are no longer finite."""
+
+
 def close_matches(given: str, names: Iterable[str], limit: int = 6) -> list[str]:
     """Names that contain `given` or are spelled like it, at most `limit`, best first."""
     names = list(dict.fromkeys(names))

@@ -71,12 +71,20 @@ def describe_bytes(path: Path) -> str:
 
 
 def save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write `tensors` as safetensors, atomically. Raises `OSError`."""
+    """Write `tensors` as safetensors, atomically; the same content gives the same bytes. Raises `OSError`."""
     with atomic_write(path) as (partial,):
         try:
             save_file(dict(tensors), partial, dict(metadata))
         except SafetensorError as error:
             raise OSError(errno.EIO, str(error)) from error
+        with partial.open("r+b") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+            header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes it in a random order
+            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+            if len(text) <= size:
+                file.seek(8)
+                file.write(text.ljust(size))
 
 
 class _Entry(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gen_prior.errors import WeightsError
 from gen_prior.training.settings import current_names
 from gen_prior.util.files import write_files
 
@@ -35,8 +36,12 @@ def save_checkpoint(out: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def latest_checkpoint(out: Path) -> dict[str, Any] | None:
-    """The newest undamaged checkpoint in `out`, by today's names; a damaged one is logged and skipped."""
-    for path in checkpoints(out):
+    """The newest undamaged checkpoint in `out`, by today's names; a damaged one is logged and skipped.
+
+    None if there is no checkpoint. Raises `WeightsError` if all are damaged.
+    """
+    found = checkpoints(out)
+    for path in found:
         try:
             data = path.read_bytes()
             recorded = _digest_path(path)
@@ -48,6 +53,8 @@ def latest_checkpoint(out: Path) -> dict[str, Any] | None:
             log.warning("%s is damaged (%s); using the checkpoint before it", path, reason)
             continue
         return _renamed(state)
+    if found:
+        raise WeightsError(f"every checkpoint in {out} is damaged", fix="start again in another folder")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Base trainer of an image-making network: reconstruct photographs, then also convince critics.
+"""Base of the stages that train an image-making network: reconstruct photographs, then also convince critics.
 
 The losses are those of Dosovitskiy & Brox 2016 (arXiv 1602.02644): pixel distance, distance of a classifier's features
 and an adversarial loss, here the hinge loss (Lim & Ye 2017, arXiv 1705.02894) on critics with spectral normalisation.
@@ -6,7 +6,6 @@ and an adversarial loss, here the hinge loss (Lim & Ye 2017, arXiv 1705.02894) o
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -14,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.generators.dgn.network import Decoder, WhitenedCodes
-from gen_prior.training.base_trainer import BaseTrainer
-from gen_prior.training.networks import Critic, FeatureExtractor, to_channels_last
+from gen_prior.generators.dgn.network import Decoder, WhitenedCodes, WhitenedDecoder
+from gen_prior.generators.dgn.texture import coring
+from gen_prior.training.networks import Critic, to_channels_last
 from gen_prior.training.on_policy import OnPolicyCodes
 from gen_prior.training.photographs import Photographs
-from gen_prior.training.settings import GanSettings
+from gen_prior.training.settings import EnlargingSettings, GanSettings
+from gen_prior.training.stage import SHEET_COLUMNS, Material, Stage
 
 CRITIC_STEPS = 200
 """Steps for which the critics learn alone, before the adversarial loss begins."""
@@ -29,7 +29,7 @@ Losses = dict[str, tuple[float, Tensor]]
 """Name -> (weight, loss)."""
 
 
-class GanTrainer(BaseTrainer):
+class GanStage(Stage):
     """Trains image-making networks, a decoder among them, and critics.
 
     A subclass calls `train_networks` once its networks exist, and defines `codes`; `images` too if more than the
@@ -37,21 +37,26 @@ class GanTrainer(BaseTrainer):
     """
 
     settings: GanSettings
+    encoder: nn.Module
+    """Features -> mean and log-variance of spatial codes, by weights that do not change within a step."""
+    code_stds: list[Tensor]
+    """Standard deviations by which the encoder's features are divided."""
 
-    def __init__(self, extractor: FeatureExtractor, photographs: Photographs, settings: GanSettings) -> None:
-        super().__init__(settings, extractor.classifier.device)
-        self.photographs, self.hook_layers = photographs, extractor.hook_layers
-        self.extractor = to_channels_last(extractor.eval(), self.device)
-        torch.manual_seed(settings.seed)
-        self.held_out, self.training = photographs.split(settings.held_out, settings.seed)
-        self.stds = extractor.stds(photographs.batch(self.training[:SAMPLE], device=self.device))
+    def __init__(self, material: Material, settings: GanSettings) -> None:
+        super().__init__(material, settings)
+        assert material.extractor is not None
+        assert material.photographs is not None
+        self.photographs = material.photographs
+        self.extractor = to_channels_last(material.extractor.eval(), self.device)
+        self.held_out, self.training = self.photographs.split(settings.held_out, settings.seed)
+        self.stds = self.extractor.stds(self.photographs.batch(self.training[:SAMPLE], device=self.device))
         critic = Critic([len(std) for std in self.stds], settings.size, settings.critic_width)
         self.critic = to_channels_last(critic, self.device)
         self.optimisers["critic"] = torch.optim.Adam(self.critic.parameters(), settings.critic_rate, betas=(0.0, 0.99))
+        self.coring = coring(settings.coring)
         self.on_policy: OnPolicyCodes | None = None
         self.rate_factors: dict[str, float] = {}
         """Factors on the learning rates of networks, by their names."""
-        self._epoch, self._order = -1, self.training
 
     def add_on_policy(self, space: WhitenedCodes) -> None:
         """Train also on on-policy codes of `space`, as many as the settings ask for."""
@@ -69,17 +74,40 @@ class GanTrainer(BaseTrainer):
     def learning_rate(self, optimiser: str) -> float:
         return self.settings.critic_rate if optimiser == "critic" else self.settings.rate
 
-    @abstractmethod
     def codes(self, photographs: Tensor, sample: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         """Spatial codes `[B, C, H, W]` of photographs `[B, 3, S, S]`, followed by sampled ones; losses on codes."""
+        raise NotImplementedError
 
     def images(self, codes: Tensor, count: int) -> tuple[Tensor, Losses]:
         """Images of spatial codes, of which the first `count` are photographs'; losses on images."""
-        return self.networks["decoder"](codes).float(), {}
+        return self.cored(self.networks["decoder"](codes).float())
 
-    def average_decoder(self) -> Decoder:
-        """The decoder with averaged weights, as it is exported."""
-        return cast(Decoder, self.averages["decoder"])
+    def encode(self, images: Tensor) -> Tensor:
+        """Spatial codes of images `[B, 3, S, S]`, one position per 16 pixels; features are scaled alike at any S."""
+        with torch.no_grad(), self.autocast():
+            code: Tensor = self.encoder(self.extractor.scaled(images.to(self.device), self.code_stds))[0]
+        return code.float()
+
+    def cored(self, images: Tensor) -> tuple[Tensor, Losses]:
+        """Images after coring, as the exported generator shows them; the L1 loss on what coring removes.
+
+        Without that loss the network would draw ever more texture that coring hides, as no gradient opposes it.
+        """
+        if not self.settings.coring:
+            return images, {}
+        seen = self.coring(images)
+        return seen, {"cored": (self.settings.cored_weight, F.l1_loss(images, seen))}
+
+    def photograph_rows(self, network: WhitenedDecoder) -> list[Tensor]:
+        """Held-out photographs and their reconstructions."""
+        shown = self.held_out if len(self.held_out) else self.training
+        chosen = shown[torch.linspace(0, len(shown) - 1, SHEET_COLUMNS).long()]
+        photographs = self.photographs.batch(chosen, device=self.device)
+        side = network.config.decoder_side
+        smaller = (
+            photographs if side == photographs.shape[-1] else F.interpolate(photographs, (side, side), mode="area")
+        )
+        return [photographs, network.decode(self.encode(smaller))]
 
     def _modules(self) -> dict[str, nn.Module]:
         on_policy = {"on_policy": self.on_policy} if self.on_policy is not None else {}
@@ -115,17 +143,16 @@ class GanTrainer(BaseTrainer):
         return values
 
     def _batch(self, generator: torch.Generator) -> Tensor:
-        """The step's photographs: a fresh permutation every epoch, mirrored at random."""
-        settings = self.settings
-        per_epoch = max(1, len(self.training) // settings.batch)
-        epoch, index = divmod(self.step, per_epoch)
-        if self._epoch != epoch:
-            shuffle = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-            self._epoch, self._order = epoch, torch.randperm(len(self.training), generator=shuffle)
-        chosen = self.training[self._order[index * settings.batch : (index + 1) * settings.batch]]
+        """The photographs of this step."""
+        return self.draw_batch(self.photographs, self.training, self.settings.batch, generator)
+
+    def draw_batch(self, photographs: Photographs, among: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """`count` photographs of those `among`: a fresh permutation every epoch, mirrored at random."""
+        epoch, index = divmod(self.step, max(1, len(among) // count))
+        shuffle = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+        chosen = among[torch.randperm(len(among), generator=shuffle)[index * count : (index + 1) * count]]
         flip = torch.rand(len(chosen), generator=generator) < 0.5
-        images = self.photographs.batch(chosen, flip, self.device)
-        return images.contiguous(memory_format=torch.channels_last)
+        return photographs.batch(chosen, flip, self.device).contiguous(memory_format=torch.channels_last)
 
     def _draw(self, photographs: Tensor, with_critics: bool, generator: torch.Generator) -> tuple[Tensor, Losses]:
         """Images of photographs' codes, then of sampled and on-policy codes; losses beside reconstruction."""
@@ -159,13 +186,55 @@ class GanTrainer(BaseTrainer):
 
     def _window(self, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
         """A random shift by whole pixels, the same for photographs and images of one step."""
-        reach, size = self.settings.shift, self.settings.size
+        reach = self.settings.shift
         y, x = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
 
         def shifted(images: Tensor) -> Tensor:
-            return F.pad(images, (reach,) * 4, mode="reflect")[..., y : y + size, x : x + size]
+            side = images.shape[-1]
+            return F.pad(images, (reach,) * 4, mode="reflect")[..., y : y + side, x : x + side]
 
         return shifted if reach else lambda images: images
+
+
+class EnlargingStage(GanStage):
+    """Extends a prior to images of twice the side, with its encoder frozen, so that codes keep their meaning.
+
+    A subclass sets `space`, the space of the prior's codes.
+    """
+
+    settings: EnlargingSettings
+    space: WhitenedCodes
+    repeatable = True
+    reads = "large"
+
+    def __init__(self, material: Material, settings: EnlargingSettings) -> None:
+        super().__init__(material, settings)
+        assert material.prior is not None
+        self.prior = material.prior.network
+        self.encoder = to_channels_last(
+            cast(nn.Module, material.prior.encoder).requires_grad_(False).eval(), self.device
+        )
+        small = shrink(self.photographs.batch(self.training[:SAMPLE], device=self.device))
+        self.code_stds = self.extractor.stds(small)
+
+    def with_sampled(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        """Photographs' spatial codes, followed by sampled ones (with a flow, initial codes of random classes)."""
+        settings, count = self.settings, round(len(codes) * self.settings.sampled)
+        noise = torch.randn(count, self.space.dims, generator=generator)
+        scale, size = (
+            low + (high - low) * torch.rand(count, 1, generator=generator)
+            for low, high in (settings.sampled_scale, settings.sampled_details)
+        )
+        classes = 1 if self.space.flow is None else len(self.space.flow.classes)
+        chosen = torch.randint(classes, (count,), generator=generator).to(self.device)
+        with torch.no_grad():
+            coarse, details = self.space.sample(chosen, noise.to(self.device))
+            white = torch.cat([coarse * scale.to(self.device), details * size.to(self.device)], 1)
+            return torch.cat([codes, self.space.spatial(white)])
+
+    def average_decoder(self) -> Decoder:
+        """The decoder with averaged weights, or the prior's if it is not trained."""
+        return cast(Decoder, self.averages.get("decoder", self.prior.decoder))
 
 
 def mean_of(terms: list[Tensor]) -> Tensor:
@@ -173,7 +242,12 @@ def mean_of(terms: list[Tensor]) -> Tensor:
     return torch.stack(terms).mean(0)
 
 
+def shrink(images: Tensor) -> Tensor:
+    """`[B, 3, S, S]` -> `[B, 3, S / 2, S / 2]`; each pixel is the mean of four."""
+    return F.avg_pool2d(images, 2)
+
+
 def relative_distance(features: list[Tensor], real: list[Tensor], count: int) -> Tensor:
     """L1 distance of the first `count` items' features relative to the real ones' size, summed over layers."""
-    terms = [(f[:count] - r).abs().mean() / r.abs().mean() for f, r in zip(features, real, strict=True)]
+    terms = [(f[:count] - r).abs().mean() / r.abs().mean().clamp_min(1e-6) for f, r in zip(features, real, strict=True)]
     return torch.stack(terms).sum()

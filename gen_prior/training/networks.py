@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -14,11 +14,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gen_prior.classifiers import Classifier
 from gen_prior.classifiers.hooks import record_layers
-from gen_prior.classifiers.layouts import find_layouts
+from gen_prior.classifiers.layouts import Layout, find_layouts
+from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.blocks import CODE_SIDE, ResidualBlock
 
 Network = TypeVar("Network", bound=nn.Module)
+STRIDES = (4, 8, 16)
+"""Pixels for each position of the features that are read."""
 
 
 def to_channels_last(network: Network, device: torch.device) -> Network:
@@ -27,21 +30,41 @@ def to_channels_last(network: Network, device: torch.device) -> Network:
 
 
 class FeatureExtractor(nn.Module):
-    """A frozen classifier read at some layers: RGB images in [0, 1] -> features; the pass ends at the last layer."""
+    """A frozen classifier read at three layers: RGB images in [0, 1] -> maps of features; the pass ends at the last.
 
-    def __init__(self, classifier: Classifier, hook_layers: Sequence[str]) -> None:
+    Maps have one position for each 4, 8 and 16 pixels of the images, whatever the layers give: tokens are put in
+    their places, and other sides are pooled or interpolated. A network that does not take images of `size` pixels, as
+    many vision transformers, sees them at its own input size.
+    """
+
+    def __init__(self, classifier: Classifier, size: int) -> None:
+        """`size`: side of the smallest images that will be read. Raises `OptionError` for a network without places."""
         super().__init__()
-        self.classifier, self.hook_layers = classifier, tuple(hook_layers)
+        self.classifier = classifier
         self.network = classifier.network.requires_grad_(False)
+        blank = torch.zeros(1, 3, size, size, device=classifier.device)
+        try:
+            layouts = find_layouts(self.network, classifier.normalise(blank))
+            self.any_size = True
+        except (RuntimeError, AssertionError, ValueError):
+            layouts = classifier.layouts()
+            self.any_size = False
+        self.hook_layers = tuple(_choose_layers(layouts, [size // stride for stride in STRIDES], classifier.name))
+        self.axes = [layouts[layer].unit_axis or 1 for layer in self.hook_layers]
         self._runs: Counter[str] | None = None
+        self.channels = [feature.shape[1] for feature in self(blank)]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images `[B, 3, S, S]` -> the layers' outputs `[B, C, H, W]`, in the order of `hook_layers`."""
+        """Images `[B, 3, S, S]` -> features `[B, C, S / 4, S / 4]` and those of half and a quarter of that side."""
+        inputs = images if self.any_size else self.classifier.resize(images)
         with record_layers(self.network, self.hook_layers) as reader:
             reader.runs_per_pass = self._runs
-            features = reader(self.classifier.normalise(images))
+            features = reader(self.classifier.normalise(inputs))
             self._runs = reader.runs_per_pass
-        return [features[layer] for layer in self.hook_layers]
+        return [
+            _as_map(features[layer].movedim(axis, 1), images.shape[-1] // stride)
+            for layer, axis, stride in zip(self.hook_layers, self.axes, STRIDES, strict=True)
+        ]
 
     def stds(self, images: Tensor) -> list[Tensor]:
         """Standard deviation over `images` of each channel of each layer, `[C]`."""
@@ -53,31 +76,44 @@ class FeatureExtractor(nn.Module):
         return [feature.float() / std[:, None, None] for feature, std in zip(self(images), stds, strict=True)]
 
 
-def choose_hook_layers(classifier: Classifier, size: int) -> list[str]:
-    """Names of the deepest layers whose outputs have side 16, 8 and 4 for images of `size` pixels.
+def _choose_layers(layouts: Mapping[str, Layout], sides: Sequence[int], name: str) -> list[str]:
+    """The deepest layers whose outputs have these sides; else, of the layers with places, those at each third.
 
-    Raises `OptionError` for a network without such layers (a vision transformer, say).
+    `layouts`: of all layers, in order of running. Of layers with places, those of the commonest kind count.
     """
-    sides = (CODE_SIDE * 4, CODE_SIDE * 2, CODE_SIDE)
-    deepest: dict[int, str] = {}
-    inputs = torch.zeros(1, len(classifier.mean), size, size, device=next(classifier.network.parameters()).device)
-    try:
-        layouts = find_layouts(classifier.network, inputs)
-    except (RuntimeError, AssertionError) as error:
+    placed = {}
+    for layer, layout in layouts.items():
+        found = layout.sides if layout.unit_axis is not None else layout.shape[1:]
+        if layer != LOGITS and "#" not in layer and len(found) in (1, 2) and math.prod(found) > 1:
+            placed[layer] = found
+    deepest = {found[0]: layer for layer, found in placed.items() if len(found) == 2 and found[0] == found[1]}
+    if all(side in deepest for side in sides):
+        return [deepest[side] for side in sides]
+    if not placed:
         raise OptionError(
-            f"the classifier does not take images of {size} px: {str(error).splitlines()[0]}",
-            fix="choose a convolutional classifier, or another --size",
-        ) from error
-    for name, layout in layouts.items():  # in order of running
-        shape = layout.shape
-        if "#" not in name and len(shape) == 3 and shape[1] == shape[2]:
-            deepest[shape[1]] = name
-    if missing := [side for side in sides if side not in deepest]:
-        raise OptionError(
-            f"the classifier has no layer with a {missing[0]}x{missing[0]} output at {size} px",
-            fix="choose a convolutional classifier, or another --size",
+            f"{name} has no layer whose output has places, so a code of it could not say where things are",
+            fix="choose a convolutional network or a transformer",
         )
-    return [deepest[side] for side in sides]
+    axes = Counter(map(len, placed.values())).most_common(1)[0][0]
+    shapes = Counter(layouts[layer].shape for layer, found in placed.items() if len(found) == axes)
+    tokens = shapes.most_common(1)[0][0] if axes == 1 else None  # not those inside attention and wider ones
+    alike = [layer for layer, found in placed.items() if len(found) == axes and tokens in (None, layouts[layer].shape)]
+    return [alike[max(0, round(len(alike) * third / 3) - 1)] for third in (1, 2, 3)]
+
+
+def _as_map(values: Tensor, side: int) -> Tensor:
+    """A layer's output as a map `[B, C, side, side]`, pooled or interpolated.
+
+    `values`: `[B, C, H, W]`, or tokens `[B, C, T]`, of which the first that make no square have no place.
+    """
+    if values.ndim == 3:
+        own = math.isqrt(values.shape[2])
+        values = values[..., values.shape[2] - own**2 :].unflatten(2, (own, own))
+    if values.shape[-2:] == (side, side):
+        return values
+    if min(values.shape[-2:]) >= side:
+        return F.adaptive_avg_pool2d(values, side)
+    return F.interpolate(values.float(), (side, side), mode="bilinear", align_corners=False)
 
 
 class Encoder(nn.Module):

@@ -112,17 +112,24 @@ def list_photographs(sources: Sources) -> tuple[list[Reader], str]:
 
 
 def open_photographs(
-    sources: Sources, size: int, cache: str | Path, progress: ProgressCallback | None = None, crops: int = 1
+    sources: Sources,
+    size: int,
+    cache: str | Path,
+    progress: ProgressCallback | None = None,
+    crops: int = 1,
+    limit: int = 0,
 ) -> Photographs:
-    """Read all images in `sources` into the folder `cache`.
+    """Read all images in `sources`, or evenly spaced ones up to `limit`, into the folder `cache`.
 
     The centre square of each image is kept, or `crops` random squares if more than one. A later call with the same
     listing uses the cache. Unreadable images are skipped and counted; `progress` counts images.
     Raises `ImageError` as `list_photographs` does, and if most images cannot be read; `OutputError` for a full disk.
     """
     readers, listing = list_photographs(sources)
+    readers = readers[:: -(-len(readers) // limit)] if limit else readers
     name = ", ".join(path.name for path in check_sources(sources))
-    data, record = Path(cache) / f"photographs-{size}.rgb", Path(cache) / f"photographs-{size}.json"
+    data = Path(cache) / f"photographs-{size}-{crops}-{listing[:8]}-{limit}.rgb"
+    record = data.with_suffix(".json")
     if (cached := _cached(data, record, listing, size, crops)) is not None:
         return cached
     data.parent.mkdir(parents=True, exist_ok=True)

@@ -9,40 +9,37 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import OptionError, WeightsError
+from gen_prior.errors import OptionError, OutputError, WeightsError
 from gen_prior.generators.dgn.generator import FILE, read_network
 from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.strict_loading import load_strictly
-from gen_prior.hub.tensors import file_sha256
-from gen_prior.training.base_trainer import BaseTrainer
-from gen_prior.training.networks import Encoder, FeatureExtractor, choose_hook_layers
-from gen_prior.util.files import write_bytes
+from gen_prior.hub.tensors import file_sha256, save_safetensors
+from gen_prior.training.networks import Encoder, FeatureExtractor
 
 NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"
 
 
 class Prior(NamedTuple):
-    """The content of a prior's folder, and the feature extractor that its encoder reads."""
+    """The content of a prior's folder; with a classifier also the encoder, and the features that it reads."""
 
+    folder: Path
     network: WhitenedDecoder
     metadata: dict[str, str]
     sha256: str
-    extractor: FeatureExtractor
-    encoder: Encoder
+    extractor: FeatureExtractor | None
+    encoder: Encoder | None
 
 
-def open_prior(folder: Path, classifier: Classifier) -> Prior:
-    """Read the prior in `folder`, which was trained on `classifier`.
+def open_prior(folder: Path, classifier: Classifier | None) -> Prior:
+    """Read the prior in `folder`, which was trained on `classifier`; without one, its encoder is not read.
 
     Raises `WeightsError` if there is none or it is damaged, `OptionError` if it was trained on another classifier.
     """
@@ -52,16 +49,15 @@ def open_prior(folder: Path, classifier: Classifier) -> Prior:
     except OSError as error:
         raise WeightsError(f"no {FILE} in {folder}", fix="pass the folder that gen-prior train-prior wrote") from error
     network, metadata = read_network(path, str(path))
-    size = network.config.size
-    extractor = FeatureExtractor(classifier, choose_hook_layers(classifier, size))
-    encoder = _read_encoder(folder / NETWORKS_FILE, extractor, size)
-    return Prior(network, metadata, digest, extractor, encoder)
+    if classifier is None:
+        return Prior(folder, network, metadata, digest, None, None)
+    extractor = FeatureExtractor(classifier, network.config.size)
+    return Prior(folder, network, metadata, digest, extractor, _read_encoder(folder / NETWORKS_FILE, extractor))
 
 
-def _read_encoder(path: Path, extractor: FeatureExtractor, size: int) -> Encoder:
+def _read_encoder(path: Path, extractor: FeatureExtractor) -> Encoder:
     """The encoder in the file `path`; checks that its inputs are the features of `extractor`."""
-    tensors, _ = load_networks(path)
-    own = part_of(tensors, "encoder")
+    own = part_of(load_networks(path)[0], "encoder")
     try:
         channels = [len(own[f"scales.{depth}"]) for depth in range(3)]
         encoder = Encoder(channels, len(own["exit.weight"]) // 2)
@@ -70,11 +66,10 @@ def _read_encoder(path: Path, extractor: FeatureExtractor, size: int) -> Encoder
             f"{path} holds no encoder", fix=f"pass a folder with the {NETWORKS_FILE} of a run"
         ) from error
     load_strictly(encoder, own, str(path))
-    classifier = extractor.classifier
-    features = extractor(torch.zeros(1, 3, size, size, device=classifier.device))
-    if [feature.shape[1] for feature in features] != channels:
+    if extractor.channels != channels:
         raise OptionError(
-            f"the prior in {path.parent} was not trained on {classifier.name}", fix="pass --classifier with that one"
+            f"the prior in {path.parent} was not trained on {extractor.classifier.name}",
+            fix="pass --classifier with that one",
         )
     return encoder
 
@@ -100,9 +95,11 @@ def save_networks(path: Path, tensors: Mapping[str, Tensor], **metadata: str) ->
     _write_half(path, tensors, {"format": NETWORKS_FORMAT, **metadata})
 
 
-def save_encoder(encoder: Encoder, out: Path) -> None:
-    """Write the encoder alone, which a stage has not changed, into `out`."""
-    save_networks(out / NETWORKS_FILE, {f"encoder.{key}": value for key, value in encoder.state_dict().items()})
+def pass_encoder_on(prior: Path, out: Path) -> None:
+    """Write the encoder in the folder `prior`, if there is one, into `out`: codes keep their meaning."""
+    if (prior / NETWORKS_FILE).is_file():
+        tensors, _ = load_networks(prior / NETWORKS_FILE)
+        save_networks(out / NETWORKS_FILE, {key: tensors[key] for key in tensors if key.startswith("encoder.")})
 
 
 def save_generator(network: WhitenedDecoder, metadata: Mapping[str, str], out: Path) -> Path:
@@ -111,11 +108,6 @@ def save_generator(network: WhitenedDecoder, metadata: Mapping[str, str], out: P
     own = {"name": out.resolve().name, "config": json.dumps(network.config.to_dict())}
     _write_half(path, network.state_dict(), {**metadata, **own})
     return path
-
-
-def run_record(trainer: BaseTrainer) -> str:
-    """JSON of all settings of a run, the steps done and the seconds they took."""
-    return json.dumps(asdict(trainer.settings) | {"steps_done": trainer.step, "seconds": round(trainer.seconds)})
 
 
 def next_number(metadata: Mapping[str, str], record: str) -> str:
@@ -130,4 +122,7 @@ def _write_half(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, s
         key: (value.detach().half() if value.is_floating_point() else value).cpu().contiguous()
         for key, value in tensors.items()
     }
-    write_bytes(path, save(halved, metadata))
+    try:
+        save_safetensors(path, halved, metadata)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", fix="free some space") from error

@@ -1,12 +1,14 @@
-"""The settings that every training stage shares, each with its default; and their names in version 0.1."""
+"""The settings of training stages: those that all share, those of image-making stages, reading them, old names."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
-from gen_prior.errors import OptionError
+from gen_prior.errors import OptionError, UnknownNameError
 
 RENAMED = {
     "imagined": "sampled",
@@ -21,11 +23,7 @@ RENAMED = {
     "calms": "parent_sha256",
 }
 """Name of a setting in version 0.1 -> name today."""
-
-
-def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` by today's names: checkpoints of version 0.1 have others."""
-    return {RENAMED.get(name, name): value for name, value in settings.items()}
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,9 @@ class TrainingSettings:
     """Settings of every training stage."""
 
     steps: int = 20_000
+    """Training steps."""
     batch: int = 64
+    """Photographs per step."""
     rate: float = 5e-4
     """Learning rate of Adam."""
     cooldown: float = 0.2
@@ -43,8 +43,11 @@ class TrainingSettings:
     held_out: int = 1_000
     """Photographs that are not trained on; at most a tenth of all."""
     seed: int = 0
+    """Seed of all random draws."""
     precision: str = "bf16"
     """"bf16" (autocast) or "fp32"."""
+    parent_sha256: str = ""
+    """SHA-256 of the file of the prior that is extended; set by the stage."""
 
     def check(self) -> None:
         """Raises `OptionError` for values that no run can have."""
@@ -61,13 +64,17 @@ class GanSettings(TrainingSettings):
     size: int = 64
     """Side of the photographs that the network learns to reconstruct, in pixels."""
     critic_rate: float = 2e-4
+    """Learning rate of the critics."""
     critic_width: int = 32
     """Channels of the patch critic's first layer."""
     adversarial_from: int = 2_000
     """First step with the adversarial loss; the critics alone learn for the 200 steps before."""
     pixel_weight: float = 4.0
+    """Weight of the L1 distance of pixels."""
     feature_weight: float = 1.0
+    """Weight of the distance of features."""
     adversarial_weight: float = 0.3
+    """Weight of the adversarial loss."""
     sampled: float = 0.5
     """Codes sampled per photograph in the adversarial phase, with the covariance of photographs' codes."""
     sampled_scale: tuple[float, float] = (0.5, 1.4)
@@ -78,10 +85,80 @@ class GanSettings(TrainingSettings):
     """Weight of the loss that raises the activations of on-policy codes' images."""
     shift: int = 3
     """Features are compared after a random shift of up to this many pixels, so that strides leave no fixed pattern."""
+    coring: float = 0.0
+    """Limit of fine contrast relative to that at coarser scales in the exported generator; 0: none."""
+    grain: float = 0.0
+    """Strength of the grain of the exported generator, which doubles the side of its images; 0: none."""
+    cored_weight: float = 4.0
+    """Weight of the L1 loss on texture that coring removes."""
     started_from: str = ""
-    """SHA-256 of the networks that the run was initialised with; empty for random weights."""
+    """SHA-256 of the networks that the run was initialised with, empty for random weights; set by the stage."""
 
     def check(self) -> None:
         super().check()
         if not 0 <= self.on_policy <= 4:
             raise OptionError(f"on_policy must lie in 0 to 4, got {self.on_policy}")
+        for name in ("coring", "grain"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(f"{name} must be a finite number, not negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class EnlargingSettings(GanSettings):
+    """Settings of the stages that double the side of a prior's images."""
+
+    size: int = 128
+    batch: int = 16
+    cooldown: float = 0.4
+    adversarial_weight: float = 0.15
+    ema: float = 0.995
+    held_out: int = 96
+    crops: int = 12
+    """Random squares cut out of each photograph."""
+    sampled_details: tuple[float, float] = (0.7, 1.2)
+    """Range of factors on the fine part of sampled codes, where they have one."""
+
+
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` by today's names: checkpoints of version 0.1 have others."""
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
+
+
+def with_values(settings: S, values: Mapping[str, Any]) -> S:
+    """The dataclass `settings` with `values`, which have the types of JSON or TOML.
+
+    Raises `UnknownNameError` for a name that it does not have, `OptionError` for a value of another type.
+    """
+    known = {part.name: getattr(settings, part.name) for part in fields(settings)}  # type: ignore[arg-type]
+    found = {}
+    for name, value in values.items():
+        if name not in known and name in RENAMED:
+            warnings.warn(f"the setting {name} is called {RENAMED[name]} since 0.2", DeprecationWarning, stacklevel=2)
+            name = RENAMED[name]
+        if name not in known:
+            raise UnknownNameError("training setting", name, sorted(known))
+        kind = type(known[name])
+        if not _fits(value, known[name]):
+            raise OptionError(f"{name} takes a value like {known[name]!r} ({kind.__name__}), got {value!r}")
+        found[name] = kind(value)
+    return replace(settings, **found)  # type: ignore[type-var]
+
+
+def _fits(value: Any, like: Any) -> bool:
+    """Return whether `value`, read from text, has the type of `like`."""
+    if isinstance(like, tuple):
+        kind = like[0] if like else ""
+        same = isinstance(value, list) and (isinstance(kind, str) or len(value) == len(like))
+        return same and all(_fits(part, kind) for part in value)
+    if isinstance(like, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(like)
+
+
+def differences(ours: Any, theirs: Mapping[str, Any], but: tuple[str, ...] = ()) -> list[str]:
+    """Names of the settings in which a dataclass and values from a file differ, "name theirs, not ours"."""
+    return [
+        f"{name} {theirs[name]!r}, not {value!r}"
+        for name, value in asdict(ours).items()
+        if name not in but and theirs.get(name, value) != value
+    ]

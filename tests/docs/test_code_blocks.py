@@ -84,6 +84,8 @@ def parse_command(words: list[str]) -> Any:
     context = group.make_context("gen-prior", [], resilient_parsing=True)
     command = group.get_command(context, words[0])
     assert command is not None, f"no command {words[0]}"
+    while words[1:] and words[1] in getattr(command, "commands", ()):
+        command, words = command.commands[words[1]], words[1:]
     command.make_context(words[0], list(words[1:]), parent=context)
     return command
 

@@ -70,7 +70,8 @@ def test_the_reference_pages_are_written_from_the_library(conf: Any) -> None:
         assert re.search(rf"gen_prior\.{name}$", text, re.MULTILINE), name
     text = conf.commands_page()
     for command in app.registered_commands:
-        assert f"## gen-prior {command.name}\n" in text
+        assert (f"## gen-prior {command.name}\n" in text) != command.hidden
+    assert "## gen-prior train-prior stage flow\n" in text
     assert "| `--layer LAYER` |" in text
     assert "| `--seeds SEEDS` | Number of seeds: 0, 1, 2, ... | `4` |" in text
 

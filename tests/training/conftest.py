@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from training_runs import train_decoder
 
 import gen_prior as gp
-from gen_prior.training.base_trainer import ReportCallback
-from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
+from gen_prior.training.stages.decoder import DecoderSettings
+from gen_prior.training.trainer import ReportCallback
 
 
 def convolutional(inputs: int = 3) -> nn.Module:
@@ -77,7 +78,7 @@ def prior(photographs: Path, settings: DecoderSettings, tmp_path_factory: pytest
     """The folder of a prior of 64 pixels, trained for the small classifier; not to be written to."""
     out = tmp_path_factory.mktemp("prior")
     classifier = gp.Classifier(convolutional(), input_size=64, name="small")
-    train_decoder(classifier, photographs, out, settings, checkpoint_seconds=1e9, sheet_steps=1)
+    train_decoder(classifier, photographs, out, settings, checkpoint_seconds=1e9)
     return out
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gen_prior.errors import OutputError
+from gen_prior.errors import OutputError, WeightsError
 from gen_prior.training.checkpoints import checkpoints, latest_checkpoint, save_checkpoint
 
 
@@ -51,7 +51,8 @@ def test_without_a_digest_only_what_reads_is_used(harm: bytes, tmp_path: Path) -
     latest = latest_checkpoint(tmp_path)
     assert latest is not None
     path.write_bytes(harm)
-    assert latest_checkpoint(tmp_path) is None
+    with pytest.raises(WeightsError, match="every checkpoint"):
+        latest_checkpoint(tmp_path)
 
 
 def test_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

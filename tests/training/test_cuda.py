@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from training_runs import suppress_texture, train_decoder, train_fine_code, train_flow, train_larger_images
 
 import gen_prior as gp
-from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.prior_file import NETWORKS_FILE
-from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
-from gen_prior.training.stages.fine_code import FineCodeSettings, train_fine_code
-from gen_prior.training.stages.flow import FlowSettings, train_flow
-from gen_prior.training.stages.larger_images import RefinerSettings, train_larger_images
-from gen_prior.training.stages.texture import TextureSettings, suppress_texture
+from gen_prior.training.stages.decoder import DecoderSettings
+from gen_prior.training.stages.fine_code import FineCodeSettings
+from gen_prior.training.stages.flow import FlowSettings
+from gen_prior.training.stages.larger_images import RefinerSettings
+from gen_prior.training.stages.texture import TextureSettings
+from gen_prior.training.trainer import ReportCallback
 
 pytestmark = pytest.mark.gpu
 
@@ -31,9 +32,9 @@ def test_a_prior_of_every_stage(
     small_classifier: gp.Classifier, photographs: Path, settings: DecoderSettings, tmp_path: Path
 ) -> None:
     classifier = small_classifier.to("cuda")
-    train_decoder(classifier, photographs, tmp_path / "zeroth", settings, sheet_steps=1)
+    train_decoder(classifier, photographs, tmp_path / "zeroth", settings)
     rehearsing, started = replace(settings, on_policy=0.5, encoder_rate=0.0), tmp_path / "zeroth" / NETWORKS_FILE
-    train_decoder(classifier, photographs, tmp_path / "first", rehearsing, start_from=started, sheet_steps=1)
+    train_decoder(classifier, photographs, tmp_path / "first", rehearsing, start_from=started)
     refined = RefinerSettings(steps=12, batch=4, crops=2, adversarial_from=2, on_policy=0.5, held_out=4, refiner=16)
     train_larger_images(classifier, tmp_path / "first", photographs, tmp_path / "second", refined)
     train_flow(
@@ -73,7 +74,7 @@ def test_a_resumed_run_goes_the_same_way(
     tmp_path: Path,
 ) -> None:
     classifier = small_classifier.to("cuda")
-    timing: dict[str, Any] = {"log_every": 5, "checkpoint_seconds": 0.0, "sheet_steps": 1}
+    timing: dict[str, Any] = {"log_every": 5, "checkpoint_seconds": 0.0}
     train_decoder(classifier, photographs, tmp_path / "whole", settings, **timing)
     with interruption as stop:
         train_decoder(classifier, photographs, tmp_path / "parts", settings, report=stop, **timing)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import gen_prior as gp
-from gen_prior.training.networks import Critic, Encoder, FeatureExtractor, choose_hook_layers
+from gen_prior.training.networks import Critic, Encoder, FeatureExtractor
 
 
 def by_hand(network: nn.Module, names: list[str], images: Tensor) -> list[Tensor]:
@@ -29,24 +29,27 @@ def by_hand(network: nn.Module, names: list[str], images: Tensor) -> list[Tensor
 def test_the_extractor_equals_plain_hooks_and_stops_early(make_convolutional: Callable[..., nn.Module]) -> None:
     network = make_convolutional()
     classifier = gp.Classifier(network, input_size=64)
-    names = choose_hook_layers(classifier, 64)
-    assert names == ["1", "4", "6"]
-    extractor, images = FeatureExtractor(classifier, names), torch.rand(3, 3, 64, 64)
-    expected = by_hand(classifier.network, names, classifier.normalise(images))
     ran: list[int] = []
     classifier.network.get_submodule("9").register_forward_hook(lambda module, inputs, output: ran.append(1))
+    extractor, images = FeatureExtractor(classifier, 64), torch.rand(3, 3, 64, 64)
+    names = list(extractor.hook_layers)
+    assert names == ["1", "4", "6"]
+    assert len(ran) == 2  # to list the layers, and to learn how often each runs
+    expected = by_hand(classifier.network, names, classifier.normalise(images))
+    ran.clear()
     for _ in range(3):
         for mine, theirs in zip(extractor(images), expected, strict=True):
             assert torch.equal(mine, theirs)
-    assert len(ran) == 1  # the first pass learns how often each layer runs
+    assert not ran
     assert [tuple(feature.shape[1:]) for feature in expected] == [(8, 16, 16), (12, 8, 8), (16, 4, 4)]
     assert not any(module._forward_hooks for module in network[:9].modules())
 
 
 def test_hook_layers_of_the_embedded_classifier_are_its_deepest_blocks(lite0: gp.Classifier) -> None:
-    names = choose_hook_layers(lite0, 64)
+    extractor = FeatureExtractor(lite0, 64)
+    names = list(extractor.hook_layers)
     images = torch.rand(2, 3, 64, 64)
-    features = FeatureExtractor(lite0, names)(images)
+    features = extractor(images)
     assert [feature.shape[-1] for feature in features] == [16, 8, 4]
     for mine, theirs in zip(features, by_hand(lite0.network, names, lite0.normalise(images)), strict=True):
         assert torch.equal(mine, theirs)

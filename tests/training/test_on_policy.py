@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
+from training_runs import train_decoder, train_larger_images
 
 import gen_prior as gp
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.config import FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.network import Decoder, WhitenedCodes
-from gen_prior.training.base_trainer import ReportCallback
 from gen_prior.training.checkpoints import latest_checkpoint
 from gen_prior.training.on_policy import LIFETIME, RADIUS, OnPolicyCodes
-from gen_prior.training.stages.decoder import DecoderSettings, train_decoder
-from gen_prior.training.stages.larger_images import RefinerSettings, train_larger_images
+from gen_prior.training.stages.decoder import DecoderSettings
+from gen_prior.training.stages.larger_images import RefinerSettings
 
 
 def radii(codes: Tensor) -> Tensor:
@@ -112,14 +110,13 @@ def test_with_a_flow_codes_start_at_their_class(small_classifier: gp.Classifier)
     assert all(torch.equal(before[name], value) for name, value in space.state_dict().items())
 
 
-def test_training_with_it_resumes_to_the_same_bits(
+def test_training_with_it(
     small_classifier: gp.Classifier,
     photographs: Path,
     settings: DecoderSettings,
-    interruption: AbstractContextManager[ReportCallback],
     tmp_path: Path,
 ) -> None:
-    fast: dict[str, Any] = {"log_every": 10, "checkpoint_seconds": 0.0, "sheet_steps": 1}
+    fast: dict[str, Any] = {"log_every": 10, "checkpoint_seconds": 0.0}
     train_decoder(small_classifier, photographs, tmp_path / "first", settings, **fast)
     fast["start_from"] = tmp_path / "first" / "networks.safetensors"
     rehearsing = replace(settings, on_policy=0.5, encoder_rate=0.0)
@@ -127,24 +124,17 @@ def test_training_with_it_resumes_to_the_same_bits(
     file = train_decoder(small_classifier, photographs, tmp_path / "whole", rehearsing, **fast, report=records.append)
     assert 0 < records[-1]["climb"] < 1
 
-    again = tmp_path / "again"
-    with interruption as stop:
-        train_decoder(small_classifier, photographs, again, rehearsing, **fast, report=stop)
-    resumed = train_decoder(small_classifier, photographs, again, rehearsing, **fast, resume=True)
-    ours, theirs = load_file(file), load_file(resumed)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-    first, last = latest_checkpoint(tmp_path / "first"), latest_checkpoint(again)
+    first, last = latest_checkpoint(tmp_path / "first"), latest_checkpoint(tmp_path / "whole")
     assert first is not None
     assert last is not None
     for name, value in last["modules"]["encoder"].items():  # the networks went through float16
         torch.testing.assert_close(value, first["modules"]["encoder_average"][name], atol=1e-3, rtol=1e-3)
-    with safe_open(resumed, "pt") as opened:
+    with safe_open(file, "pt") as opened:
         assert json.loads(opened.metadata()["training"])["on_policy"] == 0.5
 
     refining = RefinerSettings(steps=10, batch=4, refiner=8, crops=3, adversarial_from=0, held_out=6, on_policy=0.5)
     train_larger_images(
-        small_classifier, again, photographs, tmp_path / "refined", refining, log_every=10, report=records.append
+        small_classifier, file.parent, photographs, tmp_path / "refined", refining, log_every=10, report=records.append
     )
     assert 0 < records[-1]["climb"] < 1
 

@@ -65,10 +65,10 @@ def test_the_cache_is_read_again_only_while_it_fits(tmp_path: Path) -> None:
     read: list[int] = []
     open_photographs(source, 64, tmp_path / "cache", lambda progress: read.append(progress.done))
     assert not read
-    (tmp_path / "cache" / "photographs-64.json").write_text('{"torn": ')
+    (data,) = (tmp_path / "cache").glob("*.rgb")
+    data.with_suffix(".json").write_text('{"torn": ')
     open_photographs(source, 64, tmp_path / "cache", lambda progress: read.append(progress.done))
     assert read == [3]
-    data = tmp_path / "cache" / "photographs-64.rgb"
     data.write_bytes(data.read_bytes()[:5000])
     open_photographs(source, 64, tmp_path / "cache", lambda progress: read.append(progress.done))
     assert read == [3, 3]
@@ -119,7 +119,8 @@ def test_mirroring(tmp_path: Path) -> None:
     photographs = open_photographs(source, 64, tmp_path / "cache")
     plain, mirrored = photographs.batch(torch.tensor([0, 1]), torch.tensor([False, True]))
     assert torch.equal(plain.flip(-1), mirrored)
-    assert json.loads((tmp_path / "cache" / "photographs-64.json").read_text())["images"] == 2
+    (record,) = (tmp_path / "cache").glob("*.json")
+    assert json.loads(record.read_text())["images"] == 2
 
 
 def test_photographs_are_read_as_any_image_is(tmp_path: Path) -> None:

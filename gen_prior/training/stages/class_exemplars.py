@@ -1,34 +1,29 @@
-"""Stage `add_class_exemplars`: store for each class codes of photographs to start from. Nothing is trained.
+"""Stage "class exemplars": store for each class codes of photographs to start from. Nothing is trained.
 
 1. Encode all photographs, and rank them for each class by the classifier's log odds.
 2. Take the first ones for each class that differ enough from those taken before; every second one mirrored.
 3. Write their codes into the prior's flow, which starts seeds of the class at them.
 
+The photographs need not be of the class: those that the classifier takes for it most have its form, or a similar one.
 After Nguyen et al. 2016 (arXiv 1602.03616), who start at means of a class's photographs.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from gen_prior.classifiers import Classifier
 from gen_prior.errors import ImageError, OptionError
 from gen_prior.generators.dgn.config import MAX_ELEMENTS
 from gen_prior.generators.dgn.flow import CodeFlow, quantise_exemplars
-from gen_prior.generators.dgn.generator import FILE
-from gen_prior.hub.tensors import read_file_metadata
-from gen_prior.training.checkpoints import checkpoints
-from gen_prior.training.fit import read_photographs
-from gen_prior.training.photograph_codes import last_layer, read_codes
-from gen_prior.training.photographs import check_sources
-from gen_prior.training.prior_file import Prior, open_prior, save_encoder, save_generator
-from gen_prior.training.stages.flow import FlowSettings
-from gen_prior.util.progress import ProgressCallback
+from gen_prior.generators.dgn.network import WhitenedDecoder
+from gen_prior.training.photograph_codes import VIEW, PhotographCodes, read_codes
+from gen_prior.training.prior_file import Prior
+from gen_prior.training.settings import TrainingSettings
+from gen_prior.training.stage import Material, Stage
 
 MOST = 256
 CANDIDATES = 8
@@ -37,101 +32,82 @@ CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class ExemplarSettings:
+class ExemplarSettings(TrainingSettings):
     """All that class exemplars are a function of, beside the photographs, the classifier and the prior."""
 
+    steps: int = 0
+    batch: int = 1
+    size: int = 0
+    """Side of the photographs in pixels; set by the stage: that of the prior's coarse images."""
     layouts: int = 8
     """Photographs per class."""
     alike: float = 0.7
     """Least distance of two of them, relative to the mean distance of two photographs."""
     view: int = 0
     """Side at which the classifier sees the photographs, in pixels; 0: as for the prior's flow."""
-    parent_sha256: str = ""
-    """SHA-256 of the prior's file."""
 
     def check(self) -> None:
-        """Raises `OptionError` for values out of range."""
         if not 1 <= self.layouts <= MOST:
             raise OptionError(f"layouts must lie in 1 to {MOST}, got {self.layouts}")
         if not 0 <= self.alike <= 1:
             raise OptionError(f"alike must lie in 0 to 1, got {self.alike}")
 
 
-def add_class_exemplars(
-    classifier: Classifier,
-    prior: str | Path,
-    images: str | Path,
-    out: str | Path,
-    settings: ExemplarSettings | None = None,
-    *,
-    progress: ProgressCallback | None = None,
-) -> Path:
-    """Choose for each class the photographs in which `classifier` is surest of it; export the prior with their codes.
+class ClassExemplarsStage(Stage):
+    """Chooses for each class the photographs in which the classifier is surest of it; no weights change."""
 
-    The photographs need not be of the class: those that the classifier takes for it most have its form, or a similar
-    one. The network's weights do not change.
+    Settings = ExemplarSettings
+    record = "layouts"
+    settings: ExemplarSettings
 
-    Args:
-        classifier: the one that the prior was trained on; it must end with a linear layer.
-        prior: the folder of `train_flow`, or of a later stage.
-        images: photographs: a folder, nested or flat, or `.tar` shards.
-        out: another folder, for the cache and the result. A second call uses the codes that the first has computed.
-        settings: how many photographs, and how different from each other.
-        progress: called while photographs are read and while they are encoded.
+    def __init__(self, material: Material, settings: ExemplarSettings) -> None:
+        super().__init__(material, settings)
+        self.train_networks()
+        self.data = read_codes(material, settings.view)
 
-    Returns and raises as `train_flow`; also `OptionError` for a prior without a flow or names of classes.
+    @classmethod
+    def completed(cls, settings: ExemplarSettings, prior: Prior) -> ExemplarSettings:
+        flow, folder = prior.network.flow, prior.folder
+        if flow is None:
+            raise OptionError(f"the prior in {folder} has no flow", fix="run the stage flow on it first")
+        if not json.loads(prior.metadata.get("classes", "[]")):
+            raise OptionError(
+                f"the classes of the prior in {folder} have no names, by which seeds find their exemplars",
+                fix="run the stage flow with a classifier that has labels",
+            )
+        view = settings.view or json.loads(prior.metadata.get("flow", "{}")).get("view", VIEW)
+        return replace(settings, view=view, size=prior.network.config.size)
+
+    def network(self, *, final: bool = False) -> WhitenedDecoder:
+        assert self.material.prior is not None
+        network = self.material.prior.network
+        assert network.flow is not None
+        flow = with_exemplars(network.flow, self.data, network, self.settings.layouts, self.settings.alike)
+        return network.with_parts(flow=flow)
+
+
+def with_exemplars(
+    flow: CodeFlow, data: PhotographCodes, prior: WhitenedDecoder, layouts: int, alike: float
+) -> CodeFlow:
+    """`flow` with the codes of `layouts` photographs for each class.
+
+    Raises `OptionError` if it is for other classes or cannot hold as many, `ImageError` for too few photographs.
     """
-    settings, out = settings if settings is not None else ExemplarSettings(), Path(out)
-    check_sources(images)
-    settings.check()
-    last = last_layer(classifier)
-    parent = open_prior(Path(prior), classifier)
-    old = _checked_flow(parent, prior, last, settings)
-    _check_out(out, Path(prior))
-    photographs = read_photographs(images, out, 1, parent.network.config.size, progress)
-    if len(photographs) < settings.layouts:
+    classes, directions = len(flow.classes), flow.directions
+    if classes != data.head.out_features:
+        raise OptionError("the prior has no flow for these classes", fix="run the stage flow on it first")
+    if layouts > (most := MAX_ELEMENTS // classes // directions):
+        raise OptionError(f"layouts must lie in 1 to {most} for so many classes, got {layouts}")
+    if len(data.white) < layouts:
         raise ImageError(
-            f"{len(photographs)} readable images are too few for {settings.layouts} layouts",
+            f"{len(data.white)} readable images are too few for {layouts} layouts",
             fix="pass more images, or a smaller --layouts",
         )
-    view = settings.view or json.loads(parent.metadata.get("flow", "{}")).get("view", FlowSettings.view)
-    settings = replace(settings, view=view, parent_sha256=parent.sha256)
-    codes = read_codes(parent, photographs, view, out / "cache", progress)
-    ranking = ranked(codes.features, last, CANDIDATES * settings.layouts)
-    network = parent.network
-    chosen = chosen_codes(codes.white, ranking, network.basis.float().square().sum(0).cpu(), settings)
-    flow = CodeFlow(network.basis.shape[1], replace(old.config, exemplars=settings.layouts))
-    flow.load_state_dict(old.state_dict() | {"layouts": quantise_exemplars(chosen)})
-    save_encoder(parent.encoder, out)
-    added = {
-        "layouts": json.dumps(asdict(settings)),
-        "layouts_data": json.dumps(asdict(photographs.description)),
-    }
-    return save_generator(network.with_parts(flow=flow), parent.metadata | added, out)
-
-
-def _checked_flow(parent: Prior, prior: str | Path, last: nn.Linear, settings: ExemplarSettings) -> CodeFlow:
-    """The prior's flow. Raises `OptionError` if it cannot hold exemplars of the classifier's classes."""
-    network, flow = parent.network, parent.network.flow
-    if flow is None or len(flow.classes) != last.out_features:
-        raise OptionError(f"the prior in {prior} has no flow for these classes", fix="pass it to flow-prior first")
-    if not json.loads(parent.metadata.get("classes", "[]")):
-        raise OptionError(
-            f"the classes of the prior in {prior} have no names, by which seeds find their exemplars",
-            fix="run flow-prior with a classifier that has labels",
-        )
-    most = MAX_ELEMENTS // flow.classes.shape[0] // network.basis.shape[1]
-    if settings.layouts > most:
-        raise OptionError(f"layouts must lie in 1 to {most} for so many classes, got {settings.layouts}")
-    return flow
-
-
-def _check_out(out: Path, prior: Path) -> None:
-    """Raises `OptionError` if `out` holds anything but an earlier result of this stage."""
-    file = out / FILE
-    other = file.exists() and "layouts" not in read_file_metadata(file)
-    if other or checkpoints(out) or out.resolve() == prior.resolve():
-        raise OptionError(f"{out} holds another prior", fix="pass another --out")
+    ranking = ranked(data.features, data.head, CANDIDATES * layouts)
+    chosen = chosen_codes(data.white, ranking, prior.basis.float().square().sum(0).cpu(), layouts, alike)
+    new = CodeFlow(directions, replace(flow.config, exemplars=layouts))
+    new.load_state_dict(flow.state_dict() | {"layouts": quantise_exemplars(chosen)})
+    return new
 
 
 def ranked(features: Tensor, last: nn.Linear, count: int) -> Tensor:
@@ -153,7 +129,7 @@ def ranked(features: Tensor, last: nn.Linear, count: int) -> Tensor:
     return indices.T
 
 
-def chosen_codes(white: Tensor, ranking: Tensor, variances: Tensor, settings: ExemplarSettings) -> Tensor:
+def chosen_codes(white: Tensor, ranking: Tensor, variances: Tensor, layouts: int, alike: float) -> Tensor:
     """White codes `[classes, layouts, D]` of the first different photographs of `ranking` `[classes, M]`.
 
     `white`: `[N, 2, D]`, photographs and their mirrors. A photograph too near to one taken before is left out as long
@@ -168,16 +144,16 @@ def chosen_codes(white: Tensor, ranking: Tensor, variances: Tensor, settings: Ex
         candidates = white[order].float()
         taken: list[int] = []
         for index in range(len(order)):
-            if len(taken) == settings.layouts:
+            if len(taken) == layouts:
                 break
             before = candidates[taken].flatten(0, 1)
             near = distance(before, candidates[index, 0], weights) if taken else usual[None]
-            if float(near.min()) >= settings.alike * float(usual):
+            if float(near.min()) >= alike * float(usual):
                 taken.append(index)
         left = [index for index in range(len(order)) if index not in taken]
-        taken = (taken + left)[: settings.layouts]
-        taken += [taken[0]] * (settings.layouts - len(taken))
-        classes.append(candidates[taken, torch.arange(settings.layouts) % 2])
+        taken = (taken + left)[:layouts]
+        taken += [taken[0]] * (layouts - len(taken))
+        classes.append(candidates[taken, torch.arange(layouts) % 2])
     return torch.stack(classes)
 
 

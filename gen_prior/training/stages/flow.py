@@ -1,4 +1,4 @@
-"""Stage `train_flow`: train a flow that predicts codes from classifier features and noise.
+"""Stage "flow": a flow that predicts codes from classifier features and noise.
 
 Flow matching (Lipman et al. 2023, arXiv 2210.02747) of the velocity on the circular path of Salimans & Ho 2022
 (arXiv 2202.00512), with features dropped at random for classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598);
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,22 +20,20 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.config import MAX_COUNT, FlowConfig
 from gen_prior.generators.dgn.flow import CodeFlow
 from gen_prior.generators.dgn.generator import EXEMPLAR_METADATA
-from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
-from gen_prior.training.base_trainer import BaseTrainer
-from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit, read_photographs
-from gen_prior.training.photograph_codes import Codes, class_directions, last_layer, read_codes, white_features
-from gen_prior.training.prior_file import open_prior, run_record, save_encoder, save_generator
+from gen_prior.generators.dgn.network import WhitenedDecoder
+from gen_prior.training.photograph_codes import VIEW, class_directions, last_layer, read_codes, white_features
+from gen_prior.training.prior_file import Prior
 from gen_prior.training.settings import TrainingSettings
-from gen_prior.util.progress import ProgressCallback
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from gen_prior.training.stage import Material, Stage
+from gen_prior.training.stages.class_exemplars import with_exemplars
 
 
 @dataclass(frozen=True)
 class FlowSettings(TrainingSettings):
     """Hyperparameters of flow training."""
 
+    size: int = 0
+    """Side of the photographs in pixels; set by the stage: that of the prior's coarse images."""
     steps: int = 5_000
     batch: int = 512
     rate: float = 1e-3
@@ -46,7 +43,9 @@ class FlowSettings(TrainingSettings):
     features: int = 192
     """Principal components of the classifier's penultimate features that condition the flow."""
     width: int = 512
+    """Channels of the flow's blocks."""
     depth: int = 6
+    """Blocks of the flow."""
     feature_noise: float = 0.3
     """Std of Gaussian noise on the features, against memorising photographs by their features."""
     withheld: float = 0.15
@@ -54,11 +53,15 @@ class FlowSettings(TrainingSettings):
     even: float = 0.1
     """Variance floor of the loss: a direction's weight is its variance over the mean variance, plus this constant."""
     sampling_steps: int = 4
+    """Steps of the integration from noise to a code."""
     guidance: float = 3.0
-    view: int = 192
+    """Scale of classifier-free guidance."""
+    view: int = VIEW
     """Side at which the classifier sees the photographs for their features, in pixels."""
-    parent_sha256: str = ""
-    """SHA-256 of the prior's file."""
+    layouts: int = 0
+    """Class exemplars for each class, chosen at the export (see `class_exemplars`); 0: none."""
+    alike: float = 0.7
+    """Least distance of two exemplars, relative to the mean distance of two photographs."""
 
     def check(self) -> None:
         super().check()
@@ -71,23 +74,25 @@ class FlowSettings(TrainingSettings):
             raise OptionError(f"withheld must be at least 0 and below 1, got {self.withheld}")
 
 
-class FlowTrainer(BaseTrainer):
-    """Trains a `CodeFlow` on the codes of photographs."""
+class FlowStage(Stage):
+    """Trains a `CodeFlow` on the codes of photographs; a flow that the prior has is replaced.
 
+    Codes of the result are features, then noise. The initial code of a class has the features that its row of the
+    classifier's last layer favours.
+    """
+
+    Settings = FlowSettings
+    record = "flow"
     settings: FlowSettings
 
-    def __init__(
-        self,
-        codes: Codes,
-        features: Tensor,
-        classes: Tensor,
-        variances: Tensor,
-        settings: FlowSettings,
-        device: torch.device,
-    ) -> None:
-        """`features`: whitened features of the photographs `[N, K]`; `classes`: `[classes, K]`; `variances`: `[D]`."""
-        super().__init__(settings, device)
-        torch.manual_seed(settings.seed)
+    def __init__(self, material: Material, settings: FlowSettings) -> None:
+        super().__init__(material, settings)
+        assert material.prior is not None
+        self.prior = material.prior.network
+        self.data = read_codes(material, settings.view)
+        self.codes = self.data.white
+        self.features, basis = white_features(self.data.features, settings.features)
+        classes = class_directions(self.data.head, basis)
         config = FlowConfig(
             features=settings.features,
             width=settings.width,
@@ -96,12 +101,12 @@ class FlowTrainer(BaseTrainer):
             steps=settings.sampling_steps,
             guidance=settings.guidance,
         )
-        flow = CodeFlow(codes.white.shape[-1], config).to(device)
+        flow = CodeFlow(self.codes.shape[-1], config).to(self.device)
         flow.classes.copy_(classes)
-        self.codes, self.features = codes.white, features
+        variances = self.prior.basis.float().square().sum(0)
         weights = variances / variances.mean() + settings.even
-        self.weights = (weights / weights.mean()).to(device)
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(settings.seed))
+        self.weights = (weights / weights.mean()).to(self.device)
+        order = torch.randperm(len(self.codes), generator=torch.Generator().manual_seed(settings.seed))
         count = min(settings.held_out, len(order) // 10)
         self.held_out, self.training = order[:count], order[count:]
         self.train_networks(flow=flow)
@@ -109,9 +114,28 @@ class FlowTrainer(BaseTrainer):
             flow.parameters(), settings.rate, betas=(0.9, 0.99), weight_decay=0.01
         )
 
-    def average_flow(self) -> CodeFlow:
-        """The flow with averaged weights, as it is exported."""
-        return cast(CodeFlow, self.averages["flow"])
+    @classmethod
+    def refuse(cls, settings: FlowSettings, classifier: Classifier | None) -> None:
+        assert classifier is not None
+        most = last_layer(classifier).in_features
+        if not 1 <= settings.features <= most:
+            raise OptionError(f"features must lie in 1 to {most}, got {settings.features}")
+
+    @classmethod
+    def completed(cls, settings: FlowSettings, prior: Prior) -> FlowSettings:
+        return replace(settings, size=prior.network.config.size)
+
+    def network(self, *, final: bool = False) -> WhitenedDecoder:
+        flow = cast(CodeFlow, self.averages["flow"])
+        if final and self.settings.layouts:
+            flow = with_exemplars(flow, self.data, self.prior, self.settings.layouts, self.settings.alike)
+        return self.prior.with_parts(flow=flow)
+
+    def metadata(self) -> dict[str, str]:
+        classifier, head = self.data.classifier, self.data.head
+        keys = [classifier.class_key(index) for index in range(head.out_features)] if classifier.labels else []
+        metadata = super().metadata() | {"classes": json.dumps(keys)}
+        return {key: value for key, value in metadata.items() if key not in EXEMPLAR_METADATA}
 
     def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
         settings = self.settings
@@ -150,77 +174,6 @@ class FlowTrainer(BaseTrainer):
                 withheld = torch.full((len(self.held_out),), dropped)
                 generator = torch.Generator().manual_seed(0)
                 features = self.features[self.held_out]
-                loss = self.loss(self.average_flow(), self.held_out, features, withheld, generator)
+                loss = self.loss(cast(CodeFlow, self.averages["flow"]), self.held_out, features, withheld, generator)
                 values[name] = round(float(loss), 5)
         return values
-
-
-def train_flow(
-    classifier: Classifier,
-    prior: str | Path,
-    images: str | Path,
-    out: str | Path,
-    settings: FlowSettings | None = None,
-    *,
-    resume: bool = False,
-    progress: ProgressCallback | None = None,
-    **options: Unpack[RunOptions],
-) -> Path:
-    """Train a flow from classifier features and noise to codes of photographs, and export the prior with it.
-
-    Codes of the result are features, then noise. The initial code of a class has the features that its row of the
-    classifier's last layer asks for.
-
-    Args:
-        classifier: the one that the prior was trained on; it must end with a linear layer.
-        prior: the folder of an earlier stage; a flow that it has is replaced.
-        images: the photographs that the prior was trained on, or others: a folder, nested or flat, or `.tar` shards.
-        out: another folder.
-        settings, resume, progress, options: as for `train_decoder`.
-
-    Returns and raises as `train_decoder`; also `WeightsError` for a folder without a prior, and `OptionError` for
-    another classifier or one that does not end with a linear layer.
-    """
-    settings, out = settings if settings is not None else FlowSettings(), Path(out)
-    check_run(images, out, settings, resume)
-    last = last_layer(classifier)
-    if not 1 <= settings.features <= last.in_features:
-        raise OptionError(f"features must lie in 1 to {last.in_features}, got {settings.features}")
-    parent = open_prior(Path(prior), classifier)
-    network = parent.network
-    settings = replace(settings, parent_sha256=parent.sha256)
-    photographs = read_photographs(images, out, settings.batch, parent.network.config.size, progress)
-    codes = read_codes(parent, photographs, settings.view, out / "cache", progress)
-    features, basis = white_features(codes.features, settings.features)
-    variances = network.basis.float().square().sum(0)
-    trainer = FlowTrainer(codes, features, class_directions(last, basis), variances, settings, classifier.device)
-    trainer.hook_layers = parent.extractor.hook_layers
-    network = network.with_parts(flow=trainer.average_flow()).to(trainer.device)
-    fit(trainer, out, lambda: sample_sheet(network, trainer), resume=resume, **options)
-    save_encoder(parent.encoder, out)
-    flow = trainer.average_flow()
-    keys = [classifier.class_key(index) for index in range(len(flow.classes))] if classifier.labels else []
-    added = {
-        "classes": json.dumps(keys),
-        "flow": run_record(trainer),
-        "flow_data": json.dumps(asdict(photographs.description)),
-    }
-    kept = {key: value for key, value in parent.metadata.items() if key not in EXEMPLAR_METADATA}
-    return save_generator(network, kept | added, out)
-
-
-def sample_sheet(network: WhitenedDecoder, trainer: FlowTrainer) -> Tensor:
-    """`[3, H, W]`, rows: held-out photographs' codes, codes of the same features and other noise, codes of classes."""
-    columns = min(SHEET_COLUMNS, len(trainer.held_out))
-    chosen = trainer.held_out[:columns]
-    noise = torch.randn(columns, network.dims, generator=torch.Generator().manual_seed(0))
-    features = trainer.features[chosen]
-    same_features = torch.cat([features, noise[:, features.shape[1] :]], 1).to(trainer.device)
-    classes = torch.linspace(0, len(trainer.average_flow().classes) - 1, columns).long().to(trainer.device)
-    with torch.no_grad():
-        code = trainer.codes[chosen, 0].float().to(trainer.device)
-        space = WhitenedCodes(network.mean, network.basis, details=network.details)
-        white = torch.cat([code, code.new_zeros(columns, space.dims - space.coarse_dims)], 1)
-        rows = [network.decode(space.spatial(white)), network(same_features)]
-        rows.append(network(network.start(classes, noise.to(trainer.device))))
-    return contact_sheet(rows)

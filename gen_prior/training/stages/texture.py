@@ -1,4 +1,4 @@
-"""Stage `suppress_texture`: train a prior to draw no texture where its code carries no information.
+"""Stage "texture": train a prior to draw no texture where its code carries no information.
 
 Codes of photographs lie at a typical distance from the mean code. Nearer to the mean there are no photographs, so only
 the critics shape what the decoder draws there: a woven pattern, as rough as any photograph, in which optimisations get
@@ -13,32 +13,23 @@ photographs, by four losses:
 
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from gen_prior.errors import OptionError, WeightsError
+from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.blocks import CODE_SIDE
 from gen_prior.generators.dgn.flow import init_features
-from gen_prior.generators.dgn.generator import FILE, read_network
 from gen_prior.generators.dgn.network import WhitenedDecoder
-from gen_prior.hub.tensors import file_sha256
-from gen_prior.training.base_trainer import BaseTrainer
-from gen_prior.training.fit import SHEET_COLUMNS, RunOptions, check_run, contact_sheet, fit
 from gen_prior.training.networks import to_channels_last
-from gen_prior.training.prior_file import NETWORKS_FILE, run_record, save_generator
+from gen_prior.training.prior_file import Prior
 from gen_prior.training.settings import TrainingSettings
-from gen_prior.util.devices import resolve_device
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from gen_prior.training.stage import Material, Stage
 
 FINE_BLUR = (7, 1.5)
 """Kernel size and std, in pixels, of the blur that separates the fine from the coarse part of an image."""
@@ -46,7 +37,6 @@ SHARE_BLUR = (17, 4.0)
 """The same of the window over which the pattern's projection on an image is taken."""
 COARSE = 8
 """Side, in pixels, of the areas over which roughness and the coarse part are averaged."""
-SHEET_SCALES = (1.0, 0.6, 0.3, 0.0)
 
 
 @dataclass(frozen=True)
@@ -67,19 +57,25 @@ class TextureSettings(TrainingSettings):
     most_gain: float = 1.2
     """The other directions are then multiplied by 0.5 up to this."""
     roughness_weight: float = 2.0
+    """Weight of the loss on roughness near the mean."""
     pattern_weight: float = 0.5
-    parent_sha256: str = ""
-    """SHA-256 of the prior's file."""
+    """Weight of the loss on the pattern."""
 
 
-class TextureTrainer(BaseTrainer):
-    """Trains the decoder and the refiner of a prior against texture near the mean code."""
+class TextureStage(Stage):
+    """Trains the decoder and the refiner of a prior against texture near the mean code; needs no photographs."""
 
+    Settings = TextureSettings
+    record = "calming"
+    reads = None
     settings: TextureSettings
 
-    def __init__(self, prior: WhitenedDecoder, settings: TextureSettings, device: torch.device) -> None:
-        super().__init__(settings, device)
-        self.prior = to_channels_last(prior.float().requires_grad_(False).eval(), device)
+    def __init__(self, material: Material, settings: TextureSettings) -> None:
+        super().__init__(material, settings)
+        self.hook_layers = ()
+        assert material.prior is not None
+        prior = material.prior.network.float().requires_grad_(False).eval()
+        self.prior = to_channels_last(prior, self.device)
         networks = {"decoder": deepcopy(prior.decoder), "refiner": deepcopy(prior.refiner)}
         trained = {name: network for name, network in networks.items() if any(True for _ in network.parameters())}
         self.train_networks(**{name: network.requires_grad_(True) for name, network in trained.items()})
@@ -164,19 +160,16 @@ class TextureTrainer(BaseTrainer):
         self._step_optimiser(loss + settings.pattern_weight * losses["pattern"])
         return {name: value.detach() for name, value in losses.items()}
 
-    def result(self) -> WhitenedDecoder:
-        """The prior with the averaged networks."""
-        return self.prior.with_parts(**self.averages)
+    @classmethod
+    def completed(cls, settings: TextureSettings, prior: Prior) -> TextureSettings:
+        if prior.network.details:  # they were fitted to the decoder as it is
+            raise OptionError(
+                f"the prior in {prior.folder} has a fine code already", fix="pass the prior that it was added to"
+            )
+        return settings
 
-    def sheet(self) -> Tensor:
-        """`[3, H, W]`, columns: codes; pairs of rows: before and after, ever nearer to the mean."""
-        with torch.no_grad():
-            white = self.white_codes(SHEET_COLUMNS, torch.Generator().manual_seed(self.settings.seed)).float()
-            rows = []
-            for scale in SHEET_SCALES:
-                spatial = self.prior.mean + scale * self.offsets(white)
-                rows += [self.draw_images(spatial), self.draw_images(spatial, self.averages)]
-        return contact_sheet(rows)
+    def network(self, *, final: bool = False) -> WhitenedDecoder:
+        return self.prior.with_parts(**self.averages)
 
 
 def blurred(images: Tensor, kernel: tuple[int, float]) -> Tensor:
@@ -194,39 +187,3 @@ def roughness(images: Tensor) -> Tensor:
     """RMS of the fine part in each 8x8 area, `[B, 1, H / 8, W / 8]`."""
     squares = fine(images).square().mean(1, keepdim=True)
     return (F.avg_pool2d(squares, COARSE) + 1e-6).sqrt()
-
-
-def suppress_texture(
-    prior: str | Path,
-    out: str | Path,
-    settings: TextureSettings | None = None,
-    *,
-    device: str = "auto",
-    resume: bool = False,
-    **options: Unpack[RunOptions],
-) -> Path:
-    """Train a prior to draw no texture near its mean code, and export it.
-
-    Args:
-        prior: the folder that a stage or `gen-prior export` wrote; neither classifier nor photographs are needed.
-        out: another folder.
-        settings, device, resume, options: as for `train_decoder`.
-
-    Returns and raises as `train_decoder`; also `WeightsError` for a folder without a prior, and `OptionError` for one
-    with a fine code.
-    """
-    settings, prior, out = settings if settings is not None else TextureSettings(), Path(prior), Path(out)
-    check_run(None, out, settings, resume)
-    path = prior / FILE
-    if not path.is_file():
-        raise WeightsError(f"no {FILE} in {prior}", fix="pass the folder that a training or gen-prior export wrote")
-    network, metadata = read_network(path, str(path))
-    if network.details:  # they were fitted to the decoder as it is
-        raise OptionError(f"the prior in {prior} has a fine code already", fix="pass the prior that it was added to")
-    trainer = TextureTrainer(network, replace(settings, parent_sha256=file_sha256(path)), resolve_device(device))
-    out.mkdir(parents=True, exist_ok=True)
-    options.setdefault("log_every", 25)
-    fit(trainer, out, trainer.sheet, resume=resume, **options)
-    if (prior / NETWORKS_FILE).is_file():  # codes keep their meaning, so later stages can use the encoder
-        shutil.copyfile(prior / NETWORKS_FILE, out / NETWORKS_FILE)
-    return save_generator(trainer.result(), {**metadata, "calming": run_record(trainer)}, out)

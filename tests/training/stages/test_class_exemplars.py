@@ -13,14 +13,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
+from training_runs import add_class_exemplars, train_flow
 
 import gen_prior as gp
 from gen_prior.errors import ImageError, OptionError, WeightsError
 from gen_prior.generators.dgn.flow import EXEMPLAR_GAIN, EXEMPLAR_STEPS, quantise_exemplars
 from gen_prior.generators.dgn.generator import EXEMPLAR_RECIPE
 from gen_prior.hub.tensors import file_sha256, read_tensors, save_safetensors
-from gen_prior.training.stages.class_exemplars import ExemplarSettings, add_class_exemplars, chosen_codes, ranked
-from gen_prior.training.stages.flow import FlowSettings, train_flow
+from gen_prior.training.stages.class_exemplars import ExemplarSettings, chosen_codes, ranked
+from gen_prior.training.stages.flow import FlowSettings
 
 SMALL = FlowSettings(steps=4, batch=8, features=4, width=32, depth=2, view=64, held_out=4)
 LABELS = ("ant", "bee", "crane", "cup", "crane", "dog")
@@ -111,7 +112,7 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     variances = torch.ones(5)
 
     def chosen(alike: float, layouts: int = 3) -> list[int]:
-        codes = chosen_codes(white, order, variances, ExemplarSettings(layouts=layouts, alike=alike))
+        codes = chosen_codes(white, order, variances, layouts, alike)
         assert codes.shape == (2, layouts, 5)
         assert torch.equal(codes[0], codes[1])
         return [int((white[:, place % 2] - code).abs().sum(1).argmin()) for place, code in enumerate(codes[0])]
@@ -122,7 +123,7 @@ def test_photographs_that_are_too_alike_are_left_out() -> None:
     assert 1 not in taken
     assert len({2, 3} & set(taken)) < 2
     assert len(set(chosen(1.0, layouts=40))) == 40, "where too few differ, alike ones fill the places"
-    few = chosen_codes(white[:2], order[:, :2], variances, ExemplarSettings(layouts=3, alike=0.0))
+    few = chosen_codes(white[:2], order[:, :2], variances, 3, 0.0)
     assert torch.equal(few[0, 2], white[0, 0]), "where there are too few photographs, the surest fills the places"
 
 
@@ -136,12 +137,12 @@ def test_early_refusals(named: gp.Classifier, flowing: Path, prior: Path, photog
         refused(replace(SETTINGS, alike=1.5))
     with pytest.raises(OptionError, match="no flow") as caught:
         refused(folder=prior)
-    assert "flow-prior" in str(caught.value)
+    assert "stage flow" in str(caught.value)
     with pytest.raises(WeightsError, match=r"generator\.safetensors"):
         refused(folder=tmp_path / "none")
     assert not (tmp_path / "out").exists()
     for other in (flowing, prior):
-        with pytest.raises(OptionError, match="holds another prior"):
+        with pytest.raises(OptionError, match="holds a"):
             add_class_exemplars(named, flowing, photographs, other, SETTINGS)
     with pytest.raises(ImageError, match="40 readable images are too few for 41 layouts"):
         refused(replace(SETTINGS, layouts=41))

@@ -1,4 +1,4 @@
-"""Base of all trainers: networks with averaged weights, learning-rate schedule, precision, checkpoints and log.
+"""The one training loop: averaged weights, learning-rate schedule, precision, checkpoints, log, sheets.
 
 All random draws are functions of (seed, step), so a resumed run follows the same trajectory.
 """
@@ -6,31 +6,48 @@ All random draws are functions of (seed, step), so a resumed run follows the sam
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from gen_prior.training.checkpoints import save_checkpoint
-from gen_prior.training.settings import TrainingSettings
+from gen_prior.errors import DivergedError, OptionError
+from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
+from gen_prior.training.settings import TrainingSettings, differences
+from gen_prior.util.files import write_bytes
+from gen_prior.util.image_io import write_png
 
+LOG = "log.jsonl"
 WARMUP = 100
 """Steps over which the learning rates rise linearly."""
 StepReport = dict[str, Any]
 """One line of the log: step, seconds, images_per_second and the mean losses since the last; checkpoint (bool), steps
 (of the whole run)."""
 ReportCallback = Callable[[StepReport], None]
+log = logging.getLogger(__name__)
 
 
-class BaseTrainer(ABC):
-    """Trains `networks` and keeps an exponential moving average of each; `run` is the training loop.
+class LoopOptions(TypedDict, total=False):
+    """Options of `Trainer.run` that a stage passes on."""
+
+    log_every: int
+    """Steps between reports; 50 if not given."""
+    checkpoint_seconds: float
+    """Least seconds between checkpoints; 240 if not given."""
+    report: ReportCallback | None
+    """Called with each report."""
+
+
+class Trainer:
+    """Trains `networks` and keeps an exponential moving average of each.
 
     A subclass fills `networks` (by `train_networks`) and `optimisers`, and updates them in `_update`.
     """
@@ -44,18 +61,33 @@ class BaseTrainer(ABC):
         self.step = 0
         self.seconds = 0.0
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        torch.manual_seed(settings.seed)
 
     def train_networks(self, **networks: nn.Module) -> None:
         """Set the networks that are optimised, and their averages."""
         self.networks = networks
         self.averages = {name: deepcopy(network).requires_grad_(False) for name, network in networks.items()}
 
-    def run(self, out: Path, *, log_every: int = 50, checkpoint_seconds: float = 240.0) -> Iterator[StepReport]:
-        """Train from `self.step` to `settings.steps`; yield a report every `log_every` steps.
+    def run(
+        self,
+        out: Path,
+        *,
+        resume: bool,
+        sheet: Callable[[], Tensor] | None = None,
+        log_every: int = 50,
+        checkpoint_seconds: float = 240.0,
+        report: ReportCallback | None = None,
+    ) -> None:
+        """Train to the end, from the newest checkpoint in `out` if `resume`.
 
-        Reports are appended to `log.jsonl` in `out`; a checkpoint is saved with the first report after
-        `checkpoint_seconds`, and at the end.
+        Every `log_every` steps a report is appended to `log.jsonl`; the first after `checkpoint_seconds` and the last
+        come with a checkpoint and a `sheet`.
+        Raises `DivergedError` if a loss or weight is not finite, `OptionError` if the run in `out` has other settings,
+        `WeightsError` if all its checkpoints are damaged, `OutputError` if `out` cannot be written to.
         """
+        if resume:
+            self._go_on(out)
+        truncate_log(out / LOG, self.step)
         last = saved = time.monotonic()
         sums: dict[str, Tensor] = {}
         count = 0
@@ -65,22 +97,52 @@ class BaseTrainer(ABC):
             self.step += 1
             count += 1
             at_end = self.step == self.settings.steps
-            if self.step % log_every == 0 or at_end:
-                now = time.monotonic()
-                self.seconds += now - last
-                rate = count * self.settings.batch / max(now - last, 1e-9)
-                last = now
-                report = {"step": self.step, "seconds": round(self.seconds, 1), "images_per_second": round(rate, 1)}
-                report |= {name: round(float(value) / count, 5) for name, value in sums.items()}
-                report |= self.validate()
-                sums, count = {}, 0
-                with (out / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(report) + "\n")
-                due = now - saved > checkpoint_seconds or at_end
-                if due:
-                    save_checkpoint(out, self.step, self.state())
-                    saved = now
-                yield report | {"checkpoint": due, "steps": self.settings.steps}
+            if self.step % log_every and not at_end:
+                continue
+            losses = {name: float(value) / count for name, value in sums.items()} | self.validate()
+            now = time.monotonic()
+            due = now - saved > checkpoint_seconds or at_end
+            self._check_finite(losses, out, weights=due)
+            self.seconds += now - last
+            rate = count * self.settings.batch / max(now - last, 1e-9)
+            record: StepReport = {"step": self.step, "seconds": round(self.seconds, 1)}
+            record |= {"images_per_second": round(rate, 1)} | {name: round(loss, 5) for name, loss in losses.items()}
+            with (out / LOG).open("a") as lines:
+                lines.write(json.dumps(record, allow_nan=False) + "\n")
+            if due:
+                save_checkpoint(out, self.step, self.state())
+                if sheet is not None:
+                    write_png(out / "sheet.png", sheet())
+                saved = now
+            last, sums, count = now, {}, 0
+            if report is not None:
+                report(record | {"checkpoint": due, "steps": self.settings.steps})
+
+    def _go_on(self, out: Path) -> None:
+        """Load the newest checkpoint in `out`."""
+        state = latest_checkpoint(out)
+        if state is None:
+            log.warning("%s holds no checkpoint; training starts at its first step", out)
+            return
+        different = differences(self.settings, state["settings"], but=("steps",))
+        if tuple(state["hook_layers"]) != self.hook_layers:
+            different.append(f"the layers {state['hook_layers']}, not {list(self.hook_layers)}")
+        if different:
+            raise OptionError(f"the run in {out} has {different[0]}", fix="pass the same settings, or another --out")
+        self.load_state(state)
+
+    def _check_finite(self, losses: dict[str, float], out: Path, *, weights: bool) -> None:
+        """Raises `DivergedError` unless all losses, and the weights if asked, are finite."""
+        bad = [f"the loss {name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
+        if weights and not bad:
+            tensors = [value for module in self._modules().values() for value in module.state_dict().values()]
+            finite = torch.stack([value.isfinite().all() for value in tensors]).all()
+            bad = [] if finite else ["weights are not finite"]
+        if bad:
+            raise DivergedError(
+                f"training diverged before step {self.step}: {bad[0]}; the last checkpoint in {out} is intact",
+                fix="train in another folder with a lower rate",
+            )
 
     def train_step(self) -> dict[str, Tensor]:
         """Set the learning rates, update the networks and then their averages; return the losses by name."""
@@ -90,9 +152,9 @@ class BaseTrainer(ABC):
         self._update_averages()
         return losses
 
-    @abstractmethod
     def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the networks once, with random draws from `generator`; return losses, still on the device."""
+        raise NotImplementedError
 
     def _step_optimiser(self, loss: Tensor, name: str = "networks", max_norm: float | None = None) -> None:
         """Minimise `loss` by one step of an optimiser, the gradient's norm clipped to `max_norm`."""
@@ -156,3 +218,17 @@ class BaseTrainer(ABC):
         decay = min(self.settings.ema, (self.step + 1) / (self.step + 10))
         for name, network in self.networks.items():
             torch._foreach_lerp_(list(self.averages[name].parameters()), list(network.parameters()), 1 - decay)
+
+
+def truncate_log(path: Path, step: int) -> None:
+    """Drop the reports after `step`, which a resumed run makes again, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, LookupError, TypeError):
+            continue
+    write_bytes(path, "".join(kept).encode())
