@@ -40,6 +40,8 @@ class Call:
     read_shape: tuple[int, ...]
     made: int
     shape: tuple[int, ...]
+    moved: int | None = None
+    """Axis of the units as changes in two corners of the image tell it; None where they do not, or were not made."""
 
     def is_per_image(self, batch: int) -> bool:
         """True if the output has one row per image."""
@@ -53,8 +55,11 @@ class Call:
         return kind is nn.Identity or (kind.__module__ in _ELEMENTWISE and kind is not nn.MultiheadAttention)
 
 
-def observe(network: nn.Module, inputs: Tensor, calls: list[Call]) -> list[Call]:
-    """Run the network; append the runs of its layers that make tensors in order, that of the network itself last."""
+def observe(network: nn.Module, inputs: Tensor, calls: list[Call], *, corners: bool = False) -> list[Call]:
+    """Run the network; append the runs of its layers that make tensors in order, that of the network itself last.
+
+    `corners`: the inputs are three images that differ in two corners, see `axis_by_corners`.
+    """
     numbers: WeakIdKeyDictionary = WeakIdKeyDictionary()
     names: dict[nn.Module, list[str]] = {}
     for name, module in network.named_modules(remove_duplicate=False):
@@ -77,7 +82,8 @@ def observe(network: nn.Module, inputs: Tensor, calls: list[Call]) -> list[Call]
         with contextlib.suppress(OptionError):
             made = as_tensor(output)
             before, shape = (None, ()) if read is None else (number(read), tuple(read.shape))
-            calls.append(Call(names[module], run, module, before, shape, number(made), tuple(made.shape)))
+            moved = axis_by_corners(made) if corners else None
+            calls.append(Call(names[module], run, module, before, shape, number(made), tuple(made.shape), moved))
 
     handles = [module.register_forward_hook(hook, with_kwargs=True) for module in names]
     try:
@@ -91,6 +97,27 @@ def observe(network: nn.Module, inputs: Tensor, calls: list[Call]) -> list[Call]
         for handle in handles:
             handle.remove()
     return calls
+
+
+def axis_by_corners(values: Tensor) -> int | None:
+    """Axis of the units in a layer's output for three images: one, and it with another corner, and the opposite one.
+
+    An axis of positions is reached by the two changes at different indices, that of the units at the same ones. None
+    unless this tells every axis, as behind attention or in the middle of the image.
+    """
+    if values.ndim < 3 or len(values) != 3:
+        return None
+    least = 1e-5 * values.abs().amax()
+    changed = [(other - values[0]).abs() > least for other in values[1:]]
+    units = []
+    for axis in range(values.ndim - 1):
+        rest = tuple(other for other in range(values.ndim - 1) if other != axis)
+        first, second = (part.any(rest) for part in changed)
+        if not (first.any() and second.any()):
+            return None
+        if (first & second).any():
+            units.append(axis + 1)
+    return units[0] if len(units) == 1 else None
 
 
 def made_axis(call: Call) -> int | None:

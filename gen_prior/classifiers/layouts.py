@@ -1,8 +1,9 @@
 """Which axis of a layer's output holds its units: decided by kinds of modules and by evidence, never by equal sides.
 
 In order: the kind of the layer itself (a convolution puts units first, a linear layer last), layers that share its
-tensor, another input size, which moves positions and not units, and last the layers that read its output. Where all of
-these are silent, the axis stays unknown, and asking for a unit of the layer is an error until the user says the axis.
+tensor, another input size, which moves positions and not units, the layers that read its output, and last changes in
+two corners of the image, which reach different positions and the same units. Where all of these are silent, the axis
+stays unknown, and asking for a unit of the layer is an error until the user says the axis.
 """
 
 from __future__ import annotations
@@ -76,7 +77,11 @@ class Layout:
 
 
 def find_layouts(
-    network: nn.Module, inputs: Tensor, other_inputs: Tensor | None = None, given: Mapping[str, int] | None = None
+    network: nn.Module,
+    inputs: Tensor,
+    other_inputs: Tensor | None = None,
+    given: Mapping[str, int] | None = None,
+    corners: Tensor | None = None,
 ) -> dict[str, Layout]:
     """Return `{layer: layout}` of all layers in the order in which they run; the output, "logits", last.
 
@@ -88,6 +93,7 @@ def find_layouts(
     Args:
         inputs: normalised images `[B, C, H, W]`.
         other_inputs: one image of another height and width, used where kinds of layers do not decide.
+        corners: three images of the size of `inputs`, two of them with another corner, used for what is left.
         given: layer -> axis of its units, as the user says.
 
     Raises:
@@ -103,6 +109,12 @@ def find_layouts(
         shapes = {(call.names[0], call.run): call.shape for call in others}
         axes.learn((call.made, _still_axis(call.shape, shapes.get((call.names[0], call.run)))) for call in calls)
     axes.learn((call.read, read_axis(call)) for call in calls)
+    if corners is not None and not axes.complete:
+        found: list[Call] = []
+        with contextlib.suppress(Exception):
+            observe(network, corners, found, corners=True)
+        moved = {(call.names[0], call.run): call.moved for call in found}
+        axes.learn((call.made, moved.get((call.names[0], call.run))) for call in calls)
     runs = {name: call.run for call in calls for name in call.names}
     layouts: dict[str, Layout] = {}
     for call in calls:
@@ -186,9 +198,11 @@ def probe(
     """
     height, width = size
     larger = images(1, height + 32 * math.ceil(height / 64), width + 32 * math.ceil(width / 64))
-    inputs = images(2, height, width)
+    inputs, corners = images(2, height, width), images(3, height, width).clone()
+    corners[1, :, : height // 4, : width // 4] += 1
+    corners[2, :, height - height // 4 :, width - width // 4 :] += 1
     try:
-        return find_layouts(network, inputs, larger, given), 2
+        return find_layouts(network, inputs, larger, given, corners), 2
     except (GenPriorError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a foreign forward may raise anything

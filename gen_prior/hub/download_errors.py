@@ -54,6 +54,11 @@ def download_error(error: Exception, repo: str, revision: str | None, names: tup
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return DownloadError(f"no space left for {what} of {repo}", fix="free some, or point HF_HOME to another disk")
+    if isinstance(error, ImportError):  # of the client, for the proxy that the environment names
+        return DownloadError(
+            f"the proxy of this environment cannot be used: {reason}",
+            fix="pip install 'httpx[socks]', or unset ALL_PROXY, HTTPS_PROXY and HTTP_PROXY",
+        )
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return DownloadError(f"cannot write to the cache: {reason}", fix="point HF_HOME to a folder of yours")
     return DownloadError(f"{repo}: could not get {what}: {reason}", fix="run it again")

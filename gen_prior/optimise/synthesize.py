@@ -17,6 +17,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.batch import Item
+from gen_prior.optimise.constraints import CONSTRAINTS
 from gen_prior.optimise.edits import Edit
 from gen_prior.optimise.items import Items
 from gen_prior.optimise.loop import BatchResult, Engine
@@ -236,14 +237,19 @@ class _BatchRun:
             recipe,
             progress=self._progress(first, len(chunk), trial_steps),
             on_frame=None if record is None else lambda step, images: record(first, step, images),
-            # A start need not obey the user's own edits and penalties, nor is it what own transforms make of it.
-            or_start=not (self.engine.edits or self.engine.regularisers or self.engine.transforms),
+            or_start=self._may_return_start(recipe),
         )
         missing = max(one.steps for one in self.recipes) - recipe.steps
         return replace(result, history=F.pad(result.history, (0, missing), value=torch.nan))
 
     def _trial_steps(self, recipe: Recipe) -> int:
         return recipe.all_trial_steps if self.select else 0
+
+    def _may_return_start(self, recipe: Recipe) -> bool:
+        """False if a start need not obey the edits, constraints and penalties, or is not what the transforms make."""
+        engine, named = self.engine, (*recipe.edits, *recipe.transforms)
+        own = engine.edits or engine.regularisers or engine.transforms
+        return not own and all(name not in CONSTRAINTS for name, _ in named)
 
     def _progress(self, first: int, size: int, steps_before: int) -> ProgressCallback | None:
         """Callback that reports a batch, of which `steps_before` are done, as part of the whole run."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.errors import OptionError
+from gen_prior.optimise.constraints import check_constraint, with_mean, with_rms_contrast
 from gen_prior.util.registry import build
 from gen_prior.util.resample import gaussian_blur
 
@@ -128,6 +129,18 @@ def pad(pixels: int = 12, value: float = 0.5) -> Transform:
     return Transform(lambda images, draws: F.pad(images, [pixels] * 4, value=value), 0)
 
 
+def mean(value: float = 0.5) -> Transform:
+    """Shift every image to the mean `value` of its pixels (fixed luminance, Walker et al. 2019)."""
+    check_constraint("mean", value)
+    return Transform(lambda images, draws: with_mean(images, value), 0)
+
+
+def rms_contrast(value: float = 0.15) -> Transform:
+    """Scale every image about its mean to the standard deviation `value` of its pixels (Walker et al. 2019)."""
+    check_constraint("rms_contrast", value)
+    return Transform(lambda images, draws: with_rms_contrast(images, value), 0)
+
+
 def _roll(images: Tensor, shifts: Tensor) -> Tensor:
     """Shift each image down and right by its own `[B, 2]` pixels, wrapping around."""
     if images.device.type == "cpu":  # elsewhere the host would wait for the shifts
@@ -147,6 +160,8 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "blur": blur,
     "colour": colour,
     "pad": pad,
+    "mean": mean,
+    "rms_contrast": rms_contrast,
 }
 
 

@@ -309,3 +309,19 @@ def test_layers_that_run_several_times_are_listed_by_run() -> None:
     torch.testing.assert_close(target.read(classifier.activations(image, ["relu#0"])), first[:, 2].mean((1, 2)))
     with pytest.raises(UnknownNameError, match="did you mean relu"):
         gp.parse_target("relu#2:0", classifier)
+
+
+def test_changes_in_two_corners_tell_positions_from_units() -> None:
+    """For one size of image only, and read by no layer: as the patch embedding of vision transformers is."""
+    network = named(
+        fixed=Reshape(lambda x: x + torch.zeros(16, 16)),
+        patches=nn.Conv2d(3, 16, 4, 4),
+        embed=Reshape(lambda x: x.flatten(2).transpose(1, 2)),
+        last=Reshape(lambda x: x.unflatten(1, (4, 4)).sin()),
+        head=Reshape(lambda x: x.mean((1, 2))),
+    )
+    classifier = Classifier(network, input_size=16)
+    found = {layer: str(layout) for layer, layout in classifier.layouts().items()}
+    assert found["embed"] == "16 x 16 tokens x units"
+    assert found["last"] == "4 x 4 x 16 height x width x units"
+    assert found["fixed"] == "3 x 16 x 16 units x height x width"

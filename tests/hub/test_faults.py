@@ -20,6 +20,7 @@ from torch import Tensor
 
 import gen_prior.hub.fetch
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
+from gen_prior.hub.download_errors import download_error
 from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import hashed, read_tensors
 
@@ -274,3 +275,10 @@ def test_impossible_headers_are_refused(tmp_path: Path, header: bytes) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     with pytest.raises(GenPriorError, match="not a safetensors file"):
         read_tensors(path)
+
+
+def test_a_proxy_that_the_client_cannot_use_is_blamed_on_the_environment() -> None:
+    error = ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")
+    explained = str(download_error(error, "org/net", "main", ("config.json",)))
+    assert explained.startswith("the proxy of this environment cannot be used: Using SOCKS proxy")
+    assert "pip install 'httpx[socks]', or unset ALL_PROXY" in explained

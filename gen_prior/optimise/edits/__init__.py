@@ -11,8 +11,10 @@ from gen_prior.optimise.edits.code import (
     fresh_noise,
     l2_decay,
     langevin,
+    mean,
     natural_range,
     norm_sphere,
+    rms_contrast,
 )
 from gen_prior.optimise.edits.context import Context, Edit
 from gen_prior.optimise.edits.gradient import GRADIENT_EDITS, build_gradient_edit, laplacian, ppgn, smooth
@@ -31,9 +33,11 @@ __all__ = [
     "l2_decay",
     "langevin",
     "laplacian",
+    "mean",
     "natural_range",
     "norm_sphere",
     "ppgn",
+    "rms_contrast",
     "smooth",
 ]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import OptionError
+from gen_prior.optimise.constraints import check_constraint, with_mean, with_rms_contrast
 from gen_prior.optimise.edits.context import Context, Edit, blurred, denoiser_of, need_image, prior_mean
 from gen_prior.recipe import RENAMED
 from gen_prior.util.devices import as_like
@@ -75,6 +76,31 @@ def natural_range(low: float = 0.0, high: float = 1.0) -> Edit:
     def edit(code: Tensor, context: Context) -> Tensor:
         need_image("natural_range", context)
         return code.clamp(low, high)
+
+    return edit
+
+
+def mean(value: float = 0.5) -> Edit:
+    """Shift every image to the mean `value` of its pixels (fixed luminance, Walker et al. 2019). Needs `pixel`."""
+    check_constraint("mean", value)
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        need_image("mean", context)
+        return with_mean(code, value)
+
+    return edit
+
+
+def rms_contrast(value: float = 0.15) -> Edit:
+    """Scale every image about its mean to the standard deviation `value` of its pixels (Walker et al. 2019).
+
+    Where pixels reach black or white they are clipped, and the contrast comes out a little lower. Needs `pixel`.
+    """
+    check_constraint("rms_contrast", value)
+
+    def edit(code: Tensor, context: Context) -> Tensor:
+        need_image("rms_contrast", context)
+        return with_rms_contrast(code, value)
 
     return edit
 
@@ -171,6 +197,8 @@ EDITS: dict[str, Callable[..., Edit]] = {
     "clip_small_contribution": clip_small_contribution,
     "l2_decay": l2_decay,
     "natural_range": natural_range,
+    "mean": mean,
+    "rms_contrast": rms_contrast,
     "langevin": langevin,
     "norm_sphere": norm_sphere,
     "fresh_noise": fresh_noise,
