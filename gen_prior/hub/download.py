@@ -110,9 +110,12 @@ def download(repo: str, name: str, revision: str, *, offline: bool = False) -> D
     _failures.pop(constants.ENDPOINT, None)
     try:
         path = fetch.fetch(found)
-    except GenPriorError:
-        raise
     except Exception as error:
+        if cached is not None:
+            log.warning("%s: taken from the cache, at commit %s (%s)", name, cached.commit, one_line(error))
+            return cached
+        if isinstance(error, GenPriorError):
+            raise
         raise download_error(error, repo, revision, (name,)) from error
     _note_revision(repo, revision, found.commit)
     return Download(path, found.commit)

@@ -87,31 +87,18 @@ def _hasher(etag: str, size: int) -> Any:
 
 
 def _download(file: RemoteFile, blob: Path) -> None:
-    """Write the content of `file` to `blob`, in one attempt or several, and check it before it takes that name."""
+    """Write the content of `file` to `blob`, and check it before it takes that name.
+
+    Content that came in several pieces and is wrong is fetched once more from its beginning: any piece may have been
+    another page.
+    """
     partial = _partial(blob)
-    attempts = iter(RETRY_WAITS)
-    try:
-        while True:
-            before = partial.stat().st_size if partial.exists() else 0
-            try:
-                whole = _receive(file, partial, before)
-                break
-            except Exception as error:
-                if not is_network_error(error):
-                    raise
-                if partial.exists() and partial.stat().st_size >= before + PROGRESS:
-                    attempts = iter(RETRY_WAITS)
-                if (wait := next(attempts, None)) is None:
-                    raise
-                log.warning("%s: %s; going on in %g s", file.name, one_line(error), wait)
-                time.sleep(max(wait, retry_after(error)))
-    except OSError as error:
-        if not is_network_error(error):
-            partial.unlink(missing_ok=True)  # a full disk: make room for others
-        raise
-    with partial.open("rb+") as data:
-        digest = content_hash(data, file.etag, whole)
-        os.fsync(data.fileno())
+    in_pieces = _transfer(file, partial)
+    if (digest := _digest(file, partial)) != file.etag and in_pieces:
+        log.warning("%s: its pieces do not fit; going back to its beginning", file.name)
+        partial.unlink()
+        _transfer(file, partial)
+        digest = _digest(file, partial)
     if digest != file.etag:
         partial.unlink()
         kind = "SHA-256" if len(file.etag) == 64 else "Git's SHA-1"
@@ -126,15 +113,49 @@ def _download(file: RemoteFile, blob: Path) -> None:
     partial.replace(blob)
 
 
-def _receive(file: RemoteFile, partial: Path, start: int) -> int:
-    """Append the rest of `file`, from byte `start`, to `partial`; returns its whole size.
+def _transfer(file: RemoteFile, partial: Path) -> bool:
+    """Fetch what `partial` lacks of `file`, in one attempt or several; returns whether it came in several pieces."""
+    attempts = iter(RETRY_WAITS)
+    in_pieces = False
+    try:
+        while True:
+            before = partial.stat().st_size if partial.exists() else 0
+            in_pieces |= before > 0
+            try:
+                _receive(file, partial, before)
+                return in_pieces
+            except Exception as error:
+                if not is_network_error(error):
+                    raise
+                if partial.exists() and partial.stat().st_size >= before + PROGRESS:
+                    attempts = iter(RETRY_WAITS)
+                if (wait := next(attempts, None)) is None:
+                    raise
+                log.warning("%s: %s; going on in %g s", file.name, one_line(error), wait)
+                time.sleep(max(wait, retry_after(error)))
+    except OSError as error:
+        if not is_network_error(error):
+            partial.unlink(missing_ok=True)  # a full disk: make room for others
+        raise
+
+
+def _digest(file: RemoteFile, partial: Path) -> str:
+    """Hash of the file that arrived, which is on the disk afterwards."""
+    with partial.open("rb+") as data:
+        digest = content_hash(data, file.etag, os.fstat(data.fileno()).st_size)
+        os.fsync(data.fileno())
+    return digest
+
+
+def _receive(file: RemoteFile, partial: Path, start: int) -> None:
+    """Append the rest of `file`, from byte `start`, to `partial`.
 
     Raises the errors of the HTTP client, `OSError` for an answer that is too short or too long.
     """
     url = hf_hub_url(file.repo, file.name, revision=file.commit)
     headers = build_hf_headers() | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     if start and start == file.size:
-        return start
+        return
     with get_session().stream(
         "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
     ) as response:
@@ -153,7 +174,6 @@ def _receive(file: RemoteFile, partial: Path, start: int) -> int:
                 out.write(block)
     if file.size is not None and size < file.size:
         raise TransferError(f"the answer ended after {size} of {file.size} bytes")
-    return size
 
 
 class TransferError(OSError):

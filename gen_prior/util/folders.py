@@ -64,7 +64,7 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
             if not again:
                 with as_output_errors(path):
                     tempfile.TemporaryFile(dir=path).close()
-                    for left in path.glob(f".*{PARTIAL}"):
+                    for left in path.rglob(f".*{PARTIAL}"):
                         left.unlink()
             yield path
         finally:

@@ -106,7 +106,7 @@ def test_faults_at_random(
         hub.faults, hub.head_faults = {}, {}
         (hub.head_faults if "head" in fault else hub.faults)[where] = next(iter(fault.values()))
         if source.random() < 0.2:
-            (hub.etags if source.random() < 0.5 else hub.commits)[where] = source.choice(["../../x", "main", "0" * 40])
+            (hub.etags if source.random() < 0.5 else hub.commits)[where] = source.choice(["../../x", "main", "0" * 39])
             name = "hostile header"
         figures["tried"] += 1
         began, refused = time.monotonic(), False
