@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +93,7 @@ Batch = Annotated[
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the classifier, which pays off on a GPU.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An option of the generator, such as image_size=128; repeatable."),
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the generator, such as image_size=128; repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.")]
@@ -113,18 +114,18 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
+def parse_settings(pairs: Sequence[str] | None, *, example: str = "image_size=128") -> dict[str, Any]:
     """`["image_size=128", "kind=a"]` -> `{"image_size": 128, "kind": "a"}`; values that are JSON are parsed.
 
-    Raises `OptionError` for a pair without "=".
+    Raises `OptionError`, which shows `example`, for a pair without a name or "=".
     """
     settings: dict[str, Any] = {}
     for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise OptionError(f"--set takes KEY=VALUE, got {pair!r}", fix="for example --set image_size=128")
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise OptionError(f"--set takes NAME=VALUE, got {pair!r}", fix=f"for example --set {example}")
         try:
-            settings[key] = json.loads(value)
+            settings[name] = json.loads(value)
         except ValueError:
-            settings[key] = value
+            settings[name] = value
     return settings

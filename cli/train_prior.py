@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +118,7 @@ def train_prior(
     given = stored if stored is not None and stored.exists() else recipe
     chosen = read_recipe(given) if given is not None else TrainingRecipe(classifier=classifier)
     chosen = chosen.with_sources(images, large)
-    chosen = with_settings(chosen, _parsed(others))
+    chosen = with_settings(chosen, options.parse_settings(others, example="rate=0.001"))
     if print_recipe:
         print(recipe_text(chosen), end="")
         return
@@ -161,25 +160,11 @@ def _run(
     from gen_prior.training.stages import STAGES
 
     kind = STAGES[name]
-    settings = with_values(with_values(kind.Settings(), given), _parsed(others))
+    settings = with_values(with_values(kind.Settings(), given), options.parse_settings(others, example="rate=0.001"))
     network = load_classifier(classifier, device=device, **network_options) if classifier is not None else None
     with reporting(out, quiet) as callbacks:
         file = run_stage(kind, out, settings, classifier=network, device=device, **arguments, **callbacks)
     announce(file, out, as_json, quiet)
-
-
-def _parsed(assignments: Sequence[str] | None) -> dict[str, Any]:
-    """`["rate=0.1", "precision=fp32"]` -> `{"rate": 0.1, "precision": "fp32"}`."""
-    values: dict[str, Any] = {}
-    for assignment in assignments or ():
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise OptionError(f"--set takes NAME=VALUE, got {assignment!r}", fix="for example --set rate=0.001")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values
 
 
 def _extension(name: str, old: str, help_text: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.optimise.result import Result
-from gen_prior.optimise.stored_result import LARGEST_RECORD, first_line
+from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
-from gen_prior.util.reading import read_regular
+from gen_prior.util.reading import read_regular, reading
 
 FORMAT = "gen-prior/comparison-1"
 
@@ -58,15 +58,11 @@ def load_comparison(folder: str | Path) -> Comparison:
     """
     path = Path(folder)
     path = path if path.is_file() else path / RECORD
-    try:
+    with reading("comparison", folder):
         record = json.loads(read_regular(path, limit=LARGEST_RECORD))
         if record.get("format") != FORMAT:
             raise OutputError(f"{path} is not a comparison of format {FORMAT}")
         _check_record(record)
-    except FileNotFoundError as error:
-        raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise OutputError(f"the comparison in {folder} is damaged: {first_line(error)}") from error
     return Comparison(record)
 
 

@@ -26,10 +26,9 @@ from gen_prior.applications.searchers import FULL_UP_TO, METHODS, Points, build_
 from gen_prior.errors import MissingExtraError, OptionError, OutputError, UnknownNameError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
-from gen_prior.optimise.stored_result import first_line
 from gen_prior.util.files import write_bytes
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
-from gen_prior.util.reading import read_regular
+from gen_prior.util.reading import first_line, read_regular
 
 FORMAT = "gen-prior/evolution-2"
 LARGEST = 2**31

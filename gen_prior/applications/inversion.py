@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gen_prior.errors import OptionError, OutputError, WeightsError
+from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
-from gen_prior.optimise.stored_result import LARGEST_RECORD, first_line
+from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.grid import mosaic
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.image_io import write_png
-from gen_prior.util.reading import read_regular
+from gen_prior.util.reading import read_regular, reading
 
 RECORD = "inversion.json"
 
@@ -100,7 +100,7 @@ def finished_reconstructions(folder: Path, inversion: Inversion) -> dict[str, di
     """
     path = folder / RECORD
     now = json.loads(json.dumps(inversion.to_dict()))
-    try:
+    with reading("inversion", folder):
         before = json.loads(read_regular(path, limit=LARGEST_RECORD, within=folder))
         if changed := [name for name in ("layers", "methods") if before[name] != now[name]] or [
             name for name in now["settings"] if before["settings"].get(name) != now["settings"][name]
@@ -119,10 +119,6 @@ def finished_reconstructions(folder: Path, inversion: Inversion) -> dict[str, di
                 )
                 for layer in inversion.layers
             }
-    except WeightsError as error:
-        raise OutputError(f"the inversion in {folder} is damaged: {error.message}") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise OutputError(f"the inversion in {folder} is damaged: {first_line(error)}") from error
     return found
 
 

@@ -8,11 +8,9 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gen_prior.errors import OutputError
 from gen_prior.objectives.targets import file_name
-from gen_prior.optimise.stored_result import first_line
 from gen_prior.util.files import write_bytes, write_json
-from gen_prior.util.reading import read_regular
+from gen_prior.util.reading import read_regular, reading
 
 RECORDS, CLASSES = "images.jsonl", "classes.json"
 LARGEST_RECORDS = 2**32
@@ -42,13 +40,11 @@ def read_samples(out: str | Path) -> list[Sample]:
     folder, path = Path(out), Path(out) / RECORDS
     if not path.exists():
         return []
-    try:
+    with reading("dataset", folder):
         lines = read_regular(path, limit=LARGEST_RECORDS, within=folder).decode().splitlines()
         samples = [Sample(**json.loads(line)) for line in lines]
         for sample in samples:
             _check_sample(sample, folder)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise OutputError(f"{path} is damaged: {first_line(error)}") from error
     return [sample for sample in samples if not sample.kept or (folder / sample.file).is_file()]
 
 

@@ -68,7 +68,7 @@ def load(name: str = "caffenet", *, revision: str | None = None, fold: bool = Tr
     Raises `DownloadError`, `WeightsError`.
     """
     entry = registry.find(name)
-    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
+    files = Files.of_entry(entry, revision)
     with files.loading():
         built = build(read_tensors(files.weights(*entry.files)), f"{files.source}/{entry.files[-1]}")
     return Classifier(

@@ -112,11 +112,6 @@ class Generator:
         """
         return self._images(self.module, codes)
 
-    @property
-    def redraws(self) -> bool:
-        """Return whether `final_images` draws otherwise than a call does."""
-        return self._redraw is not None
-
     def final_images(self, codes: Tensor) -> Tensor:
         """As a call, but through the better, slower module, where there is one."""
         return self._images(self._redraw or self.module, codes)

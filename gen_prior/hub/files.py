@@ -23,6 +23,7 @@ from gen_prior.hub.download import HASH, RepoSpec, check_revision, download, par
 from gen_prior.hub.download_errors import download_error
 from gen_prior.hub.fetch import content_hash
 from gen_prior.hub.provenance import Provenance
+from gen_prior.hub.registry import Entry
 from gen_prior.hub.strict_loading import check_config
 from gen_prior.hub.tensors import HashedPath, hashed, read_file_metadata
 from gen_prior.util.reading import open_regular, read_regular
@@ -62,6 +63,11 @@ class Files:
         spec = spec._replace(revision=revision or spec.revision or "main")
         where = "/".join(part for part in (spec.repo, spec.folder) if part)
         return cls(f"hf-hub:{where}", repo=spec, folder=None, known=sha256 or {})
+
+    @classmethod
+    def of_entry(cls, entry: Entry, revision: str | None = None) -> Files:
+        """Files of a registered model on the Hub; `revision` overrides the registered one."""
+        return cls.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Files:

@@ -19,10 +19,11 @@ from gen_prior.generators import Generator, load_described
 from gen_prior.optimise.loop import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.optimise.result_folder import Record, beside_photographs
-from gen_prior.optimise.stored_result import UNFINISHED, first_line, read_item, read_record
+from gen_prior.optimise.stored_result import UNFINISHED, read_item, read_record
 from gen_prior.optimise.unit_scale import Field, Placement
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import only_writer
+from gen_prior.util.reading import first_line
 
 VERSION = metadata.version("gen-prior")
 T = TypeVar("T")

@@ -21,13 +21,13 @@ from gen_prior.optimise.stored_result import (
     UNFINISHED,
     clear_result,
     finite,
-    first_line,
     is_whole,
     read_record,
 )
 from gen_prior.util.files import write_files
 from gen_prior.util.folders import check_kind
 from gen_prior.util.image_io import png_bytes
+from gen_prior.util.reading import first_line
 
 
 class Record:
@@ -193,4 +193,4 @@ def beside_photographs(activation: Tensor | float, target: dict[str, Any]) -> di
     return {"photograph_quantile": known.quantile(value), "photograph_ratio": known.ratio(value)}
 
 
-__all__ = ["FORMAT", "RECORD", "UNFINISHED", "Record", "ResultFolder", "finite", "first_line"]
+__all__ = ["FORMAT", "RECORD", "UNFINISHED", "Record", "ResultFolder", "finite"]

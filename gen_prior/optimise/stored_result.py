@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from gen_prior.errors import OutputError
 from gen_prior.optimise.resolve import item_names
 from gen_prior.util.files import as_output_errors
-from gen_prior.util.reading import read_regular
+from gen_prior.util.reading import read_regular, reading
 
 RECORD = "result.json"
 FORMAT = "gen-prior/result-1"
@@ -29,15 +28,11 @@ LARGEST_RECORD, LARGEST_ITEM = 2**28, 2**32
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of the result in `folder`, with the types that its readers rely on. Raises `OutputError`."""
     path = folder / RECORD
-    try:
+    with reading("result", folder):
         record = json.loads(read_regular(path, limit=LARGEST_RECORD, within=folder))
         if record.get("format") != FORMAT:
             raise OutputError(f"{path} is not a result of format {FORMAT}")
         _check_record(record)
-    except FileNotFoundError as error:
-        raise OutputError(f"no result in {folder}: {RECORD} is missing") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise OutputError(f"the result in {folder} is damaged: {first_line(error)}") from error
     return dict(record)
 
 
@@ -101,16 +96,12 @@ def clear_result(folder: Path) -> None:
 def read_item(folder: Path, item: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> dict[str, Tensor]:
     """The tensors of a finished item, `shapes` by name. Raises `OutputError` where they are not as recorded."""
     path = folder / item["data"]
-    try:
+    with reading("result", folder):
         data = read_regular(path, limit=LARGEST_ITEM, within=folder)
         if hashlib.sha256(data).hexdigest() != item["sha256"]:
             raise OutputError(f"{path} is damaged or of another result: its SHA-256 is not the recorded one")
         tensors = load_safetensors(data)
         found = {name: list(tensors[name].shape) for name in shapes}
-    except FileNotFoundError as error:
-        raise OutputError(f"no result in {folder}: {path.name} is missing") from error
-    except (OSError, LookupError, SafetensorError) as error:
-        raise OutputError(f"the result in {folder} is damaged: {first_line(error)}") from error
     for name, shape in shapes.items():
         if found[name] != list(shape):
             raise OutputError(f"{path}: {name} has shape {found[name]}, not {shape}")
@@ -121,10 +112,3 @@ def finite(value: Tensor | float) -> float | None:
     """The value as a float for JSON, or None if it is not finite."""
     number = float(value)
     return number if abs(number) < float("inf") else None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
-    lines = str(error).strip().splitlines()
-    kind = type(error).__name__
-    return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]

@@ -5,8 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from safetensors import SafetensorError
+
+from gen_prior.errors import OutputError, WeightsError
 
 
 def open_regular(path: str | Path, *, limit: int | None = None, within: Path | None = None) -> BinaryIO:
@@ -37,3 +43,23 @@ def read_regular(path: str | Path, *, limit: int, within: Path | None = None) ->
     if len(data) > limit:  # it grew
         raise OSError(errno.EFBIG, f"{path} has more than {limit} bytes")
     return data
+
+
+@contextmanager
+def reading(kind: str, folder: str | Path) -> Iterator[None]:
+    """Turn what bad files raise in the block into an `OutputError`: the `kind` in `folder` is missing or damaged."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OutputError(f"no {kind} in {folder}: {Path(str(error.filename)).name} is missing") from error
+    except WeightsError as error:
+        raise OutputError(f"the {kind} in {folder} is damaged: {error.message}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise OutputError(f"the {kind} in {folder} is damaged: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    lines = str(error).strip().splitlines()
+    kind = type(error).__name__
+    return kind if not lines else f"{kind}: {lines[0]}" if isinstance(error, LookupError) else lines[0]

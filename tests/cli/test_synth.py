@@ -79,7 +79,7 @@ def test_named_seeds_and_settings_reach_the_library(run: type[Run], tiny: tuple[
         (("synth", "conv2:12", "--generator", "tiny"), "units 0 to 11"),
         (("synth", "bee", "--generator", "tinny"), "tiny"),
         (("synth", "bee", "--generator", "tiny", "--preset", "dgnam2015"), "dgnam2016"),
-        (("synth", "bee", "--generator", "tiny", "--set", "image_size"), "KEY=VALUE"),
+        (("synth", "bee", "--generator", "tiny", "--set", "image_size"), "NAME=VALUE"),
         (("synth", "bee", "--generator", "pixel", "--set", "imagesize=32"), "imagesize"),
         (("synth", "bee", "--generator", "tiny", "--seed", "-1"), "seeds must lie in"),
         (("synth", "bee", "--generator", "tiny", "--seeds", "0"), "at least 1"),

@@ -38,8 +38,7 @@ def load(where: str, *, revision: str | None = None, **options: Any) -> Generato
     if where not in VARIANTS:
         raise UnknownNameError("adversarial flow model", where, VARIANTS, fix="for example afm:B")
     entry = registry.find(f"afm:{where}")
-    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
-    return from_files(files, name=f"afm:{where}", variant=where, file=entry.files, **options)
+    return from_files(Files.of_entry(entry, revision), name=f"afm:{where}", variant=where, file=entry.files, **options)
 
 
 def from_files(

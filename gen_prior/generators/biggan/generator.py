@@ -50,9 +50,7 @@ def load(name: str, *, revision: str | None = None, **options: Any) -> Generator
             fix=f"put config.json and pytorch_model.bin of {name}, as the package pytorch-pretrained-biggan uses them, "
             "into a folder, and load local-dir:FOLDER",
         )
-    entry = registry.find(name)
-    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
-    return from_files(files, name=name, **options)
+    return from_files(Files.of_entry(registry.find(name), revision), name=name, **options)
 
 
 def from_files(files: Files, *, name: str, **options: Any) -> Generator:

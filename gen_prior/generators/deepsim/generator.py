@@ -56,7 +56,7 @@ def load(name: str, *, revision: str | None = None, crop: int | str | None = FOL
     the classifier's input (227 for CaffeNet, 224 for GoogLeNet). Raises `DownloadError`, `WeightsError`, `OptionError`.
     """
     entry = registry.find(name)
-    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
+    files = Files.of_entry(entry, revision)
     with files.loading():
         path = files.weights(*entry.files)
         return assemble(name, read_tensors(path), files, name=name, crop=crop)

@@ -141,12 +141,4 @@ def _entrance(weight: Tensor, bias: Tensor, variant: Variant, projected: bool, f
     return {"map": (variant.noise_std * factor).float()[:, :, None, None], "shift": bias}
 
 
-def whitened(weight: Tensor, noise: Tensor) -> Tensor:
-    """The code `[B, C, G, G]` of noise images `[B, 3, S, S]` of unit variance: its projection, made standard normal."""
-    rows = weight.flatten(1).double()
-    factor = torch.linalg.cholesky(rows @ rows.T)
-    projected = F.conv2d(noise.double(), weight.double(), stride=weight.shape[-1])
-    return torch.linalg.solve_triangular(factor, projected.flatten(2), upper=False).view_as(projected).to(noise.dtype)
-
-
-__all__ = ["CLASSES", "TABLE", "TRAINING", "prepare", "published_shapes", "sampled", "whitened"]
+__all__ = ["CLASSES", "TABLE", "TRAINING", "prepare", "published_shapes", "sampled"]

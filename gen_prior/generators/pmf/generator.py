@@ -33,8 +33,7 @@ def load(where: str, *, revision: str | None = None, **options: Any) -> Generato
     if where not in VARIANTS:
         raise UnknownNameError("pixel mean flow", where, VARIANTS, fix="for example pmf:B-16")
     entry = registry.find(f"pmf:{where}")
-    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
-    return from_files(files, name=f"pmf:{where}", variant=where, file=entry.files, **options)
+    return from_files(Files.of_entry(entry, revision), name=f"pmf:{where}", variant=where, file=entry.files, **options)
 
 
 def from_files(

@@ -43,9 +43,7 @@ def load(where: str, *, revision: str | None = None) -> Generator:
     known = [entry.name for entry in registry.ENTRIES if entry.name.startswith("titok:")]
     if name not in known:
         raise UnknownNameError("TiTok tokeniser", name, known, fix="or name a repository: titok:org/name")
-    entry = registry.find(name)
-    files = Files.from_hub(entry.repo or "", revision=revision or entry.revision, sha256=entry.sha256)
-    return from_files(files, name=name)
+    return from_files(Files.of_entry(registry.find(name), revision), name=name)
 
 
 def from_files(files: Files, *, name: str) -> Generator:

@@ -21,7 +21,7 @@ from gen_prior.applications.doctor import examine
 from gen_prior.applications.publish import export
 from gen_prior.errors import GenPriorError, OptionError, UnknownNameError, WeightsError
 from gen_prior.generators import load_described, load_generator
-from gen_prior.generators.pmf.format import published_shapes, whitened
+from gen_prior.generators.pmf.format import published_shapes
 from gen_prior.generators.pmf.network import VARIANTS, PixelFlow, Variant
 
 REPO = "Lyy0725/pMF"
@@ -135,6 +135,14 @@ def published(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]
     """Publishes a state dict, or bytes, in place of pMF-B/16, and returns the commit."""
     monkeypatch.setitem(VARIANTS, "B-16", TINY)
     return lambda state: hub.publish(REPO, {"pMF-B-16.pt": state if isinstance(state, bytes) else pickled(state)})
+
+
+def whitened(weight: Tensor, noise: Tensor) -> Tensor:
+    """The code `[B, C, G, G]` of noise images `[B, 3, S, S]` of unit variance: its projection, made standard normal."""
+    rows = weight.flatten(1).double()
+    factor = torch.linalg.cholesky(rows @ rows.T)
+    projected = F.conv2d(noise.double(), weight.double(), stride=weight.shape[-1])
+    return torch.linalg.solve_triangular(factor, projected.flatten(2), upper=False).view_as(projected).to(noise.dtype)
 
 
 @torch.no_grad()
