@@ -30,6 +30,7 @@ from gen_prior.cli import (
     replay,
     synth,
     train_prior,
+    train_stages,
 )
 from gen_prior.cli.output import complain
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
@@ -127,7 +128,7 @@ def _options(
 for _name, _function in COMMANDS.items():
     app.command(_name, cls=Command)(_function)
 app.add_typer(train_prior.app, name="train-prior")
-for _name, _function in train_prior.OLD_COMMANDS.items():
+for _name, _function in train_stages.OLD_COMMANDS.items():
     app.command(_name, hidden=True)(_function)
 
 

@@ -207,7 +207,7 @@ def test_slugs_are_safe_short_and_unique() -> None:
         assert slug == Path(slug).name
         assert not slug.startswith(".")
         assert len(slug) <= 100
-        assert slug.isascii()
+        assert slug.replace("-", "").replace(".", "").isalnum()
 
 
 def test_record_is_json_with_every_setting(result: gp.Result, tmp_path: Path) -> None:
