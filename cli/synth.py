@@ -125,7 +125,7 @@ def _load_generator(
 
 def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
     """Print remarks on images that failed, and the activations or the record."""
-    from gen_prior.optimise.loop import NO_GRADIENT
+    from gen_prior.optimise.batch import NO_GRADIENT
 
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):

@@ -28,7 +28,7 @@ def test_names_are_found_in_a_fresh_interpreter_whatever_is_imported_first() -> 
         "import sys, gen_prior; assert 'torch' not in sys.modules\n"
         "import gen_prior.applications.compare, gen_prior.optimise.synthesize\n"
         "from gen_prior import *\n"
-        "assert callable(compare) and callable(gen_prior.synthesize) and gen_prior.optimise.loop.Engine"
+        "assert callable(compare) and callable(gen_prior.synthesize) and gen_prior.optimise.engine.Engine"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

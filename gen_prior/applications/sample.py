@@ -19,8 +19,8 @@ from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, apart_from
 from gen_prior.objectives.mixes import AnyTarget
-from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import NON_FINITE, Engine
+from gen_prior.optimise.batch import NON_FINITE, Item
+from gen_prior.optimise.engine import Engine
 from gen_prior.optimise.presets import as_recipe
 from gen_prior.optimise.resolve import (
     ResolvedObjective,

@@ -1,9 +1,9 @@
-"""Items of the loop, and the scores of a batch of them."""
+"""Items of the loop, the scores of a batch of them, and its results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from gen_prior.objectives import Activations, Objective
 from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.optimise.unit_scale import Field
+
+OK, NO_GRADIENT, NON_FINITE, FLAT = "ok", "no gradient at the start", "non-finite gradient", "did not rise"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,36 @@ class Item:
         if self.target is not None:
             return self.target.read(activations)
         return (self.objective.reported or self.objective)(activations, image, code)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Results of one batch: codes `[B, *code_shape]`, images `[B, 3, H, W]` and `[B]` values, all on the CPU."""
+
+    codes: Tensor
+    images: Tensor
+    scores: Tensor
+    activations: Tensor
+    start_activations: Tensor
+    history: Tensor
+    """`[B, steps]`: the activation in each forward pass, under that step's transforms."""
+    status: list[str]
+    terms: list[list[float]]
+    """The activation of each unit of an item's mix; none for an item whose target is a single unit."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[BatchResult]) -> BatchResult:
+        """The results of items that follow each other."""
+        tensors = {
+            part.name: torch.cat([getattr(one, part.name) for one in parts])
+            for part in fields(cls)
+            if part.name not in ("status", "terms")
+        }
+        return cls(
+            **tensors,
+            status=[status for one in parts for status in one.status],
+            terms=[terms for one in parts for terms in one.terms],
+        )
 
 
 class Batch:
@@ -74,3 +106,12 @@ def _selector(members: list[int], device: torch.device) -> slice | Tensor:
     if members == list(range(members[0], members[-1] + 1)):
         return slice(members[0], members[-1] + 1)
     return torch.tensor(members, device=device)
+
+
+def status_of(no_gradient: bool, failed: bool, rose: bool) -> str:
+    """Status of an item in results."""
+    if failed:
+        return NON_FINITE
+    if rose:
+        return OK
+    return NO_GRADIENT if no_gradient else FLAT

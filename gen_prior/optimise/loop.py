@@ -6,8 +6,7 @@ Objectives return scores, regularisers return penalties, and only this file writ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,62 +16,22 @@ from gen_prior.classifiers.hooks import LayerHooks
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
-from gen_prior.optimise.batch import Batch, Item
+from gen_prior.optimise.batch import Batch, BatchResult, Item, status_of
 from gen_prior.optimise.cuda_graph import WORTHWHILE, CapturedStep, Step
 from gen_prior.optimise.edits import Context, Edit, build_edit, build_gradient_edit
 from gen_prior.optimise.regularisers import Regulariser, build_regulariser, checked_penalty
 from gen_prior.optimise.transforms import Transform, as_transform, build_transform
 from gen_prior.optimise.unit_scale import Placement
 from gen_prior.optimise.update_rules import OPTIMISERS, State
-from gen_prior.optimise.workers import run_jobs
 from gen_prior.recipe import Recipe, schedule
-from gen_prior.util.devices import as_like, autocast, one_thread
-from gen_prior.util.progress import Progress, ProgressCallback
+from gen_prior.util.devices import as_like, autocast
 from gen_prior.util.random import Streams
 
 COMPILER = "inductor"
-OK, NO_GRADIENT, NON_FINITE, FLAT = "ok", "no gradient at the start", "non-finite gradient", "did not rise"
 
 
 @dataclass(frozen=True)
-class BatchResult:
-    """Results of one batch: codes `[B, *code_shape]`, images `[B, 3, H, W]` and `[B]` values, all on the CPU."""
-
-    codes: Tensor
-    images: Tensor
-    scores: Tensor
-    activations: Tensor
-    start_activations: Tensor
-    history: Tensor
-    """`[B, steps]`: the activation in each forward pass, under that step's transforms."""
-    status: list[str]
-    terms: list[list[float]]
-    """The activation of each unit of an item's mix; none for an item whose target is a single unit."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[BatchResult]) -> BatchResult:
-        """The results of items that follow each other."""
-        tensors = {
-            part.name: torch.cat([getattr(one, part.name) for one in parts])
-            for part in fields(cls)
-            if part.name not in ("status", "terms")
-        }
-        return cls(
-            **tensors,
-            status=[status for one in parts for status in one.status],
-            terms=[terms for one in parts for terms in one.terms],
-        )
-
-
-FrameCallback = Callable[[int, Tensor], None]
-"""Called as (step, images `[B, 3, H, W]` on the device) before each update, and once more with the final images.
-
-Before an update, `images.grad` is the gradient of the loss with respect to the images.
-"""
-
-
-@dataclass(frozen=True)
-class Engine:
+class Setup:
     """The frozen networks of a run, what its user adds to the recipe, precision and compilation.
 
     `transforms`, `regularisers` and `edits` are applied after those that the recipe names.
@@ -86,71 +45,27 @@ class Engine:
     precision: str = "auto"
     compile: bool = False
 
-    def optimise(
-        self,
-        items: Sequence[Item],
-        recipe: Recipe,
-        *,
-        progress: ProgressCallback | None = None,
-        on_frame: FrameCallback | None = None,
-        or_start: bool = False,
-    ) -> BatchResult:
-        """Maximise each item's objective over its code by `recipe`; items do not influence each other.
 
-        Returns the last iterate (or the best one, if the recipe says so). Start and end are measured in float32,
-        without transforms and without code noise. With `or_start`, an item whose end scores less than its start
-        returns the start. Progress is counted in steps of single items.
-
-        Raises:
-            OptionError: the score is not differentiable with respect to the latent code, or `compile` is set and an
-                objective reads another layer than the logits.
-        """
-        groups = [[item] for item in items] if self.one_by_one else [items]
-        with ExitStack() as stack:
-            loops = [_Loop(self, group, recipe, or_start) for group in groups]
-            for loop in loops:
-                loop.connect(stack.enter_context(self.classifier.record_layers(loop.batch.layers)))
-                loop.keep_images = on_frame is not None
-
-            def report(phase: int) -> None:
-                """Progress after a step, and the images that it saw, of all items."""
-                if progress is not None and 0 < phase <= recipe.steps:
-                    done, total = phase * len(items), recipe.steps * len(items)
-                    seen = torch.cat([loop.history[phase - 1] for loop in loops])
-                    progress(Progress(done, total, f"step {phase}/{recipe.steps}", seen))
-                if on_frame is not None and phase > 0:
-                    on_frame(phase, _joined([loop.images.pop(phase) for loop in loops]))
-
-            with one_thread() if self.one_by_one else nullcontext(1) as workers:
-                run_jobs([loop.run for loop in loops], recipe.steps + 2, workers, report)
-        return BatchResult.joined([loop.result for loop in loops])
-
-    @property
-    def one_by_one(self) -> bool:
-        """True if every item is computed by itself, on one thread, so that its bits do not depend on its batch."""
-        return self.classifier.device.type == "cpu"
-
-
-class _Loop:
+class Loop:
     """State of the items that are computed together: what a recipe builds once, and what every step changes."""
 
     result: BatchResult
 
-    def __init__(self, engine: Engine, items: Sequence[Item], recipe: Recipe, or_start: bool) -> None:
-        self.engine, self.recipe, self.generator, self.or_start = engine, recipe, engine.generator, or_start
-        self.device = device = engine.classifier.device
+    def __init__(self, setup: Setup, items: Sequence[Item], recipe: Recipe, or_start: bool) -> None:
+        self.setup, self.recipe, self.generator, self.or_start = setup, recipe, setup.generator, or_start
+        self.device = device = setup.classifier.device
         self.batch = Batch(items, device)
         # torch.compile would keep calling the hooks present when it traced.
-        if engine.compile and self.batch.layers != (LOGITS,):
+        if setup.compile and self.batch.layers != (LOGITS,):
             others = ", ".join(layer for layer in self.batch.layers if layer != LOGITS) or "no layer"
             raise OptionError(
                 f"compile=True supports objectives of the logits only; these read {others}", fix="leave compile out"
             )
         # What the recipe names, then what the user adds.
         self.transforms = [build_transform(*spec) for spec in recipe.transforms]
-        self.transforms += map(as_transform, engine.transforms)
-        self.regularisers = [*_named_regularisers(recipe, self.generator.prior), *engine.regularisers]
-        self.edits = [*(build_edit(*spec) for spec in recipe.edits), *engine.edits]
+        self.transforms += map(as_transform, setup.transforms)
+        self.regularisers = [*_named_regularisers(recipe, self.generator.prior), *setup.regularisers]
+        self.edits = [*(build_edit(*spec) for spec in recipe.edits), *setup.edits]
         self.gradient_edits = [build_gradient_edit(*spec) for spec in recipe.gradient_edits]
         self.update, self.update_state = OPTIMISERS[recipe.optimiser](recipe), State()
         # All random draws come from the items' own streams.
@@ -158,11 +73,11 @@ class _Loop:
         self.draws = self.streams.uniform(recipe.steps, sum(transform.count for transform in self.transforms))
         # User code may keep count of its calls, which a captured CUDA graph would not repeat. The user's edits run
         # outside the captured function.
-        no_user_code = all(item.target is not None for item in items) and not (engine.transforms or engine.regularisers)
+        no_user_code = all(item.target is not None for item in items) and not (setup.transforms or setup.regularisers)
         captured = no_user_code and device.type == "cuda" and recipe.steps >= WORTHWHILE
         self.loss_and_gradient: Step = CapturedStep(self._loss_and_gradient) if captured else self._loss_and_gradient
         # State.
-        self.placement = Placement([item.field for item in items], engine.classifier.input_size, device)
+        self.placement = Placement([item.field for item in items], setup.classifier.input_size, device)
         self.code = torch.stack([item.start for item in items]).to(device)
         self.history = torch.zeros(recipe.steps, len(items), device=device)
         self.failed = torch.zeros(len(items), dtype=torch.bool, device=device)
@@ -188,14 +103,14 @@ class _Loop:
                 self.images[phase] = images
 
     def connect(self, hooks: LayerHooks) -> None:
-        """Store `hooks`, which record the batch's layers, and compile the classifier if the engine says so.
+        """Store `hooks`, which record the batch's layers, and compile the classifier if the setup says so.
 
         Each pass sets `hooks.network` to the network that it runs: steps may run the compiled one, float32
         measurements always run the eager one.
         """
         self.hooks, self.eager_network = hooks, hooks.network
         self.compiled_network: nn.Module = self.eager_network
-        if self.engine.compile:
+        if self.setup.compile:
             self.compiled_network = torch.compile(self.eager_network, backend=COMPILER)  # type: ignore[assignment]
 
     def measure_start(self) -> None:
@@ -265,7 +180,7 @@ class _Loop:
             activations=activations.cpu(),
             start_activations=self.start_activations.cpu(),
             history=self.history.T.contiguous().cpu(),
-            status=list(map(_status, lacked.tolist(), self.failed.tolist(), rose.tolist())),
+            status=list(map(status_of, lacked.tolist(), self.failed.tolist(), rose.tolist())),
             terms=self._terms(images),
         )
         return result, images
@@ -281,8 +196,8 @@ class _Loop:
         return *seen, *_gradients(loss, code, image)
 
     def _evaluate(self, code: Tensor, draw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image, scores and activations, under one step's transforms and in the engine's precision."""
-        classifier, precision = self.engine.classifier, self.engine.precision
+        """Image, scores and activations, under one step's transforms and in the setup's precision."""
+        classifier, precision = self.setup.classifier, self.setup.precision
         # Without a decoder bf16 would only round the pixels.
         with autocast(precision if self.generator.domain == "code" else "fp32", self.device):
             image = self.generator(code).float()
@@ -301,14 +216,14 @@ class _Loop:
         if all(item.target is None or len(item.target.terms) == 1 for item in self.batch.items):
             return [[]] * len(images)
         with torch.no_grad():
-            inputs = self.engine.classifier.normalise(self.placement(self.engine.classifier.resize(images)))
+            inputs = self.setup.classifier.normalise(self.placement(self.setup.classifier.resize(images)))
             return self.batch.terms(self.hooks(inputs))
 
     def _measure(self, code: Tensor, final: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Image, scores and activations of codes as they are: no transforms, float32; `final`: as results show them."""
         image = (self.generator.final_images(code) if final else self.generator(code)).float()
         self.hooks.network = self.eager_network
-        classifier = self.engine.classifier
+        classifier = self.setup.classifier
         inputs = classifier.normalise(self.placement(classifier.resize(image)))
         return image, *self.batch.evaluate(self.hooks(inputs), image, code)
 
@@ -337,14 +252,6 @@ def _gradients(values: Tensor, *inputs: Tensor) -> list[Tensor]:
     return [torch.zeros_like(one) if part is None else part for one, part in zip(inputs, gradients, strict=True)]
 
 
-def _joined(images: Sequence[Tensor]) -> Tensor:
-    """Images of several loops as one batch, with their gradients."""
-    joined, gradients = torch.cat(list(images)), [part.grad for part in images if part.grad is not None]
-    if gradients:
-        joined.grad = torch.cat(gradients)
-    return joined
-
-
 def _bounded(code: Tensor, prior: CodePrior, recipe: Recipe) -> Tensor:
     """Clip, then shrink (the order of Nguyen et al. 2016); clip again, for bounds that exclude zero."""
     if recipe.project:
@@ -359,12 +266,3 @@ def _bounded(code: Tensor, prior: CodePrior, recipe: Recipe) -> Tensor:
 def _per_code(mask: Tensor, code: Tensor) -> Tensor:
     """`[B]` -> a shape that broadcasts over codes `[B, *code_shape]`."""
     return mask.view(-1, *[1] * (code.ndim - 1))
-
-
-def _status(no_gradient: bool, failed: bool, rose: bool) -> str:
-    """Status of an item in results."""
-    if failed:
-        return NON_FINITE
-    if rose:
-        return OK
-    return NO_GRADIENT if no_gradient else FLAT

@@ -16,7 +16,7 @@ from torch import Tensor
 from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.generators import Generator, load_described
-from gen_prior.optimise.loop import BatchResult
+from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.optimise.result_folder import Record, beside_photographs
 from gen_prior.optimise.stored_result import UNFINISHED, read_item, read_record

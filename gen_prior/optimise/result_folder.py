@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.objectives.natural_statistics import PhotographActivations
-from gen_prior.optimise.loop import BatchResult
+from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.optimise.stored_result import (
     FORMAT,

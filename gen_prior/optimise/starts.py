@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import Engine
+from gen_prior.optimise.engine import Engine
 from gen_prior.optimise.resolve import class_weights_of
 from gen_prior.optimise.unit_scale import Placement
 from gen_prior.optimise.workers import run_each

@@ -16,11 +16,11 @@ from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
-from gen_prior.optimise.batch import Item
+from gen_prior.optimise.batch import BatchResult, Item
 from gen_prior.optimise.constraints import CONSTRAINTS
 from gen_prior.optimise.edits import Edit
+from gen_prior.optimise.engine import Engine
 from gen_prior.optimise.items import Items
-from gen_prior.optimise.loop import BatchResult, Engine
 from gen_prior.optimise.memory import fitting_batch, run_in_batches
 from gen_prior.optimise.presets import as_recipe
 from gen_prior.optimise.regularisers import Regulariser

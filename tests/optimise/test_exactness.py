@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import gen_prior as gp
 from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import Engine
+from gen_prior.optimise.engine import Engine
 from gen_prior.optimise.memory import bytes_per_item
 from gen_prior.optimise.resolve import resolve_objective
 

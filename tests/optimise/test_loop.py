@@ -16,8 +16,8 @@ from gen_prior.errors import OptionError
 from gen_prior.generators import load_generator
 from gen_prior.objectives.targets import parse_target
 from gen_prior.optimise import loop
-from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import FLAT, NO_GRADIENT, NON_FINITE, OK, Engine
+from gen_prior.optimise.batch import FLAT, NO_GRADIENT, NON_FINITE, OK, Item
+from gen_prior.optimise.engine import Engine
 from gen_prior.optimise.memory import bytes_per_item
 from gen_prior.optimise.regularisers import total_variation
 from gen_prior.optimise.resolve import resolve_objective

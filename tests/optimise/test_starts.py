@@ -15,8 +15,8 @@ from gen_prior.errors import OptionError
 from gen_prior.generators import load_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective
-from gen_prior.optimise.batch import Item
-from gen_prior.optimise.loop import BatchResult, Engine
+from gen_prior.optimise.batch import BatchResult, Item
+from gen_prior.optimise.engine import Engine
 from gen_prior.optimise.resolve import resolve_objective
 from gen_prior.optimise.starts import select_start
 from gen_prior.optimise.synthesize import synthesize
