@@ -19,7 +19,7 @@ import torch
 
 from gen_prior.generators import load_generator
 from gen_prior.generators.deepsim.network import VARIANTS, UpconvNetwork
-from gen_prior.optimise.result import environment as environment_of
+from gen_prior.util.devices import environment as environment_of
 
 FILE = "upconvGAN_fc6.pt"
 

@@ -16,8 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gen_prior.optimise.result import environment
-from gen_prior.util.devices import resolve_device
+from gen_prior.util.devices import environment, resolve_device
 
 COMMON = ["--generator", "pixel-raw", "--steps", "1", "--seeds", "1", "--device", "cpu"]
 

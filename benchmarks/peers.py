@@ -30,7 +30,7 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.classifiers import efficientnet_lite
-from gen_prior.optimise.result import environment
+from gen_prior.util.devices import environment
 from gen_prior.util.files import write_json
 
 LAYER, UNITS, SIDE = "blocks.10", range(8), 224

@@ -61,19 +61,9 @@ def train_prior(
         if not images or out is None:
             raise OptionError("training needs --images and --out")
         train_stage(
-            "decoder",
-            out,
-            own,
-            others,
-            quiet,
-            as_json,
-            classifier,
-            device,
-            network_options,
-            images=images,
-            resume=resume,
-            start_from=start_from,
-        )
+            "decoder", out, own, others, quiet, as_json, classifier, device, network_options,
+            images=images, resume=resume, start_from=start_from,
+        )  # fmt: skip
         return
     from gen_prior import load_classifier
     from gen_prior.training.pipeline import train_all
@@ -83,8 +73,7 @@ def train_prior(
     stored = out / "recipe.toml" if resume and out is not None and recipe is None and not images else None
     given = stored if stored is not None and stored.exists() else recipe
     chosen = read_recipe(given) if given is not None else TrainingRecipe(classifier=classifier)
-    chosen = chosen.with_sources(images, large)
-    chosen = with_settings(chosen, options.parse_settings(others, example="rate=0.001"))
+    chosen = with_settings(chosen.with_sources(images, large), options.parse_settings(others, example="flow.steps=99"))
     if print_recipe:
         print(recipe_text(chosen), end="")
         return

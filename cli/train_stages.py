@@ -66,19 +66,9 @@ def _extension(name: str, old: str, help_text: str) -> None:
     ) -> None:
         given = options.given(steps=steps, batch=batch)
         train_stage(
-            name,
-            out,
-            given,
-            others,
-            quiet,
-            as_json,
-            classifier,
-            device,
-            network_options,
-            prior=prior,
-            images=images,
-            resume=resume,
-        )
+            name, out, given, others, quiet, as_json, classifier, device, network_options,
+            prior=prior, images=images, resume=resume,
+        )  # fmt: skip
 
     run.__doc__ = help_text
     _register(name, old, takes_network(run))
@@ -125,20 +115,9 @@ def decoder(
     """Make a prior: train an encoder and a decoder that invert a classifier's features on photographs."""
     given = options.given(size=size, width=width, steps=steps, batch=batch)
     train_stage(
-        "decoder",
-        out,
-        given,
-        others,
-        quiet,
-        as_json,
-        classifier,
-        device,
-        network_options,
-        images=images,
-        large=large,
-        resume=resume,
-        start_from=start_from,
-    )
+        "decoder", out, given, others, quiet, as_json, classifier, device, network_options,
+        images=images, large=large, resume=resume, start_from=start_from,
+    )  # fmt: skip
 
 
 @takes_network
@@ -161,18 +140,9 @@ def class_exemplars(
     """
     given = options.given(layouts=layouts)
     train_stage(
-        "class-exemplars",
-        out,
-        given,
-        None,
-        quiet,
-        as_json,
-        classifier,
-        device,
-        network_options,
-        prior=prior,
-        images=images,
-    )
+        "class-exemplars", out, given, None, quiet, as_json, classifier, device, network_options,
+        prior=prior, images=images,
+    )  # fmt: skip
 
 
 def texture(
@@ -191,8 +161,9 @@ def texture(
     few minutes on a CPU, and neither photographs nor the classifier.
     """
     train_stage(
-        "texture", out, options.given(steps=steps), others, quiet, as_json, None, device, {}, prior=prior, resume=resume
-    )
+        "texture", out, options.given(steps=steps), others, quiet, as_json, None, device, {},
+        prior=prior, resume=resume,
+    )  # fmt: skip
 
 
 _register("decoder", None, decoder)

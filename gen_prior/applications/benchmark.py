@@ -28,9 +28,9 @@ from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.objectives.targets import Target, file_name, parse_target
 from gen_prior.optimise.resolve import seed_list
-from gen_prior.optimise.result import environment
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.benchmark_table import markdown, summary
+from gen_prior.util.devices import environment
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.progress import Progress, ProgressCallback
 

@@ -18,11 +18,12 @@ from gen_prior.classifiers import as_classifier, load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_objectives, seed_list
-from gen_prior.optimise.result import Result, environment
+from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.spectrum import natural_spectrum
+from gen_prior.util.devices import environment
 from gen_prior.util.files import write_json
 from gen_prior.util.folders import check_kind, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback

@@ -20,9 +20,8 @@ from torch.nn import functional as F
 
 from gen_prior.errors import DownloadError, OptionError, OutputError, UnknownNameError, WeightsError
 from gen_prior.generators import Generator, load_generator
-from gen_prior.optimise.result import environment
 from gen_prior.report.spectrum import spectrum
-from gen_prior.util.devices import resolve_device
+from gen_prior.util.devices import environment, resolve_device
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.image_io import write_png
 from gen_prior.util.progress import Progress, ProgressCallback

@@ -11,7 +11,6 @@ import io
 import json
 import math
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.util.files import write_bytes
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
-from gen_prior.util.reading import first_line, read_regular
+from gen_prior.util.reading import first_line, read_arrays
 
 FORMAT = "gen-prior/evolution-2"
 LARGEST = 2**31
@@ -178,7 +177,7 @@ class Evolution:
         """
         generator = as_generator(generator)
         try:
-            arrays = _read_arrays(read_regular(path, limit=LARGEST))
+            arrays = read_arrays(path, limit=LARGEST)
             settings = json.loads(arrays["settings"].tobytes())
             history, waiting = arrays["scores"].astype(np.float64), arrays["waiting"]
             points, best = arrays["told"], arrays["best"]
@@ -273,27 +272,6 @@ def _check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mapp
         raise OutputError(
             f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="save to another file"
         )
-
-
-def _read_arrays(data: bytes) -> dict[str, Points]:
-    """Name -> array of an archive of numpy's. No more memory is asked for than the archive says that it holds.
-
-    Raises an exception of any kind for an archive that is damaged or larger than `LARGEST`.
-    """
-    arrays: dict[str, Points] = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
-            raise ValueError(f"it holds more than {LARGEST} bytes")
-        for entry in archive.infolist():
-            stream = io.BytesIO(archive.read(entry))
-            if np.lib.format.read_magic(stream) != (1, 0):
-                raise ValueError(f"{entry.filename} is of another format")
-            shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-            if in_columns or dtype.hasobject:
-                raise ValueError(f"{entry.filename} holds other things than numbers")
-            name = entry.filename.removesuffix(".npy")
-            arrays[name] = np.frombuffer(stream.read(), dtype).reshape(shape)
-    return arrays
 
 
 def _near(first: Points, second: Points, tolerance: float = 1e-6) -> bool:

@@ -87,15 +87,9 @@ def invert(
     if texture is not None:
         objectives = [objective + WEIGHT * style_weight * texture for objective in objectives]
     features = classifier.activations(original[None].to(classifier.device), names)
-    chosen = {method: (recipes or {}).get(method) or inversion_recipe(own) for method, own in loaded.items()}
-    if steps is not None:
-        chosen = {method: recipe.with_options(steps=steps) for method, recipe in chosen.items()}
+    chosen = _recipes(loaded, recipes or {}, steps)
     settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
-    settings |= {"style_layers": list(style_layers), "style_weight": style_weight}
-    settings["recipes"] = {method: recipe.to_dict() for method, recipe in chosen.items()}
-    settings["started_from"] = {method: _started_from(own) for method, own in loaded.items()}
-    settings["generators"] = {method: own.describe() for method, own in loaded.items()}
-    settings["image_sha256"] = hashlib.sha256(original.numpy().tobytes()).hexdigest()
+    settings |= {"style_layers": list(style_layers), "style_weight": style_weight} | _made_of(original, loaded, chosen)
     inversion = Inversion(original, names, methods, {}, settings)
     with only_writer(out) if out is not None else nullcontext() as folder:
         if folder is not None:
@@ -135,6 +129,22 @@ def _in_order(classifier: Classifier, layers: Sequence[str], style_layers: Seque
         classifier.layer_shape(layer)
     order = list(classifier.layers())
     return sorted(dict.fromkeys(layers), key=lambda name: (name == LOGITS, order.index(name)))
+
+
+def _recipes(generators: Mapping[str, Generator], given: Mapping[str, Recipe], steps: int | None) -> dict[str, Recipe]:
+    """Recipe of each generator, of `steps` steps where that is not None."""
+    chosen = {method: given.get(method) or inversion_recipe(own) for method, own in generators.items()}
+    return chosen if steps is None else {name: recipe.with_options(steps=steps) for name, recipe in chosen.items()}
+
+
+def _made_of(image: Tensor, generators: Mapping[str, Generator], recipes: Mapping[str, Recipe]) -> dict[str, Any]:
+    """Settings that say what the image, the generators and their recipes are."""
+    return {
+        "recipes": {method: recipe.to_dict() for method, recipe in recipes.items()},
+        "started_from": {method: _started_from(own) for method, own in generators.items()},
+        "generators": {method: own.describe() for method, own in generators.items()},
+        "image_sha256": hashlib.sha256(image.numpy().tobytes()).hexdigest(),
+    }
 
 
 def _started_from(generator: Generator) -> str:

@@ -58,12 +58,10 @@ def load(spec: str, *, weights: str | None = "DEFAULT", input_size: int | None =
     detects = kinds[name] is torchvision.models.detection
     transforms = entry.transforms()
     side = input_size or (min(network.transform.min_size) if detects else transforms.resize_size[0])
-    if detects:  # these resize and normalise for themselves
-        network.transform.min_size, network.transform.max_size = (side,), max(side, network.transform.max_size)
-        if network.transform.fixed_size is not None:
-            network.transform.fixed_size = (side, side)
+    if detects:
+        _set_side(network.transform, side)
     return Classifier(
-        network,
+        network,  # one for detection normalises for itself
         mean=(0.0, 0.0, 0.0) if detects else transforms.mean,
         std=(1.0, 1.0, 1.0) if detects else transforms.std,
         input_size=side,
@@ -86,6 +84,13 @@ def build(name: str, classes: int) -> Any:
     if name.startswith(("fcn_", "deeplabv3_")):
         options["aux_loss"] = True
     return torchvision.models.get_model(name, weights=None, weights_backbone=None, **options).eval()
+
+
+def _set_side(transform: Any, side: int) -> None:
+    """Set the side in pixels to which a network for detection, which resizes for itself, resizes its input."""
+    transform.min_size, transform.max_size = (side,), max(side, transform.max_size)
+    if transform.fixed_size is not None:
+        transform.fixed_size = (side, side)
 
 
 def _set_epsilon(network: nn.Module, epsilon: float) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,13 +17,12 @@ from gen_prior.generators import Generator, load_described
 from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.optimise.result_folder import Record, beside_photographs
-from gen_prior.optimise.stored_result import UNFINISHED, read_item, read_record
+from gen_prior.optimise.stored_result import UNFINISHED, item_shapes, read_item, read_record
 from gen_prior.optimise.unit_scale import Field, Placement
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import only_writer
 from gen_prior.util.reading import first_line
 
-VERSION = metadata.version("gen-prior")
 T = TypeVar("T")
 Rerun = Callable[["Result", Classifier, Generator], "Result"]
 """`gen_prior.optimise.synthesize.rerun`, which lies above this module."""
@@ -79,10 +76,10 @@ class Result:
         record = read_record(folder)
         items, shape = record["items"], (len(record["targets"]), len(record["seeds"]))
         names = ("activation", "start_activation", "history")
-        numbers = [torch.zeros(*shape, *_shapes(record)[name]) for name in names]
+        numbers = [torch.zeros(*shape, *item_shapes(record)[name]) for name in names]
         for index, item in enumerate(items):
             if item["status"] != UNFINISHED:
-                tensors = read_item(folder, item, _shapes(record))
+                tensors = read_item(folder, item, item_shapes(record))
                 for name, values in zip(names, numbers, strict=True):
                     values.view(len(items), *values.shape[2:])[index] = tensors[name]
         status = [str(item["status"]) for item in items]
@@ -121,7 +118,7 @@ class Result:
         items = record["items"][t * columns : (t + 1) * columns]
         return torch.stack(
             [
-                blank if item["status"] == UNFINISHED else read_item(self._folder, item, _shapes(record))[name]
+                blank if item["status"] == UNFINISHED else read_item(self._folder, item, item_shapes(record))[name]
                 for item in items
             ]
         )
@@ -284,25 +281,3 @@ def _terms(item: dict[str, Any]) -> list[float]:
 
 def _rows(flat: list[T], columns: int) -> list[list[T]]:
     return [flat[start : start + columns] for start in range(0, len(flat), columns)]
-
-
-def _shapes(record: dict[str, Any]) -> dict[str, list[int]]:
-    """Name in an item's file -> shape."""
-    return {
-        "image": record["image_shape"],
-        "code": record["code_shape"],
-        "activation": [],
-        "start_activation": [],
-        "history": [record["steps"]],
-    }
-
-
-def environment(device: torch.device) -> dict[str, str]:
-    """Device and versions that bit-identity depends on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    versions = {
-        "torch": torch.__version__,
-        "gen-prior": VERSION,
-        "python": platform.python_version(),
-    }
-    return {"device": str(device), "device_name": name, "threads": str(torch.get_num_threads()), **versions}

@@ -93,6 +93,17 @@ def clear_result(folder: Path) -> None:
                 left.unlink()
 
 
+def item_shapes(record: dict[str, Any]) -> dict[str, list[int]]:
+    """Name -> shape of the tensors in an item's file."""
+    return {
+        "image": record["image_shape"],
+        "code": record["code_shape"],
+        "activation": [],
+        "start_activation": [],
+        "history": [record["steps"]],
+    }
+
+
 def read_item(folder: Path, item: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> dict[str, Tensor]:
     """The tensors of a finished item, `shapes` by name. Raises `OutputError` where they are not as recorded."""
     path = folder / item["data"]

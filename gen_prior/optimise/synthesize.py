@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
-from gen_prior.optimise.batch import BatchResult, Item
-from gen_prior.optimise.constraints import CONSTRAINTS
+from gen_prior.optimise.batch import BatchResult
+from gen_prior.optimise.batch_run import BatchRun
 from gen_prior.optimise.edits import Edit
 from gen_prior.optimise.engine import Engine
 from gen_prior.optimise.items import Items
@@ -30,11 +29,11 @@ from gen_prior.optimise.resolve import (
     resolve_objectives,
     seed_list,
 )
-from gen_prior.optimise.result import Result, environment
+from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import ResultFolder
-from gen_prior.optimise.starts import select_start
 from gen_prior.optimise.transforms import Transform
 from gen_prior.recipe import Recipe
+from gen_prior.util.devices import environment
 from gen_prior.util.folders import only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
 
@@ -97,85 +96,56 @@ def synthesize(
     """
     classifier, generator = as_classifier(classifier), as_generator(generator)
     recipe = as_recipe(recipe)
-    given = _Given(classifier, generator, transforms, regularisers, edits, precision, compile, progress, record)
+    engine = Engine(classifier, generator, transforms, regularisers, edits, precision, compile)
     recipes = [one.with_options(**options) for one in _recipes(recipe, unit_recipe, generator, start is not None)]
-    if out is None:
-        return _synthesize(given, targets, seeds, recipes, start, batch)
-    with only_writer(out):
-        return _synthesize(given, targets, seeds, recipes, start, batch, out=out, overwrite=overwrite)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Arguments of `synthesize` that every item shares."""
-
-    classifier: Classifier
-    generator: Generator
-    transforms: Sequence[Transform | Callable[[Tensor], Tensor]] = ()
-    regularisers: Sequence[Regulariser] = ()
-    edits: Sequence[Edit] = ()
-    precision: str = "auto"
-    compile: bool = False
-    progress: Callable[..., None] | None = None
-    record: Callable[[int, int, Tensor], None] | None = None
+    with only_writer(out) if out is not None else nullcontext():
+        return _synthesize(
+            engine, targets, seeds, recipes, start, batch,
+            progress=progress, record=record, out=out, overwrite=overwrite,
+        )  # fmt: skip
 
 
 def _synthesize(
-    given: _Given,
+    engine: Engine,
     targets: TargetLike | Sequence[TargetLike],
     seeds: int | Iterable[int],
     recipes: Sequence[Recipe],
     start: Tensor | None,
     batch: int | Sequence[int] | None,
     *,
+    progress: Callable[..., None] | None = None,
+    record: Callable[[int, int, Tensor], None] | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     at_most: int | None = None,
 ) -> Result:
     """As `synthesize`; only the first `at_most` items."""
-    classifier, generator = given.classifier, given.generator
-    # 1. Resolve the recipe, objectives and seeds; one item for each (target, seed) pair.
+    # 1. Resolve the objectives and seeds; one item for each (target, seed) pair.
     for one in recipes:
-        check_domain(one, generator)
+        check_domain(one, engine.generator)
+    classifier = engine.classifier
     resolved = resolve_objectives(targets, classifier, *recipes)
     numbers = seed_list(seeds)
-    generator = _fitted(generator.to(classifier.device), classifier, start)
+    generator = _fitted(engine.generator.to(classifier.device), classifier, start)
+    engine = replace(engine, generator=generator)
     items = Items(classifier, generator, resolved, numbers, start)
-    # 2. Record everything that the result depends on.
-    settings = {
-        "classifier": classifier.describe(),
-        "generator": generator.describe(),
-        "recipe": recipes[0].to_dict(),
-        "unit_recipe": recipes[1].to_dict(),
-        "precision": given.precision,
-        "compile": given.compile,
-        "custom": {name: len(getattr(given, name)) for name in ("transforms", "regularisers", "edits")},
-        "started_from": "given codes" if start is not None else "seeds",
-        "environment": environment(classifier.device),
-    }
-    anew = given.record is not None  # what was finished before cannot be recorded
-    folder = None
-    if out is not None:
-        folder = ResultFolder(out, resolved, numbers, settings, overwrite=overwrite, anew=anew)
+    # 2. Record everything that the result depends on, and see what is done.
+    settings = _settings(engine, recipes, start is not None)
+    anew = record is not None  # what was finished before cannot be recorded
+    folder = ResultFolder(out, resolved, numbers, settings, overwrite=overwrite, anew=anew) if out is not None else None
     done = folder.finished if folder is not None else 0
-    left = items[done:at_most]
     # 3. Batch by batch: select starts, optimise, write.
-    engine = Engine(
-        classifier, generator, given.transforms, given.regularisers, given.edits, given.precision, given.compile
-    )
     followed = [one.recipe for one in resolved for _ in numbers]
-    run = _BatchRun(engine, followed, start is None, _progress_of(given.progress, len(items)), given.record)
+    run = BatchRun(engine, followed, start is None, _progress_of(progress, len(items)), record)
     began = clock = time.perf_counter()
-    if folder is not None and folder.batches:
-        batch = _remaining_sizes(batch, folder.batches)
-    if batch is None or classifier.one_image:
-        batch = fitting_batch(classifier, generator, items)
+    batch = _sizes(engine, items, batch, folder.batches if folder is not None else ())
     results: list[BatchResult] = []
     sizes: list[int] = []
     too_large = f"even one image at a time does not fit in the memory of {classifier.device} with {generator.name}"
     for _, chunk, result in run_in_batches(
-        left, batch, lambda chunk, first: run(list(chunk), done + first), too_large, kinds=followed[done:at_most]
-    ):
+        items[done:at_most], batch, lambda chunk, first: run(list(chunk), done + first), too_large,
+        kinds=followed[done:at_most],
+    ):  # fmt: skip
         sizes.append(len(chunk))
         if folder is not None:
             folder.write(result, seconds=time.perf_counter() - clock)
@@ -191,11 +161,28 @@ def _synthesize(
     return whole
 
 
-def _remaining_sizes(batch: int | Sequence[int] | None, done: Sequence[int]) -> int | Sequence[int]:
-    """Sizes of the batches after those that are done; the last one's again where none are given."""
-    if batch is None:
-        return done[-1]
-    return batch if isinstance(batch, int) else (list(batch)[len(done) :] or batch[-1])
+def _settings(engine: Engine, recipes: Sequence[Recipe], start_given: bool) -> dict[str, Any]:
+    """All that a result depends on besides its targets, seeds and batches."""
+    return {
+        "classifier": engine.classifier.describe(),
+        "generator": engine.generator.describe(),
+        "recipe": recipes[0].to_dict(),
+        "unit_recipe": recipes[1].to_dict(),
+        "precision": engine.precision,
+        "compile": engine.compile,
+        "custom": {name: len(getattr(engine, name)) for name in ("transforms", "regularisers", "edits")},
+        "started_from": "given codes" if start_given else "seeds",
+        "environment": environment(engine.classifier.device),
+    }
+
+
+def _sizes(engine: Engine, items: Items, batch: int | Sequence[int] | None, done: Sequence[int]) -> int | Sequence[int]:
+    """Sizes of the batches after those that are `done`; the last one's again, or what fits, where none are given."""
+    if done and not isinstance(batch, int):
+        batch = done[-1] if batch is None else list(batch)[len(done) :] or batch[-1]
+    if batch is None or engine.classifier.one_image:
+        return fitting_batch(engine.classifier, engine.generator, items)
+    return batch
 
 
 def rerun(result: Result, classifier: Classifier, generator: Generator) -> Result:
@@ -205,7 +192,7 @@ def rerun(result: Result, classifier: Classifier, generator: Generator) -> Resul
     """
     settings = result.settings
     return _synthesize(
-        _Given(classifier, generator, precision=settings["precision"], compile=settings["compile"]),
+        Engine(classifier, generator, precision=settings["precision"], compile=settings["compile"]),
         [target["target"] for target in result.targets],
         result.seeds,
         (result.recipe, result.unit_recipe),
@@ -213,58 +200,6 @@ def rerun(result: Result, classifier: Classifier, generator: Generator) -> Resul
         settings["batches"],
         at_most=sum(settings["batches"]),
     )
-
-
-@dataclass(frozen=True)
-class _BatchRun:
-    """Runs one batch of items: select each item's start, then optimise from it."""
-
-    engine: Engine
-    recipes: Sequence[Recipe]
-    """The recipe of each item of the run; those of a batch are equal."""
-    select: bool
-    """True to select each item's start among candidates; False if the starts are given."""
-    progress: ProgressCallback | None
-    record: Callable[[int, int, Tensor], None] | None
-
-    def __call__(self, chunk: Sequence[Item], first: int) -> BatchResult:
-        record, recipe = self.record, self.recipes[first]
-        trial_steps = self._trial_steps(recipe)
-        if self.select:
-            chunk = select_start(self.engine, chunk, recipe, self._progress(first, len(chunk), 0))
-        result = self.engine.optimise(
-            chunk,
-            recipe,
-            progress=self._progress(first, len(chunk), trial_steps),
-            on_frame=None if record is None else lambda step, images: record(first, step, images),
-            or_start=self._may_return_start(recipe),
-        )
-        missing = max(one.steps for one in self.recipes) - recipe.steps
-        return replace(result, history=F.pad(result.history, (0, missing), value=torch.nan))
-
-    def _trial_steps(self, recipe: Recipe) -> int:
-        return recipe.all_trial_steps if self.select else 0
-
-    def _may_return_start(self, recipe: Recipe) -> bool:
-        """False if a start need not obey the edits, constraints and penalties, or is not what the transforms make."""
-        engine, named = self.engine, (*recipe.edits, *recipe.transforms)
-        own = engine.edits or engine.regularisers or engine.transforms
-        return not own and all(name not in CONSTRAINTS for name, _ in named)
-
-    def _progress(self, first: int, size: int, steps_before: int) -> ProgressCallback | None:
-        """Callback that reports a batch, of which `steps_before` are done, as part of the whole run."""
-        progress = self.progress
-        if progress is None:
-            return None
-        steps = [recipe.steps + self._trial_steps(recipe) for recipe in self.recipes]
-        images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {len(steps)}"
-        done, total = sum(steps[:first]) + steps_before * size, sum(steps)
-
-        def report(inner: Progress) -> None:
-            label = f"{images}, step {steps_before + inner.done // size}/{steps[first]}"
-            progress(inner.within(done, total, label))
-
-        return report
 
 
 def _recipes(

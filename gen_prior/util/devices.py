@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -99,3 +100,15 @@ def _warn_of_slow_bfloat16() -> None:
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     if x86 and not torch.cpu._is_avx512_bf16_supported():
         log.warning("this processor has no bfloat16 instructions, so bf16 is slower than fp32. Fix: precision='fp32'")
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Device and versions that bit-identity depends on."""
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "gen-prior": metadata.version("gen-prior"),
+        "python": platform.python_version(),
+    }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from gen_prior.errors import OutputError, WeightsError
@@ -43,6 +47,26 @@ def read_regular(path: str | Path, *, limit: int, within: Path | None = None) ->
     if len(data) > limit:  # it grew
         raise OSError(errno.EFBIG, f"{path} has more than {limit} bytes")
     return data
+
+
+def read_arrays(path: str | Path, *, limit: int) -> dict[str, NDArray[np.float64]]:
+    """Name -> array of an `.npz` file; no more memory is asked for than the file says that it holds.
+
+    Raises an exception of any kind for a file that is damaged or holds more than `limit` bytes.
+    """
+    arrays: dict[str, NDArray[np.float64]] = {}
+    with zipfile.ZipFile(io.BytesIO(read_regular(path, limit=limit))) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > limit:
+            raise ValueError(f"it holds more than {limit} bytes")
+        for entry in archive.infolist():
+            stream = io.BytesIO(archive.read(entry))
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError(f"{entry.filename} is of another format")
+            shape, in_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+            if in_columns or dtype.hasobject:
+                raise ValueError(f"{entry.filename} holds other things than numbers")
+            arrays[entry.filename.removesuffix(".npy")] = np.frombuffer(stream.read(), dtype).reshape(shape)
+    return arrays
 
 
 @contextmanager
