@@ -54,7 +54,7 @@ def read_image(path: str | Path) -> Tensor:
     except FileNotFoundError as error:
         raise ImageError(f"no such image: {path}") from error
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be read: {error}") from error
+        raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     with file:
         picture = read_picture(file, str(path))
     if picture.mode == "F":

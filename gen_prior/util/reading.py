@@ -31,7 +31,7 @@ def open_regular(path: str | Path, *, limit: int | None = None, within: Path | N
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, f"{path} is not a regular file")
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         if limit is not None and found.st_size > limit:
             raise OSError(errno.EFBIG, f"{path} has {found.st_size} bytes, the limit is {limit}")
         return os.fdopen(handle, "rb")

@@ -155,6 +155,6 @@ def test_two_presets_are_compared(lite0: gp.Classifier, tmp_path: Path) -> None:
     assert [method["name"] for method in compared.record["methods"]] == ["simonyan2014", "dgn-lite0+dgnam2016"]
     for method, own in zip(compared.record["methods"], ("simonyan2014", "dgnam2016"), strict=True):
         recipe = method["settings"]["recipe"]
-        assert recipe == gp.preset(own).with_options(steps=4).to_dict()
+        assert gp.Recipe.from_dict(recipe) == gp.preset(own).with_options(steps=4)
         assert method["items"][0]["judge_probability"] is not None
     assert (tmp_path / "contact-sheet.png").is_file()

@@ -140,9 +140,7 @@ def test_other_schedulers_are_refused(folder: Path, tmp_path: Path, change: dict
 
 
 @pytest.mark.parametrize("change", [{"sample_size": None}, {"in_channels": 4, "out_channels": 4}])
-def test_what_draws_no_rgb_image_is_refused_and_not_kept(
-    hub: Hub, tmp_path: Path, reference: Any, change: dict[str, Any]
-) -> None:
+def test_what_draws_no_rgb_image_is_refused(hub: Hub, tmp_path: Path, reference: Any, change: dict[str, Any]) -> None:
     own = {key: value for key, value in reference.unet.config.items() if not key.startswith("_")}
     unet = library.UNet2DModel(**(own | change))
     library.ConsistencyModelPipeline(unet, reference.scheduler).save_pretrained(tmp_path / "saved")
@@ -150,7 +148,6 @@ def test_what_draws_no_rgb_image_is_refused_and_not_kept(
     hub.publish("a/model", {path.relative_to(tmp_path / "saved").as_posix(): path for path in files})
     with pytest.raises(WeightsError, match="no RGB image of a known size"):
         consistency.load("a/model")
-    assert not list((tmp_path / "home").rglob("*.safetensors"))
 
 
 def test_without_diffusers_the_extra_is_named_before_any_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,15 +158,12 @@ def test_without_diffusers_the_extra_is_named_before_any_download(hub: Hub, monk
 
 
 @pytest.mark.parametrize("change", [{"norm_eps": "x"}, {"sample_size": 9}])
-def test_configurations_that_fail_only_in_use_are_refused(
-    hub: Hub, tmp_path: Path, folder: Path, change: dict[str, Any]
-) -> None:
+def test_configurations_that_fail_only_in_use_are_refused(hub: Hub, folder: Path, change: dict[str, Any]) -> None:
     files: dict[str, bytes | Path] = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     config = json.loads((folder / "unet" / "config.json").read_text()) | change
     hub.publish("a/model", files | {"unet/config.json": json.dumps(config).encode()})
     with pytest.raises(WeightsError, match=r"hf-hub:a/model.*use another revision"):
         consistency.load("a/model")
-    assert not list((tmp_path / "home").rglob("*.safetensors"))
 
 
 def test_recipe_is_renos() -> None:
