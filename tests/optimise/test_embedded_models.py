@@ -66,7 +66,7 @@ KINDS: dict[str, Callable[[gp.Classifier], Objective | str]] = {
 @pytest.mark.parametrize("mode", ["prior", "pixels"])
 def test_every_kind_of_objective_rises(mode: str, lite0: gp.Classifier, request: pytest.FixtureRequest) -> None:
     goals = [make(lite0) for make in KINDS.values()]
-    result = gp.synthesize(lite0, goals, request.getfixturevalue(mode), steps=32, batch=1)
+    result = gp.synthesize(lite0, goals, request.getfixturevalue(mode), steps=24, candidates=2, trials=1)
     risen = dict(zip(KINDS, (result.activations > result.start_activations)[:, 0].tolist(), strict=True))
     assert [kind for kind, rose in risen.items() if not rose] == []
     assert [status for row in result.status for status in row] == ["ok"] * len(KINDS)
