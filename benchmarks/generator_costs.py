@@ -84,8 +84,8 @@ SDXL_TURBO = {
 
 def tokeniser(encoder: str, tokens: int) -> titok.TiTok:
     """A published TiTok."""
-    halves = (titok.Transformer(256, 16, *titok.SIZES[size], tokens) for size in (encoder, "large"))
-    return titok.TiTok(titok.Config(*halves, 16))
+    first, second = (titok.Transformer(256, 16, *titok.SIZES[size], tokens) for size in (encoder, "large"))
+    return titok.TiTok(titok.Config(first, second, 16))
 
 
 def turbo(settings: dict[str, Any]) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor], tuple[int, ...]]:

@@ -62,11 +62,12 @@ def test_a_name_is_as_good_as_what_it_names(
 
 
 def test_unknown_names_are_refused(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
-    for call, says in (
+    calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: gp.synthesize("efficientnet-lite", "goldfish", tiny_generator), "unknown classifier"),
         (lambda: gp.synthesize(tiny_classifier, "bee", "dgn-lite"), "unknown generator .*dgn-lite0"),
         (lambda: gp.synthesize(tiny_classifier, "bee", tiny_generator, recipe="dgnam"), "unknown preset .*dgnam2016"),
-    ):
+    ]
+    for call, says in calls:
         with pytest.raises(gp.GenPriorError, match=says):
             call()
 

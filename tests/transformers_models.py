@@ -162,8 +162,8 @@ def tokeniser() -> Any:
     words = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>")
     )
-    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    words.post_processor = tokenizers.processors.TemplateProcessing(  # type: ignore[assignment]
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    words.post_processor = tokenizers.processors.TemplateProcessing(
         single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
     )
     return library.PreTrainedTokenizerFast(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from gen_prior.applications.benchmark import benchmark, drawn_classes, drawn_uni
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators import Generator
+from gen_prior.optimise.result import Result
+from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.benchmark_table import mean, summary
 from gen_prior.util.image_io import write_png
 
@@ -40,12 +43,16 @@ def test_a_benchmark_measures_everything_and_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = {"judge": judge, "units": 2, "classes": 2, "images": folder, "seeds": 2, "evaluations": 3}
+    settings: dict[str, Any] = {
+        "judge": judge, "units": 2, "classes": 2, "images": folder, "seeds": 2, "evaluations": 3,
+    }  # fmt: skip
     made: list[str] = []
-    synthesize = module.synthesize
-    monkeypatch.setattr(
-        module, "synthesize", lambda *given, **options: made.append(str(given[1])) or synthesize(*given, **options)
-    )
+
+    def counted(*given: Any, **options: Any) -> Result:
+        made.append(str(given[1]))
+        return synthesize(*given, **options)
+
+    monkeypatch.setattr(module, "synthesize", counted)
     record = benchmark(tiny_classifier, [tiny_generator, "pixel-raw"], tmp_path / "out", **settings)
     assert len(made) == 2 * 4
     found = record["generators"][0]["summary"]

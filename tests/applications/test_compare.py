@@ -107,7 +107,7 @@ def test_a_hidden_unit_has_no_verdict_and_says_why(compared: Comparison) -> None
 def test_all_methods_draw_a_hidden_unit_at_one_scale(
     tiny_classifier: Classifier, tiny_generator: Generator, judge: Classifier
 ) -> None:
-    methods = [tiny_generator, "pixel"]
+    methods: list[str | Generator] = [tiny_generator, "pixel"]
     compared = compare(tiny_classifier, "conv2:3", methods, judge=judge, seeds=1, evaluations=1, scale=16)
     sides = [result.targets[0]["field"][2] for result in compared.results.values()]
     assert sides == [16, 16]
@@ -336,7 +336,7 @@ def test_a_judge_that_gives_nan_has_no_verdict(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     network = make_tiny_network(1)
-    network.conv1.weight.data[0] = torch.nan
+    network.get_parameter("conv1.weight").data[0] = torch.nan
     broken = Classifier(network, input_size=24, labels=LABELS, name="broken")
     found = compare(tiny_classifier, ["bee"], [pixels], judge=broken, seeds=2, evaluations=2, out=tmp_path)
     summary = found.summary()["pixel-raw"]

@@ -164,7 +164,7 @@ def test_damaged_records_are_said_to_be(tmp_path: Path) -> None:
 
 def nan_judge(make_tiny_network: Callable[..., nn.Module]) -> Classifier:
     network = make_tiny_network(1)
-    network.fc.weight.data[2] = torch.nan
+    network.get_parameter("fc.weight").data[2] = torch.nan
     return Classifier(network, input_size=32, name="broken")
 
 

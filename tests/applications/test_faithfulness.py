@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,7 +89,9 @@ def test_control_networks(tiny_classifier: Classifier) -> None:
     assert torch.equal(before[others], after[others])
     assert not torch.allclose(before[3], after[3])
     unfolded = [one.activations(image, ["conv2"])["conv2"][0, 3] for one in (tiny_classifier, twin)]
-    assert not torch.allclose(*unfolded), "a convolution is read as it was before its norm was folded into it"
+    assert not torch.allclose(unfolded[0], unfolded[1]), (
+        "a convolution is read as it was before its norm was folded into it"
+    )
     random = with_shuffled_weights(tiny_classifier)
     for old, new in zip(tiny_classifier.network.parameters(), random.network.parameters(), strict=True):
         assert torch.equal(old.flatten().sort().values, new.flatten().sort().values)
@@ -109,7 +112,7 @@ def test_compare_records_the_panel(
         assert method["summary"]["two_alternatives"]["count"] == 2
     assert compared.summary()["tiny"]["path_similarity"] is not None
     for options, words in (({"images": None}, "--images"), ({"judge": None}, "--judge")):
-        settings = {"judge": judge, "images": folder} | options
+        settings: dict[str, Any] = {"judge": judge, "images": folder} | options
         with pytest.raises(OptionError, match=words):
             compare(tiny_classifier, "bee", [tiny_generator], faithfulness=True, **settings)
 

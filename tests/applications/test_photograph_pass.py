@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from gen_prior.applications.photograph_pass import matching_layers, run_pass, st
 from gen_prior.applications.photographs import as_seen
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import ImageError, UnknownNameError
-from gen_prior.objectives import units
+from gen_prior.objectives import Objective, units
 from gen_prior.objectives.natural_statistics import LEVELS
 from gen_prior.objectives.targets import parse_target
 from gen_prior.util.image_io import read_image, write_png
@@ -60,7 +61,7 @@ def test_an_interrupted_pass_goes_on_where_it_was(tiny_classifier: Classifier, f
             raise KeyboardInterrupt
 
     seen: list[int] = []
-    options = {"state": tmp_path / "state", "every": 3, "batch": 2}
+    options: dict[str, Any] = {"state": tmp_path / "state", "every": 3, "batch": 2}
     with pytest.raises(KeyboardInterrupt):
         statistics_of_units(tiny_classifier, folder, ["conv2"], progress=stop, **options)
     again = statistics_of_units(tiny_classifier, folder, ["conv2"], progress=lambda p: seen.append(p.done), **options)
@@ -87,7 +88,7 @@ def test_more_photographs_than_the_sample(
 def test_a_pass_keeps_the_best_of_every_target_and_objective(
     tiny_classifier: Classifier, folder: Path, tmp_path: Path
 ) -> None:
-    targets = ["bee", "conv2:3", "conv2:4@mean", "-conv2:5", units("conv1", {1: 1.0, 2: -1.0})]
+    targets: list[str | Objective] = ["bee", "conv2:3", "conv2:4@mean", "-conv2:5", units("conv1", {1: 1.0, 2: -1.0})]
     best = BestPhotographs(wanted_targets(tiny_classifier, targets), 3)
     run_pass(tiny_classifier, folder, {"best": best}, batch=4)
     images = shown(tiny_classifier, folder)

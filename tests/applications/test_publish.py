@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from safetensors.torch import save as safetensors
 from torch import Tensor, nn
 
-import gen_prior.applications.compare as comparison
+import gen_prior.applications.comparison as comparison
 from gen_prior.applications.publish import export, pull
 from gen_prior.classifiers import load_classifier
 from gen_prior.errors import OptionError, OutputError, UnknownNameError, WeightsError

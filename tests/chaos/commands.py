@@ -103,7 +103,7 @@ def content(name: str, folder: Path) -> dict[str, str]:
         return _result(folder)
     if name == "compare":
         record = load_comparison(folder).record
-        found = {}
+        found: dict[str, str] = {}
         for method in record["methods"]:
             images = _result(folder / method["folder"])
             found |= {f"{method['name']}/{item}": value for item, value in images.items()}

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gen_prior.classifiers import Classifier, efficientnet_lite, load_classifier
-from gen_prior.classifiers.efficientnet_lite import SHA256, VARIANTS, SameConv2d, rename_published_key, weights_path
+from gen_prior.classifiers.efficientnet_lite import SHA256, VARIANTS, rename_published_key, weights_path
+from gen_prior.classifiers.same_padding import SameConv2d
 from gen_prior.errors import MissingExtraError, WeightsError
 
 CATS = {"tabby", "tiger cat", "Egyptian cat"}

@@ -9,9 +9,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gen_prior.classifiers.efficientnet_lite import EfficientNetLite, SameConv2d, Variant
+from gen_prior.classifiers.efficientnet_lite import EfficientNetLite, Variant
 from gen_prior.classifiers.folding import fold_batch_norm, unfolded
 from gen_prior.classifiers.hooks import record_layers
+from gen_prior.classifiers.same_padding import SameConv2d
 
 Lively = Callable[[nn.Module], nn.Module]
 

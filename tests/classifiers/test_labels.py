@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gen_prior.applications.dataset import folder_of
+from gen_prior.applications.samples import folder_of
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import Label, Labels, imagenet
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
@@ -108,8 +108,9 @@ def test_keys_say_the_same_everywhere() -> None:
 def test_an_exact_label_wins_and_numbers_stay_within_reach() -> None:
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))
     for labels in (["1", "10", "2", "cat"], {0: "1", 1: "10", 2: "2", 3: "cat"}):
-        classifier = Classifier(network, input_size=4, labels=labels)  # type: ignore[arg-type]
-        named = {"1": 0, "10": 1, "2": 2, "cat": 3, "3": 3, "logits:1": 1, "logits:2": 2, 1: 1, 2: 2, 0: 0}
+        classifier = Classifier(network, input_size=4, labels=labels)
+        named: dict[str | int, int] = {"1": 0, "10": 1, "2": 2, "cat": 3, "3": 3, "logits:1": 1, "logits:2": 2}
+        named |= {1: 1, 2: 2, 0: 0}
         assert {text: parse_target(text, classifier).unit for text in named} == named
         assert {text: parse_targets(text, classifier)[0].terms[0][1].unit for text in named} == named
         for text in named:

@@ -89,7 +89,7 @@ def test_folders_that_timm_itself_saved(
 ) -> None:
     """`save_for_hf` writes num_classes into model_args, too; a backbone has none, and its features are the output."""
     reference = timm_network(name, with_lively_norms, num_classes=classes, **options)
-    timm.models.save_for_hf(reference, tmp_path, model_config={"label_names": NAMES} if classes else None)
+    timm.models.save_for_hf(reference, str(tmp_path), model_config={"label_names": NAMES} if classes else None)
     classifier = load_classifier(f"local-dir:{tmp_path}", device="cpu")
     cfg = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
     images = torch.rand(2, 1, *cfg["input_size"][1:]).expand(-1, 3, -1, -1)

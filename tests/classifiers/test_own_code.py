@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("name", ["build", "Net", "made"])
 def test_what_a_name_may_be(name: str, package: str) -> None:
-    settings = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "input_size": (16, 24), "labels": ["a", "b", "c"]}
+    settings: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5), "input_size": (16, 24)}
+    settings["labels"] = ["a", "b", "c"]
     classifier = load_classifier(f"{package}.nets:{name}", device="cpu", **settings)
     build = sys.modules[f"{package}.nets"].build
     images = torch.rand(2, 3, 16, 24)
@@ -75,7 +77,7 @@ def test_what_a_name_may_be(name: str, package: str) -> None:
     ],
 )
 def test_what_it_may_not_be(
-    name: str, options: dict[str, int], error: type[GenPriorError], says: str, package: str
+    name: str, options: dict[str, Any], error: type[GenPriorError], says: str, package: str
 ) -> None:
     with pytest.raises(error, match=says) as caught:
         load_classifier(f"{package}.{name}", device="cpu", **options)

@@ -28,9 +28,9 @@ class Net(nn.Module):
         return self.fc(self.body(x))
 
 
-def wrapped(network: nn.Module, **options: Any) -> gp.Classifier:
-    options = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "input_size": 12, "name": "net"} | options
-    return gp.Classifier(network, **options)
+def wrapped(network: Any, **options: Any) -> gp.Classifier:
+    settings: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.25,) * 3, "input_size": 12, "name": "net"}
+    return gp.Classifier(network, **(settings | options))
 
 
 def run(classifier: gp.Classifier, generator: gp.Generator, *targets: str) -> gp.Result:
@@ -61,7 +61,7 @@ def test_wrapping_leaves_the_network_as_it_was(tiny_generator: gp.Generator) -> 
 
 def test_a_network_that_cannot_be_copied_can_be_used_in_place(tiny_generator: gp.Generator) -> None:
     network = Net()
-    network.kept = network.body(torch.rand(2, 3, 12, 12))  # type: ignore[assignment]  # part of a graph
+    network.kept = network.body(torch.rand(2, 3, 12, 12))  # part of a graph
     with pytest.raises(OptionError, match=r"cannot be copied: .* Fix: .*in_place=True"):
         wrapped(network)
     run(wrapped(network, in_place=True), tiny_generator, "1")
@@ -186,7 +186,7 @@ def test_forwards_that_write_on_themselves_are_folded_and_left_alone(tiny_genera
     network = classifier.network
     assert isinstance(network.bn, nn.Identity)
     run(classifier, tiny_generator, "c:3", "2")
-    for kept in (network.last, *network.seen, *network.by_name["all"]):  # type: ignore[union-attr, index, misc]
+    for kept in (network.last, *network.seen, *network.by_name["all"]):  # type: ignore[index, misc]
         assert type(kept) is Tensor
 
 
@@ -209,12 +209,12 @@ def test_compiled_and_parallel_networks_are_unwrapped(tiny_generator: gp.Generat
     image = torch.rand(1, 3, 12, 12)
     expected = wrapped(plain).activations(image, ["c", "logits"])
     for network in (torch.compile(plain), nn.DataParallel(plain), torch.compile(nn.DataParallel(plain)), inner, itself):
-        classifier = wrapped(network)  # type: ignore[arg-type]
+        classifier = wrapped(network)
         assert list(classifier.layers()) == ["c", "bn", "fc", "logits"]
         found = classifier.activations(image, ["c", "logits"])
         assert all(torch.equal(found[layer], expected[layer]) for layer in expected)
-    run(wrapped(torch.compile(plain)), tiny_generator, "1")  # type: ignore[arg-type]
-    run(wrapped(torch.compile(plain)), tiny_generator, "c:1")  # type: ignore[arg-type]
+    run(wrapped(torch.compile(plain)), tiny_generator, "1")
+    run(wrapped(torch.compile(plain)), tiny_generator, "c:1")
     assert type(inner.c).__name__ == "OptimizedModule"  # the user's stays compiled
 
 

@@ -73,7 +73,7 @@ def hooked(classifier: gp.Classifier, target: Target, image: Tensor) -> Tensor:
     classifier.network(classifier.preprocess(image))
     handle.remove()
     values = found[-1][0] if isinstance(found[-1], Tensor) else found[-1][0][0]  # of the one image
-    places = target.position if isinstance(target.position, tuple) else (target.position,)
+    places: tuple[Any, ...] = target.position if isinstance(target.position, tuple) else (target.position,)
     values = values.movedim((classifier.layout(target.layer).unit_axis or 0) - 1, 0)
     value: Tensor = values[(target.unit, *(place for place in places if place is not None))]
     return value

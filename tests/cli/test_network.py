@@ -80,8 +80,8 @@ def test_files_of_labels(tmp_path: Path) -> None:
     for content in (["a", "b"], {"1": "b", "0": "a"}):
         file.write_text(json.dumps(content))
         assert read_labels(file) == ["a", "b"]
-    for content in ("3", "{", '{"1": "b"}'):
-        file.write_text(content)
+    for text in ("3", "{", '{"1": "b"}'):
+        file.write_text(text)
         with pytest.raises(OptionError, match="no class names in"):
             read_labels(file)
     with pytest.raises(OptionError, match="No such file"):

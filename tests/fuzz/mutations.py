@@ -38,7 +38,7 @@ def fuzz(count: int, strategy: st.SearchStrategy[T], check: Callable[[T], None],
     test = given(strategy)(test)
     for value in known:
         test = example(value)(test)
-    repeatable = {"derandomize": count < 1000, "database": None, "deadline": None}
+    repeatable: dict[str, Any] = {"derandomize": count < 1000, "database": None, "deadline": None}
     quick = settings(max_examples=count, suppress_health_check=list(HealthCheck), **repeatable)
     quick(test)()
 

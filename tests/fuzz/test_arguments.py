@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from command_runner import Run
+from fuzz.mutations import LONG, fuzz
 from hypothesis import strategies as st
-from mutations import LONG, fuzz
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import GenPriorError

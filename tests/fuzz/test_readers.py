@@ -13,8 +13,8 @@ import pytest
 import torch
 from checkpoints import BIGGAN, biggan_state, consistency, dcgan, kl, pickled, saved_folder, upconv_state
 from checkpoints import tiny as tiny_vae
+from fuzz.mutations import LONG, as_text, damaged, damaged_json, fuzz
 from hypothesis import strategies as st
-from mutations import LONG, as_text, damaged, damaged_json, fuzz
 from PIL import Image
 from safetensors.torch import save
 

@@ -104,10 +104,15 @@ def test_names_from_the_server_are_checked_before_anything_is_written(
     hub: Hub, tmp_path: Path, bad: str, where: str
 ) -> None:
     hub.publish(REPO, {"config.json": b"{}"})
+
+    def nameless(handler: Any, data: bytes) -> bool:
+        handler.send(200, {}, b"{}", False)
+        return True
+
     if bad:
         getattr(hub, where)["config.json"] = bad
     else:
-        hub.head_faults["config.json"] = lambda handler, data: bool(handler.send(200, {}, b"{}", False)) or True
+        hub.head_faults["config.json"] = nameless
     with pytest.raises(DownloadError, match="which no Hub does"):
         Files.from_hub(REPO).get("config.json")
     hub.commits["missing.json"] = bad
@@ -152,7 +157,12 @@ def test_a_download_goes_on_in_another_process(hub: Hub, tmp_path: Path, monkeyp
     (partial,) = (tmp_path / "home").rglob(left)
     partial.rename(partial.with_name(f"{blob}.{host}-{2**22 + 1}.incomplete"))  # of a process that is no more
     asked: list[str | None] = []
-    hub.faults[SAFE] = lambda handler, body: bool(asked.append(handler.headers.get("Range")))
+
+    def note(handler: Any, body: bytes) -> bool:
+        asked.append(handler.headers.get("Range"))
+        return False
+
+    hub.faults[SAFE] = note
     assert Files.from_hub(REPO).get(SAFE).read_bytes() == data
     assert asked == [f"bytes={3 << 20}-"]
     assert left_in_cache(tmp_path) == []

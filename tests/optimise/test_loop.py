@@ -237,7 +237,7 @@ def test_targets_that_never_rise_are_reported(tiny_classifier: gp.Classifier, ti
 
 @pytest.mark.parametrize("score", ["activation", "log_probability"])
 def test_nothing_ends_below_its_start(score: str, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
-    far = {"steps": 2, "rate": 30.0, "final_rate": 30.0, "score": score}
+    far: dict[str, Any] = {"steps": 2, "rate": 30.0, "final_rate": 30.0, "score": score}
     result = synthesize(tiny_classifier, ["ant", "bee", "conv2:3"], tiny_generator, seeds=3, **far)
     fell = result.activations == result.start_activations
     assert 0 < fell.sum() < fell.numel()  # some steps overshoot, some do not

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -130,7 +132,7 @@ def test_classes_and_hidden_units_follow_their_own_recipes(lite0: gp.Classifier,
     recipe, unit_recipe = (
         one.with_options(steps=steps, **options) for one, steps in ((generator.recipe, 3), (generator.unit_recipe, 2))
     )
-    both = {"recipe": recipe, "unit_recipe": unit_recipe}
+    both: dict[str, Any] = {"recipe": recipe, "unit_recipe": unit_recipe}
     result = gp.synthesize(lite0, targets, generator, **both, batch=1, out=str(tmp_path))
     assert result.history.isnan().sum((1, 2)).tolist() == [0, 1, 0]
     features = generator.module.flow.config.features  # type: ignore[union-attr]

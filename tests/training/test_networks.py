@@ -42,6 +42,7 @@ def test_the_extractor_equals_plain_hooks_and_stops_early(make_convolutional: Ca
             assert torch.equal(mine, theirs)
     assert not ran
     assert [tuple(feature.shape[1:]) for feature in expected] == [(8, 16, 16), (12, 8, 8), (16, 4, 4)]
+    assert isinstance(network, nn.Sequential)
     assert not any(module._forward_hooks for module in network[:9].modules())
 
 

@@ -19,7 +19,8 @@ import gen_prior as gp
 from gen_prior.errors import OptionError, OutputError, UnknownNameError
 from gen_prior.training.pipeline import train_all, with_steps
 from gen_prior.training.plan import measured_plan, within
-from gen_prior.training.recipe import STAGES, TrainingRecipe, explanations, read_recipe, recipe_text, with_settings
+from gen_prior.training.recipe import TrainingRecipe, explanations, read_recipe, recipe_text, with_settings
+from gen_prior.training.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 GAN = {"steps": 4, "batch": 4, "critic_width": 4, "adversarial_from": 2, "held_out": 4, "precision": "fp32"}
@@ -141,6 +142,7 @@ def test_a_recipe_is_toml_with_every_setting_explained(recipe: TrainingRecipe, t
     read = read_recipe(path)
     assert (read.images, read.settings["flow"].steps) == (("photographs",), 7)
     assert read.settings["decoder"] == TrainingRecipe().settings["decoder"]
+    kind: Any
     for kind in (TrainingRecipe, *(stage.Settings for stage in STAGES.values())):
         assert {name for name, text in explanations(kind).items() if text} >= set(kind.__dataclass_fields__)
     with pytest.raises(UnknownNameError, match="sampling_steps"):

@@ -147,7 +147,8 @@ def test_equal_to_the_reference(published: Any, decoders: Any, variant: str) -> 
     generator = load_generator(f"afm:{variant}", device="cpu", class_label=7, optimise="noise")
     assert generator.code_shape == (NOISE,)
     assert generator.provenance.revision == commit
-    torch.testing.assert_close(generator.module[0](noise.flatten(1)), latent, atol=1e-5, rtol=1e-5)
+    module: Any = generator.module
+    torch.testing.assert_close(module[0](noise.flatten(1)), latent, atol=1e-5, rtol=1e-5)
     tiny, kl = (network for network, _ in decoders.values())
     fast, full = tiny.decode(latent).sample, kl.decode(latent / 0.18215).sample
     torch.testing.assert_close(generator(noise.flatten(1)), (fast / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
@@ -172,7 +173,8 @@ def test_the_class_is_fixed_optimised_or_free(published: Any) -> None:
     torch.testing.assert_close(both(start[None]), fixed(start[None, :NOISE]))
     torch.testing.assert_close(by_class(by_class.initial_code(0)[None]), both(start[None]))
     table = state["y_embedder.embedding_table.weight"]
-    torch.testing.assert_close(both.module[0].mean + both.module[0].std * start[NOISE:], table[7])
+    module: Any = both.module
+    torch.testing.assert_close(module[0].mean + module[0].std * start[NOISE:], table[7])
     near = free.initial_code(0)[NOISE:]
     assert 0 < near.std() < 0.3
     low, high = both.prior.minimum, both.prior.maximum
