@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(WeightsError, match="not a safetensors file"):
         NaturalStatistics.load(tmp_path / "text")
     with pytest.raises(WeightsError, match="no table of natural"):
-        NaturalStatistics.load(Path(module.__file__).parents[2] / "weights" / "natural-statistics.safetensors")
+        NaturalStatistics.load(Path(str(resources.files("gen_prior.weights") / "natural-statistics.safetensors")))
 
 
 def test_the_installed_table_of_lite0(lite0: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
