@@ -132,7 +132,7 @@ def floors(classifier: gp.Classifier, generator: gp.Generator, batch: int, steps
     """Rates of `floor` at this batch and, on a CPU, one image at a time on one thread."""
     found = {"batch": floor(classifier, generator, batch, steps)}
     if classifier.device.type == "cpu":
-        with one_thread():
+        with one_thread(classifier.device):
             found["one"] = floor(classifier, generator, 1, steps * batch)
     return found
 

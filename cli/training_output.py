@@ -1,4 +1,4 @@
-"""What the commands that train a prior print: their progress, and where the result is."""
+"""Output of the commands that train a prior: their progress, and where the result is."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def photograph_features(judge: Classifier, images: str | Path, kept_in: Path) ->
 
 @dataclass(frozen=True)
 class _Run:
-    """What all items share."""
+    """Settings that all items share."""
 
     classifier: Classifier
     judge: Classifier

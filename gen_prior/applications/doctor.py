@@ -180,7 +180,7 @@ def _installed() -> dict[str, str]:
 
 
 def statistics(image: Tensor) -> dict[str, Any]:
-    """What shows whether an image `[3, H, W]` is one: colours, smoothness, spectrum, jumps at the edges of patches.
+    """Statistics that tell an image `[3, H, W]` from noise: colours, smoothness, spectrum, jumps at patches' edges.
 
     Photographs have neighbouring pixels that correlate by more than 0.9, amplitudes that fall as one over the
     frequency (a slope of the power near -2), and no jumps: "jump at 16" is the mean difference between pixels on both
@@ -209,7 +209,7 @@ def _moments(values: Tensor) -> dict[str, Any]:
 
 
 def _details(error: BaseException) -> dict[str, Any]:
-    """What kind of failure it was, and all names and shapes of weights of another layout."""
+    """Kind of the failure, and all names and shapes of weights of another layout."""
     kind = {DownloadError: "download", WeightsError: "weights"}.get(type(error), "other")
     cause: BaseException | None = error
     while cause is not None:

@@ -136,7 +136,7 @@ def find_exemplars(
 def wanted_targets(
     classifier: Classifier, targets: Sequence[TargetLike] | Sequence[str], anywhere: bool = True
 ) -> list[Wanted]:
-    """What a pass looks for; `anywhere` counts only for a channel at a position (y, x)."""
+    """Searches of a pass, one for each target; `anywhere` counts only for a channel at a position (y, x)."""
     wanted = []
     for one in resolve_objectives(targets, classifier, Recipe(scale="image")):
         units = one.target.terms if one.target is not None else ()

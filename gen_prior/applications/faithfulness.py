@@ -153,7 +153,7 @@ class Panel:
         }
 
     def _photographs(self, target: Target) -> _Photographs:
-        """What all images of a target are compared with, computed once."""
+        """Features of the photographs that all images of a target are compared with, computed once."""
         if target not in self._beside:
             rows = (self.references[target].most, self.references[target].least)
             most, least = (self._judged([each.patch for each in row]) for row in rows)

@@ -1,4 +1,4 @@
-"""Where a unit sees: its receptive and its effective field, at any position of its layer."""
+"""Receptive and effective fields of units, at any position of their layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of photographs in one pass: statistics of every unit, and the best photographs of every wanted target.
+"""Counters of one pass over photographs: statistics of every unit, and the best photographs of every wanted target.
 
 Memory does not grow with the number of photographs. Maximum and minimum are exact; quantiles are exact up to `SAMPLE`
 photographs, and beyond that those of `SAMPLE` of them, drawn evenly (reservoir sampling, Vitter 1985).
@@ -129,7 +129,7 @@ def _place(number: int) -> int | None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a pass looks for: the photographs that score highest for a target or a user's objective.
+    """One search of a pass: for the photographs that score highest for a target or a user's objective.
 
     Attributes:
         objective: the score; of a target that is to respond least, the negative activation.

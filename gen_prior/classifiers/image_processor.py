@@ -19,7 +19,7 @@ _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
 
 class Preprocessing(NamedTuple):
-    """What happens to an RGB image in [0, 1]: resize, (x - mean) / std, and perhaps a swap of R and B."""
+    """Preprocessing of an RGB image in [0, 1]: resize, (x - mean) / std, and perhaps a swap of R and B."""
 
     size: tuple[int, int]
     mean: tuple[float, ...]

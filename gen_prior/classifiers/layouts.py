@@ -1,4 +1,4 @@
-"""Which axis of a layer's output holds its units: decided by kinds of modules and by evidence, never by equal sides.
+"""The axis of a layer's output that holds its units, decided by kinds of modules and by evidence, never by equal sides.
 
 In order: the kind of the layer itself (a convolution puts units first, a linear layer last), layers that share its
 tensor, another input size, which moves positions and not units, the layers that read its output, and last changes in

@@ -1,4 +1,4 @@
-"""What a layer puts out: its tensor, and names of its runs."""
+"""Outputs of layers: the tensor among them, and names of a layer's runs."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from gen_prior.hub.strict_loading import check_size, without_prefix
 from gen_prior.hub.tensors import read_tensors
 
 LARGEST_SIDE, MOST_CHANNELS = 2048, 64
-"""Of a network's input."""
+"""Largest height or width, and most channels, of a network's input."""
 _RESERVED = ("pretrained", "checkpoint", "cache", "features", "script", "export")
 """Options that start so make timm load files or return another kind of network; a configuration may not set them."""
 

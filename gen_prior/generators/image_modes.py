@@ -1,4 +1,4 @@
-"""What image parameterisations (pixel, fourier, maco) share: they take the size and channels of the classifier."""
+"""Size and channels of image parameterisations (pixel, fourier, maco), which follow those of the classifier."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-"""What names a blob in the cache: Git's SHA-1 of a small file, SHA-256 of a large one."""
+"""Name of a blob in the cache: Git's SHA-1 of a small file, SHA-256 of a large one."""
 REVISION = re.compile(r"(?!.*\.\.)\w[\w.+-]*(/[\w.+-]+)*")
 WARM_SECONDS, COLD_SECONDS = 3.0, 20.0
 """Longest wait for a description of a file that is in the cache, and of one that is not."""
@@ -122,7 +122,7 @@ def download(repo: str, name: str, revision: str, *, offline: bool = False) -> D
 
 
 def _cached(repo: str, name: str, revision: str) -> Download | None:
-    """What the cache says of a file: its path, that its repository has none, or None for nothing."""
+    """The cache's answer for a file: its path, that its repository has none, or None if it knows nothing of it."""
     try:
         found = try_to_load_from_cache(repo, name, revision=revision)
     except (OSError, ValueError):  # a damaged record of a revision

@@ -17,7 +17,7 @@ from gen_prior.hub.tensors import save_safetensors
 from gen_prior.util.files import write_bytes
 
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
-"""What is done to the units first, by the names of SAELens."""
+"""Ways to normalise the units first, by the names of SAELens."""
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 EPSILON = 1e-5
 

@@ -38,7 +38,7 @@ class Feature:
     read: Callable[[Tensor], Tensor] = field(compare=False, repr=False)
     score: Callable[[Tensor], Tensor] = field(compare=False, repr=False)
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Where it was loaded from, with hashes, for results."""
+    """Source that it was loaded from, with hashes, for results."""
 
 
 def split_feature(text: str) -> tuple[str, str, str]:

@@ -88,4 +88,4 @@ class Mix:
 
 
 AnyTarget = Target | Mix
-"""What one expression names: a unit, or a mix of units."""
+"""A unit, or a mix of units: each is named by one expression."""

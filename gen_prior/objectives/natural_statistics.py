@@ -29,7 +29,7 @@ FORMAT = "gen-prior/natural-statistics-1"
 LEVELS = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 """Quantiles over photographs that a table holds; the first and the last are the minimum and the maximum."""
 KINDS = ("centre", "anywhere", "mean")
-"""Where a photograph's activation is read: the layer's centre, its highest at any position, the mean of all."""
+"""Ways to read a photograph's activation: at the layer's centre, the highest at any position, the mean of all."""
 ATTACHED = "_natural_statistics"
 """Attribute of a classifier that holds the table attached to it."""
 EMBEDDED = {
@@ -98,7 +98,7 @@ class NaturalStatistics:
         classifier.__dict__[ATTACHED] = self
 
     def of(self, target: Target, kind: str | None = None) -> PhotographActivations | None:
-        """What photographs reach at `target`; None for a layer that the table does not hold.
+        """Return the activations of photographs at `target`; None for a layer that the table does not hold.
 
         `kind`: one of `KINDS`; if None, "mean" for a target that is a mean, else "anywhere".
         """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -41,8 +43,18 @@ class BatchRun:
             on_frame=None if record is None else lambda step, images: record(first, step, images),
             or_start=self._may_return_start(recipe),
         )
-        missing = max(one.steps for one in self.recipes) - recipe.steps
+        missing = self._longest - recipe.steps
         return replace(result, history=F.pad(result.history, (0, missing), value=torch.nan))
+
+    @cached_property
+    def _longest(self) -> int:
+        """Most steps of a recipe of the run."""
+        return max(recipe.steps for recipe in self.recipes)
+
+    @cached_property
+    def _steps_before(self) -> list[int]:
+        """Steps, with those of trials, of all items before each one; the last number is that of all items."""
+        return [0, *accumulate(recipe.steps + self._trial_steps(recipe) for recipe in self.recipes)]
 
     def _trial_steps(self, recipe: Recipe) -> int:
         return recipe.all_trial_steps if self.select else 0
@@ -58,12 +70,13 @@ class BatchRun:
         progress = self.progress
         if progress is None:
             return None
-        steps = [recipe.steps + self._trial_steps(recipe) for recipe in self.recipes]
-        images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {len(steps)}"
-        done, total = sum(steps[:first]) + steps_before * size, sum(steps)
+        before = self._steps_before
+        images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {len(self.recipes)}"
+        done, total = before[first] + steps_before * size, before[-1]
+        steps = before[first + 1] - before[first]
 
         def report(inner: Progress) -> None:
-            label = f"{images}, step {steps_before + inner.done // size}/{steps[first]}"
+            label = f"{images}, step {steps_before + inner.done // size}/{steps}"
             progress(inner.within(done, total, label))
 
         return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +62,7 @@ class Engine(Setup):
                 if on_frame is not None and phase > 0:
                     on_frame(phase, _joined([loop.images.pop(phase) for loop in loops]))
 
-            with one_thread() if self.one_by_one else nullcontext(1) as workers:
+            with one_thread(self.classifier.device) as workers:
                 run_jobs([loop.run for loop in loops], recipe.steps + 2, workers, report)
         return BatchResult.joined([loop.result for loop in loops])
 

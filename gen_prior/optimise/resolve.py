@@ -33,7 +33,7 @@ class ResolvedObjective:
     field: Field | None = None
     """Part of the input that the image is drawn into; None for all of it."""
     photographs: PhotographActivations | None = None
-    """What photographs reach at the target, where a table of the classifier holds it."""
+    """Activations of photographs at the target, where a table of the classifier holds them."""
 
     @property
     def name(self) -> str:

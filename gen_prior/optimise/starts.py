@@ -9,7 +9,6 @@ Jamieson & Talwalkar 2016).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -45,7 +44,7 @@ def select_start(
     starts = [_candidates(engine, item, recipe) for item in items]
     if recipe.ranks_starts:
         ranked = [partial(_ranked, engine, *pair, len(items)) for pair in zip(items, starts, strict=True)]
-        with one_thread() if engine.one_by_one else nullcontext(1) as workers:
+        with one_thread(engine.classifier.device) as workers:
             starts = run_each(ranked, workers)
     if recipe.trial_steps == 0:
         return [replace(item, start=codes[0]) for item, codes in zip(items, starts, strict=True)]

@@ -22,6 +22,7 @@ from gen_prior.generators.natural import colour_root, magnitude
 from gen_prior.objectives import Objective
 from gen_prior.objectives.targets import Position
 from gen_prior.objectives.units import CENTRE, units_at
+from gen_prior.util.devices import one_thread
 from gen_prior.util.resample import resize_matrix
 
 SHARE = 0.85
@@ -104,7 +105,8 @@ def gradient_energy(classifier: Classifier, layer: str, position: object) -> Ten
     position = CENTRE if position == "mean" else position
     known = classifier.__dict__.setdefault("_gradient_energies", {})
     if (layer, position) not in known:
-        known[layer, position] = _gradient_energy(classifier, layer, position)  # type: ignore[arg-type]
+        with one_thread(classifier.device):
+            known[layer, position] = _gradient_energy(classifier, layer, position)  # type: ignore[arg-type]
     return known[layer, position]
 
 

@@ -54,7 +54,7 @@ def run_jobs(jobs: Sequence[Job], phases: int, workers: int, after: Callable[[in
 
 
 def run_each(functions: Sequence[Callable[[], T]], workers: int) -> list[T]:
-    """What each function returns, called by `workers` threads."""
+    """Call each function, on `workers` threads, and return their results."""
     results: list[T | None] = [None] * len(functions)
 
     def job(index: int) -> Job:
@@ -80,7 +80,7 @@ def _work(jobs: Sequence[Job], schedule: _Schedule) -> None:
 
 
 class _Schedule:
-    """Which phase of which job is next, shared by threads."""
+    """The next phase of each job, shared by threads."""
 
     def __init__(self, jobs: int, phases: int) -> None:
         self.jobs, self.phases = jobs, phases

@@ -1,4 +1,4 @@
-"""What a training will take: time, memory and disk of each stage, measured by a few steps of each."""
+"""Plan of a training: time, memory and disk of each stage, measured by a few steps of each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage will take."""
+    """Time, memory and disk that one stage will take."""
 
     name: str
     steps: int
@@ -44,23 +44,23 @@ class StagePlan:
     memory: float
     """Largest memory of the process up to this stage, in GB (on a GPU: of the device)."""
     disk: float
-    """Of its folder and what it adds to the cache, in GB."""
+    """Size of its folder and of what it adds to the cache, in GB."""
 
     @property
     def seconds(self) -> float:
-        """Of the whole stage."""
+        """Time of the whole stage."""
         return self.preparing + self.steps * self.seconds_per_step
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What all stages will take."""
+    """Time, memory and disk that all stages will take."""
 
     stages: tuple[StagePlan, ...]
 
     @property
     def hours(self) -> float:
-        """Of all stages, without the images that measure each."""
+        """Time of all stages, without the images that measure each."""
         return sum(stage.seconds for stage in self.stages) / 3600
 
     def to_dict(self) -> dict[str, Any]:

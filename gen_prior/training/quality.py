@@ -1,4 +1,4 @@
-"""What a prior can do, in a few numbers and a picture, after each stage of its training."""
+"""Quality of a prior, in a few numbers and a picture, after each stage of its training."""
 
 from __future__ import annotations
 

@@ -43,11 +43,11 @@ class TrainingRecipe:
     large: tuple[str, ...] = ()
     """Folders of larger photographs, a few hundred, for the fine part; empty: some of `images`."""
     most_large: int = 2_000
-    """Of the photographs for the fine part, evenly spaced ones up to this many are read."""
+    """Most photographs that are read for the fine part; of more, evenly spaced ones."""
     images_sha256: str = ""
     """Hash of the names of all files in `images`, which must match; empty: any."""
     large_sha256: str = ""
-    """The same of `large`."""
+    """Hash of the names of all files in `large`, which must match; empty: any."""
     stages: tuple[str, ...] = ("decoder", "flow", "texture", "fine-code", "class-exemplars")
     """The stages that are run, in this order."""
     judge: str = "efficientnet-lite1"
@@ -57,7 +57,7 @@ class TrainingRecipe:
     measured_steps: int = 0
     """Steps for each of these images; 0: those of the generator's own settings."""
     settings: Mapping[str, TrainingSettings] = field(default_factory=_defaults)
-    """Of each stage, by its name."""
+    """Settings of each stage, by the stage's name."""
 
     def check(self) -> None:
         """Raises `OptionError` or `UnknownNameError` for a recipe that cannot be run."""

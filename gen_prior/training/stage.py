@@ -1,4 +1,4 @@
-"""What a training stage is, and `run_stage`, which runs any of them: refuse early, read photographs, train, export."""
+"""Training stages, and `run_stage`, which runs any of them: refuse early, read photographs, train, export."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Settings = TypeVar("Settings", bound=TrainingSettings)
 
 @dataclass
 class Material:
-    """What a stage works with; None for what it does not need."""
+    """Networks, folders and photographs that a stage works with; None for those that it does not need."""
 
     classifier: Classifier | None
     extractor: FeatureExtractor | None
@@ -72,7 +72,7 @@ class Stage(Trainer):
     extends: ClassVar[bool] = True
     """True if the stage extends a prior; False if it makes one."""
     reads: ClassVar[str | None] = "images"
-    """Which photographs it reads: "images", "large" (larger ones, if there are some), or None."""
+    """The photographs that it reads: "images", "large" (larger ones, if there are some), or None."""
 
     def __init__(self, material: Material, settings: Any) -> None:
         super().__init__(settings, material.device)

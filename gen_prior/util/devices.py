@@ -53,8 +53,14 @@ def as_like(value: Tensor | float, other: Tensor) -> Tensor:
 
 
 @contextmanager
-def one_thread() -> Iterator[int]:
-    """CPU kernels in this block run on one thread; its variable is how many they may use outside."""
+def one_thread(device: torch.device) -> Iterator[int]:
+    """On a CPU, kernels in this block run on one thread, so that their bits do not depend on how many there are.
+
+    The block's variable is how many threads they may use outside it; 1 on other devices, where nothing changes.
+    """
+    if device.type != "cpu":
+        yield 1
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

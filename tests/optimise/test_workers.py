@@ -35,7 +35,7 @@ def test_two_threads_work_at_the_same_time_each_with_kernels_of_one_thread() -> 
         threads.add((threading.get_ident(), torch.get_num_threads()))
 
     before = torch.get_num_threads()
-    with one_thread() as allowed:
+    with one_thread(torch.device("cpu")) as allowed:
         run_jobs([job, job], 3, 2)
     assert allowed == torch.get_num_threads() == before
     assert len(threads) == 2

@@ -17,7 +17,7 @@ from gen_prior.training.trainer import Trainer
 
 
 class Line(Trainer):
-    """Fits a line; from step `bad` on its loss, or a weight alone, is not finite."""
+    """Trainer that fits a line; from step `bad` on, its loss (or only a weight) is not finite."""
 
     def __init__(self, bad: int = 99, weight_only: bool = False) -> None:
         super().__init__(TrainingSettings(steps=8, batch=4, precision="fp32"), torch.device("cpu"))

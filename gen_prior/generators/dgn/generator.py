@@ -25,7 +25,7 @@ from gen_prior.generators.dgn.flow import exemplar_index
 from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import hashed, read_file_metadata, read_tensors, save_safetensors
-from gen_prior.recipe import Recipe
+from gen_prior.recipe import Recipe, Specs
 
 FORMAT = "gen-prior/dgn-1"
 FILE = "generator.safetensors"
@@ -108,7 +108,7 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         code_std=network.std if network.details else 1.0,
         name=name,
         recipe=recipe,
-        unit_recipe=unit_recipe_for(network, recipe),
+        unit_recipe=unit_recipe_for(network),
         class_init=_class_init(network, metadata, origin),
         unit_init=network.init_without_flow if network.flow is not None else None,
         provenance=Provenance(
@@ -138,17 +138,23 @@ def recipe_for(network: WhitenedCodes) -> Recipe:
         recipe = EXEMPLAR_RECIPE if network.flow.config.exemplars else FLOW_RECIPE
     if network.details is None:
         return recipe
-    ((name, options),) = recipe.edits
-    end = network.coarse_dims
-    edits = ((name, {**options, "units": (0, end)}), (name, {**DETAIL_SPHERE, "units": (end, network.dims)}))
-    return replace(recipe, edits=edits)
+    ((_, options),) = recipe.edits
+    return replace(recipe, edits=_spheres(network, 0, options["radius"]))
 
 
-def unit_recipe_for(network: WhitenedCodes, recipe: Recipe) -> Recipe:
+def unit_recipe_for(network: WhitenedCodes) -> Recipe:
     """Default recipe for hidden units: codes without the flow (`CodeFlow.forward`), on the sphere of their own norm."""
-    first, end = network.flow.config.features if network.flow is not None else 0, network.coarse_dims
-    sphere = (("norm_sphere", {"radius": UNIT_RADIUS, "units": (first, end)}),)
-    return replace(UNIT_RECIPE, edits=sphere + recipe.edits[1:])
+    first = network.flow.config.features if network.flow is not None else 0
+    return replace(UNIT_RECIPE, edits=_spheres(network, first, UNIT_RADIUS))
+
+
+def _spheres(network: WhitenedCodes, first: int, radius: float) -> Specs:
+    """Edits that keep the coarse code from dimension `first` on one norm sphere, and details within another."""
+    end = network.coarse_dims
+    coarse = ("norm_sphere", {"radius": radius, "units": (first, end)})
+    if network.details is None:
+        return (coarse,)
+    return coarse, ("norm_sphere", {**DETAIL_SPHERE, "units": (end, network.dims)})
 
 
 def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> ClassInit | None:

@@ -15,7 +15,7 @@ from gen_prior.hub.tensors import read_tensors
 
 TOKENISER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 PREFIX = "text_model."
-"""Of tensors in published files; some versions of transformers leave it out."""
+"""Prefix of the tensors' names in published files; some versions of transformers leave it out."""
 
 
 class Prompt(NamedTuple):

@@ -103,7 +103,7 @@ class Block(nn.Module):
 
 
 class Half(nn.Module):
-    """What both halves share: position tables, norms and blocks."""
+    """Base of encoder and decoder: position tables, norms and blocks."""
 
     def __init__(self, sizes: Transformer) -> None:
         super().__init__()
