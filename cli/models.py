@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import textwrap
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gen_prior.cli import options
-from gen_prior.cli.output import note, print_json, print_table
+from gen_prior.cli.output import console, note, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gen_prior.hub.registry import Entry
 
 
 def run(
@@ -18,6 +24,8 @@ def run(
     quiet: options.Quiet = False,
 ) -> None:
     """List the named classifiers and generators with their sources, licences and whether they are cached.
+
+    A source is a commit, which is pinned, or a branch, which may move. Piped or in a file, each model is one line.
 
     Example: [bold]gen-prior models deepsim[/bold]
     """
@@ -34,20 +42,36 @@ def run(
             ]
         )
         return
-    rows = [
-        [
-            entry.name,
-            entry.kind,
-            f"{entry.repo}\nat {(entry.revision or 'main')[:8]}" if entry.repo else "in the package",
-            f"{entry.megabytes:.0f} MB" if entry.megabytes else "-",
-            f"{entry.licence}\n{entry.paper}",
-            "yes" if cached[entry.name] else "no",
-        ]
-        for entry in found
-    ]
-    print_table("", ["name", "kind", "source", "size", "licence and paper", "cached"], rows, right=("size",))
+    print_models(found, cached)
     if not quiet:
         from gen_prior import classifiers, generators
 
         for kind, prefixes in (("classifiers", classifiers.PREFIXED), ("generators", generators.PREFIXED)):
             note(f"Other {kind}: {', '.join(f'{prefix}:...' for prefix in prefixes)}")
+
+
+def print_models(entries: Sequence[Entry], cached: Mapping[str, bool]) -> None:
+    """Print each model on one line, columns aligned; on a terminal, source, licence and paper on lines below it."""
+    width = max((len(entry.name) for entry in entries), default=0)
+    for entry in entries:
+        size = f"{entry.megabytes:.0f} MB" if entry.megabytes else ""
+        at_hand = "cached" if cached[entry.name] else "not cached"
+        source = f"{source_of(entry)}; {entry.licence}; {entry.paper}"
+        if not console.is_terminal:
+            facts = f"{entry.name:<{width}}  {entry.kind:<10}  {size:>6}  {at_hand:<10}  {source}"
+            console.print(facts, markup=False, soft_wrap=True)
+            continue
+        console.print(
+            f"{entry.name}  ({', '.join(filter(None, (entry.kind, size, at_hand)))})", markup=False, soft_wrap=True
+        )
+        for line in textwrap.wrap(source, max(console.width - 4, 40), break_long_words=False, break_on_hyphens=False):
+            console.print(f"    {line}", markup=False, soft_wrap=True)
+
+
+def source_of(entry: Entry) -> str:
+    """Where the weights come from: "org/name at COMMIT", or the branch, which is not pinned."""
+    if entry.repo is None:
+        return "installed with the package"
+    is_commit = entry.revision is not None and len(entry.revision) == 40
+    place = f"at {(entry.revision or '')[:8]}" if is_commit else f"branch {entry.revision or 'main'}, not pinned"
+    return f"{entry.repo} {place}"

@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROOMS = ("util", "hub", "classifiers", "objectives", "generators", "optimise", "report", "applications", "training")
 ORDER = ("errors", *ROOMS, "api", "cli")
-"""From the bottom up; `defaults` and `recipe` are as low as `errors`, `gen_prior` itself is as high as `api`."""
+"""From the bottom up; `defaults` and `recipe` are as low as `errors`, `gen_prior` itself is as high as `api`,
+`gen_prior.__main__` as `cli`."""
 
 
 def module_name(path: Path) -> str:
@@ -25,6 +26,8 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 
 def height(module: str) -> int:
     room = module.split(".")[1] if "." in module else "api"
+    if room == "__main__":
+        return ORDER.index("cli")
     return ORDER.index(room) if room in ORDER else 0
 
 

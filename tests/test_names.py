@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import gen_prior as gp
-from gen_prior import classifiers, generators
+from gen_prior import api, classifiers, generators
 from gen_prior.applications.evolve import activation_score
 from gen_prior.util.image_io import write_png
 
@@ -38,6 +40,12 @@ CALLS: dict[str, Callable[[Any, Any, Path], Any]] = {
     "synthesize_apart": lambda c, g, _: gp.synthesize_apart(c, "bee", g, "conv1", seeds=1, steps=2)[0].images,
     "parse_target": lambda c, g, _: gp.parse_target("bee", c),
     "parse_targets": lambda c, g, _: gp.parse_targets("conv1:0-2", c),
+    "benchmark": lambda c, g, folder: gp.benchmark(
+        c, [g], folder / "out", judge="judge", units=0, classes=1, seeds=1, evaluations=2
+    )["generators"][0]["items"][0]["activations"],
+    "faithfulness": lambda c, g, folder: gp.faithfulness(
+        gp.synthesize(c, "conv1:1", g, steps=1), c, g, folder, judge="judge"
+    ),
     "objectives": lambda c, g, _: gp.objectives.style(c, IMAGE, ["conv1"]).description,
 }
 
@@ -48,17 +56,32 @@ def test_a_name_is_as_good_as_what_it_names(
     tmp_path: Path,
     tiny_classifier: gp.Classifier,
     tiny_generator: gp.Generator,
+    make_tiny_network: Callable[..., nn.Module],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(classifiers.NAMED, "tiny", lambda name: tiny_classifier)
     monkeypatch.setitem(generators.NAMED, "tiny", lambda name: tiny_generator)
+    labels = [tiny_classifier.class_name(index) for index in range(5)]
+    judge = gp.Classifier(make_tiny_network(1), input_size=32, labels=labels, name="judge")
+    monkeypatch.setitem(classifiers.NAMED, "judge", lambda name: judge)
     monkeypatch.setattr(classifiers, "resolve_device", lambda device: torch.device("cpu"))
     monkeypatch.setattr(generators, "resolve_device", lambda device: torch.device("cpu"))
     for folder in (tmp_path / "a", tmp_path / "b"):
-        write_png(folder / "photograph.png", IMAGE)
+        for number in range(32 if call == "faithfulness" else 1):
+            write_png(folder / f"photograph-{number}.png", IMAGE.roll(number, 2))
     named = CALLS[call]("tiny", "tiny", tmp_path / "a")
     given = CALLS[call](tiny_classifier, tiny_generator, tmp_path / "b")
     assert torch.equal(named, given) if isinstance(named, torch.Tensor) else named == given
+
+
+def test_every_function_that_takes_a_model_is_called_by_name() -> None:
+    models = {"classifier", "generator", "generators", "methods", "judge"}
+    takes = {
+        name
+        for name in api.__all__
+        if inspect.isfunction(value := getattr(api, name)) and models & inspect.signature(value).parameters.keys()
+    }
+    assert takes <= CALLS.keys()
 
 
 def test_unknown_names_are_refused(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:

@@ -32,7 +32,7 @@ from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.benchmark_table import markdown, summary
 from gen_prior.util.devices import environment
 from gen_prior.util.files import write_bytes, write_json
-from gen_prior.util.progress import Progress, ProgressCallback
+from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 
 FORMAT = "gen-prior/benchmark-1"
 DEPTHS = 4
@@ -52,7 +52,7 @@ def benchmark(
     seeds: int = 2,
     evaluations: int = defaults.EVALUATIONS,
     precision: str = "auto",
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> dict[str, Any]:
     """Run the whole protocol; write `benchmark.json` and `benchmark.md` into `out` after every generator.
 
@@ -63,7 +63,7 @@ def benchmark(
         layers: where units are drawn from, `units` from all of them in turn; `DEPTHS` evenly spread ones if None.
         images: a folder of photographs, for the distances of classes and the faithfulness of units.
         seeds, evaluations, precision: as `compare` takes them.
-        progress: called with a `Progress` in targets.
+        progress: as `synthesize` takes it, in targets.
 
     Each finished target of a generator is kept in `out/items`; a call with the same settings goes on from there.
 
@@ -71,6 +71,7 @@ def benchmark(
     """
     network, arbiter = as_classifier(classifier), as_classifier(judge)
     check_judge(arbiter, network)
+    report = progress_callback(progress)
     folder, numbers = Path(out), seed_list(seeds)
     targets = [*drawn_classes(network, arbiter, classes), *drawn_units(network, units, layers)]
     if not targets:
@@ -78,7 +79,7 @@ def benchmark(
     hidden = [target for target in targets if not target.is_class]
     panel = None
     if images is not None and hidden:
-        panel = Panel(network, arbiter, hidden, images, state=folder / "items" / "photographs", progress=progress)
+        panel = Panel(network, arbiter, hidden, images, state=folder / "items" / "photographs", progress=report)
     natural = photograph_features(arbiter, images, folder / "items") if images is not None and classes else None
     rows = load_methods(generators, network.device)
     record: dict[str, Any] = {
@@ -100,9 +101,9 @@ def benchmark(
             item, feature = run.item(method, target)
             measured.append(item)
             features += [feature] if target.is_class else []
-            if progress is not None:
+            if report is not None:
                 done = index * len(targets) + number + 1
-                progress(Progress(done, len(rows) * len(targets), f"{method.name}: {target.name}"))
+                report(Progress(done, len(rows) * len(targets), f"{method.name}: {target.name}"))
         known = torch.cat(features) if features else None
         described = {"name": method.name, "settings": run.settings(method), "items": measured}
         record["generators"].append(described | {"summary": summary(measured, known, natural)})

@@ -26,7 +26,7 @@ from gen_prior.report.spectrum import natural_spectrum
 from gen_prior.util.devices import environment
 from gen_prior.util.files import write_json
 from gen_prior.util.folders import check_kind, only_writer
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 
 def compare(
@@ -44,7 +44,7 @@ def compare(
     images: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> Comparison:
     """Synthesise every target from every seed by every method, and measure all images in the same way.
 
@@ -64,7 +64,7 @@ def compare(
         out: a folder; each batch of images is written before the next begins. A folder that holds a part of the same
             comparison is continued, with another run it is refused.
         overwrite: replace the run in `out` instead, whichever it is.
-        progress: called with a `Progress` in classifier evaluations, labelled with the method's name.
+        progress: as `synthesize` takes it, in classifier evaluations, labelled with the method's name.
 
     Raises:
         GenPriorError: unknown names, a judge that is the classifier itself, a folder that cannot be written to.

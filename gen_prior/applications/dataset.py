@@ -36,7 +36,7 @@ from gen_prior.report.metrics import verdict
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.folders import check_kind, only_writer
 from gen_prior.util.image_io import write_png
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 from gen_prior.util.reading import read_regular
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def make_dataset(
     recipe: Recipe | str | None = None,
     batch: int = 8,
     shard_size: int = 1000,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     **options: Any,
 ) -> list[Sample]:
     """Synthesise `per_class` labelled images of each class into `out`; a stopped run is continued (Arora et al. 2016).
@@ -72,7 +72,7 @@ def make_dataset(
         keep: "all", or only images whose class is in the judge's "top1" or "top5".
         tries: with "top1" or "top5", at most `tries * per_class` images of a class are made.
         shard_size: images in a webdataset shard; 0 for no shards.
-        progress: called after every batch with a `Progress` in kept images, labelled with the class.
+        progress: as `synthesize` takes it, after every batch, in kept images, labelled with the class.
         options: settings that replace those of the recipe.
 
     Returns:

@@ -24,7 +24,7 @@ from gen_prior.report.spectrum import spectrum
 from gen_prior.util.devices import environment, resolve_device
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.image_io import write_png
-from gen_prior.util.progress import Progress, ProgressCallback
+from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 
 PACKAGES = ("huggingface-hub", "safetensors", "diffusers", "transformers")
 JSON, MARKDOWN, IMAGE = "doctor.json", "doctor.md", "image.png"
@@ -39,7 +39,7 @@ def examine(
     *,
     device: str | torch.device = "auto",
     options: Mapping[str, Any] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> dict[str, Any]:
     """Examine the generator `name`, write `doctor.json`, `doctor.md` and `image.png` into `out`, and return the report.
 
@@ -48,17 +48,17 @@ def examine(
 
     Args:
         options: options of `load_generator`.
-        progress: called with a `Progress` that counts steps.
+        progress: as `synthesize` takes it, in steps.
 
     Raises:
         UnknownNameError, OptionError: a name or option that no generator has. DeviceError: an absent device.
         OutputError: `out` cannot be written. Every other failure is in the report.
     """
-    target = resolve_device(device)
+    target, show = resolve_device(device), progress_callback(progress)
     examination = _Examination(name, target, dict(options or {}))
     for number, step in enumerate(STEPS):
-        if progress is not None:
-            progress(Progress(number, len(STEPS), step))
+        if show is not None:
+            show(Progress(number, len(STEPS), step))
         examination.take(step)
     report = examination.report()
     folder = Path(out)

@@ -25,7 +25,7 @@ from gen_prior.optimise.presets import preset
 from gen_prior.optimise.resolve import TargetLike
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 PUBLISHED = preset("deepdream2015")
 """The published recipe; its jitter is replaced by the shifts of the tiles."""
@@ -57,7 +57,7 @@ def dream(
     seed: int = 0,
     batch: int | None = None,
     precision: str = "auto",
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> Tensor:
     """DeepDream: change `image` so that `layer` or `target` responds more, octave by octave (Mordvintsev et al. 2015).
 
@@ -71,7 +71,7 @@ def dream(
         tile: side of the tiles; the classifier's own input size if None. Convolutional networks only.
         seed: of the random shifts of the tiles.
         batch, precision: as `synthesize` takes them.
-        progress: called with a `Progress` in steps; `activations` are the objective on each tile.
+        progress: as `synthesize` takes it, in steps; `activations` are the objective on each tile.
 
     Returns:
         `[3, H, W]`, in [0, 1], on the CPU.
@@ -117,13 +117,13 @@ def dream_frames(
     zoom: float = 1.05,
     rotate: float = 0.0,
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     **options: object,
 ) -> Iterator[Tensor]:
     """Dream repeatedly: each frame is the dream of the last one, enlarged `zoom` times and turned `rotate` degrees.
 
-    Yields `frames` images `[3, H, W]`, in [0, 1], each as soon as it is done. `progress` is called with a `Progress`
-    in steps over all frames; `options` are those of `dream`. Raises as `dream` does.
+    Yields `frames` images `[3, H, W]`, in [0, 1], each as soon as it is done. `progress` is as `synthesize` takes
+    it, in steps over all frames; `options` are those of `dream`. Raises as `dream` does.
     """
     classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: _frame_progress(p, frames))

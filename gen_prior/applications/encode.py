@@ -13,7 +13,7 @@ from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Activations, Objective, match_image
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.util.progress import ProgressCallback
+from gen_prior.util.progress import ProgressOption
 from gen_prior.util.resample import centre_crop
 
 
@@ -39,7 +39,7 @@ def fit_code(
     prior_weight: float = 0.002,
     feature_weight: float = 0.05,
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> Tensor:
     """Fit a code to `image` by gradient descent from the prior's mean (Lipton & Tripathi 2017).
 

@@ -26,7 +26,7 @@ from gen_prior.errors import MissingExtraError, OptionError, OutputError, Unknow
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.util.files import write_bytes
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 from gen_prior.util.reading import first_line, read_arrays
 
 FORMAT = "gen-prior/evolution-2"
@@ -222,7 +222,7 @@ def evolve(
     *,
     evaluations: int,
     save: str | Path | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Evolution:
     """Run the search until `evaluations` images have been scored, and return it.
@@ -232,7 +232,7 @@ def evolve(
         score: images `[N, 3, H, W]` in [0, 1] -> N scores, such as `activation_score(classifier, target)`.
         evaluations: images in all, with those of earlier calls.
         save: a file that the search is saved to after every generation.
-        progress: called after every generation with a `Progress` in images; `activations` are the scores `[N]`.
+        progress: as `synthesize` takes it, after every generation, in images; `activations` are the scores `[N]`.
         record: called as (0, number of the generation from 1, its best image `[1, 3, H, W]`), for a `Recorder`.
 
     Raises:

@@ -22,7 +22,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.recipe import Recipe
 from gen_prior.report.grid import mosaic
 from gen_prior.util.image_io import read_image
-from gen_prior.util.progress import ProgressCallback, progress_callback
+from gen_prior.util.progress import ProgressOption, progress_callback
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def find_exemplars(
     anywhere: bool = True,
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> list[Exemplar]: ...
 
 
@@ -86,7 +86,7 @@ def find_exemplars(
     anywhere: bool = True,
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> list[list[Exemplar]]: ...
 
 
@@ -99,7 +99,7 @@ def find_exemplars(
     anywhere: bool = True,
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> list[Exemplar] | list[list[Exemplar]]:
     """Find the `count` images under `folder` with the highest activation of each target, in one pass over the images.
 
@@ -110,7 +110,7 @@ def find_exemplars(
         batch: images at a time.
         on_bad: called with a message for each file that cannot be read, which is left out; if None, such a file
             raises `ImageError`.
-        progress: called after every batch with a `Progress` in images.
+        progress: as `synthesize` takes it, after every batch, in images.
 
     Returns:
         The exemplars, the best first; for a list of targets, a list of such lists.

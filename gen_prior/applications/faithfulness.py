@@ -23,9 +23,10 @@ from gen_prior.applications.measurement import check_judge
 from gen_prior.applications.photograph_counters import BestPhotographs, countable_layers
 from gen_prior.applications.photograph_pass import run_pass
 from gen_prior.applications.photographs import batches, image_paths
-from gen_prior.classifiers import load_classifier
+from gen_prior.classifiers import as_classifier, load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError
+from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives.expressions import single_target
 from gen_prior.objectives.mixes import AnyTarget, Mix
@@ -39,7 +40,7 @@ from gen_prior.optimise.synthesize import synthesize
 from gen_prior.optimise.unit_scale import Placement, field_of
 from gen_prior.report.faithfulness import path_similarity, two_alternative_score
 from gen_prior.report.metrics import activations_of
-from gen_prior.util.progress import ProgressCallback
+from gen_prior.util.progress import ProgressCallback, ProgressOption, progress_callback
 
 REFERENCES = 8
 """Photographs shown as pictures of most (and least) exciting inputs; as many others are asked about."""
@@ -236,12 +237,12 @@ def _again(network: Classifier | None, target: AnyTarget, generator: Generator, 
 
 def faithfulness(
     result: Result,
-    classifier: Classifier,
-    generator: Generator,
+    classifier: Classifier | str,
+    generator: Generator | str,
     images: str | Path,
     *,
     judge: str | Classifier = defaults.JUDGE,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> list[dict[str, Any] | None]:
     """Measure how true the images of `result` are to their units: see `Panel`; None for a target that is no unit.
 
@@ -251,14 +252,15 @@ def faithfulness(
         result: what `synthesize(classifier, ..., generator)` returned.
         images: a folder of photographs, at least 32.
         judge: another network, by name or loaded.
-        progress: called with a `Progress` in photographs.
+        progress: as `synthesize` takes it, in photographs.
 
     Raises `ImageError` for too few photographs, `OptionError` for a judge that is the classifier itself.
     """
+    classifier, generator = as_classifier(classifier), as_generator(generator)
     check_judge(judge, classifier)
     arbiter = load_classifier(judge, device=classifier.device) if isinstance(judge, str) else judge
     targets = [None if one["target"] is None else single_target(one["target"], classifier) for one in result.targets]
-    panel = Panel(classifier, arbiter, targets, images, progress=progress)
+    panel = Panel(classifier, arbiter, targets, images, progress=progress_callback(progress))
     for t, target in enumerate(targets):
         result.targets[t]["faithfulness"] = panel.measure(result, t, generator, target)
     return [one["faithfulness"] for one in result.targets]

@@ -24,7 +24,7 @@ from gen_prior.objectives import Objective, match_image, style
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import check_kind, only_writer
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 WEIGHT = 100.0
 """Weight of the relative feature error against the regularisers of the generators' own recipes."""
@@ -45,7 +45,7 @@ def invert(
     batch: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Inversion:
     """Reconstruct `image` from its features at each layer, through each generator (Mahendran & Vedaldi 2015).
@@ -66,7 +66,7 @@ def invert(
         out: a folder, as `Inversion.save` writes it, after each generator. A folder that holds a part of the same
             inversion is continued, with another run it is refused.
         overwrite: replace the run in `out` instead, whichever it is.
-        progress: called with a `Progress` in classifier evaluations, labelled with the generator.
+        progress: as `synthesize` takes it, in classifier evaluations, labelled with the generator.
         record: as `synthesize` takes it; items are the layers of the first generator, then those of the next.
 
     Raises:

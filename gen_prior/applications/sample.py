@@ -5,7 +5,7 @@ Both run the one loop in pieces: a chain in segments that start where the last o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.optimise.unit_scale import Field
 from gen_prior.recipe import Recipe
-from gen_prior.util.progress import Progress, progress_callback
+from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 from gen_prior.util.random import derived_seed
 
 SAMPLER = Recipe(
@@ -79,7 +79,7 @@ def sample_chain(
     seed: int = 0,
     recipe: Recipe | str | None = None,
     precision: str = "auto",
-    progress: Callable[..., None] | None = None,
+    progress: ProgressOption = None,
 ) -> Chain:
     """Sample inputs of one target from one chain of noisy steps (PPGN, Nguyen et al. 2017, arXiv 1612.00005).
 
@@ -95,7 +95,7 @@ def sample_chain(
         recipe: settings of the steps, with an update rule without momentum; `SAMPLER` under the transforms of the
             generator's own recipe where None. Its `steps` are not used and its rate stays constant.
             `preset("ppgn2017")` is the published one, for codes of DeePSim's fc6.
-        progress: called with a `Progress` at every check: iterations done, the number of kept codes, the score.
+        progress: as `synthesize` takes it, at every check: iterations done, the number of kept codes, the score.
 
     Returns:
         A `Chain`; it may be empty.

@@ -23,7 +23,7 @@ from gen_prior.hub.files import Files
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.util.image_io import image_files, read_image
-from gen_prior.util.progress import Progress, ProgressCallback
+from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 from gen_prior.util.resample import centre_crop
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def calibrate(
     covariance: bool = False,
     batch_size: int = 16,
     on_bad: Callable[[str], None] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> Statistics:
     """Statistics of the codes of `images` by the generator's encoder.
 
@@ -105,7 +105,7 @@ def calibrate(
             aspect ratio and resized.
         covariance: also measure the full covariance, for codes of at most 8192 units.
         on_bad: called with a message about each file that cannot be read, which is left out; None: raise `ImageError`.
-        progress: called with a `Progress` that counts image files.
+        progress: as `synthesize` takes it, in image files.
 
     Raises:
         OptionError: a generator without an encoder, or fewer than two images. ImageError: no image, or an unreadable.
@@ -119,13 +119,14 @@ def calibrate(
     batch: list[Tensor] = []
 
     paths = image_files(images)
+    report = progress_callback(progress)
 
     def flush(done: int) -> None:
         if batch:
             accumulator.add(generator.encode(torch.stack(batch)))
             batch.clear()
-            if progress is not None:
-                progress(Progress(done, len(paths), "encoding images"))
+            if report is not None:
+                report(Progress(done, len(paths), "encoding images"))
 
     for number, path in enumerate(paths, start=1):
         try:

@@ -35,7 +35,7 @@ from gen_prior.optimise.transforms import Transform
 from gen_prior.recipe import Recipe
 from gen_prior.util.devices import environment
 from gen_prior.util.folders import only_writer
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 
 def synthesize(
@@ -55,7 +55,7 @@ def synthesize(
     compile: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: Callable[..., None] | None = None,
+    progress: ProgressOption = None,
     record: Callable[[int, int, Tensor], None] | None = None,
     **options: Any,
 ) -> Result:
@@ -81,8 +81,8 @@ def synthesize(
         out: a folder; each item is written to it as soon as it is finished, and memory does not grow with the number of
             items. A folder that holds a part of the same run is continued, with another run it is refused.
         overwrite: replace the run in `out` instead, whichever it is.
-        progress: called with a `Progress` after every step; `done` and `total` count steps x images, including the
-            restarts' trial steps.
+        progress: True for a bar (a widget in notebooks), or a function that is called with a `Progress` after every
+            step; `done` and `total` count steps x images, including the restarts' trial steps.
         record: called as (first item, step, images on the device) before every update, and with the final images
             as step `steps + 1`. A run in `out` is then made anew, since what it did before cannot be recorded.
 
@@ -113,7 +113,7 @@ def _synthesize(
     start: Tensor | None,
     batch: int | Sequence[int] | None,
     *,
-    progress: Callable[..., None] | None = None,
+    progress: ProgressOption = None,
     record: Callable[[int, int, Tensor], None] | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -221,16 +221,16 @@ def _fitted(generator: Generator, classifier: Classifier, start: Tensor | None) 
     return fitted
 
 
-def _progress_of(callback: Callable[..., None] | None, items: int) -> ProgressCallback | None:
-    """`callback`; one of version 0.1 is called as (first item, items, step, steps, activations)."""
+def _progress_of(progress: ProgressOption, items: int) -> ProgressCallback | None:
+    """`progress` as a callback; one of version 0.1 is called as (first item, items, step, steps, activations)."""
     finished = 0
 
-    def old_arguments(progress: Progress) -> tuple[Any, ...]:
+    def old_arguments(report: Progress) -> tuple[Any, ...]:
         nonlocal finished
-        assert progress.activations is not None
-        first, size, steps = finished, len(progress.activations), progress.total // items
-        step = (progress.done - first * steps) // size
+        assert report.activations is not None
+        first, size, steps = finished, len(report.activations), report.total // items
+        step = (report.done - first * steps) // size
         finished += size if step == steps else 0
-        return first, items, step, steps, progress.activations
+        return first, items, step, steps, report.activations
 
-    return progress_callback(callback, old_arguments)
+    return progress_callback(progress, old_arguments)

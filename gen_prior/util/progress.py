@@ -1,14 +1,17 @@
-"""Progress of long calls: every `progress` argument is a function of one `Progress`."""
+"""Progress of long calls: every `progress` argument is True, for a bar, or a function of one `Progress`."""
 
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
+
+from gen_prior.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -29,21 +32,62 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+ProgressOption = Callable[..., None] | bool | None
+"""What a `progress` argument takes: True for a bar, a function of one `Progress`, or None."""
+READ_EVERY = 0.25
+"""Seconds between two reads of the activations."""
+
+
+class TqdmBar:
+    """A bar of tqdm, in notebooks a widget: label, share, time left and mean activation."""
+
+    def __init__(self) -> None:
+        from tqdm.auto import tqdm  # in notebooks it looks for widgets, and warns where there are none
+
+        self._new = tqdm
+        self._bar: Any = None
+        self._last_read = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Show `progress`; a piece of work with another total gets a bar of its own."""
+        bar = self._bar
+        if bar is None or bar.total != progress.total or (bar.disable and progress.done < bar.n):
+            if bar is not None:
+                bar.close()
+            self._bar = bar = self._new(total=progress.total)
+        is_last = progress.done >= progress.total
+        if progress.activations is not None and (is_last or time.monotonic() - self._last_read > READ_EVERY):
+            self._last_read = time.monotonic()
+            bar.set_postfix_str(f"activation {progress.activations.mean().item():.4g}", refresh=False)
+        bar.set_description(progress.label, refresh=False)
+        bar.update(progress.done - bar.n)
+        if is_last:
+            bar.close()
 
 
 def progress_callback(
-    callback: Callable[..., None] | None, old_arguments: Callable[[Progress], tuple[Any, ...]]
+    progress: ProgressOption, old_arguments: Callable[[Progress], tuple[Any, ...]] | None = None
 ) -> ProgressCallback | None:
-    """`callback` as a function of one `Progress`.
+    """A `progress` argument as a function of one `Progress`, or None: a `TqdmBar` for True.
 
     Callbacks of version 0.1 took several arguments; they are called with `old_arguments(progress)`, after a
-    DeprecationWarning.
+    DeprecationWarning. Raises `OptionError` for anything else.
     """
-    if callback is None:
+    if progress is None or progress is False:
         return None
+    if progress is True:
+        return TqdmBar()
+    if not callable(progress):
+        raise OptionError(
+            f"progress must be True, None or a function of one gen_prior.Progress, got {progress!r}",
+            fix="progress=True, for a bar",
+        )
     try:
-        inspect.signature(callback).bind(None)
-        return callback
+        inspect.signature(progress).bind(None)
+        return progress
     except (TypeError, ValueError):  # it cannot take one argument, or (a builtin) does not say
+        if old_arguments is None:
+            return progress
         warnings.warn("progress callbacks take one gen_prior.Progress since 0.2", DeprecationWarning, stacklevel=3)
-    return lambda progress: callback(*old_arguments(progress))
+    arguments = old_arguments
+    return lambda step: progress(*arguments(step))

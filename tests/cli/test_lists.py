@@ -7,7 +7,7 @@ import re
 import pytest
 from command_runner import Run
 
-from gen_prior.cli import COMMANDS, options
+from gen_prior.cli import COMMANDS, options, output
 from gen_prior.hub.registry import ENTRIES
 from gen_prior.optimise.presets import PRESETS
 
@@ -48,6 +48,20 @@ def test_models_can_be_searched(run: type[Run]) -> None:
         assert fact in done.out
     assert "deepsim-fc6" in done.out
     assert "efficientnet" not in done.out
+
+
+def test_models_are_one_line_each_unless_on_a_terminal(run: type[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = run("models").out.splitlines()
+    assert [line.split()[0] for line in lines] == [entry.name for entry in ENTRIES]
+    for entry, line in zip(ENTRIES, lines, strict=True):
+        assert line.endswith(f"; {entry.licence}; {entry.paper}")
+        assert ("not pinned" in line) == (entry.revision == "main"), line
+    monkeypatch.setattr(output.console, "_force_terminal", True)
+    shown = run("models").out
+    for entry in ENTRIES:
+        for word in (entry.name, *(entry.repo or "").split(), *entry.paper.split()):
+            assert word in shown.split(), word  # nothing is broken in the middle
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_layers_have_shapes(run: type[Run], tiny: tuple[str, ...]) -> None:

@@ -46,6 +46,12 @@ def test_version() -> None:
     assert done.stdout.startswith("gen-prior 0.")
 
 
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "gen_prior", "labels", "goldfish"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "n01443537" in done.stdout
+
+
 def test_a_reader_that_leaves_is_not_told() -> None:
     process = subprocess.Popen([*COMMAND, "labels", "a", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
