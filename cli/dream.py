@@ -153,6 +153,8 @@ def _dream_through(
     from gen_prior.applications.encode import encode, square
     from gen_prior.generators import load_generator
     from gen_prior.report.film import Recorder, film_and_strip
+    from gen_prior.report.numbers import DREAM, NUMBERS
+    from gen_prior.report.tables import write_tables
     from gen_prior.util.image_io import write_png
 
     given = {"steps": THROUGH_STEPS, "strength": THROUGH_STRENGTH} | given
@@ -172,7 +174,10 @@ def _dream_through(
             written += film_and_strip(output.folder, "dream", pictures, output.kind, output.fps)
     start = generator(code[None].to(generator.device))[0].cpu()
     write_png(written[0], result.images[0, 0])
-    values = [f"activation {float(value):.3g}" for value in (result.start_activations, result.activations)]
+    numbers = {"start_activation": float(result.start_activations), "activation": float(result.activations)}
+    row = {"image": "dream.png", "target": result.targets[0]["name"], "seed": seed} | numbers
+    written += write_tables(output.folder, NUMBERS, [row], DREAM)
+    values = [f"activation {value:.3g}" for value in numbers.values()]
     write_png(written[1], _sheet([square(picture), start, result.images[0, 0]], values, name, given["strength"]))
     return written
 

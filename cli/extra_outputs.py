@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,6 +89,8 @@ class ExtraOutputs:
         if faithfulness and images is None:
             raise OptionError("--faithfulness needs photographs, which are not given", fix="--images DIR")
         self.faithfulness, self.judge = faithfulness, judge
+        self.panels: list[dict[str, Any] | None] | None = None
+        """The faithfulness of each target, once it is measured."""
         every = _every(record) if record is not None else 1
         self.recorder = Recorder(every, out=out, names=names, kind=film or "gif") if record is not None else None
         self.transparency = Transparency() if transparent else None
@@ -159,10 +161,10 @@ class ExtraOutputs:
         from gen_prior.util.files import write_json
 
         with ProgressBar(self.quiet) as bar:
-            measured = faithfulness(result, classifier, generator, folder, judge=self.judge, progress=bar.show)
+            self.panels = faithfulness(result, classifier, generator, folder, judge=self.judge, progress=bar.show)
         listed = [
             {"name": target["name"], "target": target["target"], "faithfulness": panel}
-            for target, panel in zip(result.targets, measured, strict=True)
+            for target, panel in zip(result.targets, self.panels, strict=True)
         ]
         write_json(self.out / "faithfulness.json", listed)  # not in result.json, which says what can be replayed
         for one in listed:

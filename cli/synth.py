@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Synthesise the input that each target responds to most, once for each seed.
 
-    Writes every image and code, result.json and, for several images, a contact sheet.
+    Writes every image and code, result.json, numbers.csv and, for several images, a contact sheet.
 
     Example: [bold]gen-prior synth goldfish blocks.10:42 --seeds 4 --out fish[/bold]
     """
@@ -76,6 +76,7 @@ def run(
         import gen_prior
         from gen_prior.optimise.resolve import planned_names
         from gen_prior.report.grid import write_contact_sheets
+        from gen_prior.report.numbers import write_result_numbers
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         prior, recipe = _load_generator(generator, preset, options.parse_settings(settings), network, quiet)
@@ -94,11 +95,13 @@ def run(
                     **options.given(scale=options.parsed_scale(scale)),
                 )  # fmt: skip
         except KeyboardInterrupt:
-            with suppress(GenPriorError):  # a sheet of what is finished
-                write_contact_sheets(gen_prior.load_result(folder), folder)
+            with suppress(GenPriorError):  # sheet and numbers of what is finished
+                write_contact_sheets(finished := gen_prior.load_result(folder), folder)
+                write_result_numbers(finished, folder)
             raise
         extra.write(result, network, prior)
         write_contact_sheets(result, folder)
+        write_result_numbers(result, folder, extra.panels)
     _print(result, folder, as_json, quiet)
 
 

@@ -30,6 +30,7 @@ from gen_prior.objectives.targets import Target, file_name, parse_target
 from gen_prior.optimise.resolve import seed_list
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.benchmark_table import markdown, summary
+from gen_prior.report.numbers import write_benchmark_numbers
 from gen_prior.util.devices import environment
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.progress import Progress, ProgressOption, progress_callback
@@ -54,7 +55,7 @@ def benchmark(
     precision: str = "auto",
     progress: ProgressOption = None,
 ) -> dict[str, Any]:
-    """Run the whole protocol; write `benchmark.json` and `benchmark.md` into `out` after every generator.
+    """Run the whole protocol; write `benchmark.json`, its table and `numbers.csv` into `out` after every generator.
 
     Args:
         generators: as `compare` takes its methods.
@@ -109,6 +110,7 @@ def benchmark(
         record["generators"].append(described | {"summary": summary(measured, known, natural)})
         write_json(folder / "benchmark.json", record)
         write_bytes(folder / "benchmark.md", markdown(record).encode())
+        write_benchmark_numbers(record, folder)
     return record
 
 

@@ -22,6 +22,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
+from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.report.spectrum import natural_spectrum
 from gen_prior.util.devices import environment
 from gen_prior.util.files import write_json
@@ -106,6 +107,7 @@ def _run(
         known = _earlier(folder, comparison.record) if not overwrite else {}
         if not known:  # first, so that no mixture is taken for the comparison that was there
             write_json(folder / RECORD, comparison.record)
+            write_comparison_numbers(comparison.record, folder)
     given: dict[str, Any] = {} if scale is None else {"scale": scale}
     share, total = setup.evaluations_per_method, len(rows) * setup.evaluations_per_method
     for index, method in enumerate(rows):
@@ -127,6 +129,7 @@ def _run(
         if folder is not None and not (is_known and index + 1 < len(known)):
             write_json(folder / RECORD, comparison.record)
             draw_sheet(folder)
+            write_comparison_numbers(comparison.record, folder)
     return comparison
 
 

@@ -11,6 +11,7 @@ from gen_prior.errors import OptionError, OutputError
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
+from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.reading import read_regular, reading
@@ -31,7 +32,7 @@ class Comparison:
     results: dict[str, Result] = field(default_factory=dict)
 
     def save(self, out: str | Path) -> Path:
-        """Write each method's results into a sub-folder of `out`, `comparison.json` and the sheet; returns `out`.
+        """Write each method's results into a sub-folder of `out`, then the record, numbers and sheets; returns `out`.
 
         Raises `OptionError` for a comparison that was loaded, `OutputError` if `out` cannot be written to.
         """
@@ -44,6 +45,7 @@ class Comparison:
                 self.results[method["name"]].save(folder / method["folder"])
             write_json(folder / RECORD, self.record)
             draw_sheet(folder)
+            write_comparison_numbers(self.record, folder)
         return Path(out)
 
     def summary(self) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,8 @@ from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
 from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.grid import mosaic
+from gen_prior.report.numbers import INVERSION, NUMBERS
+from gen_prior.report.tables import Row, write_tables
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.image_io import write_png
@@ -80,7 +82,7 @@ class Inversion:
         return plain | ({"style_error": styles} if self.settings["style_layers"] else {})
 
     def save(self, out: str | Path) -> Path:
-        """Write sheet, reconstructions as PNG and, exact, as safetensors, and `inversion.json`; returns `out`."""
+        """Write reconstructions as PNG and, exact, as safetensors, sheet, numbers, `inversion.json`; returns `out`."""
         with only_writer(out) as folder, as_output_errors(Path(out)):
             (folder / RECORD).unlink(missing_ok=True)  # first, so that a mixture is never taken for an inversion
             write_png(folder / "original.png", self.original)
@@ -89,8 +91,24 @@ class Inversion:
                 for layer, found in row.items():
                     write_png(folder / f"{_slug(method)}-{_slug(layer)}.png", found.image)
             write_png(folder / "inversion.png", self.sheet())
+            write_tables(folder, NUMBERS, self._rows(), INVERSION)
             write_json(folder / RECORD, self.to_dict())
         return Path(out)
+
+    def _rows(self) -> list[Row]:
+        """A row of `numbers.csv` for each reconstruction."""
+        return [
+            {
+                "method": method,
+                "layer": layer,
+                "seed": self.settings["seed"],
+                "image": f"{_slug(method)}-{_slug(layer)}.png",
+                "error": found.error,
+                "style_error": found.style_error,
+            }
+            for method, row in self.reconstructions.items()
+            for layer, found in row.items()
+        ]
 
 
 def finished_reconstructions(folder: Path, inversion: Inversion) -> dict[str, dict[str, Reconstruction]]:

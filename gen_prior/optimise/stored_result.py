@@ -86,8 +86,8 @@ def clear_result(folder: Path) -> None:
         names = []
     with as_output_errors(folder):
         path.unlink()
-        for left in folder.glob("contact-sheet*.png"):
-            left.unlink()
+        for left in (*folder.glob("contact-sheet*.png"), folder / "numbers.csv", folder / "numbers.parquet"):
+            left.unlink(missing_ok=True)
         for name in names:
             for left in (*folder.glob(f"{glob.escape(name)}.*"), *folder.glob(f"{glob.escape(name)}-*")):
                 left.unlink()

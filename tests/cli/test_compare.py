@@ -29,6 +29,8 @@ def test_leaves_sheet_images_numbers_and_codes(run: type[Run], tiny: tuple[str, 
     assert files == {
         "comparison.json",
         "contact-sheet.png",
+        "numbers.csv",
+        "numbers.parquet",
         "tiny/result.json",
         *(f"tiny/bee-seed{seed}.{kind}" for seed in (0, 1) for kind in ("png", "safetensors")),
     }

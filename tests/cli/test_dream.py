@@ -97,7 +97,7 @@ def through(run: type[Run], tiny: tuple[str, ...], photo: Path, out: Path, *more
 def test_dream_through_a_generator(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
     done = through(run, tiny, photo, tmp_path, "--frames", 3)
     assert done.code == 0, done.err
-    names = ["dream.png", "dream-sheet.png", "dream.gif", "dream-strip.png"]
+    names = ["dream.png", "dream-sheet.png", "dream.gif", "dream-strip.png", "numbers.csv", "numbers.parquet"]
     assert [path.rpartition("/")[2] for path in done.json["files"]] == names
     assert read_image(tmp_path / "dream.png").shape == (3, 16, 16)
     with Image.open(tmp_path / "dream.gif") as film:
