@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gen_prior.optimise.result_folder import beside_photographs, finite
 from gen_prior.optimise.stored_result import UNFINISHED
-from gen_prior.report.tables import Columns, Row, write_tables
+from gen_prior.report.tables import Row, write_tables
 
 if TYPE_CHECKING:
     from gen_prior.optimise.result import Result
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 NUMBERS = "numbers"
 """File name, without its ending."""
 
-TARGET: Columns = {"target_number": int, "target": str, "units": str}
-ITEM: Columns = {"seed": int, "image": str, "status": str, "activation": float, "start_activation": float}
-BESIDE: Columns = {"photograph_quantile": float, "photograph_ratio": float}
-PANEL: Columns = {
+TARGET: dict[str, type] = {"target_number": int, "target": str, "units": str}
+ITEM: dict[str, type] = {"seed": int, "image": str, "status": str, "activation": float, "start_activation": float}
+BESIDE: dict[str, type] = {"photograph_quantile": float, "photograph_ratio": float}
+PANEL: dict[str, type] = {
     "target_path_similarity": float,
     "target_two_alternatives": float,
     "target_two_alternatives_photographs": float,
 }
-RESULT: Columns = TARGET | ITEM | BESIDE | {"terms": str} | PANEL
-COMPARISON: Columns = {
+RESULT: dict[str, type] = TARGET | ITEM | BESIDE | {"terms": str} | PANEL
+COMPARISON: dict[str, type] = {
     "method": str,
     **TARGET,
     **ITEM,
@@ -46,7 +46,7 @@ COMPARISON: Columns = {
     "target_diversity": float,
     **PANEL,
 }
-BENCHMARK: Columns = {
+BENCHMARK: dict[str, type] = {
     "method": str,
     "target_number": int,
     "target": str,
@@ -59,8 +59,15 @@ BENCHMARK: Columns = {
     "evaluations": int,
     **PANEL,
 }
-INVERSION: Columns = {"method": str, "layer": str, "seed": int, "image": str, "error": float, "style_error": float}
-DREAM: Columns = {"image": str, "target": str, "seed": int, "activation": float, "start_activation": float}
+INVERSION: dict[str, type] = {
+    "method": str,
+    "layer": str,
+    "seed": int,
+    "image": str,
+    "error": float,
+    "style_error": float,
+}
+DREAM: dict[str, type] = {"image": str, "target": str, "seed": int, "activation": float, "start_activation": float}
 
 
 def write_result_numbers(

@@ -17,6 +17,7 @@ from gen_prior.applications.compare import compare
 from gen_prior.applications.invert import invert
 from gen_prior.classifiers import Classifier
 from gen_prior.generators import Generator, load_generator
+from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report import numbers
 
@@ -64,7 +65,7 @@ def test_a_comparison_has_a_row_for_each_image(
 
 def test_a_synthesis_and_its_mix(tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path) -> None:
     result = synthesize(tiny_classifier, ["bee", "ant+cup"], tiny_generator, seeds=2, steps=2)
-    result.status[1][1] = numbers.UNFINISHED
+    result.status[1][1] = UNFINISHED
     panel: dict[str, Any] = {
         "path": {"normalised": 0.5}, "two_alternatives": 0.75, "two_alternatives_photographs": 1.0,
     }  # fmt: skip
