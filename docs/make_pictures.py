@@ -267,6 +267,16 @@ def dictionaries(given: Inputs) -> Tensor:
     return mosaic([list(result.images[:, 0])], captions=[captions], column_names=words, side=160)
 
 
+def morphs(given: Inputs) -> Tensor:
+    """Two paths between classes, and how strongly both ends respond along them."""
+    rows, captions = [], []
+    for ends in (["goldfish", "monarch"], ["cheeseburger", "school bus"]):
+        made = gp.morph(given.classifier, ends, given.prior, frames=9)
+        rows.append(list(made.images))
+        captions.append([", ".join(f"{value:.0f}" for value in row) for row in made.activations.tolist()])
+    return mosaic(rows, captions=captions, side=112)
+
+
 PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "dream-cat.jpg": dream_cat,
     "dream-sky.jpg": dream_sky,
@@ -279,6 +289,7 @@ PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "diversity.png": diversity,
     "transparency.jpg": transparency,
     "trajectory.jpg": trajectory,
+    "morphs.jpg": morphs,
     "evolution.png": evolution,
     "chain.png": chain,
     "presets.jpg": presets,

@@ -10,6 +10,7 @@ from gen_prior.applications.evolve import Evolution, evolve
 from gen_prior.applications.exemplars import Exemplar, find_exemplars
 from gen_prior.applications.faithfulness import faithfulness
 from gen_prior.applications.invert import Inversion, invert
+from gen_prior.applications.morph import Morph, interpolate, morph
 from gen_prior.applications.sample import sample_chain, synthesize_apart
 from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import GenPriorError
@@ -44,6 +45,7 @@ __all__ = [
     "Generator",
     "Inversion",
     "Mix",
+    "Morph",
     "NaturalStatistics",
     "Objective",
     "Progress",
@@ -63,6 +65,7 @@ __all__ = [
     "faithfulness",
     "find_exemplars",
     "fit_code",
+    "interpolate",
     "invert",
     "load_classifier",
     "load_comparison",
@@ -70,6 +73,7 @@ __all__ = [
     "load_generator",
     "load_result",
     "make_dataset",
+    "morph",
     "objectives",
     "parse_target",
     "parse_targets",

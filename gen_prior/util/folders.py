@@ -25,6 +25,7 @@ RECORDS = {
     "comparison.json": "a comparison",
     "inversion.json": "an inversion",
     "dream.png": "a dream",
+    "morph.json": "a morph",
     "evolution.npz": "an evolution",
     "settings.json": "a dataset",
 }

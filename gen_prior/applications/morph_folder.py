@@ -1,0 +1,137 @@
+"""`Morph`: the outcome of `morph`, and the folder that holds it, which may be a stranger's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gen_prior.errors import OptionError
+from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
+from gen_prior.optimise.stored_result import LARGEST_RECORD
+from gen_prior.report.film import FrameFolder, strip, write_animation
+from gen_prior.report.tables import Columns, write_tables
+from gen_prior.util.files import as_output_errors, write_json
+from gen_prior.util.folders import only_writer
+from gen_prior.util.image_io import write_png
+from gen_prior.util.reading import read_regular, reading
+
+RECORD = "morph.json"
+TENSORS = ("images", "codes", "positions", "activations")
+COLUMNS: Columns = {"image": str, "position": float, "target": str, "activation": float}
+"""Of `numbers.csv`, a row for each unit of each frame. Position 1.5 is half way from the second end to the third."""
+
+
+@dataclass(frozen=True, eq=False)
+class Morph:
+    """The outcome of `morph`: N frames.
+
+    Attributes:
+        images: `[N, 3, H, W]`, RGB, in [0, 1].
+        codes: `[N, *code_shape]`.
+        positions: `[N]`: 0 at the first end, 1 at the second, and so on.
+        activations: `[N, U]`, of `units` on each frame.
+        units: names of the units that are measured.
+        names: names of the ends.
+        settings: everything that the frames depend on, as plain values.
+    """
+
+    images: Tensor
+    codes: Tensor
+    positions: Tensor
+    activations: Tensor
+    units: list[str]
+    names: list[str]
+    settings: dict[str, Any]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict for each unit of each frame, as in `numbers.csv`."""
+        return [
+            {
+                "image": frame_name(frame), "position": float(self.positions[frame]), "target": unit,
+                "activation": float(self.activations[frame, number]),
+            }
+            for frame in range(len(self.images))
+            for number, unit in enumerate(self.units)
+        ]  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ends, units and settings as plain values for JSON."""
+        return {"names": self.names, "units": self.units, "frames": len(self.images), "settings": self.settings}
+
+    def film(self, path: str | Path, *, fps: float = 12.0) -> Path:
+        """Write a film (.gif, .webp or .mp4) that goes to the last end and back, and return its path."""
+        return write_animation(path, [*self.images, *self.images[1:-1].flip(0)], fps=fps)
+
+    def save(self, out: str | Path) -> Path:
+        """Write the frames, a strip of up to nine, exact tensors, `numbers.csv` and `morph.json`; returns `out`."""
+        with only_writer(out) as folder, as_output_errors(Path(out)):
+            frames = FrameFolder(folder)
+            frames.clear()
+            for number, image in enumerate(self.images):
+                frames.write(number, image)
+            write_png(folder / "morph-strip.png", strip(list(self.images), count=9))
+            save_safetensors(
+                folder / "morph.safetensors", {name: getattr(self, name).contiguous() for name in TENSORS}, {}
+            )
+            write_tables(folder, "numbers", self.rows(), COLUMNS)
+            write_json(folder / RECORD, self.to_dict())  # last: a folder with it is finished
+        return Path(out)
+
+
+def frame_name(number: int) -> str:
+    """File name of frame `number`, from 0."""
+    return f"frame-{number:04d}.png"
+
+
+def read_morph(folder: Path) -> Morph:
+    """The finished morph in `folder`. Raises `OutputError` if it is missing or damaged."""
+    with reading("morph", folder):
+        record = json.loads(read_regular(folder / RECORD, limit=LARGEST_RECORD, within=folder))
+        tensors = read_tensors(folder / "morph.safetensors")
+        frames, units = int(record["frames"]), [str(name) for name in record["units"]]
+        names, settings = [str(name) for name in record["names"]], dict(record["settings"])
+        parts = [tensors[name] for name in TENSORS]
+        if any(len(part) != frames for part in parts) or parts[3].shape != (frames, len(units)):
+            raise ValueError("its tensors are not of its frames")
+    return Morph(parts[0], parts[1], parts[2], parts[3], units, names, settings)
+
+
+def check_same(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """True if `folder` holds the finished morph of `settings`; False if it holds none.
+
+    Raises `OptionError` if it holds another one, `OutputError` if it is damaged.
+    """
+    if not (folder / RECORD).exists():
+        return False
+    with reading("morph", folder):
+        before = json.loads(read_regular(folder / RECORD, limit=LARGEST_RECORD, within=folder))["settings"]
+        now = json.loads(json.dumps(settings))
+        changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        raise OptionError(
+            f"{folder} holds another morph: not the same {', '.join(changed)}",
+            fix="pass another --out, or replace it with --overwrite",
+        )
+    return True
+
+
+def kept_code(path: Path | None, made_of: Mapping[str, Any], find: Callable[[], Tensor]) -> Tensor:
+    """The code that `find` returns, kept in the file `path` and read from it where it is made of the same."""
+    words = json.dumps(made_of, sort_keys=True)
+    if path is not None and path.is_file():
+        with reading("code", path.parent):
+            if read_file_metadata(path).get("made_of") == words:
+                return read_tensors(path)["code"]
+    code = find()
+    if path is not None:
+        with as_output_errors(path):
+            save_safetensors(path, {"code": code.detach().cpu().clone().contiguous()}, {"made_of": words})
+    return code
+
+
+__all__ = ["COLUMNS", "RECORD", "Morph", "check_same", "frame_name", "kept_code", "read_morph"]
