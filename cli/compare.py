@@ -11,7 +11,7 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import note, print_json, print_table
+from gen_prior.cli.output import note, note_all, print_json, print_table
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
 from gen_prior.errors import GenPriorError
@@ -36,9 +36,7 @@ FAITHFULNESS = {
     "two-alternative score": ("two_alternatives", "{:.0%}"),
     "the same, shown photographs": ("two_alternatives_photographs", "{:.0%}"),
 }
-"""Printed with --faithfulness."""
-
-"""Printed name -> measure of the summary and its format."""
+"""Printed with --faithfulness; both: printed name -> measure of the summary and its format."""
 
 
 @takes_network
@@ -118,22 +116,29 @@ def run(
     if images is not None and not faithfulness:
         note("--images is for --faithfulness, which is not given", quiet=quiet)
     record = comparison.record
-    remarks = preset_remarks(methods)
-    for target in record["targets"]:
-        if not target["judged"] and judge != "none":
-            remarks.append(f"{target['name']} was not judged: {target['why_not_judged']}")
-    for method in record["methods"]:
-        for item in method["items"]:
-            if item["status"] != "ok":
-                name = record["targets"][item["target"]]["name"]
-                remarks.append(f"{method['name']}, {name}, seed {item['seed']}: {item['status']}")
-    for remark in remarks:
+    for remark in preset_remarks(methods):
         note(remark, quiet=quiet)
+    note_all(_remarks(record), quiet=quiet)
     if as_json:
         print_json({"out": str(folder)} | record)
     elif not quiet:
         _print(record)
         print(f"sheet, images, measures and codes in {folder}")
+
+
+def _remarks(record: dict[str, Any]) -> dict[str, list[str]]:
+    """What was not judged, and which images failed: remark -> the names that it is about."""
+    remarks: dict[str, list[str]] = {}
+    for target in record["targets"] if record["judge"] is not None else []:
+        if not target["judged"]:
+            reason = target["why_not_judged"].replace(f" named {target['name']!r}", " of that name")
+            remarks.setdefault(f"not judged ({reason})", []).append(target["name"])
+    for method in record["methods"]:
+        for item in method["items"]:
+            if item["status"] != "ok":
+                name = f"{record['targets'][item['target']]['name']} (seed {item['seed']})"
+                remarks.setdefault(f"{item['status']}, by {method['name']}", []).append(name)
+    return remarks
 
 
 def _print(record: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli.output import note
+from gen_prior.cli.output import note, note_all
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
@@ -167,20 +167,18 @@ class ExtraOutputs:
             for target, panel in zip(result.targets, self.panels, strict=True)
         ]
         write_json(self.out / "faithfulness.json", listed)  # not in result.json, which says what can be replayed
-        for one in listed:
-            if one["faithfulness"] is None:
-                self._note(f"{one['name']} is not one unit, so its faithfulness is not measured")
+        mixes = [one["name"] for one in listed if one["faithfulness"] is None]
+        note_all({"not one unit, so its faithfulness is not measured": mixes} if mixes else {}, quiet=self.quiet)
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
-        from gen_prior.applications.exemplars import exemplar_sheet, find_exemplars
+        from gen_prior.applications.exemplars import find_exemplars, write_exemplar_sheets
         from gen_prior.cli.progress import ProgressBar
         from gen_prior.util.files import write_json
-        from gen_prior.util.image_io import write_png
 
         targets = [target["target"] for target in result.targets]
         with ProgressBar(self.quiet) as bar:
             found = find_exemplars(classifier, targets, folder, on_bad=self._note, progress=bar.show)
-        write_png(self.out / "exemplars.png", exemplar_sheet(result, found))
+        write_exemplar_sheets(result, found, self.out)
         listed = [
             {"name": target["name"], "target": target["target"], "photographs": [one.to_dict() for one in best]}
             for target, best in zip(result.targets, found, strict=True)

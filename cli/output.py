@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+NAMES_SHOWN = 3
 
 
 def complain(message: str) -> None:
@@ -22,6 +24,13 @@ def note(message: str, *, quiet: bool = False) -> None:
     """Print a remark as one line on stderr, unless `quiet`."""
     if not quiet:
         errors.print(message, markup=False, soft_wrap=True)
+
+
+def note_all(remarks: Mapping[str, Sequence[str]], *, quiet: bool = False) -> None:
+    """Print one line for each remark on the names that it is about: the first `NAMES_SHOWN` of them, then a count."""
+    for remark, names in remarks.items():
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        note(f"{', '.join(names[:NAMES_SHOWN])}{more}: {remark}", quiet=quiet)
 
 
 def print_json(value: Any) -> None:

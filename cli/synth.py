@@ -13,7 +13,7 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, note, print_json
+from gen_prior.cli.output import console, note, note_all, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
 from gen_prior.errors import GenPriorError
@@ -130,11 +130,13 @@ def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
     """Print remarks on images that failed, and the activations or the record."""
     from gen_prior.optimise.batch import NO_GRADIENT
 
+    remarks: dict[str, list[str]] = {}
     for t, target in enumerate(result.targets):
         for s, number in enumerate(result.seeds):
             if (status := result.status[t][s]) != "ok":
                 hint = "; another --seed or more --candidates may help" if status == NO_GRADIENT else ""
-                note(f"{target['name']}, seed {number}: {status}{hint}", quiet=quiet)
+                remarks.setdefault(f"{status}{hint}", []).append(f"{target['name']} (seed {number})")
+    note_all(remarks, quiet=quiet)
     if as_json:
         print_json({"out": str(out)} | json.loads((out / "result.json").read_text(encoding="utf-8")))
     elif not quiet:

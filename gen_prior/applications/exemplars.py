@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -20,8 +20,8 @@ from gen_prior.objectives.receptive_field import Box
 from gen_prior.optimise.resolve import TargetLike, resolve_objectives
 from gen_prior.optimise.result import Result
 from gen_prior.recipe import Recipe
-from gen_prior.report.grid import mosaic
-from gen_prior.util.image_io import read_image
+from gen_prior.report.grid import mosaic, row_pages, write_pages
+from gen_prior.util.image_io import png_bytes, read_image
 from gen_prior.util.progress import ProgressOption, progress_callback
 
 
@@ -167,16 +167,22 @@ def collect_exemplars(classifier: Classifier, best: BestPhotographs, paths: Sequ
     return result
 
 
-def exemplar_sheet(result: Result, found: Sequence[Sequence[Exemplar]]) -> Tensor:
+def write_exemplar_sheets(result: Result, found: Sequence[Sequence[Exemplar]], folder: Path) -> list[Path]:
+    """Write `exemplars.png`, and for many targets `exemplars-2.png`, ...; returns their paths."""
+    parts = row_pages(len(result.targets))
+    return write_pages(folder, "exemplars", (png_bytes(exemplar_sheet(result, found, part)) for part in parts))
+
+
+def exemplar_sheet(result: Result, found: Sequence[Sequence[Exemplar]], targets: Iterable[int] | None = None) -> Tensor:
     """A row for each target of `result`: its images beside the patches that the unit saw of its best photographs.
 
-    Returns one image `[3, H, W]` in [0, 1]; activations stand below the images.
+    Returns one image `[3, H, W]` in [0, 1], of all targets where `targets` is None; activations are below the images.
     """
-    rows = zip(result.images, found, strict=True)
-    values = zip(result.activations.tolist(), found, strict=True)
+    chosen = range(len(result.targets)) if targets is None else list(targets)
+    values = [[*result.activations[t].tolist(), *[each.activation for each in found[t]]] for t in chosen]
     return mosaic(
-        [[*made, *[each.patch for each in best]] for made, best in rows],
-        captions=[[f"{value:.3g}" for value in [*made, *[each.activation for each in best]]] for made, best in values],
-        row_names=[target["name"] for target in result.targets],
+        [[*result.images_of(t), *[each.patch for each in found[t]]] for t in chosen],
+        captions=[[f"{value:.3g}" for value in row] for row in values],
+        row_names=[result.targets[t]["name"] for t in chosen],
         column_names=[f"seed {seed}" for seed in result.seeds] + ["photographs"],
     )

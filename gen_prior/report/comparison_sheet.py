@@ -5,22 +5,21 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from gen_prior.errors import ImageError, OutputError
-from gen_prior.report.grid import font, paste, wrapped, write_line
-from gen_prior.util.files import write_bytes
+from gen_prior.report.grid import font, pages, paste, wrapped, write_line, write_pages
 from gen_prior.util.image_io import read_image, to_pil
 
 RECORD = "comparison.json"
-SHEET = "contact-sheet.png"
+SHEET = "contact-sheet"
 CELL, GAP, MARGIN, SIDE = 224, 20, 36, 250
 """Pixels: side of an image, space between images, border, width of the column with the methods' names."""
 LINE = 21
-TARGETS_PER_SHEET = 12
 TITLE_SIZE, HEAD_SIZE, TEXT_SIZE = 30, 22, 15
 INK, GREY, RULE, RIGHT, WRONG = "#1a1a1a", "#6a6a6a", "#dddddd", "#1a7f37", "#b3261e"
 PLOT_HEIGHT = 190
@@ -30,43 +29,62 @@ COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0
 def draw_sheet(folder: str | Path) -> list[Path]:
     """Draw the comparison saved in `folder` there, and return the paths of the sheets.
 
-    One block per target; rows are methods, columns are seeds; `TARGETS_PER_SHEET` targets per sheet. Raises
-    `OutputError` if the record or an image is missing or damaged, or a sheet cannot be written.
+    One block per target; rows are methods, columns are seeds; as many targets on a page as `grid.TALLEST` allows.
+    Raises `OutputError` if the record or an image is missing or damaged, or a sheet cannot be written.
     """
     folder = Path(folder)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        count = len(record["targets"])
-        pages = [range(first, min(first + TARGETS_PER_SHEET, count)) for first in range(0, count, TARGETS_PER_SHEET)]
-        sheets = [_draw(record, folder, page) for page in pages]
+        layout = _Layout.of(record)
+        parts = pages(len(record["targets"]), layout.block, header=MARGIN + layout.header)
+        sheets = [_png(_draw(record, folder, part, layout)) for part in parts]
     except FileNotFoundError as error:
         raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
     except ImageError as error:
         raise OutputError(f"the comparison in {folder} is damaged: {error}") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise OutputError(f"the comparison in {folder} is damaged: {type(error).__name__} {error}") from error
-    paths = [folder / (SHEET if page == 0 else f"contact-sheet-{page + 1}.png") for page in range(len(sheets))]
-    for path, sheet in zip(paths, sheets, strict=True):
-        buffer = io.BytesIO()
-        sheet.save(buffer, "PNG")
-        write_bytes(path, buffer.getvalue())
-    return paths
+    return write_pages(folder, SHEET, sheets)
 
 
-def _draw(record: dict[str, Any], folder: Path, targets: range) -> Image.Image:
+def _png(sheet: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Pixels: width of a sheet, height of a method's row and of a target's block; the legend's lines."""
+
+    width: int
+    row: int
+    block: int
+    legend: list[str]
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> _Layout:
+        """The layout of a comparison's sheets, the same for all of them."""
+        has_failures = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
+        row = CELL + 8 + (3 if has_failures else 2) * LINE + GAP
+        block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
+        width = max(2 * MARGIN + SIDE + len(record["seeds"]) * (CELL + GAP) - GAP, 900)
+        return cls(width, row, block, wrapped(_legend(record), width - 2 * MARGIN, TEXT_SIZE))
+
+    @property
+    def header(self) -> int:
+        """Height of title and legend."""
+        return 44 + len(self.legend) * LINE + 24
+
+
+def _draw(record: dict[str, Any], folder: Path, targets: range, layout: _Layout) -> Image.Image:
     """The sheet of some of the targets."""
-    columns = len(record["seeds"])
-    has_failures = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
-    row = CELL + 8 + (3 if has_failures else 2) * LINE + GAP
-    block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
-    width = max(2 * MARGIN + SIDE + columns * (CELL + GAP) - GAP, 900)
-    legend = wrapped(_legend(record), width - 2 * MARGIN, TEXT_SIZE)
-    header = 44 + len(legend) * LINE + 24
+    width, row, block, header = layout.width, layout.row, layout.block, layout.header
     sheet = Image.new("RGB", (width, MARGIN + header + len(targets) * block), "white")
     draw = ImageDraw.Draw(sheet)
     title = f"What {record['classifier']['name']} wants to see"
     write_line(draw, (MARGIN, MARGIN), title, TITLE_SIZE, INK, width - 2 * MARGIN)
-    for index, line in enumerate(legend):
+    for index, line in enumerate(layout.legend):
         write_line(draw, (MARGIN, MARGIN + 44 + index * LINE), line, TEXT_SIZE, GREY, width)
     for index, t in enumerate(targets):
         top, target = MARGIN + header + index * block, record["targets"][t]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,18 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.optimise.stored_result import UNFINISHED
-from gen_prior.util.image_io import to_pil, write_png
+from gen_prior.util.files import as_output_errors, write_bytes
+from gen_prior.util.image_io import png_bytes, to_pil
 
 if TYPE_CHECKING:
     from gen_prior.optimise.result import Result
 
 INK, TEXT_SIZE = "#282828", 11
 GAP, LINE = 6, 16
-TARGETS_PER_SHEET = 40
+SIDE = 144
+"""Pixels: side of an image."""
+TALLEST = 3000
+"""Pixels: no sheet of several targets is higher; the others go on further pages. A target is never split."""
 COLUMNS = 8
 """Images per row of a contact sheet with a single seed, where the targets stand side by side."""
 
@@ -31,7 +35,7 @@ def mosaic(
     captions: Sequence[Sequence[str]] | None = None,
     row_names: Sequence[str] | None = None,
     column_names: Sequence[str] | None = None,
-    side: int = 144,
+    side: int = SIDE,
 ) -> Tensor:
     """One image `[3, H, W]` of `rows` of images `[3, h, w]`, all in [0, 1]; None leaves a cell empty.
 
@@ -95,11 +99,32 @@ def write_contact_sheets(result: Result, folder: Path) -> list[Path]:
     """Write `contact-sheet.png`, and for many targets `contact-sheet-2.png`, ...; nothing for a single image."""
     if result.activations.numel() < 2:
         return []
-    count = len(result.targets)
-    paths = []
-    for page, first in enumerate(range(0, count, TARGETS_PER_SHEET), start=1):
-        paths.append(folder / ("contact-sheet.png" if page == 1 else f"contact-sheet-{page}.png"))
-        write_png(paths[-1], contact_sheet(result, range(first, min(first + TARGETS_PER_SHEET, count))))
+    parts = row_pages(len(result.targets), columns=COLUMNS if len(result.seeds) == 1 else 1)
+    return write_pages(folder, "contact-sheet", (png_bytes(contact_sheet(result, part)) for part in parts))
+
+
+def row_pages(count: int, *, columns: int = 1) -> list[range]:
+    """Which of `count` targets stand on which page of a mosaic with captions, `columns` of them in a row."""
+    rows = pages(-(-count // columns), SIDE + GAP + LINE, header=LINE + 10)
+    return [range(part.start * columns, min(part.stop * columns, count)) for part in rows]
+
+
+def pages(count: int, height: int, *, header: int = 0) -> list[range]:
+    """Which of `count` blocks stand on which page: as many of `height` pixels below `header` as `TALLEST` allows."""
+    each = max(1, (TALLEST - header) // height)
+    return [range(first, min(first + each, count)) for first in range(0, count, each)]
+
+
+def write_pages(folder: Path, name: str, sheets: Iterable[bytes]) -> list[Path]:
+    """Write PNG files `NAME.png`, `NAME-2.png`, ... and return their paths; further pages of before are deleted."""
+    paths: list[Path] = []
+    for number, data in enumerate(sheets, start=1):
+        paths.append(folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png"))
+        write_bytes(paths[-1], data)
+    with as_output_errors(folder):
+        for left in set(folder.glob(f"{name}-*.png")) - set(paths):
+            if left.stem.removeprefix(f"{name}-").isdecimal():
+                left.unlink()
     return paths
 
 

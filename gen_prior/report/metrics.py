@@ -20,12 +20,15 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.objectives.mixes import AnyTarget
+from gen_prior.report.spectrum import natural_noise
 from gen_prior.util.image_io import to_pil
 
 CHUNK = 16
 """Images per forward pass."""
 JPEG_QUALITY = 50
 SHIFT = 8
+NOISE_IMAGES, ABOVE_NOISE = 16, 2.0
+"""A share of an activation is given where it is at least `ABOVE_NOISE` standard deviations of it over such images."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,16 @@ DISTORTIONS: dict[str, Callable[[Tensor], Tensor]] = {"blur": halved, "jpeg": jp
 
 
 def activation_kept(classifier: Classifier, target: AnyTarget, images: Tensor) -> dict[str, Tensor]:
-    """Share `[B]` of the target's activation that is left after each distortion; NaN where it was not positive."""
+    """Share `[B]` of the target's activation that is left after each distortion.
+
+    NaN where the activation is not positive, or so near zero that a share of it means nothing: below twice its standard
+    deviation over 16 images of noise with the spectrum and colours of photographs.
+    """
     inputs = classifier.resize(images.to(classifier.device))
+    noise = natural_noise(NOISE_IMAGES, classifier.input_size)[:, : inputs.shape[1]]
+    scale = activations_of(classifier, target, noise).std()
     before = activations_of(classifier, target, inputs)
-    before = torch.where(before > 0, before, torch.nan)
+    before = torch.where((before > 0) & (before >= ABOVE_NOISE * scale), before, torch.nan)
     return {name: activations_of(classifier, target, distort(inputs)) / before for name, distort in DISTORTIONS.items()}
 
 

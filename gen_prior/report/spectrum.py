@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gen_prior.generators.natural import magnitude
+from gen_prior.generators.natural import colour_root, magnitude
 
 BINS = 16
 
@@ -31,6 +31,13 @@ def spectrum(images: Tensor) -> Spectrum:
 def natural_spectrum(size: int) -> Spectrum:
     """Mean spectrum of natural photographs at `size` pixels, from the magnitudes in the package; values are `[1]`."""
     return _from_power(magnitude(size).float().square().mean(0, keepdim=True), size)
+
+
+def natural_noise(count: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
+    """Noise `[count, 3, H, W]` in [0, 1] with the spectrum and the colours of photographs; the same for a seed."""
+    white = torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
+    planes = torch.fft.irfft2(torch.fft.rfft2(white) * magnitude(*size), s=size)
+    return (torch.einsum("rp,nphw->nrhw", colour_root(), planes) + 0.5).clamp(0, 1)
 
 
 def _from_power(power: Tensor, width: int) -> Spectrum:

@@ -57,8 +57,11 @@ def test_a_hidden_unit_is_said_not_to_be_judged(run: type[Run], tiny: tuple[str,
     methods = ("-m", "tiny", "--judge", "tiny-judge", "--seeds", "1")
     done = run("compare", "conv2:3", *methods, "--out", tmp_path, *tiny)
     assert done.code == 0, done.err
-    assert "conv2:3@8,8 was not judged: not a class" in done.err
-    assert "was not judged" not in run("compare", "bee", *methods, "--out", tmp_path / "b", *tiny).err
+    assert "conv2:3@8,8: not judged (not a class" in done.err
+    many = run("compare", "conv2:0-11", *methods, "--out", tmp_path / "many", *tiny, "--steps", "1")
+    assert many.err.count("not judged") == 1
+    assert "conv2:0@8,8, conv2:1@8,8, conv2:2@8,8 and 9 more: not judged (not a class" in many.err
+    assert "not judged" not in run("compare", "bee", *methods, "--out", tmp_path / "b", *tiny).err
 
 
 def test_a_full_disk_spares_the_earlier_comparison(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:

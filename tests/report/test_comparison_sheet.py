@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageColor, ImageDraw
 
 from gen_prior.errors import OutputError
-from gen_prior.report.comparison_sheet import CELL, RIGHT, TARGETS_PER_SHEET, WRONG, draw_sheet
-from gen_prior.report.grid import wrapped, write_line
+from gen_prior.report.comparison_sheet import CELL, RIGHT, WRONG, draw_sheet
+from gen_prior.report.grid import TALLEST, wrapped, write_line
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import write_png
 
@@ -111,16 +111,32 @@ def test_what_was_not_measured_leaves_no_hole(tmp_path: Path) -> None:
 def test_many_targets_go_on_several_sheets(tmp_path: Path) -> None:
     wanted = record(right=True, seeds=1, methods=1)
     first = drawn(tmp_path, wanted)
-    wanted["targets"] *= TARGETS_PER_SHEET + 1
+    wanted["targets"] *= 9
     row = wanted["methods"][0]
     for name in ("diversity", "history"):
-        row[name] = row[name] * (TARGETS_PER_SHEET + 1)
-    row["items"] = [row["items"][0] | {"target": t} for t in range(TARGETS_PER_SHEET + 1)]
+        row[name] = row[name] * 9
+    row["items"] = [row["items"][0] | {"target": t} for t in range(9)]
+    (tmp_path / "contact-sheet-4.png").write_bytes(b"of an earlier run")
+    (tmp_path / "contact-sheet-mine.png").write_bytes(b"the user's own")
     drawn(tmp_path, wanted)
     paths = draw_sheet(tmp_path)
-    assert [path.name for path in paths] == ["contact-sheet.png", "contact-sheet-2.png"]
-    with Image.open(paths[1]) as sheet:
-        assert sheet.size == first.size
+    assert [path.name for path in paths] == ["contact-sheet.png", "contact-sheet-2.png", "contact-sheet-3.png"]
+    heights = []
+    for path in paths:
+        with Image.open(path) as sheet:
+            assert sheet.width == first.width
+            heights.append(sheet.height)
+    assert heights[0] == heights[1] <= TALLEST < heights[0] + first.height
+    assert heights[2] == first.height
+    assert {path.name for path in tmp_path.glob("contact-sheet*")} == {
+        *(path.name for path in paths),
+        "contact-sheet-mine.png",
+    }
+
+
+def test_one_target_of_many_methods_is_not_split(tmp_path: Path) -> None:
+    assert drawn(tmp_path, record(right=True, methods=14)).height > TALLEST
+    assert len(draw_sheet(tmp_path)) == 1
 
 
 def test_long_and_hostile_names_stay_in_their_place(tmp_path: Path) -> None:

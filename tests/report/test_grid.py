@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,8 @@ from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.report.grid import GAP, LINE, contact_sheet, mosaic
+from gen_prior.report.grid import GAP, LINE, TALLEST, contact_sheet, mosaic, pages, row_pages, write_contact_sheets
+from gen_prior.util.image_io import read_image
 
 SIDE = 144
 
@@ -74,3 +77,22 @@ def test_of_one_seed_the_targets_stand_side_by_side(tiny_classifier: Classifier,
     places = levels(sheet, left=8, top=4, columns=8, rows=2, height=SIDE + GAP + LINE)
     assert places[0] == [pytest.approx(place / 2, abs=0.02) for place in range(8)]
     assert places[1] == [pytest.approx(4, abs=0.02), *[5] * 7]
+
+
+@pytest.mark.parametrize("count", [1, 17, 18, 19, 200])
+def test_pages_hold_every_target_once_and_are_not_too_high(count: int) -> None:
+    for columns in (1, 8):
+        parts = row_pages(count, columns=columns)
+        assert [t for part in parts for t in part] == list(range(count))
+        rows = max(-(-len(part) // columns) for part in parts)
+        assert mosaic([[plain(0.0, 0.0, 0.0)]] * rows, captions=[["x"]] * rows, column_names=["y"]).shape[1] <= TALLEST
+    assert pages(3, TALLEST + 1) == [range(1), range(1, 2), range(2, 3)]
+
+
+def test_many_targets_take_several_contact_sheets(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
+    made = synthesize(tiny_classifier, ["bee"] * 20, tiny_generator, seeds=2, steps=1)
+    paths = write_contact_sheets(made, tmp_path)
+    assert [path.name for path in paths] == ["contact-sheet.png", "contact-sheet-2.png"]
+    assert torch.equal(read_image(paths[1]), contact_sheet(made, range(len(row_pages(20)[0]), 20)))

@@ -15,6 +15,7 @@ from gen_prior.classifiers.labels import imagenet
 from gen_prior.errors import OptionError
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.report import metrics
+from gen_prior.report.spectrum import natural_noise
 
 
 @pytest.fixture
@@ -111,8 +112,14 @@ def test_shift_moves_right_and_down(images: Tensor) -> None:
     assert torch.equal(moved[..., 0, 8:], images[..., 0, :-8])
 
 
+def raise_logits(classifier: Classifier, unit: int, by: float) -> None:
+    with torch.no_grad():
+        classifier.network.get_parameter("fc.bias")[unit] += by
+
+
 def test_all_is_kept_of_a_flat_image_and_less_than_none_counts_as_nothing(tiny_classifier: Classifier) -> None:
     flat = torch.full((1, 3, 32, 32), 0.5)
+    raise_logits(tiny_classifier, 0, 5.0)
     positive = [unit for unit in range(5) if tiny_classifier(flat)[0, unit] > 0]
     negative = [unit for unit in range(5) if tiny_classifier(flat)[0, unit] < 0]
     assert positive
@@ -124,10 +131,24 @@ def test_all_is_kept_of_a_flat_image_and_less_than_none_counts_as_nothing(tiny_c
     assert metrics.activation_kept(tiny_classifier, Target("logits", negative[0]), flat)["blur"].isnan().all()
 
 
+def test_no_share_of_an_activation_near_zero(tiny_classifier: Classifier) -> None:
+    """The same images with the bias of the class so that the activation is just above, then just below the limit."""
+    images, noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)), natural_noise(16, (32, 32))
+    target, limit = Target("logits", 2), 2 * tiny_classifier(noise)[:, 2].std().item()
+    raise_logits(tiny_classifier, 2, limit + 1e-3 - tiny_classifier(images)[:, 2].min().item())
+    assert all(kept.isfinite().all() for kept in metrics.activation_kept(tiny_classifier, target, images).values())
+    raise_logits(tiny_classifier, 2, -2e-3)
+    lowest = int(tiny_classifier(images)[:, 2].argmin())
+    for kept in metrics.activation_kept(tiny_classifier, target, images).values():
+        assert kept[lowest].isnan()
+        assert kept[1 - lowest].isfinite()
+
+
 def test_distortions_are_made_at_the_classifiers_size(tiny_classifier: Classifier) -> None:
     small = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     large = F.interpolate(small, (32, 32), mode="bilinear", align_corners=False)
-    target = Target("relu2", 4, "mean")
+    raise_logits(tiny_classifier, 0, 5.0)
+    target = Target("logits", 0)
     kept_small = metrics.activation_kept(tiny_classifier, target, small)
     kept_large = metrics.activation_kept(tiny_classifier, target, large)
     for name in kept_small:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gen_prior.report.spectrum import natural_spectrum, spectrum
+from gen_prior.report.spectrum import natural_noise, natural_spectrum, spectrum
 
 
 def power_law(exponent: float, size: int = 64) -> torch.Tensor:
@@ -61,3 +61,13 @@ def test_photographs_are_near_the_reference_and_noise_is_not() -> None:
     noise = spectrum(torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
     assert noise.high_frequency > 10 * reference.high_frequency
     assert noise.slope > reference.slope + 2
+
+
+def test_natural_noise_has_the_spectrum_of_photographs() -> None:
+    noise = natural_noise(8, (96, 96))
+    seen, reference = spectrum(noise), natural_spectrum(96)
+    assert seen.slope.mean().item() == pytest.approx(reference.slope.item(), abs=0.1)
+    assert seen.high_frequency.mean().item() == pytest.approx(reference.high_frequency.item(), rel=0.3)
+    assert torch.equal(noise, natural_noise(8, (96, 96)))
+    assert not torch.equal(noise, natural_noise(8, (96, 96), seed=1))
+    assert natural_noise(1, (36, 64)).shape == (1, 3, 36, 64)
