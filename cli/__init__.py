@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gen_prior.cli import (
+    atlas,
     benchmark,
     calibrate,
     compare,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "invert": invert.run,
     "evolve": evolve.run,
     "dataset": dataset.run,
+    "atlas": atlas.run,
     "models": models.run,
     "pull": pull.run,
     "calibrate": calibrate.run,
@@ -85,9 +87,14 @@ class Commands(TyperGroup):
 
 
 class Command(TyperCommand):
-    """Refuses an argument such as `-goldfish`, which would be read as `-g oldfish`."""
+    """Refuses an argument such as `-goldfish`, which would be read as `-g oldfish`.
+
+    An option whose metavar ends with dots takes all words up to the next option: `--layers layer3 layer4`.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several = [param for param in self.params if str(param.metavar).endswith("...") and param.opts[0][0] == "-"]
+        args = _one_by_one(args, {name for param in several for name in param.opts})
         options = [param for param in self.params if param.param_type_name == "option"]
         with_value = {name for option in options if not option.is_flag for name in option.opts}  # type: ignore[attr-defined]
         ours = args[: args.index("--")] if "--" in args else args
@@ -99,6 +106,19 @@ class Command(TyperCommand):
                     f'{given}", and the value of a short option after a blank',
                 )
         return super().parse_args(ctx, args)
+
+
+def _one_by_one(args: list[str], several: set[str]) -> list[str]:
+    """Repeat an option of `several` before each word that follows it: `--layers a b` -> `--layers a --layers b`."""
+    found: list[str] = []
+    option = ""
+    for number, word in enumerate(args):
+        if option and args[number - 1] != option and not word.startswith("-"):
+            found.append(option)
+        elif word.startswith("-") and args[number - 1 : number] != [option]:
+            option = word if word in several else ""
+        found.append(word)
+    return found
 
 
 app = typer.Typer(

@@ -12,6 +12,8 @@ from gen_prior.applications.faithfulness import faithfulness
 from gen_prior.applications.invert import Inversion, invert
 from gen_prior.applications.morph import Morph, interpolate, morph
 from gen_prior.applications.sample import sample_chain, synthesize_apart
+from gen_prior.atlas.atlas import make_atlas
+from gen_prior.atlas.reader import Atlas, load_atlas
 from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import GenPriorError
 from gen_prior.generators import CodePrior, Generator, load_generator
@@ -35,6 +37,7 @@ from gen_prior.util.progress import Progress
 
 __all__ = [
     "PRESETS",
+    "Atlas",
     "Classifier",
     "CodePrior",
     "Comparison",
@@ -67,11 +70,13 @@ __all__ = [
     "fit_code",
     "interpolate",
     "invert",
+    "load_atlas",
     "load_classifier",
     "load_comparison",
     "load_dictionary",
     "load_generator",
     "load_result",
+    "make_atlas",
     "make_dataset",
     "morph",
     "objectives",

@@ -8,7 +8,18 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("util", "hub", "classifiers", "objectives", "generators", "optimise", "report", "applications", "training")
+ROOMS = (
+    "util",
+    "hub",
+    "classifiers",
+    "objectives",
+    "generators",
+    "optimise",
+    "report",
+    "applications",
+    "atlas",
+    "training",
+)
 ORDER = ("errors", *ROOMS, "api", "cli")
 """From the bottom up; `defaults` and `recipe` are as low as `errors`, `gen_prior` itself is as high as `api`,
 `gen_prior.__main__` as `cli`."""

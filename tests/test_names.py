@@ -36,6 +36,12 @@ CALLS: dict[str, Callable[[Any, Any, Path], Any]] = {
     "make_dataset": lambda c, g, folder: [
         sample.activation for sample in gp.make_dataset(c, g, folder / "set", classes=["bee"], per_class=1, steps=2)
     ],
+    "make_atlas": lambda c, g, folder: [
+        {k: v for k, v in row.items() if k != "command"}
+        for row in gp.make_atlas(
+            c, "conv2", units="0-1", generators=[g], evaluations=2, out=folder / "atlas", workers=1
+        ).neurons()
+    ],
     "find_exemplars": lambda c, g, folder: gp.find_exemplars(c, "conv2:1", folder, count=1)[0].activation,
     "receptive_field": lambda c, g, _: gp.receptive_field(c, "conv2:3@5,5"),
     "sample_chain": lambda c, g, _: gp.sample_chain(c, "bee", g, iterations=10).visited,

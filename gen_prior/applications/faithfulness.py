@@ -31,7 +31,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives.expressions import single_target
 from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.receptive_field import Box
-from gen_prior.objectives.targets import Target
+from gen_prior.objectives.targets import Position, Target
 from gen_prior.objectives.units import activation as unit_objective
 from gen_prior.objectives.units import units_by_position
 from gen_prior.optimise.resolve import class_weights_of
@@ -78,7 +78,8 @@ class Panel:
     Args:
         classifier: the network of the units.
         judge: another network, whose features are the perceptual space of the two-alternative test.
-        targets: units; a target that is not one unit (a mix, an objective) is not measured.
+        targets: units; a target that is not one unit (a mix, an objective) is not measured. None at all where the
+            photographs are known already: no pass is made, and `add` takes them.
         folder: photographs, at least `4 * REFERENCES` that can be read.
         state: a folder, from which an interrupted pass goes on.
         progress: of the pass.
@@ -114,9 +115,19 @@ class Panel:
         maps = [layer.name for layer in countable_layers(judge, judge.layers()) if layer.positions > 1]
         self._judge_layer = maps[int(JUDGED_AT * len(maps))] if maps else next(iter(judge.layers()))
         self._beside: dict[Target, _Photographs] = {}
+        self._arbitrary_paths: dict[tuple[str, Position], dict[str, Tensor]] = {}
         by_hash = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())
         drawn = batches(classifier, by_hash, ARBITRARY, skipped.append)
         self.arbitrary = next(drawn)[1]
+
+    def add(self, references: UnitReferences) -> None:
+        """Take the photographs of a unit that an earlier pass found."""
+        self.references[references.target] = references
+
+    def drop(self, target: Target) -> None:
+        """Forget a unit's photographs, which are large."""
+        self.references.pop(target, None)
+        self._beside.pop(target, None)
 
     def measure(self, result: Result, t: int, generator: Generator, target: AnyTarget | None) -> dict[str, Any] | None:
         """The panel of target `t` of `result`; None if it is not one unit.
@@ -126,7 +137,9 @@ class Panel:
         """
         if not isinstance(target, Target):
             return None
-        least = self._features(_again(self.classifier, Mix(((-1.0, target),)), generator, result), target)
+        opposite = _again(self.classifier, Mix(((-1.0, target),)), generator, result)
+        assert opposite is not None
+        least = self._features(opposite, target)
         made = {
             "start": _starts(self.classifier, target, generator, result),
             "shuffled unit": _again(with_shuffled_unit(self.classifier, target), target, generator, result),
@@ -135,11 +148,14 @@ class Panel:
         controls = {
             name: None if images is None else self._scores(target, images, least) for name, images in made.items()
         }
-        images = result.inputs(t, self.classifier)
-        return self._scores(target, images, least) | {
+        return self._scores(target, result.inputs(t, self.classifier), least) | {
             "two_alternatives_photographs": self._photographs(target).two_alternatives,
             "controls": controls,
         }
+
+    def measure_inputs(self, target: Target, inputs: Tensor, least: Tensor) -> dict[str, Any]:
+        """The panel, without controls, of the inputs `[S, 3, H, W]` of a target, and of its least exciting ones."""
+        return self._scores(target, inputs, self._features(least, target))
 
     def _scores(self, target: Target, inputs: Tensor, least: Tensor) -> dict[str, Any]:
         """Measures of `inputs` `[S, 3, H, W]` as pictures of the target, beside `least` as those of its opposite."""
@@ -158,21 +174,27 @@ class Panel:
         if target not in self._beside:
             rows = (self.references[target].most, self.references[target].least)
             most, least = (self._judged([each.patch for each in row]) for row in rows)
-            box = self.fields.effective(target)
             halves = [
                 two_alternative_score(most[half::2], least[half::2], most[1 - half :: 2], least[1 - half :: 2])
                 for half in (0, 1)
             ]
             self._beside[target] = _Photographs(
                 self._path(target, [(each.image, each.field) for each in rows[0]]),
-                self._path(target, [(image, box) for image in self.arbitrary]),
+                self._arbitrary_path(target),
                 most, least, sum(halves) / 2,
             )  # fmt: skip
         return self._beside[target]
 
-    def _features(self, inputs: Tensor | None, target: Target) -> Tensor:
+    def _arbitrary_path(self, target: Target) -> dict[str, Tensor]:
+        """The path of arbitrary photographs, which all units of a layer at one position share."""
+        key = (target.layer, target.position)
+        if key not in self._arbitrary_paths:
+            box = self.fields.effective(target)
+            self._arbitrary_paths = {key: self._path(target, [(image, box) for image in self.arbitrary])}
+        return self._arbitrary_paths[key]
+
+    def _features(self, inputs: Tensor, target: Target) -> Tensor:
         """The judge's features of what the unit sees of inputs."""
-        assert inputs is not None
         box = self.fields.effective(target)
         return self._judged([box.crop(image) for image in inputs])
 

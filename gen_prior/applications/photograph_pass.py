@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gen_prior.applications.photograph_counters import SAMPLE, BestPhotographs, UnitCounter, countable_layers
 from gen_prior.applications.photographs import batches, image_paths, listing_sha256
+from gen_prior.applications.unit_exemplars import UnitExemplars
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError, UnknownNameError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
@@ -21,7 +23,7 @@ from gen_prior.objectives.natural_statistics import NaturalStatistics
 from gen_prior.util.progress import Progress, ProgressCallback
 
 STATE = "state.safetensors"
-Counter = UnitCounter | BestPhotographs
+Counter = UnitCounter | BestPhotographs | UnitExemplars
 
 
 def run_pass(
@@ -100,13 +102,24 @@ def statistics_of_units(
         run_pass(classifier, folder, {"units": counter}, **options)
         tables, lowest = counter.tables()
         del counter.sample
-    folder = Path(folder)
+    return statistics_table(classifier, Path(folder), tables, lowest, int(counter.count), source)
+
+
+def statistics_table(
+    classifier: Classifier,
+    folder: Path,
+    tables: Mapping[str, Tensor],
+    lowest: Mapping[str, Tensor],
+    images: int,
+    source: str = "",
+) -> NaturalStatistics:
+    """What `UnitCounter.tables` returned after a pass over `images` photographs under `folder`, with its metadata."""
     metadata = {
         "classifier": classifier.name,
         "weights": json.dumps(classifier.provenance.sha256, sort_keys=True),
         "source": source,
         "listing_sha256": listing_sha256(folder, image_paths(folder)),
-        "images": str(int(counter.count)),
+        "images": str(images),
         "sample": str(SAMPLE),
     }
     return NaturalStatistics(tables, lowest, metadata)

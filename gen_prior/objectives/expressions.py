@@ -124,7 +124,7 @@ def _names_something(piece: str, classifier: Classifier) -> bool:
         return False
     if classifier.labels is not None and classifier.labels.knows(units if layer == LOGITS else piece):
         return True
-    return bool(colon and UNITS.fullmatch(units) and _matching_layers(layer, classifier))
+    return bool(colon and UNITS.fullmatch(units) and matching_layers(layer, classifier))
 
 
 def _weighed(sign: str, term: str, classifier: Classifier) -> tuple[float, str]:
@@ -164,7 +164,7 @@ def _units(term: str, classifier: Classifier) -> list[Target]:
     is_range = colon and UNITS.fullmatch(units) and not term.startswith(PREFIX)
     if not is_range or _is_exact_name(term, classifier):
         return [parse_target(term, classifier)]
-    layers = _matching_layers(layer, classifier)
+    layers = matching_layers(layer, classifier)
     if not layers and re.search(r"[*?]", layer):
         raise TargetError(
             f"{term!r}: no layer of {classifier.name} matches {layer!r}",
@@ -186,11 +186,11 @@ def _parts(term: str) -> tuple[str, str, str, str]:
     return layer, colon, units, position or ""
 
 
-def _matching_layers(pattern: str, classifier: Classifier) -> list[str]:
+def matching_layers(pattern: str, classifier: Classifier) -> list[str]:
     """The layer of that name, else all that match the pattern: `*` and `?` stand for no dot, `**` for anything."""
     pattern, kind, source = split_feature(pattern)
     if kind:
-        return [f"{name}/{kind}:{source}" for name in _matching_layers(pattern, classifier)]
+        return [f"{name}/{kind}:{source}" for name in matching_layers(pattern, classifier)]
     if pattern in classifier.layers() or not re.search(r"[*?]", pattern):
         return [pattern] if pattern in classifier.layers() else []
     parts = {"**": ".*", "*": "[^.]*", "?": "[^.]"}

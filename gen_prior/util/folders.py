@@ -28,8 +28,14 @@ RECORDS = {
     "morph.json": "a morph",
     "evolution.npz": "an evolution",
     "settings.json": "a dataset",
+    "manifest.json": "an atlas",
 }
 """The file by which a folder holds a run -> kind of the run."""
+
+
+class InUseError(OutputError):
+    """A folder that another process or thread writes to."""
+
 
 _guard = threading.Lock()
 _held: dict[tuple[int, int], int] = {}
@@ -43,7 +49,8 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
     Deletes temporary files of writers that were killed, and a new folder into which nothing was written. Without locks
     (Windows, some network folders) two processes are not kept apart.
 
-    Raises `OutputError` for a folder that another process or thread writes to, and one that cannot be written to.
+    Raises `InUseError` for a folder that another process or thread writes to, `OutputError` for one that cannot be
+    written to.
     """
     path = Path(folder)
     with as_output_errors(path):
@@ -80,13 +87,13 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
 
 
 def _lock(handle: int, path: Path, held: bool) -> None:
-    """Lock an open folder. Raises `OutputError` where it is held, by another thread or process."""
+    """Lock an open folder. Raises `InUseError` where it is held, by another thread or process."""
     try:
         if held:
             raise BlockingIOError
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise OutputError(
+        raise InUseError(
             f"another process is writing to {path}", fix="wait until it has ended, or pass another --out"
         ) from error
     except OSError as error:

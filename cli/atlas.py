@@ -1,0 +1,243 @@
+"""`gen-prior atlas CLASSIFIER`: every unit of some layers, on one machine or many, and how far it is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import gen_prior.defaults as defaults
+from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
+from gen_prior.cli.output import errors, note, print_json
+from gen_prior.cli.progress import ProgressBar
+from gen_prior.errors import GenPriorError, OptionError
+
+if TYPE_CHECKING:
+    from gen_prior.atlas.reader import Atlas
+    from gen_prior.util.progress import Progress, ProgressCallback
+
+LINE_EVERY = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
+AUTO = "auto"
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="Folder of the atlas, where the same command goes on."),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layers",
+        metavar="PATTERN...",
+        help="Layers, such as blocks.10 or 'blocks.*'; blocks and logits if not given.",
+    ),
+]
+UnitRanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--units",
+        metavar="RANGE...",
+        help="Units of each layer: 0-31, 1,5,9 or 0-999:31 (every 31st); of one layer: logits=0-999:31. All if not "
+        "given.",
+    ),
+]
+Generators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--generators", "-g", metavar="NAME...", help=f"Generators, at the same evaluations; {defaults.GENERATOR}."
+    ),
+]
+
+
+@takes_network
+def run(
+    classifier: Annotated[
+        str | None,
+        typer.Argument(metavar="[CLASSIFIER]", help="A classifier; see gen-prior models.", show_default=False),
+    ] = None,
+    layers: Layers = None,
+    units: UnitRanges = None,
+    generators: Generators = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="A folder of photographs to compare with, which stays private."),
+    ] = None,
+    seeds: options.Seeds = 1,
+    seed: options.Seed = None,
+    steps: Annotated[
+        int, typer.Option("--steps", "--evaluations", help="Classifier evaluations for each picture.")
+    ] = 64,
+    least: Annotated[
+        bool, typer.Option("--least", help="Also make the least exciting picture of each unit; takes as long again.")
+    ] = False,
+    faithfulness: Annotated[
+        bool,
+        typer.Option(
+            "--faithfulness",
+            help="Also measure how true the pictures are, beside the photographs of --images; implies --least.",
+        ),
+    ] = False,
+    judge: Annotated[
+        str, typer.Option("--judge", metavar="NAME", help="A classifier that no method optimises, auto or none.")
+    ] = AUTO,
+    scale: options.Scale = None,
+    out: Folder = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Processes; one a GPU, or one a core, if not given.")
+    ] = None,
+    worker: Annotated[
+        str | None,
+        typer.Option(
+            "--worker", metavar="K/N", help="Make one share of the atlas in --out, beside others on other machines."
+        ),
+    ] = None,
+    status: Annotated[
+        Path | None, typer.Option("--status", metavar="DIR", help="Say how far the atlas in DIR is.")
+    ] = None,
+    retry_failed: Annotated[
+        Path | None,
+        typer.Option("--retry-failed", metavar="DIR", help="Go on with DIR, with the shards that were set aside."),
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option("--verify", metavar="DIR", help="Compare all files with their hashes, make damaged shards again."),
+    ] = None,
+    device: options.Device = AUTO,
+    precision: options.Precision = AUTO,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
+) -> None:
+    """Make an atlas: the preferred inputs of every unit of some layers, as pages to open from disk.
+
+    An interrupted atlas goes on where it stopped, neuron by neuron.
+
+    Example: [bold]gen-prior atlas efficientnet-lite0 --layers blocks.10 --images photographs --out atlas[/bold]
+    """
+    import gen_prior
+    from gen_prior.atlas.atlas import go_on
+    from gen_prior.atlas.plan import parse_units
+
+    if status is not None:
+        _print_status(gen_prior.load_atlas(status), as_json)
+        return
+    goes_on = next((folder for folder in (retry_failed, verify, out if worker is not None else None) if folder), None)
+    if goes_on is None and (classifier is None or out is None):
+        missing = "the name of a classifier" if classifier is None else "a folder"
+        raise OptionError(f"an atlas needs {missing}", fix="gen-prior atlas efficientnet-lite0 --out DIR")
+    on_bad = None if quiet else note
+    with _progress(quiet) as report:
+        if goes_on is not None:
+            if classifier is not None:
+                raise OptionError(
+                    "the manifest in the folder says which classifier it is", fix=f"leave out {classifier}"
+                )
+            atlas = gen_prior.load_atlas(goes_on)
+            _prepare(atlas, retry_failed is not None, verify is not None, quiet)
+            share = _share(worker)
+            atlas = go_on(goes_on, share=share, workers=workers, on_bad=on_bad, progress=report)
+        else:
+            assert classifier is not None
+            assert out is not None
+            atlas = gen_prior.make_atlas(
+                classifier, layers, out=out, units=parse_units(units) if units else None,
+                generators=generators or [defaults.GENERATOR], images=images, seeds=options.chosen_seeds(seeds, seed),
+                evaluations=steps, least=least, faithfulness=faithfulness, judge=None if judge == "none" else judge,
+                scale=options.parsed_scale(scale), precision=precision, device=device, workers=workers,
+                classifier_options=network_options, on_bad=on_bad, progress=report,
+            )  # fmt: skip
+    _conclude(atlas, as_json, quiet)
+
+
+def _prepare(atlas: Atlas, retry: bool, verify: bool, quiet: bool) -> None:
+    """Forget failures or damaged shards, so that they are made again."""
+    if retry:
+        count = atlas.retry_failed()
+        note(f"{count} shard{'s' * (count != 1)} that failed will be tried again", quiet=quiet)
+    if verify:
+        damaged = atlas.verify()
+        note(f"{', '.join(damaged)} damaged" if damaged else "no shard is damaged", quiet=quiet)
+
+
+def _share(text: str | None) -> tuple[int, int]:
+    """`3/16` -> (3, 16). Raises `OptionError` for other text."""
+    if text is None:
+        return 1, 1
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and len(text) < 20):
+        raise OptionError(f"--worker takes K/N, got {text!r}", fix="--worker 3/16")
+    return int(number), int(of)
+
+
+class _Lines:
+    """Progress as a line a minute, for logs."""
+
+    def __init__(self) -> None:
+        self._last = -LINE_EVERY
+
+    def __enter__(self) -> ProgressCallback:
+        return self.show
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, progress: Progress) -> None:
+        if time.monotonic() - self._last >= LINE_EVERY or progress.done >= progress.total:
+            self._last = time.monotonic()
+            counts = "" if str(progress.total) in progress.label else f" ({progress.done} of {progress.total})"
+            note(f"{time.strftime('%H:%M:%S')} {progress.label}{counts}")
+
+
+class _Nothing(_Lines):
+    def show(self, progress: Progress) -> None:
+        pass
+
+
+class _Bar(_Lines):
+    def __enter__(self) -> ProgressCallback:
+        self._bar = ProgressBar()
+        return self._bar.__enter__().show
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
+
+
+def _progress(quiet: bool) -> _Lines:
+    """A context that gives a callback: a bar on a terminal, lines elsewhere."""
+    return _Nothing() if quiet else _Bar() if sys.stderr.isatty() and errors.is_terminal else _Lines()
+
+
+def _conclude(atlas: Atlas, as_json: bool, quiet: bool) -> None:
+    """Print how far the atlas is. Raises `GenPriorError` where shards were set aside."""
+    state = atlas.status()
+    if as_json:
+        print_json({"out": str(atlas.folder)} | state)
+    elif not quiet:
+        print(f"{state['finished']} of {state['neurons']} neurons in {atlas.folder}")
+    if aside := [one for one in state["failed"] if one["set_aside"]]:
+        raise GenPriorError(
+            f"{len(aside)} shards failed, the first one ({aside[0]['layer']}:{aside[0]['units']}) with "
+            f"{aside[0]['reasons'][-1]}",
+            fix=f"mend the cause, then gen-prior atlas --retry-failed {atlas.folder}",
+        )
+
+
+def _print_status(atlas: Atlas, as_json: bool) -> None:
+    state = atlas.status()
+    if as_json:
+        print_json({"out": str(atlas.folder)} | state)
+        return
+    print(
+        f"{state['finished']} of {state['neurons']} neurons finished, {state['shards_finished']} of {state['shards']} "
+        f"shards, {state['shards_begun']} begun"
+    )
+    for one in state["failed"]:
+        print(
+            f"{one['layer']}:{one['units']} failed {one['attempts']} times"
+            f"{', set aside' if one['set_aside'] else ''}: {one['reasons'][-1]}"
+        )
