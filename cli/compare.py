@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,6 @@ from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import note, note_all, print_json, print_table
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
-from gen_prior.errors import GenPriorError
 
 MEASURES = {
     "activation": ("activation", "{:.1f}"),
@@ -96,23 +94,15 @@ def run(
     with run_folder(out, "compare", targets) as folder:
         import gen_prior
         from gen_prior.applications.methods import preset_remarks
-        from gen_prior.report.grid import write_contact_sheets
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
-        try:
-            with ProgressBar(quiet) as bar:
-                comparison = gen_prior.compare(
-                    network, list(targets), methods, judge=None if judge == "none" else judge,
-                    seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
-                    scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
-                    images=images, out=folder,
-                    overwrite=overwrite, progress=bar.show,
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            for path in folder.glob("*/result.json"):  # of a method that is not finished, too
-                with suppress(GenPriorError):
-                    write_contact_sheets(gen_prior.load_result(path.parent), path.parent)
-            raise
+        with ProgressBar(quiet) as bar:
+            comparison = gen_prior.compare(
+                network, list(targets), methods, judge=None if judge == "none" else judge,
+                seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
+                scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
+                images=images, out=folder, overwrite=overwrite, progress=bar.show,
+            )  # fmt: skip
     if images is not None and not faithfulness:
         note("--images is for --faithfulness, which is not given", quiet=quiet)
     record = comparison.record

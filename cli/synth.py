@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,6 @@ from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, note_all, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
-from gen_prior.errors import GenPriorError
 
 if TYPE_CHECKING:
     from gen_prior.classifiers import Classifier
@@ -75,7 +73,6 @@ def run(
     with run_folder(out, "synth", targets) as folder:
         import gen_prior
         from gen_prior.optimise.resolve import planned_names
-        from gen_prior.report.grid import write_contact_sheets
         from gen_prior.report.numbers import write_result_numbers
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
@@ -86,22 +83,16 @@ def run(
             record=record, film=film, transparent=transparent, crop=crop, in_place=in_place, images=images, quiet=quiet,
             faithfulness=faithfulness, judge=judge,
         )  # fmt: skip
-        try:
-            with ProgressBar(quiet) as bar, extra:
-                result = gen_prior.synthesize(
-                    network, list(targets), prior, seeds=chosen, recipe=recipe, precision=precision,
-                    batch=batch, compile=compiled, out=folder, overwrite=overwrite, progress=bar.show,
-                    record=extra.record, **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
-                    **options.given(scale=options.parsed_scale(scale)),
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            with suppress(GenPriorError):  # sheet and numbers of what is finished
-                write_contact_sheets(finished := gen_prior.load_result(folder), folder)
-                write_result_numbers(finished, folder)
-            raise
+        with ProgressBar(quiet) as bar, extra:
+            result = gen_prior.synthesize(
+                network, list(targets), prior, seeds=chosen, recipe=recipe, precision=precision,
+                batch=batch, compile=compiled, out=folder, overwrite=overwrite, progress=bar.show,
+                record=extra.record, **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
+                **options.given(scale=options.parsed_scale(scale)),
+            )  # fmt: skip
         extra.write(result, network, prior)
-        write_contact_sheets(result, folder)
-        write_result_numbers(result, folder, extra.panels)
+        if extra.panels:
+            write_result_numbers(result, folder, extra.panels)
     _print(result, folder, as_json, quiet)
 
 

@@ -72,7 +72,8 @@ def public_members(module: ModuleType) -> list[str]:
 def directive(name: str, value: object) -> str:
     """The reStructuredText that documents one public name."""
     if inspect.isclass(value):
-        return f".. autoclass:: {name}\n   :members:\n"
+        has_own_base = any(base.__module__.startswith("gen_prior.") for base in value.__mro__[1:])
+        return f".. autoclass:: {name}\n   :members:\n" + "   :inherited-members: Exception\n" * has_own_base
     if inspect.isroutine(value):
         return f".. autofunction:: {name}\n"
     return f".. py:data:: {name}\n"

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers import Classifier, load_classifier
+from gen_prior.classifiers import Classifier, as_classifier, load_classifier
 from gen_prior.errors import OptionError, OutputError
-from gen_prior.generators import Generator, load_described
+from gen_prior.generators import Generator, as_generator, load_described
 from gen_prior.optimise.batch import BatchResult
-from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
-from gen_prior.optimise.result_folder import Record, beside_photographs
+from gen_prior.optimise.contact_sheet import write_contact_sheets
+from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
+from gen_prior.optimise.result_folder import Record
+from gen_prior.optimise.result_rows import write_result_numbers
+from gen_prior.optimise.result_view import ResultView
 from gen_prior.optimise.stored_result import UNFINISHED, item_shapes, read_item, read_record
 from gen_prior.optimise.unit_scale import Field, Placement
-from gen_prior.recipe import Recipe
 from gen_prior.util.folders import only_writer
 from gen_prior.util.reading import first_line
 
@@ -29,12 +31,12 @@ Rerun = Callable[["Result", Classifier, Generator], "Result"]
 
 
 @dataclass(eq=False, repr=False)
-class Result:
+class Result(ResultView):
     """Images, codes and numbers of `synthesize`: one item per target and seed.
 
     The images and codes of a result that is in a folder (`synthesize(..., out=...)`, `load_result`) are not kept in
     memory: they are read from it whenever asked for, all by `images` and `codes`, those of a target by `images_of` and
-    `codes_of`.
+    `codes_of`, and a single one by `result["goldfish", 0]`, an item with image, code and numbers.
 
     Attributes:
         images: `[T, S, 3, H, W]`, RGB, in [0, 1].
@@ -100,27 +102,18 @@ class Result:
         def __getattr__(self, name: str) -> Tensor:
             if name not in ("images", "codes") or self.__dict__.get("_folder") is None:
                 raise AttributeError(f"a result has no {name}")
-            return torch.stack([self._stored(t, name.removesuffix("s")) for t in range(len(self.targets))])
+            of = self.images_of if name == "images" else self.codes_of
+            return torch.stack([of(t) for t in range(len(self.targets))])
 
-    def images_of(self, t: int) -> Tensor:
-        """Images `[S, 3, H, W]` of target `t`; those that are not finished are black."""
-        return self.images[t] if "images" in self.__dict__ else self._stored(t, "image")
-
-    def codes_of(self, t: int) -> Tensor:
-        """Codes `[S, *code_shape]` of target `t`; those that are not finished are zero."""
-        return self.codes[t] if "codes" in self.__dict__ else self._stored(t, "code")
-
-    def _stored(self, t: int, name: str) -> Tensor:
-        """The images or codes of target `t` in the folder, `[S, ...]`."""
+    def tensor_of(self, name: str, t: int, s: int) -> Tensor:
+        """The "image" or "code" of target `t` and seed number `s`; zero where it is not finished."""
+        if f"{name}s" in self.__dict__:
+            tensor: Tensor = self.__dict__[f"{name}s"][t, s]
+            return tensor
         assert self._folder is not None
-        record, columns = self._record, len(self.seeds)
-        blank = torch.zeros(record[f"{name}_shape"])
-        items = record["items"][t * columns : (t + 1) * columns]
-        return torch.stack(
-            [
-                blank if item["status"] == UNFINISHED else read_item(self._folder, item, item_shapes(record))[name]
-                for item in items
-            ]
+        item, shapes = self._record["items"][t * len(self.seeds) + s], item_shapes(self._record)
+        return (
+            torch.zeros(shapes[name]) if item["status"] == UNFINISHED else read_item(self._folder, item, shapes)[name]
         )
 
     @classmethod
@@ -160,49 +153,17 @@ class Result:
             _rows(terms, grid[1]),
         )
 
-    def inputs(self, t: int, classifier: Classifier | None = None) -> Tensor:
+    def inputs(self, t: int, classifier: Classifier | str | None = None) -> Tensor:
         """The classifier's inputs for target `t`: `[S, 3, H, W]` in [0, 1], a unit's image at its place in them.
 
         `classifier`: the one of the result where None.
         """
-        classifier = classifier or self._loaded_classifier()
+        classifier = self._loaded_classifier() if classifier is None else as_classifier(classifier)
         field = self.targets[t].get("field")
         place = Placement(
             [Field(*field) if field else None] * len(self.seeds), classifier.input_size, classifier.device
         )
         return classifier.as_seen(place(classifier.resize(self.images_of(t).to(classifier.device)))).cpu()
-
-    @property
-    def photograph_ratios(self) -> Tensor:
-        """`[T, S]`: activations divided by the best photograph's; NaN where no table says what that is."""
-        ratios = [
-            [beside_photographs(value, target).get("photograph_ratio") for value in row]
-            for row, target in zip(self.activations, self.targets, strict=True)
-        ]
-        return torch.tensor([[torch.nan if ratio is None else ratio for ratio in row] for row in ratios])
-
-    def names(self) -> list[str]:
-        """File names of the items without their endings, targets outermost."""
-        return item_names(self.slugs, self.seeds)
-
-    @property
-    def evaluations(self) -> int:
-        """Length of the history: steps of the final optimisation, each a forward and a backward pass per image.
-
-        Scored candidates and trial steps are left out; `recipe.evaluations` includes them.
-        """
-        return int(self.history.shape[-1])
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe that was followed."""
-        return Recipe.from_dict({"scale": "image"} | self.settings["recipe"])  # 0.1 knew no other scale
-
-    @property
-    def unit_recipe(self) -> Recipe:
-        """The recipe that hidden units followed."""
-        recipe = self.settings.get("unit_recipe")  # 0.1 had one recipe for all
-        return self.recipe if recipe is None else Recipe.from_dict(recipe)
 
     def _loaded_classifier(self) -> Classifier:
         """The classifier of this result; loaded by its name if it was read from a folder."""
@@ -216,42 +177,43 @@ class Result:
         self._classifier, self._generator, self._rerun = classifier, generator, rerun
 
     def save(self, out: str | Path) -> Path:
-        """Write each item as PNG and, exact, as safetensors with code and numbers, and `result.json`; returns `out`."""
+        """Write what `synthesize(..., out=out)` writes, and return `out`; a result that is there is replaced.
+
+        Each item as PNG and, exact, as safetensors with code and numbers, `result.json`, and contact sheets.
+        """
         folder = Path(out)
         if self._folder is not None and folder.resolve() == self._folder.resolve():
             return folder  # it is there
         record = Record(
-            self.targets,
-            self.slugs,
-            self.seeds,
-            self.settings,
-            self.evaluations,
-            list(self.images.shape[2:]),
-            list(self.codes.shape[2:]),
-        )
-        files: dict[Path, bytes] = {}
-        images, codes = self.images, self.codes
+            self.targets, self.slugs, self.seeds, self.settings,
+            self.evaluations, list(self.images_of(0).shape[1:]), list(self.codes_of(0).shape[1:]),
+        )  # fmt: skip
+        record.seconds, files = self.seconds, dict[Path, bytes]()
         for index, (t, s) in enumerate(record.pairs):
             if self.status[t][s] != UNFINISHED:
-                tensors = {
-                    "image": images[t, s],
-                    "code": codes[t, s],
-                    "activation": self.activations[t, s],
-                    "start_activation": self.start_activations[t, s],
-                    "history": self.history[t, s],
-                }
+                tensors = {name: self.tensor_of(name, t, s) for name in ("image", "code")}
+                tensors |= {"activation": self.activations[t, s], "start_activation": self.start_activations[t, s]}
+                tensors["history"] = self.history[t, s]
                 files |= record.finish(index, tensors, self.status[t][s], self.terms[t][s])
-        record.seconds, record.settings = self.seconds, self.settings
         with only_writer(folder):
             record.write(folder, files, replace=True)
+            if files:
+                self.write_reports(folder)
         return folder
 
-    def replay(self, classifier: Classifier | None = None, generator: Generator | None = None) -> Result:
+    def write_reports(self, folder: Path) -> None:
+        """Write into `folder` what is made of the items: contact sheets and `numbers.csv`."""
+        write_contact_sheets(self, folder)
+        write_result_numbers(self, folder)
+
+    def replay(self, classifier: Classifier | str | None = None, generator: Generator | str | None = None) -> Result:
         """Run the same synthesis again: bit-identical on a CPU of the same kind, with the same versions.
 
-        The classifier and generator are loaded by the names in the settings unless given. Raises `OutputError` for
-        settings of a folder that are damaged.
+        The classifier and generator of the settings are loaded unless others are given, themselves or by name. Raises
+        `OutputError` for settings of a folder that are damaged.
         """
+        classifier = None if classifier is None else as_classifier(classifier)
+        generator = None if generator is None else as_generator(generator)
         if self._folder is None:
             return self._replay(classifier, generator)
         try:

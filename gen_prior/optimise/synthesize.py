@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import GenPriorError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.batch import BatchResult
@@ -31,6 +32,7 @@ from gen_prior.optimise.resolve import (
 )
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import ResultFolder
+from gen_prior.optimise.result_rows import has_numbers
 from gen_prior.optimise.transforms import Transform
 from gen_prior.recipe import Recipe
 from gen_prior.util.devices import environment
@@ -78,8 +80,9 @@ def synthesize(
         batch: items at a time, or the sizes of successive batches (the last one repeats); chosen from the free
             memory where None. Halved whenever memory runs out.
         precision: "fp32", "bf16" or "auto" (bf16 where the device computes in it).
-        out: a folder; each item is written to it as soon as it is finished, and memory does not grow with the number of
-            items. A folder that holds a part of the same run is continued, with another run it is refused.
+        out: a folder, as `gen-prior synth` leaves it; each item is written to it as soon as it is finished, and memory
+            does not grow with the number of items. After Ctrl-C there are sheets and numbers of these. A folder that
+            holds a part of the same run is continued, with another run it is refused.
         overwrite: replace the run in `out` instead, whichever it is.
         progress: True for a bar (a widget in notebooks), or a function that is called with a `Progress` after every
             step; `done` and `total` count steps x images, including the restarts' trial steps.
@@ -137,27 +140,37 @@ def _synthesize(
     # 3. Batch by batch: select starts, optimise, write.
     followed = [one.recipe for one in resolved for _ in numbers]
     run = BatchRun(engine, followed, start is None, _progress_of(progress, len(items)), record)
-    began = clock = time.perf_counter()
+    began = time.perf_counter()
     batch = _sizes(engine, items, batch, folder.batches if folder is not None else ())
-    results: list[BatchResult] = []
-    sizes: list[int] = []
     too_large = f"even one image at a time does not fit in the memory of {classifier.device} with {generator.name}"
-    for _, chunk, result in run_in_batches(
+    batches = run_in_batches(
         items[done:at_most], batch, lambda chunk, first: run(list(chunk), done + first), too_large,
         kinds=followed[done:at_most],
-    ):  # fmt: skip
-        sizes.append(len(chunk))
-        if folder is not None:
-            folder.write(result, seconds=time.perf_counter() - clock)
-        else:
-            results.append(result)
-        clock = time.perf_counter()
+    )  # fmt: skip
     if folder is not None:
-        whole = Result.from_folder(folder.folder)
+        whole = _in_folder(folder, (result for _, _, result in batches))
     else:
-        settings["batches"] = sizes
+        results = [result for _, _, result in batches]
+        settings["batches"] = [len(result.status) for result in results]
         whole = Result.assemble(resolved, numbers, results, settings, seconds=time.perf_counter() - began)
     whole.attach(classifier, generator, rerun)
+    return whole
+
+
+def _in_folder(folder: ResultFolder, results: Iterable[BatchResult]) -> Result:
+    """Write each batch as soon as it is finished, then sheets and numbers; after Ctrl-C, those of what is finished."""
+    clock, before = time.perf_counter(), folder.finished
+    try:
+        for result in results:
+            folder.write(result, seconds=time.perf_counter() - clock)
+            clock = time.perf_counter()
+    except KeyboardInterrupt:
+        with suppress(GenPriorError):  # nothing is finished
+            Result.from_folder(folder.folder).write_reports(folder.folder)
+        raise
+    whole = Result.from_folder(folder.folder)
+    if folder.finished > before or not has_numbers(folder.folder):
+        whole.write_reports(folder.folder)
     return whole
 
 

@@ -70,7 +70,8 @@ def test_another_run_is_refused_unless_it_may_overwrite(
     assert load_result(tmp_path).seeds == made.seeds
     items = json.loads((tmp_path / "result.json").read_text())["items"]
     named = {item[kind] for item in items for kind in ("image", "data")}
-    assert {path.name for path in tmp_path.iterdir()} == named | {"result.json"}
+    made_of_these = {"result.json", "numbers.csv", "numbers.parquet", "contact-sheet.png"}
+    assert {path.name for path in tmp_path.iterdir()} == named | made_of_these
 
 
 def test_functions_of_ones_own_are_never_continued(run: Run) -> None:

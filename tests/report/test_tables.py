@@ -73,7 +73,7 @@ def test_without_pyarrow_only_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "numbers.parquet",
     ]
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.setattr("gen_prior.report.tables.find_spec", lambda name: None)
+    monkeypatch.setattr("gen_prior.util.tables.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"gen-prior\[tables\]"):
         write_parquet(tmp_path / "other.parquet", ROWS, COLUMNS)
     write_tables(tmp_path, "numbers", ROWS[:1], COLUMNS)
