@@ -126,7 +126,8 @@ def open_photographs(
     Raises `ImageError` as `list_photographs` does, and if most images cannot be read; `OutputError` for a full disk.
     """
     readers, listing = list_photographs(sources)
-    readers = readers[:: -(-len(readers) // limit)] if limit else readers
+    if limit and limit < len(readers):
+        readers = [readers[index * len(readers) // limit] for index in range(limit)]
     name = ", ".join(path.name for path in check_sources(sources))
     data = Path(cache) / f"photographs-{size}-{crops}-{listing[:8]}-{limit}.rgb"
     record = data.with_suffix(".json")

@@ -94,7 +94,7 @@ def measured_plan(
             few = replace(few, steps=min(STEPS, whole.steps))
             if hasattr(few, "fit_steps"):
                 few = replace(few, fit_steps=20)
-            limit = min(max(counts.values()), max(2 * whole.batch, 128))
+            limit = min(max(counts.values()), max(3 * whole.batch, 128))  # two batches, and some that cannot be read
             watch = _Watch(progress)
             run_stage(STAGES[name], out, few, classifier=classifier, prior=prior, limit=limit, cache=out / "cache",
                       timing=watch.timing, progress=watch.progress, log_every=1, **given)  # fmt: skip

@@ -202,3 +202,13 @@ def test_a_full_disk_is_found_before_the_work_and_leaves_nothing(
         open_photographs(source, 64, tmp_path / "cache", read.append)
     assert not read
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_limit_takes_that_many_photographs_evenly_spaced(tmp_path: Path) -> None:
+    source = tmp_path / "photographs"
+    source.mkdir()
+    for index in range(11):
+        (source / f"{index:02d}.png").write_bytes(png((index, 0, 0)))
+    photographs = open_photographs(source, 64, tmp_path / "cache", limit=5)
+    reds = (photographs.batch(torch.arange(5))[:, 0, 0, 0] * 255).round().int()
+    assert reds.tolist() == [0, 2, 4, 6, 8]
