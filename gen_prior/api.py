@@ -9,6 +9,7 @@ from gen_prior.applications.encode import encode, fit_code
 from gen_prior.applications.evolve import Evolution, evolve
 from gen_prior.applications.exemplars import Exemplar, find_exemplars
 from gen_prior.applications.faithfulness import faithfulness
+from gen_prior.applications.feature_distribution import match_photographs
 from gen_prior.applications.invert import Inversion, invert
 from gen_prior.applications.morph import Morph, interpolate, morph
 from gen_prior.applications.sample import sample_chain, synthesize_apart
@@ -78,6 +79,7 @@ __all__ = [
     "load_result",
     "make_atlas",
     "make_dataset",
+    "match_photographs",
     "morph",
     "objectives",
     "parse_target",

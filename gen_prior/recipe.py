@@ -33,8 +33,9 @@ class Recipe:
         rate: learning rate of the first update; it falls linearly, to reach `final_rate` after the last one.
         momentum: Nesterov momentum of "sgd", first beta of "adam", in [0, 1).
         gradient_limit: largest norm of an item's gradient, to which longer ones are clipped ("sgd" only).
-        score: "activation" (the raw unit, before any softmax) or "log_probability" (of class targets; hidden units fall
-            back to the activation).
+        score: "activation" (the raw unit, before any softmax), "log_probability" (of class targets; hidden units fall
+            back to the activation), or "capped" (climb to the activation of the best photograph and stay there, after
+            arXiv 2605.17504; needs natural statistics of the unit).
         prior_weight: weight of the code prior's penalty in the loss.
         shrink: factor on the code after every step and its clipping (0.99 in Nguyen et al. 2016).
         project: True to clip codes to the prior's bounds after every step.
@@ -89,7 +90,7 @@ class Recipe:
     def __post_init__(self) -> None:
         choices = {
             "optimiser": OPTIMISER_NAMES,
-            "score": ("activation", "log_probability"),
+            "score": ("activation", "log_probability", "capped"),
             "keep": ("last", "best"),
             "domain": ("image", "code", "any"),
         }

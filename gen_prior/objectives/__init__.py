@@ -7,7 +7,17 @@ objectives.layer_l2("blocks.2")`. Any function of that type is one: `Objective(f
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.objectives.base import Objective, Score
 from gen_prior.objectives.matching import apart_from, gram, match, match_image, style
-from gen_prior.objectives.units import activation, channel, direction, latent, layer_l2, log_probability, neuron, units
+from gen_prior.objectives.units import (
+    activation,
+    capped,
+    channel,
+    direction,
+    latent,
+    layer_l2,
+    log_probability,
+    neuron,
+    units,
+)
 
 __all__ = [
     "Activations",
@@ -15,6 +25,7 @@ __all__ = [
     "Score",
     "activation",
     "apart_from",
+    "capped",
     "channel",
     "direction",
     "gram",

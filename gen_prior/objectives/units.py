@@ -32,6 +32,19 @@ def activation(target: AnyTarget) -> Objective:
     return Objective(score, target.layers, str(target), positions=positions)
 
 
+def capped(target: AnyTarget, limit: float) -> Objective:
+    """Climb to the activation `limit` and stay there: typical of what excites the unit, not extreme.
+
+    After arXiv 2605.17504. The score is `limit - |activation - limit|`, so that every step beyond the limit leads back.
+    """
+
+    def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
+        return limit - (target.score(activations) - limit).abs()
+
+    plain = activation(target)
+    return replace(plain, function=score, description=f"{target} up to {limit:.4g}").reporting(plain)
+
+
 def log_probability(target: Target) -> Objective:
     """Log-probability of a class after the softmax, at most 0 (as PPGN does, Nguyen et al. 2017).
 

@@ -10,7 +10,7 @@ from typing import Any
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.objectives import Objective, activation, log_probability
+from gen_prior.objectives import Objective, activation, capped, log_probability
 from gen_prior.objectives.expressions import parse_targets, single_target
 from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.natural_statistics import PhotographActivations, natural_statistics
@@ -66,29 +66,32 @@ def resolve_objectives(
     """The objectives of all targets that are named, ranges and patterns expanded.
 
     Each has the recipe that it follows: hidden units `unit_recipe` if it is given, everything else `recipe`. Under
-    `recipe.score`, "log_probability" is of classes and falls back to the activation for others; under the recipe's
-    `scale` each has its field.
+    `recipe.score`, "log_probability" is of classes and falls back to the activation for others, and "capped" needs to
+    know what photographs reach; under the recipe's `scale` each has its field.
 
-    Raises `TargetError` or `UnknownNameError` for no such target, `OptionError` for none at all.
+    Raises `TargetError` or `UnknownNameError` for no such target, `OptionError` for none at all, or for a cap without
+    natural statistics of the target.
     """
     listed = [targets] if isinstance(targets, TargetLike) else list(targets)
     if not listed:
         raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
-    pairs: list[tuple[Objective, AnyTarget | None]] = []
+    named: list[Objective | AnyTarget] = []
     for target in listed:
         if isinstance(target, Objective):
             for layer in target.layers:
                 classifier.layer_shape(layer)
-            pairs.append((target, None))
+            named.append(target)
         else:
-            pairs += [
-                (_objective(parsed, classifier, recipe.score), parsed) for parsed in parse_targets(target, classifier)
-            ]
+            named += parse_targets(target, classifier)
     resolved, table = [], natural_statistics(classifier)
-    for objective, parsed in pairs:
-        followed = unit_recipe if unit_recipe is not None and objective.hidden else recipe
-        field = field_of(classifier, objective, followed.scale)
+    for one in named:
+        parsed = None if isinstance(one, Objective) else one
         photographs = table.of(parsed) if table is not None and isinstance(parsed, Target) else None
+        objective = one if isinstance(one, Objective) else activation(one)
+        followed = unit_recipe if unit_recipe is not None and objective.hidden else recipe
+        if parsed is not None:
+            objective = _scored(objective, parsed, classifier, followed.score, photographs)
+        field = field_of(classifier, objective, followed.scale)
         resolved.append(ResolvedObjective(objective, parsed, followed, field, photographs))
     return resolved
 
@@ -99,10 +102,20 @@ def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe
     return resolve_objectives(named, classifier, recipe)[0]
 
 
-def _objective(target: AnyTarget, classifier: Classifier, score: str) -> Objective:
+def _scored(
+    plain: Objective, target: AnyTarget, classifier: Classifier, score: str, photographs: PhotographActivations | None
+) -> Objective:
+    """What a recipe's `score` maximises of a target; `plain` is its activation."""
     if score == "log_probability" and isinstance(target, Target) and target.is_class and classifier.has_classes:
         return log_probability(target)
-    return activation(target)
+    if score != "capped":
+        return plain
+    if photographs is None:
+        raise OptionError(
+            f"the score 'capped' needs to know what photographs reach at {target}, which no table holds",
+            fix="make one (gen-prior natural) and name it with --natural, or gp.objectives.capped(target, limit)",
+        )
+    return capped(target, photographs.best)
 
 
 def class_weights_of(target: AnyTarget | None, classifier: Classifier) -> dict[str, float]:
