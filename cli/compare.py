@@ -63,6 +63,7 @@ def run(
         ),
     ] = defaults.EVALUATIONS,
     scale: options.Scale = None,
+    natural: options.Natural = None,
     faithfulness: Annotated[
         bool,
         typer.Option(
@@ -96,6 +97,8 @@ def run(
         from gen_prior.applications.methods import preset_remarks
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
+        if natural is not None:
+            gen_prior.NaturalStatistics.load(natural).attach(network)
         with ProgressBar(quiet) as bar:
             comparison = gen_prior.compare(
                 network, list(targets), methods, judge=None if judge == "none" else judge,

@@ -74,6 +74,23 @@ Scale = Annotated[
         "input) or a side in pixels; the recipe's if not given.",
     ),
 ]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help="What is maximised: activation, log_probability (of classes), or capped (climb to what the best "
+        "photograph reaches, and stay there); the recipe's if not given.",
+    ),
+]
+Natural = Annotated[
+    Path | None,
+    typer.Option(
+        "--natural",
+        metavar="FILE",
+        help="What photographs reach at each unit, a table that gen-prior natural made; the installed one if not "
+        "given.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

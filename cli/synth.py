@@ -44,6 +44,8 @@ def run(
     candidates: options.Candidates = None,
     trials: options.Trials = None,
     scale: options.Scale = None,
+    score: options.Score = None,
+    natural: options.Natural = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
@@ -76,6 +78,8 @@ def run(
         from gen_prior.report.numbers import write_result_numbers
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
+        if natural is not None:
+            gen_prior.NaturalStatistics.load(natural).attach(network)
         prior, recipe = _load_generator(generator, preset, options.parse_settings(settings), network, quiet)
         chosen = options.chosen_seeds(seeds, seed)
         extra = extra_outputs.ExtraOutputs(
@@ -88,7 +92,7 @@ def run(
                 network, list(targets), prior, seeds=chosen, recipe=recipe, precision=precision,
                 batch=batch, compile=compiled, out=folder, overwrite=overwrite, progress=bar.show,
                 record=extra.record, **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
-                **options.given(scale=options.parsed_scale(scale)),
+                **options.given(scale=options.parsed_scale(scale), score=score),
             )  # fmt: skip
         extra.write(result, network, prior)
         if extra.panels:

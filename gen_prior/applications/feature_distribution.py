@@ -75,7 +75,7 @@ def match_photographs(
     reported = activation(one)
     layers_read = tuple(dict.fromkeys([*names, *reported.layers]))
     objective = Objective(
-        score, layers_read, f"{one} like {len(exemplars)} photographs", positions=reported.read_positions
+        score, layers_read, f"{one.name} like {len(exemplars)} photographs", positions=reported.read_positions
     )
     return objective.reporting(reported)
 
@@ -105,19 +105,26 @@ def _sorted_values(
     with classifier.record_layers(dict.fromkeys([*layers, target.layer])) as hooks, _slopes(hooks, layers) as added:
         for image in images:
             added.clear()
-            seen = hooks(classifier.normalise(image[None]))
-            probed = [name for name in layers if name in added]
-            found = torch.autograd.grad(target.score(seen).sum(), [added[name] for name in probed], allow_unused=True)
-            slopes = dict(zip(probed, found, strict=True))
+            seen = hooks(classifier.normalise(image[None].detach().requires_grad_()))
+            slopes = _gradients(target, seen, added)
             for name in layers:
                 part = units_by_position(seen, name).detach()[0]
                 sorted_values[name].append(part.sort(1).values)
-                slope = slopes.get(name)
-                if slope is not None:
+                if (slope := slopes.get(name)) is not None:
                     slope = units_by_position(Activations({name: slope}, seen.layouts), name)[0]
                     relevance[name].append((part * slope).sum(1).clamp_min(0))
     means = {name: torch.stack(values).mean(0) for name, values in sorted_values.items()}
     return means, {name: _normalised(relevance[name], len(means[name])) for name in layers}
+
+
+def _gradients(target: Target, seen: Activations, added: dict[str, Tensor]) -> dict[str, Tensor | None]:
+    """Gradients of the target's activation in the layers of `added`, and in its own layer, as it is recorded."""
+    own = seen[target.layer].detach().requires_grad_()
+    read = Activations({**seen, target.layer: own}, seen.layouts)
+    earlier = {name: zeros for name, zeros in added.items() if name != target.layer}
+    found = torch.autograd.grad(target.score(seen).sum(), list(earlier.values()), allow_unused=True) if earlier else ()
+    at_own = torch.autograd.grad(target.score(read).sum(), own)[0]
+    return {**dict(zip(earlier, found, strict=True)), target.layer: at_own}
 
 
 def _normalised(relevances: Sequence[Tensor], units: int) -> Tensor:

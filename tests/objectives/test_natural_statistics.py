@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import WeightsError
+from gen_prior.errors import OptionError, WeightsError
+from gen_prior.generators import Generator
 from gen_prior.hub.tensors import read_shapes
 from gen_prior.objectives import natural_statistics as module
 from gen_prior.objectives.natural_statistics import (
@@ -20,6 +21,7 @@ from gen_prior.objectives.natural_statistics import (
     natural_statistics,
 )
 from gen_prior.objectives.targets import parse_target
+from gen_prior.optimise.synthesize import synthesize
 
 
 @pytest.fixture
@@ -94,3 +96,18 @@ def test_the_installed_table_of_lite0(lite0: Classifier, monkeypatch: pytest.Mon
     (file, _), *_ = module.EMBEDDED.values()
     with pytest.raises(WeightsError, match="expected beef"):
         module._embedded(file, "beef")
+
+
+def test_a_capped_score_climbs_to_the_best_photograph_and_stays(
+    table: NaturalStatistics, tiny_classifier: Classifier, tiny_generator: Generator
+) -> None:
+    plain = synthesize(tiny_classifier, "conv2:3", tiny_generator, steps=40, rate=0.05)
+    start, end = plain.start_activations.item(), plain.activations.item()
+    limit = (start + end) / 2
+    table.tables["conv2"][KINDS.index("anywhere"), -1, 3] = limit
+    table.attach(tiny_classifier)
+    capped = synthesize(tiny_classifier, "conv2:3", tiny_generator, steps=40, rate=0.05, score="capped")
+    assert start < capped.activations.item()
+    assert abs(capped.activations.item() - limit) < 0.25 * abs(end - limit)
+    with pytest.raises(OptionError, match="no table holds"):
+        synthesize(tiny_classifier, "conv1:3", tiny_generator, steps=2, score="capped")
