@@ -43,6 +43,9 @@ CALLS: dict[str, Callable[[Any, Any, Path], Any]] = {
         ).neurons()
     ],
     "find_exemplars": lambda c, g, folder: gp.find_exemplars(c, "conv2:1", folder, count=1)[0].activation,
+    "match_photographs": lambda c, g, folder: (
+        gp.match_photographs(c, "conv2:1", gp.find_exemplars(c, "conv2:1", folder, count=1)).description
+    ),
     "receptive_field": lambda c, g, _: gp.receptive_field(c, "conv2:3@5,5"),
     "sample_chain": lambda c, g, _: gp.sample_chain(c, "bee", g, iterations=10).visited,
     "synthesize_apart": lambda c, g, _: gp.synthesize_apart(c, "bee", g, "conv1", seeds=1, steps=2)[0].images,
