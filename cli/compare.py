@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import note, note_all, print_json, print_table
 from gen_prior.cli.progress import ProgressBar
@@ -75,6 +75,7 @@ def run(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="A folder of photographs, for --faithfulness.")
     ] = None,
+    html: extra_outputs.Html = False,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
@@ -95,6 +96,7 @@ def run(
     with run_folder(out, "compare", targets) as folder:
         import gen_prior
         from gen_prior.applications.methods import preset_remarks
+        from gen_prior.report.pages.gallery import gallery
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         if natural is not None:
@@ -106,6 +108,8 @@ def run(
                 scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
                 images=images, out=folder, overwrite=overwrite, progress=bar.show,
             )  # fmt: skip
+        if html:
+            gallery(folder)
     if images is not None and not faithfulness:
         note("--images is for --faithfulness, which is not given", quiet=quiet)
     record = comparison.record

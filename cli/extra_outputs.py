@@ -58,6 +58,10 @@ Judge = Annotated[
     str, typer.Option("--judge", metavar="NAME", help="Another classifier, whose features --faithfulness uses.")
 ]
 
+Html = Annotated[
+    bool, typer.Option("--html", help="Also write gallery.html: all images with their numbers, as a page to open.")
+]
+
 
 class ExtraOutputs:
     """Further outputs of a synthesis with `record`; use as a context, then call `write`.

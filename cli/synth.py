@@ -61,6 +61,7 @@ def run(
     images: extra_outputs.Images = None,
     faithfulness: extra_outputs.Faithfulness = False,
     judge: extra_outputs.Judge = defaults.JUDGE,
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -76,6 +77,7 @@ def run(
         import gen_prior
         from gen_prior.optimise.resolve import planned_names
         from gen_prior.report.numbers import write_result_numbers
+        from gen_prior.report.pages.gallery import gallery
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         if natural is not None:
@@ -97,6 +99,8 @@ def run(
         extra.write(result, network, prior)
         if extra.panels:
             write_result_numbers(result, folder, extra.panels)
+        if html:
+            gallery(folder)
     _print(result, folder, as_json, quiet)
 
 

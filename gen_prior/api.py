@@ -33,6 +33,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.film import Recorder, write_animation
+from gen_prior.report.pages.gallery import gallery
 from gen_prior.report.transparency import Transparency
 from gen_prior.util.progress import Progress
 
@@ -69,6 +70,7 @@ __all__ = [
     "faithfulness",
     "find_exemplars",
     "fit_code",
+    "gallery",
     "interpolate",
     "invert",
     "load_atlas",

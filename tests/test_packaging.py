@@ -15,7 +15,7 @@ from setuptools.config.pyprojecttoml import load_file
 ROOT = Path(__file__).parent.parent
 SOURCES = {"gen_prior": "gen_prior", "cli": "gen_prior.cli", "weights": "gen_prior.weights"}
 """Folder of the repository -> the package it is installed as."""
-DATA = (".safetensors", ".tsv", ".json", ".md", "py.typed")
+DATA = (".safetensors", ".tsv", ".json", ".md", ".html", ".css", ".js", "py.typed")
 NOT_INSTALLED = ("gen_prior.weights.make",)
 
 
@@ -55,9 +55,9 @@ def test_wheel_holds_the_code_the_weights_and_the_labels(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for package, folder in repository_packages().items():
-        for path in folder.iterdir():
+        for path in [*folder.iterdir(), *folder.glob("templates/*"), *folder.glob("assets/*")]:
             if path.suffix == ".py" or path.name.endswith(DATA):
-                assert f"{package.replace('.', '/')}/{path.name}" in names, path
+                assert f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}" in names, path
     assert "gen_prior/classifiers/imagenet_classes.tsv" in names
     assert "gen_prior/py.typed" in names
     assert "gen_prior/weights/natural-statistics.safetensors" in names

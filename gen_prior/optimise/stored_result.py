@@ -86,7 +86,8 @@ def clear_result(folder: Path) -> None:
         names = []
     with as_output_errors(folder):
         path.unlink()
-        for left in (*folder.glob("contact-sheet*.png"), folder / "numbers.csv", folder / "numbers.parquet"):
+        made_of_it = [folder / name for name in ("numbers.csv", "numbers.parquet", "gallery.html")]
+        for left in (*folder.glob("contact-sheet*.png"), *made_of_it):
             left.unlink(missing_ok=True)
         for name in names:
             for left in (*folder.glob(f"{glob.escape(name)}.*"), *folder.glob(f"{glob.escape(name)}-*")):

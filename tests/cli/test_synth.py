@@ -39,6 +39,15 @@ def test_of_several_images_there_is_a_contact_sheet(run: type[Run], tiny: tuple[
     assert len(list((tmp_path / "one").glob("*.png"))) == 1
 
 
+def test_html_leaves_a_page_that_another_run_takes_away(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    synth(run, tiny, tmp_path, "--html")
+    page = (tmp_path / "gallery.html").read_text(encoding="utf-8")
+    assert all(path.name in page for path in tmp_path.glob("*-seed?.png"))
+    done = run("synth", "ant", "--generator", "tiny", "--seeds", "1", "--out", tmp_path, *tiny, "--overwrite")
+    assert done.code == 0, done.err
+    assert not (tmp_path / "gallery.html").exists()
+
+
 def test_json_is_all_there_is_on_stdout(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = synth(run, tiny, tmp_path, "--json")
     assert done.code == 0

@@ -1,0 +1,155 @@
+"""A folder of `synth` or `compare` as one HTML page: its pictures with their numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gen_prior.errors import OutputError
+from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
+from gen_prior.optimise.stored_result import RECORD as RESULT
+from gen_prior.report.comparison_sheet import RECORD as COMPARISON
+from gen_prior.report.pages.render import counted, number, percent, render
+from gen_prior.util.files import write_bytes
+from gen_prior.util.reading import read_regular, reading
+
+PAGE = "gallery.html"
+BESIDE = {"in-place": "in place", "field": "receptive field", "rgba": "transparent"}
+"""Ending of a further picture's name, as `synth` writes it -> what it shows."""
+MEDIANS = {
+    "activation": ("activation", number),
+    "photograph_ratio": ("of the best photograph's", number),
+    "judge_top1": ("judge is right", percent),
+    "judge_probability": ("judge's probability", percent),
+    "kept_blur": ("kept after blur", percent),
+    "kept_jpeg": ("kept after JPEG", percent),
+    "kept_shift": ("kept after shift", percent),
+    "high_frequency": ("high frequency", percent),
+    "slope": ("spectrum slope", number),
+    "diversity": ("diversity", number),
+    "path_similarity": ("path similarity", number),
+    "two_alternatives": ("two-alternative score", percent),
+}
+"""Measure of a comparison's summary -> its name in the table, and how it is shown."""
+Json = dict[str, Any]
+
+
+def gallery(folder: str | Path) -> Path:
+    """Write `gallery.html` into the folder of a result or of a comparison, and return its path.
+
+    The page shows every finished picture with its numbers, opens from disk, and needs the folder's pictures beside it
+    and nothing else. Raises `OutputError` if there is no result in `folder`, if it is damaged, or if it cannot be
+    written to.
+    """
+    folder = Path(folder)
+    if (folder / COMPARISON).exists():
+        values = _of_comparison(folder)
+    elif (folder / RESULT).exists():
+        values = _of_result(folder)
+    else:
+        raise OutputError(
+            f"no result in {folder}: neither {RESULT} nor {COMPARISON} is there",
+            fix="name a folder that gen-prior synth or gen-prior compare wrote",
+        )
+    path = folder / PAGE
+    write_bytes(path, render("gallery.html", **values).encode())
+    return path
+
+
+def _of_result(folder: Path) -> Json:
+    """What the page of a synthesis shows: a section for each target, its seeds side by side."""
+    record = read_record(folder)
+    with reading("result", folder):
+        seeds, settings = record["seeds"], record["settings"]
+        items = [record["items"][t * len(seeds) : (t + 1) * len(seeds)] for t in range(len(record["targets"]))]
+        made = sum(item["status"] != UNFINISHED for item in record["items"])
+        lead = (
+            f"{counted(made, 'picture')} by {settings['generator']['name']}, {counted(record['steps'], 'step')} each."
+        )
+        if made < len(record["items"]):
+            lead += f" {len(record['items']) - made:,} more not finished."
+        return {
+            "title": f"What {settings['classifier']['name']} wants to see",
+            "lead": lead,
+            "table": None,
+            "sections": [
+                _section(target, [("", [_picture(folder, item, target["name"], "") for item in listed])])
+                for target, listed in zip(record["targets"], items, strict=True)
+            ],
+        }
+
+
+def _of_comparison(folder: Path) -> Json:
+    """What the page of a comparison shows: a table of medians, and for each target a row for each method."""
+    with reading("comparison", folder):
+        record = json.loads(read_regular(folder / COMPARISON, limit=LARGEST_RECORD, within=folder))
+        methods = record["methods"]
+        sections = []
+        for t, target in enumerate(record["targets"]):
+            rows = []
+            for method in methods:
+                listed = [item for item in method["items"] if item["target"] == t]
+                rows.append((method["name"], [_picture(folder, i, target["name"], method["name"]) for i in listed]))
+            sections.append(_section(target, rows))
+        judge = record["judge"]["name"] if record.get("judge") else None
+        lead = (
+            f"{counted(len(methods), 'method')}, {counted(record['evaluations'], 'evaluation')} of the network for each"
+        )
+        return {
+            "title": f"What {record['classifier']['name']} wants to see",
+            "lead": f"{lead} picture." + (f" Judge, which no method optimises: {judge}." if judge else ""),
+            "table": _medians(methods),
+            "sections": sections,
+        }
+
+
+def _section(target: Mapping[str, Any], rows: Sequence[tuple[str, list[Json]]]) -> Json:
+    """A target with rows of pictures by name."""
+    text = target.get("target")
+    return {"name": target["name"], "target": text if text != target["name"] else None, "rows": rows}
+
+
+def _picture(folder: Path, item: Mapping[str, Any], name: str, method: str) -> Json:
+    """A picture: where it lies, its words, and the pictures beside it; without a place if it is not finished."""
+    words = f"{name}, seed {item['seed']}" + (f", by {method}" if method else "")
+    if item["status"] == UNFINISHED:
+        return {
+            "path": None,
+            "words": words,
+            "caption": f"seed {item['seed']}: not finished",
+            "lines": [],
+            "beside": [],
+        }
+    path = PurePosixPath(str(item["image"]))
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"the picture {path} lies outside the folder")
+    lines = []
+    if (ratio := item.get("photograph_ratio")) is not None:
+        lines.append(f"{number(ratio)} of the best photograph's")
+    if item.get("probability") is not None:
+        lines.append(f"probability {percent(item['probability'])}")
+    if item.get("judge_class") is not None:
+        verdict = "right" if item.get("judge_top1") else "wrong"
+        lines.append(f"judge: {item['judge_class']} ({verdict})" if item.get("judge_top1") is not None else "")
+    if item["status"] != "ok":
+        lines.append(str(item["status"]))
+    beside = [(path.with_name(f"{path.stem}-{kind}.png"), shows) for kind, shows in BESIDE.items()]
+    return {
+        "path": str(path),
+        "words": words,
+        "caption": f"seed {item['seed']}: activation {number(item['activation'])}",
+        "lines": [line for line in lines if line],
+        "beside": [(str(file), shows) for file, shows in beside if (folder / file).is_file()],
+    }
+
+
+def _medians(methods: Sequence[Mapping[str, Any]]) -> Json:
+    """The table of a comparison: names of methods, and a row for each measure that one of them has."""
+    rows = []
+    for measure, (words, shown) in MEDIANS.items():
+        found = [method["summary"].get(measure) for method in methods]
+        if any(found):
+            rows.append((words, [shown(one["value"]) if one else "–" for one in found]))
+    return {"names": [method["name"] for method in methods], "rows": rows}

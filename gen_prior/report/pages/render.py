@@ -1,0 +1,67 @@
+"""Templates -> HTML: every value is escaped, and a page runs no script and no style but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+PACKAGE = "gen_prior.report.pages"
+"""Where the frame and the style of all pages lie, in templates/ and assets/."""
+
+
+def render(template: str, *, package: str = PACKAGE, **values: Any) -> str:
+    """The HTML of a template of `package`, which may extend `frame.html`; `values` are shown as text."""
+    return _environment(package).get_template(template).render(**values)
+
+
+def asset(name: str, package: str = PACKAGE) -> str:
+    """The text of a style sheet or a script of `package`."""
+    return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def inline(name: str) -> Markup:
+    """The text of an asset as it stands in a page; such files are ours and hold no closing tag."""
+    return Markup(asset(name))
+
+
+def fingerprint(name: str) -> str:
+    """`'sha256-...'` of an asset, by which a Content-Security-Policy allows it inside the page and nothing else."""
+    digest = hashlib.sha256(asset(name).encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def number(value: float | None) -> str:
+    """`value` with at most two decimals, fewer where it is large; a dash where there is none."""
+    if value is None:
+        return "–"
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """A share in percent, with a decimal where it is near 0 or 1; a dash where there is none."""
+    if value is None:
+        return "–"
+    near = 0 < abs(value) < 0.1 or 0.99 < value < 1
+    return (f"{value:.1%}" if near else f"{value:.0%}").replace("%", " %").replace("-", "−")
+
+
+def counted(count: int, what: str) -> str:
+    """`1 picture`, `1,200 pictures`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+@cache
+def _environment(package: str) -> Environment:
+    loader = ChoiceLoader([PackageLoader(one) for one in dict.fromkeys((package, PACKAGE))])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= {"inline": inline, "fingerprint": fingerprint}
+    return environment
