@@ -162,13 +162,13 @@ def _grid(images: Tensor) -> Tensor:
 
 
 def with_steps(recipe: TrainingRecipe, factor: float) -> TrainingRecipe:
-    """The recipe with the steps of every stage, and the first adversarial ones, multiplied by `factor`."""
+    """The recipe with all numbers of steps multiplied by `factor`, those before the critics and of fits included."""
     settings = {
         name: replace(
             own,
             **{
                 part: max(1, round(getattr(own, part) * factor))
-                for part in ("steps", "adversarial_from")
+                for part in ("steps", "adversarial_from", "fit_steps")
                 if getattr(own, part, 0) > 0
             },
         )

@@ -30,6 +30,7 @@ except ImportError:  # Windows
 
 STEPS = 4
 """Steps of each stage that are timed; the median counts."""
+FIT_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class StagePlan:
     steps: int
     seconds_per_step: float
     preparing: float
-    """Seconds before the first step: reading photographs, encoding them, fitting."""
+    """Seconds before the first step: reading photographs and encoding them."""
+    fitting: float
+    """Seconds of the steps that fit a part of the network to the encoded photographs, before the first step."""
     memory: float
     """Largest memory of the process up to this stage, in GB (on a GPU: of the device)."""
     disk: float
@@ -49,7 +52,7 @@ class StagePlan:
     @property
     def seconds(self) -> float:
         """Time of the whole stage."""
-        return self.preparing + self.steps * self.seconds_per_step
+        return self.preparing + self.fitting + self.steps * self.seconds_per_step
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def measured_plan(
             few: Any = with_steps(recipe, 0).settings[name]
             few = replace(few, steps=min(STEPS, whole.steps))
             if hasattr(few, "fit_steps"):
-                few = replace(few, fit_steps=20)
+                few = replace(few, fit_steps=FIT_STEPS)
             limit = min(max(counts.values()), max(3 * whole.batch, 128))  # two batches, and some that cannot be read
             watch = _Watch(progress)
             run_stage(STAGES[name], out, few, classifier=classifier, prior=prior, limit=limit, cache=out / "cache",
@@ -102,10 +105,7 @@ def measured_plan(
             scale = read / max(1, min(limit, read))
             lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()] if few.steps else []
             seconds = [whole.batch / line["images_per_second"] for line in lines]
-            preparing = watch.parts["reading"] * scale
-            preparing += (
-                watch.seconds("encoding") * scale + watch.seconds("fitting") * getattr(whole, "fit_steps", 0) / 20
-            )
+            fit_steps = getattr(whole, "fit_steps", 0)
             cache = sum(file.stat().st_size for file in (out / "cache").rglob("*")) * scale
             own = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) - cache / max(scale, 1)
             plans.append(
@@ -113,7 +113,8 @@ def measured_plan(
                     name,
                     whole.steps,
                     statistics.median(seconds) if seconds else 0.0,
-                    preparing,
+                    (watch.parts["reading"] + watch.seconds("encoding")) * scale,
+                    watch.seconds("fitting") * fit_steps / FIT_STEPS,
                     _memory(classifier.device),
                     (cache + own) / 1e9,
                 )
@@ -130,8 +131,12 @@ def within(hours: float, recipe: TrainingRecipe, plan: TrainingPlan) -> tuple[Tr
     fixed = sum(stage.preparing for stage in plan.stages) / 3600
     if hours <= fixed:
         raise OptionError(f"{hours:g} hours are too few: reading and encoding the photographs take {fixed:.2f}")
-    changed = with_steps(recipe, (hours - fixed) / max(plan.hours - fixed, 1e-9))
-    stages = tuple(replace(stage, steps=changed.settings[stage.name].steps) for stage in plan.stages)
+    factor = (hours - fixed) / max(plan.hours - fixed, 1e-9)
+    changed = with_steps(recipe, factor)
+    stages = tuple(
+        replace(stage, steps=changed.settings[stage.name].steps, fitting=stage.fitting * factor)
+        for stage in plan.stages
+    )
     return changed, TrainingPlan(stages)
 
 

@@ -204,7 +204,7 @@ def test_one_command_plans_chooses_the_steps_and_trains(
         return out / "generator.safetensors"
 
     def measured_plan(recipe: Any, classifier: Any, progress: Any) -> TrainingPlan:
-        stages = [StagePlan(name, recipe.settings[name].steps, 0.5, 36.0, 1.0, 2.0) for name in recipe.stages]
+        stages = [StagePlan(name, recipe.settings[name].steps, 0.5, 36.0, 0.0, 1.0, 2.0) for name in recipe.stages]
         return TrainingPlan(tuple(stages))
 
     monkeypatch.setattr(gen_prior.training.pipeline, "train_all", train_all)
