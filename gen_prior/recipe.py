@@ -23,7 +23,7 @@ RENAMED = {"shell": "norm_sphere"}
 """Names of transforms, regularisers and edits in version 0.1 -> now."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """Settings of one optimisation of a code, which minimises the loss `-score + penalty`; they serialise to JSON.
 
@@ -112,6 +112,11 @@ class Recipe:
             raise OptionError("rate must be positive, got 0")
         if self.momentum >= 1:
             raise OptionError(f"momentum must be below 1, got {self.momentum}")
+
+    def __repr__(self) -> str:
+        """One line that gives the recipe back: the steps, and what differs from the defaults."""
+        changed = [one for one in fields(self) if one.name == "steps" or getattr(self, one.name) != one.default]
+        return f"Recipe({', '.join(f'{one.name}={getattr(self, one.name)!r}' for one in changed)})"
 
     def with_options(self, **options: Any) -> Recipe:
         """Return a copy with some settings replaced; with at least as many candidates as trials.

@@ -100,7 +100,7 @@ def _run(
     report: ProgressCallback | None,
 ) -> Comparison:
     """Synthesise by every method, measure, and write to `folder`."""
-    comparison = Comparison(setup.record([method.name for method in rows]))
+    comparison = Comparison(setup.record([method.name for method in rows]), folder=folder)
     known: dict[str, dict[str, Any]] = {}
     if folder is not None:
         check_kind(folder, RECORD, overwrite=overwrite)

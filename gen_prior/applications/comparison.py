@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gen_prior.applications.comparison_view import ComparisonView
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.stored_result import LARGEST_RECORD
@@ -19,17 +20,21 @@ from gen_prior.util.reading import read_regular, reading
 FORMAT = "gen-prior/comparison-1"
 
 
-@dataclass
-class Comparison:
+@dataclass(repr=False)
+class Comparison(ComparisonView):
     """The outcome of `compare`.
 
     Attributes:
         record: all measures and settings, as `comparison.json` holds them.
         results: name of the method -> its `Result`; empty if the comparison was loaded from a folder.
+        folder: where the comparison is on disk; None for one that was not written.
+
+    `comparison["pixel"]` is the result of a method, also of a comparison that was loaded.
     """
 
     record: dict[str, Any]
     results: dict[str, Result] = field(default_factory=dict)
+    folder: Path | None = None
 
     def save(self, out: str | Path) -> Path:
         """Write each method's results into a sub-folder of `out`, then the record, numbers and sheets; returns `out`.
@@ -65,7 +70,7 @@ def load_comparison(folder: str | Path) -> Comparison:
         if record.get("format") != FORMAT:
             raise OutputError(f"{path} is not a comparison of format {FORMAT}")
         _check_record(record)
-    return Comparison(record)
+    return Comparison(record, folder=path.parent)
 
 
 def _check_record(record: dict[str, Any]) -> None:

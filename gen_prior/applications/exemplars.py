@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from torch import Tensor
 
+from gen_prior.applications.exemplar import Exemplar, Exemplars
 from gen_prior.applications.fields import Fields
 from gen_prior.applications.photograph_counters import MOST, BestPhotographs, Wanted
 from gen_prior.applications.photograph_pass import run_pass
@@ -16,50 +16,12 @@ from gen_prior.applications.photographs import as_seen, image_paths
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, TargetError
-from gen_prior.objectives.receptive_field import Box
 from gen_prior.optimise.resolve import TargetLike, resolve_objectives
 from gen_prior.optimise.result import Result
 from gen_prior.recipe import Recipe
 from gen_prior.report.grid import mosaic, row_pages, write_pages
 from gen_prior.util.image_io import png_bytes, read_image
 from gen_prior.util.progress import ProgressOption, progress_callback
-
-
-@dataclass(frozen=True)
-class Exemplar:
-    """A natural image and a unit's response to it.
-
-    Attributes:
-        path: the image file.
-        activation: the unit's activation.
-        image: the centre crop that the classifier was given, `[3, H, W]`, RGB, in [0, 1].
-        box: the unit's receptive field in `image`.
-        field: the square of it that the unit sees most of, its effective receptive field.
-        position: where in the layer the activation was read, (y, x) or (t, y, x); None for a target without such
-            positions.
-    """
-
-    path: Path
-    activation: float
-    image: Tensor
-    box: Box
-    field: Box
-    position: tuple[int, ...] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return name, activation and position for JSON."""
-        place = None if self.position is None else list(self.position)
-        return {"file": self.path.name, "activation": self.activation, "position": place}
-
-    @property
-    def seen(self) -> Tensor:
-        """The image cropped to the unit's receptive field."""
-        return self.box.crop(self.image)
-
-    @property
-    def patch(self) -> Tensor:
-        """The image cropped to the unit's effective receptive field."""
-        return self.field.crop(self.image)
 
 
 @overload
@@ -73,7 +35,7 @@ def find_exemplars(
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
     progress: ProgressOption = None,
-) -> list[Exemplar]: ...
+) -> Exemplars: ...
 
 
 @overload
@@ -87,7 +49,7 @@ def find_exemplars(
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
     progress: ProgressOption = None,
-) -> list[list[Exemplar]]: ...
+) -> list[Exemplars]: ...
 
 
 def find_exemplars(
@@ -100,7 +62,7 @@ def find_exemplars(
     batch: int = 16,
     on_bad: Callable[[str], None] | None = None,
     progress: ProgressOption = None,
-) -> list[Exemplar] | list[list[Exemplar]]:
+) -> Exemplars | list[Exemplars]:
     """Find the `count` images under `folder` with the highest activation of each target, in one pass over the images.
 
     Args:
@@ -113,7 +75,7 @@ def find_exemplars(
         progress: as `synthesize` takes it, after every batch, in images.
 
     Returns:
-        The exemplars, the best first; for a list of targets, a list of such lists.
+        The exemplars, the best first, a list that notebooks show; for a list of targets, a list of such lists.
 
     Raises:
         ImageError: no images, one that cannot be read, or, with `on_bad`, none that can.
@@ -145,13 +107,13 @@ def wanted_targets(
     return wanted
 
 
-def collect_exemplars(classifier: Classifier, best: BestPhotographs, paths: Sequence[Path]) -> list[list[Exemplar]]:
+def collect_exemplars(classifier: Classifier, best: BestPhotographs, paths: Sequence[Path]) -> list[Exemplars]:
     """The exemplars of each wanted target, with their images, after a pass over `paths`."""
     fields = Fields(classifier)
     images: dict[int, Tensor] = {}
     result = []
     for row, wanted in enumerate(best.wanted):
-        exemplars = []
+        exemplars = Exemplars()
         for value, number, flat in zip(best.values[row], best.numbers[row], best.positions[row], strict=True):
             index = int(number)
             if index < 0 or float(value) == -MOST:
@@ -186,3 +148,14 @@ def exemplar_sheet(result: Result, found: Sequence[Sequence[Exemplar]], targets:
         row_names=[result.targets[t]["name"] for t in chosen],
         column_names=[f"seed {seed}" for seed in result.seeds] + ["photographs"],
     )
+
+
+__all__ = [
+    "Exemplar",
+    "Exemplars",
+    "collect_exemplars",
+    "exemplar_sheet",
+    "find_exemplars",
+    "wanted_targets",
+    "write_exemplar_sheets",
+]

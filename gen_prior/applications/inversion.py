@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
-from gen_prior.errors import OptionError
+from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
 from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.grid import mosaic
@@ -18,13 +19,14 @@ from gen_prior.report.numbers import INVERSION, NUMBERS
 from gen_prior.report.tables import Row, write_tables
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
-from gen_prior.util.image_io import write_png
+from gen_prior.util.html import SIDE, cell, picture_tag, table
+from gen_prior.util.image_io import to_pil, write_png
 from gen_prior.util.reading import read_regular, reading
 
 RECORD = "inversion.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reconstruction:
     """An image `[3, H, W]` whose features at `layer` are near those of the original, and its code.
 
@@ -39,8 +41,19 @@ class Reconstruction:
     error: float
     style_error: float | None = None
 
+    def picture(self) -> Image.Image:
+        """The image as a PIL picture."""
+        return to_pil(self.image)
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        return f"<{self.layer} through {self.method}: error {self.error:.3g}>"
+
+    def _repr_html_(self) -> str:
+        picture = picture_tag(self.image, self.layer, 2 * SIDE)
+        return f'<div style="display: inline-block">{cell(repr(self)[1:-1], image=picture)}</div>'
+
+
+@dataclass(frozen=True, repr=False)
 class Inversion:
     """The outcome of `invert`.
 
@@ -58,8 +71,39 @@ class Inversion:
     reconstructions: dict[str, dict[str, Reconstruction]]
     settings: dict[str, Any]
 
-    def sheet(self) -> Tensor:
-        """One image `[3, H, W]`: the original, a row for each method, a column for each layer, errors below."""
+    def __getitem__(self, key: tuple[str, str]) -> Reconstruction:
+        """`inversion["dgn-lite0", "blocks.5"]`: the reconstruction of a layer by a method.
+
+        Raises `UnknownNameError` with close matches.
+        """
+        method, layer = key
+        if method not in self.reconstructions:
+            raise UnknownNameError("method of this inversion", method, self.reconstructions)
+        if layer not in self.layers:
+            raise UnknownNameError("layer of this inversion", layer, self.layers)
+        return self.reconstructions[method][layer]
+
+    def __repr__(self) -> str:
+        height, width = self.original.shape[1:]
+        done = ", ".join(self.reconstructions) or "nothing yet"
+        return f"<Inversion: {width} x {height} image from {', '.join(self.layers)} through {done}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (method, [
+                cell(f"error {row[layer].error:.3g}", image=picture_tag(row[layer].image, f"{method}, {layer}"))
+                for layer in self.layers
+            ])
+            for method, row in self.reconstructions.items()
+        ]  # fmt: skip
+        original = ("original", [picture_tag(self.original, "original")])
+        return table(repr(self)[1:-1], self.layers, [*rows, original])
+
+    def sheet(self) -> Image.Image:
+        """One PIL picture: the original, a row for each method, a column for each layer, errors below."""
+        return to_pil(self._sheet())
+
+    def _sheet(self) -> Tensor:
         rows = [
             [self.original if r == 0 else None, *(self.reconstructions[method][layer].image for layer in self.layers)]
             for r, method in enumerate(self.reconstructions)
@@ -90,7 +134,7 @@ class Inversion:
                 save_safetensors(folder / f"{_slug(method)}.safetensors", _exact(row), {})
                 for layer, found in row.items():
                     write_png(folder / f"{_slug(method)}-{_slug(layer)}.png", found.image)
-            write_png(folder / "inversion.png", self.sheet())
+            write_png(folder / "inversion.png", self._sheet())
             write_tables(folder, NUMBERS, self._rows(), INVERSION)
             write_json(folder / RECORD, self.to_dict())
         return Path(out)

@@ -6,12 +6,12 @@ Both run the one loop in pieces: a chain in segments that start where the last o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gen_prior.applications.chain import Chain
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
@@ -32,7 +32,6 @@ from gen_prior.optimise.resolve import (
 )
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.optimise.unit_scale import Field
 from gen_prior.recipe import Recipe
 from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 from gen_prior.util.random import derived_seed
@@ -46,24 +45,6 @@ SAMPLER = Recipe(
     domain="code",
     source="after PPGN, Nguyen et al. 2017, arXiv 1612.00005; ours: noise as strong as the Gaussian prior's own",
 )
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The samples that `sample_chain` kept, in order, on the CPU."""
-
-    codes: Tensor
-    """`[N, *code_shape]`."""
-    images: Tensor
-    """`[N, 3, H, W]`, RGB, in [0, 1]."""
-    scores: Tensor
-    """`[N]`: probability of a class, activation of a hidden unit."""
-    iterations: list[int]
-    """Iterations done when each sample was taken."""
-    visited: Tensor
-    """`[M]`: the score at every check of the chain, kept or not."""
-    field: Field | None = None
-    """Part of the classifier's input that the images of a hidden unit are drawn into; None for all of it."""
 
 
 def sample_chain(

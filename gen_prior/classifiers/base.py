@@ -105,6 +105,11 @@ class Classifier:
         self._layouts: dict[str, Layout] | None = None
         self._known_runs: KnownRuns = {}
 
+    def __repr__(self) -> str:
+        height, width = self.input_size
+        classes = f"{len(self.labels)} classes, " if self.labels is not None else ""
+        return f"<Classifier {self.name}: {classes}input {width} x {height}, on {self.device}>"
+
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits `[B, K]` of RGB images `[B, 3, H, W]` in [0, 1], of any H and W."""
         with without_checkpointing():

@@ -105,6 +105,10 @@ class Generator:
                 network.eval()  # a user's own may return None
                 network.requires_grad_(False)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.code_shape))
+        return f"<Generator {self.name}: codes of {shape}, on {self.device}>"
+
     def __call__(self, codes: Tensor) -> Tensor:
         """Codes `[B, *code_shape]` -> images `[B, 3, H, W]`, RGB, in [0, 1].
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 from PIL import Image
 
-from gen_prior.errors import MissingExtraError, OptionError
+from gen_prior.errors import OptionError
 from gen_prior.optimise.contact_sheet import contact_sheet, sheet_pages
 from gen_prior.optimise.result_data import ResultData
 from gen_prior.optimise.result_item import ResultItem, find_seed, find_target
@@ -16,6 +16,7 @@ from gen_prior.optimise.result_rows import result_rows
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import to_pil
+from gen_prior.util.tables import dataframe
 
 if TYPE_CHECKING:
     import pandas
@@ -74,13 +75,7 @@ class ResultView(ResultData):
 
         Raises `MissingExtraError` without pandas.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingExtraError(
-                "a table needs pandas, which is not installed", fix="pip install 'gen-prior[tables]'"
-            ) from error
-        return pandas.DataFrame(result_rows(self)).dropna(axis="columns", how="all")
+        return dataframe(result_rows(self))
 
     def __repr__(self) -> str:
         unfinished = sum(row.count(UNFINISHED) for row in self.status)

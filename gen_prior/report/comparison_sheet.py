@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from gen_prior.errors import ImageError, OutputError
 from gen_prior.report.grid import font, pages, paste, wrapped, write_line, write_pages
 from gen_prior.util.image_io import read_image, to_pil
+from gen_prior.util.reading import reading
 
 RECORD = "comparison.json"
 SHEET = "contact-sheet"
@@ -33,18 +33,27 @@ def draw_sheet(folder: str | Path) -> list[Path]:
     Raises `OutputError` if the record or an image is missing or damaged, or a sheet cannot be written.
     """
     folder = Path(folder)
-    try:
+    with reading("comparison", folder):
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         layout = _Layout.of(record)
-        parts = pages(len(record["targets"]), layout.block, header=MARGIN + layout.header)
-        sheets = [_png(_draw(record, folder, part, layout)) for part in parts]
-    except FileNotFoundError as error:
-        raise OutputError(f"no comparison in {folder}: {RECORD} is missing") from error
-    except ImageError as error:
-        raise OutputError(f"the comparison in {folder} is damaged: {error}") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise OutputError(f"the comparison in {folder} is damaged: {type(error).__name__} {error}") from error
+        sheets = [_png(_draw(record, folder, part, layout)) for part in _parts(record, layout)]
     return write_pages(folder, SHEET, sheets)
+
+
+def page_count(record: dict[str, Any]) -> int:
+    """Number of pages of a comparison's sheet."""
+    return len(_parts(record, _Layout.of(record)))
+
+
+def draw_page(record: dict[str, Any], folder: Path, page: int) -> Image.Image:
+    """One page, from 1, of the sheet of a comparison whose images are in `folder`. Raises as `draw_sheet` does."""
+    layout = _Layout.of(record)
+    with reading("comparison", folder):
+        return _draw(record, folder, _parts(record, layout)[page - 1], layout)
+
+
+def _parts(record: dict[str, Any], layout: _Layout) -> list[range]:
+    return pages(len(record["targets"]), layout.block, header=MARGIN + layout.header)
 
 
 def _png(sheet: Image.Image) -> bytes:

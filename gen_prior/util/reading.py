@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from gen_prior.errors import OutputError, WeightsError
+from gen_prior.errors import ImageError, OutputError, WeightsError
 
 
 def open_regular(path: str | Path, *, limit: int | None = None, within: Path | None = None) -> BinaryIO:
@@ -76,7 +76,7 @@ def reading(kind: str, folder: str | Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise OutputError(f"no {kind} in {folder}: {Path(str(error.filename)).name} is missing") from error
-    except WeightsError as error:
+    except (WeightsError, ImageError) as error:
         raise OutputError(f"the {kind} in {folder} is damaged: {error.message}") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise OutputError(f"the {kind} in {folder} is damaged: {first_line(error)}") from error

@@ -8,10 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gen_prior.errors import MissingExtraError, OptionError
 from gen_prior.util.files import as_output_errors, write_bytes
+
+if TYPE_CHECKING:
+    import pandas
 
 Columns = Mapping[str, type]
 """Name of a column, in the order of the table -> the type of its values: str, int or float."""
@@ -74,6 +77,17 @@ def write_tables(folder: str | Path, name: str, rows: Sequence[Row], columns: Co
     return paths
 
 
+def dataframe(rows: Sequence[Row]) -> pandas.DataFrame:
+    """The rows as a pandas table, without columns that are empty. Raises `MissingExtraError` without pandas."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingExtraError(
+            "a table needs pandas, which is not installed", fix="pip install 'gen-prior[tables]'"
+        ) from error
+    return pandas.DataFrame(list(rows)).dropna(axis="columns", how="all")
+
+
 def _typed(rows: Sequence[Row], columns: Columns) -> list[list[Any]]:
     """The values of each row in the order of the columns, converted to the columns' types; None for an empty cell."""
     for row in rows:
@@ -97,4 +111,4 @@ def _shielded(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-__all__ = ["Columns", "Row", "write_csv", "write_parquet", "write_tables"]
+__all__ = ["Columns", "Row", "dataframe", "write_csv", "write_parquet", "write_tables"]
