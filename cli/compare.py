@@ -10,7 +10,7 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import note, note_all, print_json, print_table
+from gen_prior.cli.output import console, note, note_all, print_json, print_table
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
 
@@ -76,6 +76,14 @@ def run(
         Path | None, typer.Option("--images", metavar="DIR", help="A folder of photographs, for --faithfulness.")
     ] = None,
     html: extra_outputs.Html = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Also write means and paired differences over the targets with intervals and tests, as report.md and "
+            "report.tex, and a figure. For a finished comparison, nothing is computed anew.",
+        ),
+    ] = False,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
@@ -88,7 +96,7 @@ def run(
 ) -> None:
     """Compare methods on the same targets, seeds and number of classifier evaluations.
 
-    Writes a contact sheet, every image, all measures (comparison.json) and the codes to the output folder.
+    Writes a contact sheet, every image, all measures (comparison.json, numbers.csv) and the codes to the output folder.
     Animations are made by synth --record.
 
     Example: [bold]gen-prior compare goldfish monarch -m dgn-lite0 -m pixel --out cmp[/bold]
@@ -96,8 +104,11 @@ def run(
     with run_folder(out, "compare", targets) as folder:
         import gen_prior
         from gen_prior.applications.methods import preset_remarks
+        from gen_prior.report.comparison_figure import check_figures
         from gen_prior.report.pages.gallery import gallery
 
+        if report:
+            check_figures()
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         if natural is not None:
             gen_prior.NaturalStatistics.load(natural).attach(network)
@@ -108,6 +119,8 @@ def run(
                 scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
                 images=images, out=folder, overwrite=overwrite, progress=bar.show,
             )  # fmt: skip
+        if report:
+            comparison.report(folder)
         if html:
             gallery(folder)
     if images is not None and not faithfulness:
@@ -120,7 +133,10 @@ def run(
         print_json({"out": str(folder)} | record)
     elif not quiet:
         _print(record)
-        print(f"sheet, images, measures and codes in {folder}")
+        console.print(
+            f"{'report, figure, ' if report else ''}sheet, images, measures and codes in {folder}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _remarks(record: dict[str, Any]) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_ob
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
+from gen_prior.report.comparison_report import remove_report
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.report.spectrum import natural_spectrum
@@ -105,6 +106,8 @@ def _run(
     if folder is not None:
         check_kind(folder, RECORD, overwrite=overwrite)
         known = _earlier(folder, comparison.record) if not overwrite else {}
+        if overwrite and (folder / RECORD).exists():
+            remove_report(folder)
         if not known:  # first, so that no mixture is taken for the comparison that was there
             write_json(folder / RECORD, comparison.record)
             write_comparison_numbers(comparison.record, folder)

@@ -11,6 +11,7 @@ from gen_prior.applications.comparison_view import ComparisonView
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.stored_result import LARGEST_RECORD
+from gen_prior.report.comparison_report import write_report
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.util.files import as_output_errors, write_json
@@ -52,6 +53,14 @@ class Comparison(ComparisonView):
             draw_sheet(folder)
             write_comparison_numbers(self.record, folder)
         return Path(out)
+
+    def report(self, out: str | Path) -> list[Path]:
+        """Write means, paired differences with tests, and a figure into the folder `out`; returns the paths.
+
+        `report.md`, `report.tex`, `figure.pdf` and `figure.png`: see `gen_prior.report.comparison_analysis`. Raises
+        `MissingExtraError` without matplotlib, `OutputError` if they cannot be written.
+        """
+        return write_report(self.record, out)
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Name of the method -> measure -> {statistic, value, low, high, count}, or None if not measured."""

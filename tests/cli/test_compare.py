@@ -106,3 +106,30 @@ def test_usage_errors(run: type[Run], tiny: tuple[str, ...], tmp_path: Path, mor
     assert done.code == 2
     assert words in done.complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_a_finished_comparison_computes_nothing(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("cup", "ant", "--method", "pixel-raw", "--judge", "tiny-judge")
+    assert compare(run, tiny, tmp_path, *more).code == 0
+    images = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    record = (tmp_path / "comparison.json").read_text()
+    monkeypatch.setattr("gen_prior.optimise.engine.Engine.optimise", None)
+    done = compare(run, tiny, tmp_path, *more, "--report")
+    assert done.code == 0, done.err
+    assert "report, figure, sheet" in done.out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == images
+    assert (tmp_path / "comparison.json").read_text() == record
+    assert "| activation (logit) | tiny - pixel-raw | 3 |" in (tmp_path / "report.md").read_text()
+    assert {"report.tex", "figure.pdf", "figure.png"} < {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_report_without_matplotlib_is_refused_before_the_work(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gen_prior.report.comparison_figure.find_spec", lambda name: None)
+    done = compare(run, tiny, tmp_path / "out", "--report")
+    assert done.code == 1
+    assert "gen-prior[figures]" in done.complaint
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,184 @@
+"""What a comparison says about its methods: means over targets, and paired differences between methods.
+
+The unit of analysis is the target: values of its images are averaged over the seeds first, because the seeds of a
+target are not independent evidence about targets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gen_prior.classifiers.outputs import LOGITS
+from gen_prior.optimise.stored_result import UNFINISHED
+from gen_prior.report.paired import FEWEST, Difference, holm, mean_interval, paired_difference
+
+Values = dict[str, dict[int, float]]
+"""Name of a method -> number of a target -> its value."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of a comparison as reports show it: its name in the record, words, factor and decimals.
+
+    `tested`: whether methods are tested for a difference in it; spectra are shown beside those of photographs instead.
+    `bounds`: what no mean can lie beyond, and no interval of it either.
+    """
+
+    name: str
+    words: str
+    factor: float = 1.0
+    decimals: int = 2
+    tested: bool = True
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+    def shown(self, value: float, *, signed: bool = False) -> str:
+        """`value` in the measure's unit and decimals, with a sign also where positive if `signed`."""
+        return f"{self.factor * value:{'+' if signed else ''}.{self.decimals}f}"
+
+
+SHARE = (0.0, 1.0)
+MEASURES = (
+    Measure("activation", "activation (logit)", decimals=1),
+    Measure("photograph_ratio", "activation / best photograph's"),
+    Measure("probability", "probability by the classifier (%)", 100, 1, bounds=SHARE),
+    Measure("judge_top1", "named by the judge (%)", 100, 0, bounds=SHARE),
+    Measure("judge_top5", "in the judge's top five (%)", 100, 0, bounds=SHARE),
+    Measure("judge_probability", "probability by the judge (%)", 100, 1, bounds=SHARE),
+    Measure("kept_blur", "activation kept after blur (%)", 100, 0),
+    Measure("kept_jpeg", "activation kept after JPEG (%)", 100, 0),
+    Measure("kept_shift", "activation kept after shift (%)", 100, 0),
+    Measure("diversity", "diversity of the seeds"),
+    Measure("path_similarity", "path similarity"),
+    Measure("two_alternatives", "two-alternative score (%)", 100, 0, bounds=SHARE),
+    Measure("high_frequency", "high-frequency power (%)", 100, 1, tested=False),
+    Measure("slope", "slope of the spectrum", tested=False),
+)
+RELATIVE = Measure("activation", "activation (% of the largest)", 100, 0)
+"""In place of `activation` where not all targets are classes, because units differ in scale: the activation divided by
+the largest magnitude that any method reaches for that target."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean over `count` targets of their means over seeds; its 95 % interval, None below `FEWEST` targets."""
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The difference of `first` minus `second` in a measure; `p` is corrected for the number of all tests."""
+
+    measure: Measure
+    first: str
+    second: str
+    difference: Difference
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The measures that a comparison has, the values of each target, their means, and all pairs of methods."""
+
+    methods: list[str]
+    measures: list[Measure]
+    values: dict[str, Values]
+    means: dict[str, dict[str, Mean]]
+    pairs: list[Pair]
+
+    @property
+    def tests(self) -> int:
+        """Number of tests, for which p values are corrected."""
+        return sum(pair.p is not None for pair in self.pairs)
+
+
+def analyse(record: Mapping[str, Any]) -> Analysis:
+    """The analysis of what `comparison.json` holds; the same for the same record."""
+    methods = [method["name"] for method in record["methods"]]
+    values = {measure.name: _values(record, measure.name) for measure in MEASURES}
+    measures = [measure for measure in MEASURES if any(values[measure.name].values())]
+    if not all(_is_class(target) for target in record["targets"]):
+        values["activation"] = _relative(values["activation"])
+        measures = [RELATIVE if measure.name == "activation" else measure for measure in measures]
+    means = {
+        measure.name: {
+            method: _mean(own, measure) for method in methods if (own := list(values[measure.name][method].values()))
+        }
+        for measure in measures
+    }
+    pairs = [pair for measure in measures if measure.tested for pair in _pairs(measure, values[measure.name])]
+    return Analysis(methods, measures, values, means, _corrected(pairs))
+
+
+def _mean(values: list[float], measure: Measure) -> Mean:
+    value, count = sum(values) / len(values), len(values)
+    if count < FEWEST:
+        return Mean(value, None, None, count)
+    low, high = (min(max(end, measure.bounds[0]), measure.bounds[1]) for end in mean_interval(values))
+    return Mean(value, low, high, count)
+
+
+def _values(record: Mapping[str, Any], name: str) -> Values:
+    """The value of each target by each method; targets without one are left out."""
+    found: Values = {}
+    for method in record["methods"]:
+        own: dict[int, float] = {}
+        for t, target in enumerate(record["targets"]):
+            items = [item for item in method["items"] if item["target"] == t and item["status"] != UNFINISHED]
+            seeds = _of_target(method, t, name) or [item[name] for item in items if item.get(name) is not None]
+            if seeds:
+                own[t] = _direction(target, name) * sum(map(float, seeds)) / len(seeds)
+        found[method["name"]] = own
+    return found
+
+
+def _of_target(method: Mapping[str, Any], t: int, name: str) -> list[float]:
+    """The value that a target's images share, if the measure is such a one."""
+    panel = (method.get("faithfulness") or {t: None})[t]
+    shared = {"diversity": method["diversity"][t]}
+    if panel is not None:
+        shared |= {"path_similarity": panel["path"]["normalised"], "two_alternatives": panel["two_alternatives"]}
+    return [shared[name]] if shared.get(name) is not None else []
+
+
+def _is_class(target: Mapping[str, Any]) -> bool:
+    terms = target.get("terms", [])
+    return len(terms) < 2 and (terms[0] if terms else target).get("layer") == LOGITS
+
+
+def _direction(target: Mapping[str, Any], name: str) -> int:
+    """-1 for the activation of a unit that is to respond least, so that more is better for all targets."""
+    terms = target.get("terms", [])
+    return -1 if name == "activation" and len(terms) == 1 and terms[0]["weight"] < 0 else 1
+
+
+def _relative(values: Values) -> Values:
+    """Each target's values divided by the largest magnitude that any method has there; in [-1, 1]."""
+    targets = {t for own in values.values() for t in own}
+    largest = {t: max(abs(own[t]) for own in values.values() if t in own) for t in targets}
+    return {method: {t: value / largest[t] for t, value in own.items() if largest[t]} for method, own in values.items()}
+
+
+def _pairs(measure: Measure, values: Values) -> list[Pair]:
+    """The differences of every two methods over the targets for which both have a value."""
+    pairs = []
+    for first, second in itertools.combinations(values, 2):
+        both = [t for t in values[first] if t in values[second]]
+        difference = paired_difference([values[first][t] - values[second][t] for t in both])
+        if difference is not None:
+            pairs.append(Pair(measure, first, second, difference))
+    return pairs
+
+
+def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs with their p values corrected for the number of all of them."""
+    tested = [pair.difference.p for pair in pairs if pair.difference.p is not None]
+    corrected = iter(holm(tested))
+    return [replace(pair, p=next(corrected)) if pair.difference.p is not None else pair for pair in pairs]
