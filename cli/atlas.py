@@ -178,7 +178,7 @@ class _Lines:
     """Progress as a line a minute, for logs."""
 
     def __init__(self) -> None:
-        self._last = -LINE_EVERY
+        self._last, self._label = -LINE_EVERY, ""
 
     def __enter__(self) -> ProgressCallback:
         return self.show
@@ -187,8 +187,9 @@ class _Lines:
         pass
 
     def show(self, progress: Progress) -> None:
-        if time.monotonic() - self._last >= LINE_EVERY or progress.done >= progress.total:
-            self._last = time.monotonic()
+        ended = progress.done >= progress.total and progress.label != self._label
+        if time.monotonic() - self._last >= LINE_EVERY or ended:
+            self._last, self._label = time.monotonic(), progress.label
             counts = "" if str(progress.total) in progress.label else f" ({progress.done} of {progress.total})"
             note(f"{time.strftime('%H:%M:%S')} {progress.label}{counts}")
 

@@ -31,7 +31,7 @@ from gen_prior.optimise.resolve import seed_list
 from gen_prior.recipe import check_scale
 from gen_prior.util.devices import autocast, resolve_device
 from gen_prior.util.folders import InUseError, check_kind, only_writer
-from gen_prior.util.progress import Progress, ProgressCallback, progress_callback
+from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 WAIT = 1.0
 """Seconds between two looks at a pass over photographs that another process makes."""
@@ -58,7 +58,7 @@ def make_atlas(
     shard_size: int = SHARD_SIZE,
     classifier_options: Mapping[str, Any] | None = None,
     on_bad: Callable[[str], None] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> Atlas:
     """Make the preferred inputs of every unit of some layers, after OpenAI Microscope (Schubert et al. 2020).
 
@@ -90,7 +90,7 @@ def make_atlas(
         executor: another engine, any `concurrent.futures.Executor` whose processes see `out`.
         classifier_options: options of `load_classifier`.
         on_bad: called with a message for each photograph that cannot be read; if None, such a file raises.
-        progress: called with a `Progress` in photographs, then in neurons.
+        progress: True for a bar, or called with a `Progress` in photographs, then in neurons.
 
     Returns:
         The atlas. A neuron that cannot be made has the reason in its row; a shard that failed three times is set aside
@@ -100,7 +100,7 @@ def make_atlas(
         GenPriorError: unknown names, or a folder that holds another atlas or cannot be written to.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the neurons that were being made are on the disk.
     """
-    folder, report = Path(out), progress_callback(progress, lambda p: (p.label, p.done, p.total))
+    folder, report = Path(out), progress_callback(progress)
     if evaluations < 1 or shard_size < 1:
         raise OptionError(f"evaluations and shard_size must be at least 1, got {evaluations} and {shard_size}")
     if faithfulness and images is None:
@@ -166,11 +166,12 @@ def go_on(
     if not 1 <= share[0] <= share[1]:
         raise OptionError(f"a share is K/N with K from 1 to N, got {share[0]}/{share[1]}", fix="3/16")
     sweep: Sweep | None = None
-    with stop_signals() as stop:
+    records = Records(folder, manifest)
+    with stop_signals() as stop, records.in_use():
         if manifest.content["images"] is not None:
             _look_at_photographs(folder, manifest, networks, stop, on_bad, progress)
         with _engine(folder, manifest, networks, workers, executor) as engine:
-            sweep = Sweep(Records(folder, manifest), engine, share=share, stop=stop, progress=progress)
+            sweep = Sweep(records, engine, share=share, stop=stop, progress=progress)
             if not stop():
                 sweep.run()
         if stop():

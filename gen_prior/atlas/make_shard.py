@@ -17,7 +17,7 @@ from gen_prior.atlas.photographs import PhotographPass
 from gen_prior.atlas.records import Records
 from gen_prior.atlas.shards import finished_units, neuron_file, publish
 from gen_prior.errors import OutputError
-from gen_prior.util.folders import InUseError, only_writer
+from gen_prior.util.folders import InUseError, only_writer, shared_folder
 
 AT_ONCE = 64
 """Pictures that an accelerator makes at once."""
@@ -50,7 +50,7 @@ def make_shard(
     state = DONE
     if not records.is_done(index):
         try:
-            with only_writer(records.partial(index)):
+            with shared_folder(path / "shards"), only_writer(records.partial(index)):
                 if not records.is_done(index):  # it may have been published since
                     made, state = _make(records, shard, networks, stop or (lambda: False), began)
         except InUseError:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 
 from gen_prior.atlas.manifest import Manifest
 from gen_prior.hub.tensors import file_sha256
-from gen_prior.util.files import as_output_errors, write_json
+from gen_prior.util.files import PARTIAL, as_output_errors, write_json
+from gen_prior.util.folders import shared_folder
 from gen_prior.util.reading import read_regular
 
 ATTEMPTS = 3
@@ -34,6 +35,19 @@ class Records:
 
     folder: Path
     manifest: Manifest
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """A context in which shards are made; the first of several clears what killed processes left."""
+        return shared_folder(self.folder / "shards", self._clear_leftovers)
+
+    def _clear_leftovers(self) -> None:
+        for place in (".", "records", "failed", "photographs", "photographs/exemplars"):
+            for name in _names(self.folder / place):
+                if name.startswith(".") and name.endswith(PARTIAL):
+                    (self.folder / place / name).unlink(missing_ok=True)
+        for name in _names(self.folder / "shards"):
+            if name.startswith(".") and name.endswith(".new"):
+                shutil.rmtree(self.folder / "shards" / name, ignore_errors=True)
 
     def shard_folder(self, index: int) -> Path:
         """The folder of a finished shard."""

@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gen_prior.errors import OptionError, OutputError
@@ -84,6 +84,31 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
         if is_new:
             with contextlib.suppress(OSError):
                 path.rmdir()  # nothing was written
+
+
+@contextlib.contextmanager
+def shared_folder(folder: Path, when_alone: Callable[[], None] | None = None) -> Iterator[None]:
+    """Create `folder` and be one of its users in the block; if there is no other, call `when_alone` before.
+
+    Without locks (Windows, some network folders) nobody knows, and it is not called. Raises `OutputError` for a folder
+    that cannot be written to.
+    """
+    with as_output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    if handle is None:
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            if when_alone is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                when_alone()
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int, path: Path, held: bool) -> None:

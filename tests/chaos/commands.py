@@ -17,6 +17,9 @@ from command_runner import Run
 
 from gen_prior.applications.compare import load_comparison
 from gen_prior.applications.dataset import read_samples
+from gen_prior.atlas.photographs import PhotographPass
+from gen_prior.atlas.reader import load_atlas
+from gen_prior.atlas.shards import Neuron, neuron_file, read_rows
 from gen_prior.errors import GenPriorError, OutputError
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.stored_result import UNFINISHED
@@ -29,9 +32,29 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "compare": ("compare", "bee", "-m", "tiny", "-m", "pixel-raw", "--judge", "none", *SHORT, *TINY),
     "invert": ("invert", "PHOTO", "--layer", "conv2", "-g", "pixel-raw", "-g", "tiny", "--steps", 2, *TINY),
     "evolve": ("evolve", "bee", "-g", "tiny", "--evaluations", 24, "--population", 8, *TINY),
+    "atlas": (
+        "atlas",
+        "tiny",
+        "--layers",
+        "conv2",
+        "logits",
+        "--units",
+        "0-4",
+        "-g",
+        "tiny",
+        "--steps",
+        2,
+        "--images",
+        "PHOTOS",
+        "--judge",
+        "none",
+        "--workers",
+        1,
+        *TINY[2:],
+    ),
     "dataset": ("dataset", "tiny", "--per-class", 2, "--classes", "bee", "-g", "tiny", "--steps", 2, *TINY[2:]),
 }
-"""The commands that go on where they were; PHOTO stands for a picture, `--out` is added."""
+"""The commands that go on where they were; PHOTO stands for a picture, PHOTOS for its folder, `--out` is added."""
 
 
 class Ended(NamedTuple):
@@ -79,7 +102,7 @@ def killed_at(point: int) -> Callable[[], None]:
 
     def prepare() -> None:
         count = 0
-        for name in ("fsync", "replace", "unlink"):
+        for name in ("fsync", "replace", "rename", "unlink"):
             real = getattr(os, name)
 
             def call(*arguments: object, real: Callable[..., None] = real, **options: object) -> None:
@@ -123,6 +146,8 @@ def content(name: str, folder: Path) -> dict[str, str]:
         if not (folder / "evolution.npz").is_file():
             raise OutputError("none")
         return {"search": _hash((folder / "evolution.npz").read_bytes())}
+    if name == "atlas":
+        return _atlas(folder)
     samples = read_samples(folder)
     if not samples:
         raise OutputError("none")
@@ -138,6 +163,34 @@ def _result(folder: Path) -> dict[str, str]:
         for n, (name, status) in enumerate(zip(names, states, strict=True))
         if status != UNFINISHED
     }
+
+
+def _atlas(folder: Path) -> dict[str, str]:
+    """Finished neurons, those of a shard that is being made too, and all files of finished shards and of the pass."""
+    atlas = load_atlas(folder)
+    records, found = atlas.records, dict[str, str]()
+    for index in range(records.manifest.shards):
+        shard = records.manifest.shard(index)
+        if (record := records.read(index)) is not None:
+            rows = {
+                row["target"]: {name: row[name] for name in row if name != "tile"}
+                for row in read_rows(records, index, record)
+            }
+            found |= {name: _hash(json.dumps(row, sort_keys=True).encode()) for name, row in rows.items()}
+            found |= {f"{shard.name}/{name}": digest for name, digest in record["files"].items()}
+            assert all(_hash((records.shard_folder(index) / n).read_bytes()) == h for n, h in record["files"].items())
+            continue
+        for unit in shard.units:
+            if (neuron := Neuron.load(neuron_file(records, shard, unit), records.manifest.identity)) is not None:
+                found[f"{shard.layer}:{unit}"] = _hash(json.dumps(neuron.row, sort_keys=True).encode())
+    if PhotographPass(folder, records.manifest).is_done:
+        local = [path for path in (folder / "photographs").rglob("*") if path.is_file()]
+        found |= {
+            str(path.relative_to(folder)): _hash(path.read_bytes()) for path in local if "state" not in path.parts
+        }
+    if not found:
+        raise OutputError("none")
+    return found
 
 
 def _hash(data: bytes) -> str:
