@@ -126,6 +126,7 @@ def run(
     if status is not None:
         _print_status(gen_prior.load_atlas(status), as_json)
         return
+    share = _share(worker)
     goes_on = next((folder for folder in (retry_failed, verify, out if worker is not None else None) if folder), None)
     if goes_on is None and (classifier is None or out is None):
         missing = "the name of a classifier" if classifier is None else "a folder"
@@ -139,7 +140,6 @@ def run(
                 )
             atlas = gen_prior.load_atlas(goes_on)
             _prepare(atlas, retry_failed is not None, verify is not None, quiet)
-            share = _share(worker)
             atlas = go_on(goes_on, share=share, workers=workers, on_bad=on_bad, progress=report)
         else:
             assert classifier is not None

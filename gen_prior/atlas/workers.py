@@ -111,15 +111,24 @@ class LocalWorkers(Executor):
                 _settle(future, self._ask(number, index))
             except WorkerDiedError as error:
                 future.set_exception(error)
+        self._reap(number)
+
+    def _reap(self, number: int) -> int:
+        """Wait for worker `number` to end; its exit code."""
         worker = self._workers.get(number)
-        if worker is not None:
-            _close(worker)
-            worker.wait()
+        if worker is None:
+            return 0
+        _close(worker)
+        code = worker.wait()
+        if worker.stdout is not None:
+            worker.stdout.close()
+        return code
 
     def _ask(self, number: int, index: int) -> dict[str, Any]:
         """The answer of worker `number`, started if need be, for a shard. Raises `WorkerDiedError`."""
         worker = self._workers.get(number)
         if worker is None or worker.poll() is not None:
+            self._reap(number)
             worker = self._start(number)
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -130,7 +139,7 @@ class LocalWorkers(Executor):
         try:
             answer: dict[str, Any] = json.loads(line)
         except ValueError:
-            code = worker.wait()
+            code = self._reap(number)
             cause = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             raise WorkerDiedError(f"worker process {worker.pid} ended {cause}") from None
         return answer

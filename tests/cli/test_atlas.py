@@ -1,0 +1,37 @@
+"""`gen-prior atlas` on tiny networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from command_runner import Run
+
+LAYERS = ("--layers", "conv1", "conv2", "--units", "0-2", "--steps", 2, "-g", "tiny")
+
+
+def test_an_atlas_goes_on_and_says_how_far_it_is(tiny: tuple[str, ...], run: type[Run], tmp_path: Path) -> None:
+    words = ("atlas", "tiny", *LAYERS, "--device", "cpu", "--workers", 1, "--out", tmp_path)
+    first = run(*words)
+    assert first.code == 0, first.err
+    assert first.out == f"6 of 6 neurons in {tmp_path}\n"
+    assert "6 of 6 neurons" in first.err
+    assert run(*words, "-q").err == ""
+    status = run("atlas", "--status", tmp_path, "--json").json
+    assert (status["neurons"], status["finished"], status["failed"]) == (6, 6, [])
+    assert run("atlas", "--status", tmp_path).out == "6 of 6 neurons finished, 2 of 2 shards, 0 begun\n"
+    assert run("atlas", "--worker", "1/2", "--workers", 1, "--out", tmp_path).code == 0
+    damaged = tmp_path / "shards" / "00001" / "shard.json"
+    damaged.write_bytes(damaged.read_bytes().replace(b"conv2", b"conv3"))
+    assert "shards/00001 damaged" in run("atlas", "--verify", tmp_path, "--workers", 1).err
+    assert b"conv2" in damaged.read_bytes()
+
+
+def test_mistakes_are_one_line(tiny: tuple[str, ...], run: type[Run], tmp_path: Path) -> None:
+    assert "needs a folder" in run("atlas", "tiny").complaint
+    assert "needs the name of a classifier" in run("atlas", "--out", tmp_path).complaint
+    assert "takes K/N" in run("atlas", "--worker", "3", "--out", tmp_path / "a").complaint
+    assert "no atlas in" in run("atlas", "--status", tmp_path).complaint
+    assert "RANGE" in run("atlas", "tiny", "--units", "=", "--out", tmp_path / "a").complaint
+    assert "conv9" in run("atlas", "tiny", "--layers", "conv9", "--out", tmp_path / "a").complaint
+    (tmp_path / "result.json").write_text("{}")
+    assert "holds a synthesis" in run("atlas", "tiny", *LAYERS, "--out", tmp_path).complaint
