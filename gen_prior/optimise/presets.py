@@ -58,8 +58,8 @@ PRESETS: dict[str, Recipe] = {
     "yosinski2015-2": Recipe(
         steps=750,
         optimiser="normalised",
-        rate=0.015,
-        final_rate=0.015,
+        rate=0.06,
+        final_rate=0.06,
         edits=(("l2_decay", {"decay": 0.3}), ("clip_small_norm", {"percent": 20.0})),
         domain="image",
         source=f"{YOSINSKI}, row 2: decay 0.3, norm percentile 20; {OURS}",

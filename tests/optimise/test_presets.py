@@ -109,7 +109,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     | ASCENT
     | {
         "steps": 750,
-        "rate": 0.015,
+        "rate": 0.06,
         "edits": (("l2_decay", {"decay": 0.3}), ("clip_small_norm", {"percent": 20.0})),
     },
     "yosinski2015-3": TO_PIXELS
