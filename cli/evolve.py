@@ -1,4 +1,4 @@
-"""`gen-prior evolve TARGET`: the preferred input of a unit without gradients."""
+"""`gen-prior evolve TARGET`: preferred inputs without gradients, of units or of neurons in an experiment."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, print_json
+from gen_prior.cli.output import console, note, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
-    from gen_prior.applications.black_boxes import ActivationScore
     from gen_prior.applications.evolve import Evolution
+    from gen_prior.applications.experiment import Experiment, Told
+    from gen_prior.classifiers import Classifier
     from gen_prior.generators import Generator
+    from gen_prior.objectives.mixes import AnyTarget
 
 
 @takes_network
 def run(
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[TARGET]", help="A class or unit of the classifier; none with --ask or --tell."),
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TARGET]...",
+            show_default=False,
+            help="Classes or units of the classifier, each with a search of its own; with --ask, names of the neurons "
+            "of an experiment, if there are several; none with --tell.",
+        ),
     ] = None,
-    evaluations: Annotated[int, typer.Option("--evaluations", help="Images to score in all.")] = 2000,
+    evaluations: Annotated[int, typer.Option("--evaluations", help="Images to score in all, for each target.")] = 2000,
     method: Annotated[
         str | None, typer.Option("--method", help="cma, sep-cma (for many dimensions) or genetic; chosen if not given.")
     ] = None,
@@ -39,9 +46,27 @@ def run(
     sigmas: Annotated[
         float | None, typer.Option("--sigmas", help="Clip codes to this many standard deviations from the mean.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="IMAGE", help="Start at the code of this image.")
+    ] = None,
+    spread: Annotated[
+        float | None,
+        typer.Option("--spread", help="Standard deviation of the first generation: 1, or 0.3 with --start."),
+    ] = None,
     ask: Annotated[bool, typer.Option("--ask", help="Only write the images that wait for scores.")] = False,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--reference", metavar="DIR", help="With --ask: images to show with every generation; repeatable."
+        ),
+    ] = None,
     tell: Annotated[
-        Path | None, typer.Option("--tell", metavar="FILE", help="Scores of those images, one per line, in order.")
+        Path | None,
+        typer.Option(
+            "--tell",
+            metavar="FILE",
+            help="Scores of those images: the scores.csv beside them, or one per line in order.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the search; 0 if not given.")] = None,
     generator: options.GeneratorName = defaults.GENERATOR,
@@ -53,84 +78,164 @@ def run(
     *,
     network_options: dict[str, Any],
 ) -> None:
-    """Search a generator's codes without gradients, for a unit or for scores of your own experiment.
+    """Search a generator's codes without gradients, for units or for scores of your own experiment.
 
-    The search is saved in evolution.npz; the same command continues it. For scores from an experiment, alternate
-    --ask, which writes waiting/image-00.png, ..., and --tell scores.txt, with any time between them.
+    The search is saved in evolution.npz; the same command continues it. Every code with its score is in
+    codes.safetensors and responses.csv. For scores from an experiment, alternate --ask, which writes
+    gen-0000/image-00.png, ... and gen-0000/scores.csv, and --tell gen-0000/scores.csv, with any time between them.
     Animations are made by synth --record, or in Python by evolve(record=Recorder(1)).
 
     Example: [bold]gen-prior evolve goldfish --evaluations 2000 --out evolved[/bold]
     """
-    with run_folder(out, "evolve", [target] if target is not None else [], numbered=False) as folder:
-        from gen_prior.applications.evolve import activation_score, evolve
+    names, in_experiment = list(targets or []), ask or tell is not None
+    with run_folder(out, "evolve", [] if in_experiment else names, numbered=False) as folder:
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
         from gen_prior.util.devices import resolve_device
-        from gen_prior.util.folders import check_kind
-        from gen_prior.util.image_io import write_png
 
-        if (target is not None) + ask + (tell is not None) != 1:
+        if (bool(names) and not ask) + ask + (tell is not None) != 1:
             raise OptionError("evolve takes one of TARGET, --ask and --tell", fix="gen-prior evolve goldfish")
+        if reference and not ask:
+            raise OptionError("--reference has no effect without --ask", fix="gen-prior evolve --ask --reference DIR")
         prior = load_generator(generator, device=resolve_device(device))
-        score = None
-        if target is not None:
-            score = activation_score(load_classifier(classifier, device=device, **network_options), target)
-        check_kind(folder, "evolution.npz")
-        path = folder / "evolution.npz"
-        settings = options.given(method=method, dims=dims, population=population, sigmas=sigmas, seed=seed)
-        search = _load_or_create(path, prior, score, settings)
-        try:
-            if score is not None:
-                with ProgressBar(quiet) as bar:
-                    evolve(search, score, evaluations=evaluations, save=path, progress=bar.show)
-            if tell is not None:
-                search.tell(_read_scores(tell))
-                search.save(path)
-            if ask:
-                generation = search.ask()
-                search.save(path)
-                for number, picture in enumerate(prior(generation.codes)):
-                    write_png(folder / "waiting" / f"image-{number:02d}.png", picture.cpu())
-        finally:  # after Ctrl-C too: the best image so far
-            if search.best_code is not None:
-                write_png(folder / "best.png", prior(search.best_code[None])[0].cpu())
-    _print(search, folder, ask, as_json, quiet)
+        settings = options.given(
+            method=method, dims=dims, population=population, sigmas=sigmas, spread=spread, seed=seed
+        ) | (_start(start, prior, quiet) if start is not None else {})
+        if in_experiment:
+            _experiment(folder, prior, names, reference or [], tell, settings, as_json, quiet)
+        else:
+            network = load_classifier(classifier, device=device, **network_options)
+            _searches(folder, prior, network, names, evaluations, settings, as_json, quiet)
 
 
-def _load_or_create(path: Path, prior: Generator, score: ActivationScore | None, settings: dict[str, Any]) -> Evolution:
-    """The search saved at `path`, or a new one. Raises `OptionError` if the saved one has other settings."""
-    from gen_prior.applications.black_boxes import source_words
-    from gen_prior.applications.evolve import Evolution
+def _start(path: Path, prior: Generator, quiet: bool) -> dict[str, Any]:
+    """Options of a search that starts at an image, whose code is found only if the search is new."""
+    from gen_prior.applications.encode import encode
+    from gen_prior.hub.tensors import file_sha256
+    from gen_prior.util.image_io import read_image
 
-    source = score.source if score is not None else None
-    if not path.is_file():
-        return Evolution(prior, source=source, **settings)
-    search = Evolution.load(path, prior)
-    saved, fix = search.settings, "pass another --out, or continue the search that is there"
-    if saved["source"] != source:
-        now = source_words(source, unlike=saved["source"])
-        raise OptionError(f"{path} holds a search for {source_words(saved['source'])}, not for {now}", fix=fix)
-    if changed := [name for name, value in settings.items() if saved[name] != value]:
-        name = changed[0]
-        raise OptionError(f"the search in {path} has {name} {saved[name]}, not {settings[name]}", fix=fix)
+    picture = read_image(path)
+
+    def found() -> Any:
+        with ProgressBar(quiet) as bar:
+            return encode(prior, picture, progress=bar.show)
+
+    return {"start": found, "start_source": {"image": path.name, "sha256": file_sha256(path)}}
+
+
+def _searches(
+    folder: Path,
+    prior: Generator,
+    network: Classifier,
+    texts: list[str],
+    evaluations: int,
+    settings: dict[str, Any],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Search for each target, one after the other: a single one in `folder`, several in folders inside it."""
+    from gen_prior.objectives.expressions import parse_targets
+    from gen_prior.optimise.resolve import unique_slugs
+
+    found = parse_targets(texts, network)
+    folders = [folder] if len(found) == 1 else [folder / slug for slug in unique_slugs(found)]
+    summaries = []
+    for target, own in zip(found, folders, strict=True):
+        search = _search(own, prior, network, target, evaluations, settings, quiet)
+        summaries.append({"target": target.name} | _summary(search, own))
+        if not quiet and not as_json:
+            _print_best(summaries[-1], target.name if len(found) > 1 else "")
+    if as_json:
+        print_json(summaries[0] if len(found) == 1 else {"out": str(folder), "searches": summaries})
+
+
+def _search(
+    folder: Path,
+    prior: Generator,
+    network: Classifier,
+    target: AnyTarget,
+    evaluations: int,
+    settings: dict[str, Any],
+    quiet: bool,
+) -> Evolution:
+    """Begin the search for a target in a folder or go on with it; its best image and table are written at the end."""
+    from gen_prior.applications.evolve import activation_score, evolve, load_or_create
+    from gen_prior.applications.experiment import export_search
+    from gen_prior.util.folders import check_kind
+    from gen_prior.util.image_io import write_png
+
+    score, path = activation_score(network, target), folder / "evolution.npz"
+    check_kind(folder, ("evolution.npz", "experiment.json") if path.exists() else "evolution.npz")
+    search = load_or_create(path, prior, score.source, settings)
+    try:
+        with ProgressBar(quiet) as bar:
+            evolve(search, score, evaluations=evaluations, save=path, progress=bar.show)
+    finally:  # after Ctrl-C too: the best image so far
+        if search.best_code is not None:
+            write_png(folder / "best.png", prior(search.best_code[None])[0].cpu())
+            export_search(search, folder)
     return search
 
 
-def _read_scores(path: Path) -> list[float]:
-    try:
-        return [float(line) for line in path.read_text(encoding="utf-8").split()]
-    except (OSError, ValueError) as error:
-        raise OptionError(f"{path} does not hold one score per line: {error}") from error
+def _experiment(
+    folder: Path,
+    prior: Generator,
+    neurons: list[str],
+    references: list[Path],
+    tell: Path | None,
+    settings: dict[str, Any],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write the generation that waits for scores, or receive its scores."""
+    from gen_prior.applications.experiment import Experiment
+    from gen_prior.util.folders import check_kind
+    from gen_prior.util.image_io import write_png
+
+    check_kind(folder, ("evolution.npz", "experiment.json"))
+    experiment = Experiment(folder, prior, neurons=neurons, references=references, **settings)
+    asked, told = (experiment.ask(), None) if tell is None else (None, experiment.tell(tell))
+    if told is not None:
+        experiment.export()
+        for name in experiment.neurons:
+            if (image := experiment.best_image(name)) is not None:
+                write_png(folder / ("best.png" if len(experiment.neurons) == 1 else f"{name}/best.png"), image)
+    _print_experiment(experiment, asked, told, as_json, quiet)
 
 
-def _print(search: Evolution, out: Path, ask: bool, as_json: bool, quiet: bool) -> None:
-    best = search.best_score if search.scores else None
+def _print_experiment(
+    experiment: Experiment, asked: Path | None, told: Told | None, as_json: bool, quiet: bool
+) -> None:
+    summaries = {name: _summary(search, experiment.folder) for name, search in experiment.searches.items()}
+    missing = sum(told.missing.values()) if told is not None else 0
     if as_json:
-        summary = {"out": str(out), "method": search.settings["method"], "evaluations": search.evaluations}
-        print_json(summary | {"best": best, "generations": len(search.scores)})
-    elif not quiet:
-        if ask:
-            waiting = out / "waiting"
-            console.print(f"{search.settings['population']} images wait for scores in {waiting}", soft_wrap=True)
-        if best is not None:
-            console.print(f"best {best:.4g} after {search.evaluations} evaluations, in {out}", soft_wrap=True)
+        alone = len(summaries) == 1
+        printed = next(iter(summaries.values())) if alone else {"out": str(experiment.folder), "searches": summaries}
+        print_json(printed | {"waiting": str(asked) if asked else None, "missing": missing})
+        return
+    if missing:
+        methods = {search.settings["method"] for search in experiment.searches.values()}
+        how = (
+            "take no part in the next generation"
+            if methods == {"genetic"}
+            else "count as the median of their generation"
+        )
+        note(f"{missing} image{'s have' if missing > 1 else ' has'} no score: they {how}", quiet=quiet)
+    if not quiet:
+        if asked is not None:
+            count = sum(search.settings["population"] for search in experiment.searches.values())
+            console.print(f"{count} images wait for scores in {asked}; fill in its scores.csv", soft_wrap=True)
+        for name, summary in summaries.items():
+            if summary["best"] is not None:
+                _print_best(summary, name if len(summaries) > 1 else "")
+
+
+def _summary(search: Evolution, out: Path) -> dict[str, Any]:
+    best = search.best_score if search.scores else None
+    summary = {"out": str(out), "method": search.settings["method"], "evaluations": search.evaluations}
+    return summary | {"best": best, "generations": len(search.scores)}
+
+
+def _print_best(summary: dict[str, Any], name: str) -> None:
+    words = f"best {summary['best']:.4g} after {summary['evaluations']} evaluations, in {summary['out']}"
+    console.print(f"{name}: {words}" if name else words, markup=False, soft_wrap=True)

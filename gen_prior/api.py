@@ -8,6 +8,7 @@ from gen_prior.applications.dream import dream, dream_frames, dream_through
 from gen_prior.applications.encode import encode, fit_code
 from gen_prior.applications.evolve import Evolution, evolve
 from gen_prior.applications.exemplars import Exemplar, find_exemplars
+from gen_prior.applications.experiment import Experiment
 from gen_prior.applications.faithfulness import faithfulness
 from gen_prior.applications.feature_distribution import match_photographs
 from gen_prior.applications.invert import Inversion, invert
@@ -46,6 +47,7 @@ __all__ = [
     "Dictionary",
     "Evolution",
     "Exemplar",
+    "Experiment",
     "GenPriorError",
     "Generator",
     "Inversion",

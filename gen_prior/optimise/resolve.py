@@ -159,7 +159,7 @@ def seed_list(seeds: int | Iterable[int]) -> list[int]:
     return numbers
 
 
-def unique_slugs(resolved: Sequence[ResolvedObjective]) -> list[str]:
+def unique_slugs(resolved: Sequence[ResolvedObjective | AnyTarget]) -> list[str]:
     """One file name per objective, of at most 80 letters; objectives of the same name are numbered."""
     slugs: list[str] = []
     taken: set[str] = set()  # in lower case: some file systems do not tell A from a

@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gen_prior.errors import OptionError, OutputError
@@ -27,6 +27,7 @@ RECORDS = {
     "dream.png": "a dream",
     "morph.json": "a morph",
     "evolution.npz": "an evolution",
+    "experiment.json": "an experiment",
     "settings.json": "a dataset",
     "manifest.json": "an atlas",
 }
@@ -125,13 +126,16 @@ def _lock(handle: int, path: Path, held: bool) -> None:
         log.info("%s cannot be locked (%s)", path, error)
 
 
-def check_kind(folder: Path, record: str | None, *, overwrite: bool = False) -> None:
+def check_kind(folder: Path, record: str | Sequence[str] | None, *, overwrite: bool = False) -> None:
     """Raise `OptionError` where `folder` holds a run of another kind than that of `record`, or of any for None.
+
+    `record` may be several files, of a kind of run that writes several.
 
     With `overwrite`, the other run's record is deleted instead, so that no reader takes the mixture for that run.
     """
+    ours = () if record is None else (record,) if isinstance(record, str) else record
     for name in RECORDS:
-        if name == record or not (folder / name).exists():
+        if name in ours or not (folder / name).exists():
             continue
         if not overwrite:
             raise OptionError(

@@ -77,7 +77,7 @@ def test_asking_again_gives_the_same_images_until_they_are_scored(tiny_generator
     assert torch.equal(best_of(evolution), first[4])
 
 
-@pytest.mark.parametrize("scores", [[1.0, 2.0], [1.0, 2, 3, 4, float("nan")], torch.zeros(5, 1)])
+@pytest.mark.parametrize("scores", [[1.0, 2.0], [1.0, 2, 3, 4, float("inf")], torch.zeros(5, 1)])
 def test_wrong_scores_are_refused_and_change_nothing(tiny_generator: Generator, scores: Any) -> None:
     evolution = Evolution(tiny_generator, population=5)
     waiting = evolution.ask().codes

@@ -125,7 +125,7 @@ def test_scores_from_an_experiment_are_asked_and_told(run: type[Run], tiny: tupl
     asked = run(*common, "--ask")
     assert asked.code == 0, asked.err
     assert "4 images wait" in asked.out
-    assert len(list((tmp_path / "waiting").glob("*.png"))) == 4
+    assert len(list((tmp_path / "gen-0000").glob("*.png"))) == 4
     (tmp_path / "scores.txt").write_text("1\n7.5\n2\n3\n")
     told = run(*common, "--tell", tmp_path / "scores.txt", "--json")
     assert (told.json["best"], told.json["evaluations"]) == (7.5, 4)
@@ -133,6 +133,62 @@ def test_scores_from_an_experiment_are_asked_and_told(run: type[Run], tiny: tupl
     assert again.code == 2
     assert "no generation waits" in again.complaint
     assert run(*common).code == 2
+
+
+def test_several_units_evolve_each_in_its_folder(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    common = ("-g", "tiny", "--classifier", "tiny", "--device", "cpu", "--evaluations", 20)
+    done = run("evolve", "bee", "cup+ant", *common, "--out", tmp_path / "all", "--json")
+    assert done.code == 0, done.err
+    assert [one["target"] for one in done.json["searches"]] == ["bee", "cup + ant"]
+    alone = run("evolve", "bee", *common, "--out", tmp_path / "bee")
+    assert alone.code == 0, alone.err
+    for name in ("best.png", "responses.csv", "codes.safetensors"):
+        assert (tmp_path / "all" / "bee" / name).read_bytes() == (tmp_path / "bee" / name).read_bytes()
+    assert (tmp_path / "all" / "cup-plus-ant" / "evolution.npz").is_file()
+    lines = (tmp_path / "bee" / "responses.csv").read_text().splitlines()
+    assert lines[0] == "generation,kind,code,score"
+    assert len(lines) == 1 + 20
+
+
+def test_evolve_starts_at_an_image(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
+    common = ("evolve", "bee", "-g", "tiny", "--classifier", "tiny", "--device", "cpu", "--out", tmp_path / "out")
+    assert run(*common, "--start", photo, "--evaluations", 10).code == 0
+    again = run(*common, "--start", photo, "--evaluations", 30, "--json")
+    assert again.json["evaluations"] == 30
+    assert run(*common, "--evaluations", 40, "--json").json["evaluations"] == 40
+    copy = tmp_path / "other.png"
+    Image.new("RGB", (20, 20)).save(copy)
+    other = run(*common, "--start", copy)
+    assert other.code == 2
+    assert "has another start" in other.complaint
+
+
+def test_an_experiment_with_neurons_references_and_missing_scores(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path
+) -> None:
+    common = ("evolve", "-g", "tiny", "--device", "cpu", "--out", tmp_path / "cell")
+    asked = run(*common, "A1", "B2", "--ask", "--population", 4, "--reference", photo.parent)
+    assert asked.code == 0, asked.err
+    assert "8 images wait for scores in" in asked.out
+    table = tmp_path / "cell" / "gen-0000" / "scores.csv"
+    lines = table.read_text().splitlines()
+    assert lines[0] == "image,A1,B2"
+    assert lines[-1] == "gen-0000/reference-photo.png,,"
+    filled = [lines[0].replace(",", ";"), *(f"{line.split(',')[0]};{row},5;" for row, line in enumerate(lines[1:]))]
+    table.write_text("\n".join(filled))
+    refused = run(*common, "--tell", table)
+    assert refused.code == 2, "no score for B2 at all"
+    table.write_text("\n".join(line + "1" * (row > 2) for row, line in enumerate(filled)))
+    told = run(*common, "--tell", table)
+    assert told.code == 0, told.err
+    assert "1 image has no score: they count as the median of their generation" in " ".join(told.err.split())
+    assert "A1: best 6.5 after 4 evaluations" in told.out
+    assert (tmp_path / "cell" / "B2" / "best.png").is_file()
+    assert (tmp_path / "cell" / "codes.safetensors").is_file()
+    assert (
+        "holds an experiment (experiment.json)" in run("evolve", "bee", *common[1:], "--classifier", "tiny").complaint
+    )
+    assert "--reference has no effect" in run("evolve", "bee", "--reference", photo.parent, *common[1:]).complaint
 
 
 def test_dataset_makes_labelled_images(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""The file of a search without gradients: settings, scores, the last points and the best code, as numbers and text."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_prior.errors import OutputError
+from gen_prior.util.files import write_bytes
+from gen_prior.util.reading import read_arrays
+
+FORMAT = "gen-prior/evolution-3"
+KNOWN = (FORMAT, "gen-prior/evolution-2")
+"""Formats that are read; 0.1 wrote the second, which knows no start, no spread and no missing scores."""
+LARGEST = 2**31
+"""Bytes of a saved search, and of a generation of points."""
+IN_FILE = {"dims": "numbers"}
+"""Settings that have another name in files."""
+
+
+def write_evolution(path: Path, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Write a search as one `.npz`, atomically. Raises `OutputError` if that fails."""
+    named = {"format": FORMAT} | {IN_FILE.get(name, name): value for name, value in settings.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, settings=np.frombuffer(json.dumps(named).encode(), np.uint8), **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_evolution(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Settings and arrays of the search at `path`.
+
+    Raises `OutputError` for another format, and an exception of any kind for a file that is damaged.
+    """
+    arrays: dict[str, NDArray[Any]] = dict(read_arrays(path, limit=LARGEST))
+    settings = json.loads(arrays.pop("settings").tobytes())
+    if settings.pop("format") not in KNOWN:
+        raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="save to another file")
+    names = {old: name for name, old in IN_FILE.items()}
+    return {names.get(name, name): value for name, value in settings.items()}, arrays
+
+
+__all__ = ["FORMAT", "LARGEST", "read_evolution", "write_evolution"]
