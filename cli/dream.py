@@ -78,21 +78,20 @@ def run(
     """Change a photograph so that everything a layer sees in it becomes stronger (DeepDream).
 
     Writes dream.png. With --frames, it also writes frame-0000.png, ... as each is done, dream.gif and
-    dream-strip.png; after Ctrl-C, of the finished frames.
+    dream-strip.png; after Ctrl-C, of the finished frames. With the same settings and --out, it goes on after the last
+    frame, also to more frames.
 
     Example: [bold]gen-prior dream photo.jpg --layer blocks.9 --octaves 4 --frames 20 --zoom 1.05 --film mp4[/bold]
     """
     with run_folder(out, "dream", [image.stem]) as folder:
         from gen_prior.classifiers import load_classifier
         from gen_prior.report.film import check_film
-        from gen_prior.util.folders import check_kind
         from gen_prior.util.image_io import read_image
 
         _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1 or through is not None, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1, film=film, fps=fps)
-        check_kind(folder, "dream.png" if overwrite else None, overwrite=overwrite)
-        output = _Output(folder, frames, film or "gif", 12.0 if fps is None else fps)
+        output = _Output(folder, frames, film or "gif", 12.0 if fps is None else fps, overwrite)
         check_film(f"dream.{output.kind}", output.fps)
         picture = read_image(image)
         network = load_classifier(classifier, device=device, **network_options)
@@ -115,12 +114,13 @@ def run(
 
 @dataclass(frozen=True)
 class _Output:
-    """The folder, and the animation's number of frames, kind and speed."""
+    """The folder and whether its run may be replaced; the animation's number of frames, kind and speed."""
 
     folder: Path
     frames: int
     kind: str
     fps: float
+    overwrite: bool
 
 
 def _dream(
@@ -128,21 +128,15 @@ def _dream(
 ) -> list[Path]:
     """Write each frame as it is done, then the animation; returns dream.png and the animation's files."""
     from gen_prior.applications.dream import dream_frames
-    from gen_prior.report.film import FrameFolder
-    from gen_prior.util.image_io import write_png
 
-    folder, finished, written = FrameFolder(output.folder), 0, [output.folder / "dream.png"]
-    try:
-        for frame in dream_frames(network, picture, frames=output.frames, progress=bar.show, **given):
-            write_png(written[0], frame)
-            if output.frames > 1:
-                if not finished:  # not earlier: a wrong option must not delete the frames of the run before
-                    folder.clear()
-                folder.write(finished, frame)
-                finished += 1
-    finally:  # after Ctrl-C too: an animation of the finished frames
-        written += folder.animate("dream", kind=output.kind, fps=output.fps) if finished else []
-    return written
+    frames = dream_frames(
+        network, picture, frames=output.frames, out=output.folder, overwrite=output.overwrite,
+        film=output.kind, fps=output.fps, progress=bar.show, **given,
+    )  # fmt: skip
+    for _ in frames:
+        pass
+    made = [output.folder / name for name in ("dream.png", f"dream.{output.kind}", "dream-strip.png")]
+    return made if output.frames > 1 else made[:1]
 
 
 def _dream_through(
@@ -155,7 +149,10 @@ def _dream_through(
     from gen_prior.report.film import Recorder, film_and_strip
     from gen_prior.report.numbers import DREAM, NUMBERS
     from gen_prior.report.tables import write_tables
+    from gen_prior.util.folders import check_kind
     from gen_prior.util.image_io import write_png
+
+    check_kind(output.folder, "dream.png" if output.overwrite else None, overwrite=output.overwrite)
 
     given = {"steps": THROUGH_STEPS, "strength": THROUGH_STRENGTH} | given
     seed, steps = given.pop("seed"), given["steps"]

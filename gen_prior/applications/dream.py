@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gen_prior.applications.dream_tiles import SCALE, octave_sizes, optimise_tiles, tile_size
+from gen_prior.applications.dream_folder import DreamFolder, dream_settings
+from gen_prior.applications.dream_tiles import SCALE, octave_sizes, optimise_tiles, tile_size, turned
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
@@ -25,6 +28,8 @@ from gen_prior.optimise.presets import preset
 from gen_prior.optimise.resolve import TargetLike
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
+from gen_prior.report.film import check_film
+from gen_prior.util.folders import only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 PUBLISHED = preset("deepdream2015")
@@ -117,13 +122,35 @@ def dream_frames(
     zoom: float = 1.05,
     rotate: float = 0.0,
     seed: int = 0,
+    target: TargetLike | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    film: str = "gif",
+    fps: float = 12.0,
     progress: ProgressOption = None,
     **options: object,
 ) -> Iterator[Tensor]:
     """Dream repeatedly: each frame is the dream of the last one, enlarged `zoom` times and turned `rotate` degrees.
 
-    Yields `frames` images `[3, H, W]`, in [0, 1], each as soon as it is done. `progress` is as `synthesize` takes
-    it, in steps over all frames; `options` are those of `dream`. Raises as `dream` does.
+    Args:
+        image, layer, target, seed: as `dream` takes them; frame number n has the seed `seed + n`.
+        frames: the number of frames.
+        zoom, rotate: factor and degrees from one frame to the next.
+        out: a folder. Each frame is written to it as soon as it is done (`frame-0000.png`, ..., the last one also as
+            `dream.png`); at the end, and where the loop is left, a film and a strip. A folder that holds the first
+            frames of the same dream is continued, with another run it is refused.
+        overwrite: replace the run in `out` instead, whichever it is.
+        film, fps: kind of the film ("gif", "webp" or "mp4"), and its frames per second.
+        progress: as `synthesize` takes it, in steps over all frames.
+        options: other options of `dream`.
+
+    Yields:
+        `frames` images `[3, H, W]`, in [0, 1], each as soon as it is done. Those that `out` held before come first, as
+        they are in their PNG.
+
+    Raises:
+        GenPriorError: as `dream` does; a folder that holds another run or cannot be written to; a film of an unknown
+            kind.
     """
     classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: _frame_progress(p, frames))
@@ -131,12 +158,27 @@ def dream_frames(
         raise OptionError(f"frames must be at least 1 and zoom positive, got {frames} and {zoom}")
     if not math.isfinite(rotate):
         raise OptionError(f"rotate must be a number of degrees, got {rotate}")
-    for frame in range(frames):
-        if frame:
-            image = turned(image, zoom, rotate)
-        part = None if report is None else _part(report, frame, frames)
-        image = dream(classifier, image, layer, seed=seed + frame, progress=part, **options)  # type: ignore[arg-type]
-        yield image
+    check_film(f"dream.{film}", fps)
+    settings = {"layer": layer, "zoom": zoom, "rotate": rotate, "seed": seed} | options
+    with only_writer(out) if out is not None else nullcontext() as place:
+        described = dream_settings(classifier, image, target, settings)
+        folder = DreamFolder(place, described, frames, overwrite=overwrite) if place is not None else None
+        try:
+            for frame in range(frames):
+                if folder is not None and frame < folder.finished:
+                    image = folder.frame(frame)
+                else:
+                    image = turned(image, zoom, rotate) if frame else image
+                    part = None if report is None else _part(report, frame, frames)
+                    image = dream(
+                        classifier, image, layer, target=target, seed=seed + frame, progress=part, **options,  # type: ignore[arg-type]
+                    )  # fmt: skip
+                    if folder is not None:
+                        folder.write(image)
+                yield image
+        finally:  # after Ctrl-C too: a film of the finished frames
+            if folder is not None:
+                folder.animate(film, fps)
 
 
 def _part(report: ProgressCallback, frame: int, frames: int) -> ProgressCallback:
@@ -153,17 +195,6 @@ def _frame_progress(progress: Progress, frames: int) -> tuple[int, int, int, int
 
 def _mean(progress: Progress) -> float:
     return float(progress.activations.mean()) if progress.activations is not None else math.nan
-
-
-def turned(image: Tensor, zoom: float, degrees: float) -> Tensor:
-    """`image` `[3, H, W]` enlarged about its centre and rotated by `degrees`, reflected beyond its borders."""
-    height, width = image.shape[1:]
-    angle = math.radians(degrees)
-    cos, sin, ratio = math.cos(angle) / zoom, math.sin(angle) / zoom, height / width
-    grid = F.affine_grid(torch.tensor([[[cos, -sin * ratio, 0], [sin / ratio, cos, 0]]]), [1, 3, height, width], False)
-    return F.grid_sample(image[None], grid, mode="bicubic", padding_mode="reflection", align_corners=False)[0].clamp(
-        0, 1
-    )
 
 
 def dream_through(
@@ -218,3 +249,6 @@ def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(image.shape[1:]) == size:
         return image
     return F.interpolate(image[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
+
+
+__all__ = ["dream", "dream_frames", "dream_through", "objective_of", "stay_near", "turned"]

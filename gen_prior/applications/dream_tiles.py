@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
@@ -93,3 +94,14 @@ def tile_size(classifier: Classifier, side: int | None) -> Iterator[None]:
         yield
     finally:
         classifier.input_size = before
+
+
+def turned(image: Tensor, zoom: float, degrees: float) -> Tensor:
+    """`image` `[3, H, W]` enlarged about its centre and rotated by `degrees`, reflected beyond its borders."""
+    height, width = image.shape[1:]
+    angle = math.radians(degrees)
+    cos, sin, ratio = math.cos(angle) / zoom, math.sin(angle) / zoom, height / width
+    grid = F.affine_grid(torch.tensor([[[cos, -sin * ratio, 0], [sin / ratio, cos, 0]]]), [1, 3, height, width], False)
+    return F.grid_sample(image[None], grid, mode="bicubic", padding_mode="reflection", align_corners=False)[0].clamp(
+        0, 1
+    )

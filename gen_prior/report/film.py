@@ -165,9 +165,12 @@ class FrameFolder:
 
     def write(self, number: int, frame: Tensor) -> Path:
         """Write one frame `[3, H, W]` in [0, 1] and return its path."""
-        path = self.folder / f"frame-{number:04d}.png"
-        write_png(path, frame)
-        return path
+        write_png(self.path(number), frame)
+        return self.path(number)
+
+    def path(self, number: int) -> Path:
+        """Where a frame is, or will be."""
+        return self.folder / f"frame-{number:04d}.png"
 
     def paths(self) -> list[Path]:
         """The frames in the folder, in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from command_runner import Run
 from PIL import Image
 from torch import Tensor
 
+from gen_prior.applications import dream as dreaming
 from gen_prior.util.image_io import read_image
 
 
@@ -47,25 +47,94 @@ def test_dream_films_the_feedback_loop(run: type[Run], tiny: tuple[str, ...], ph
         assert getattr(film, "n_frames", 1) == 3
 
 
-def test_a_film_that_was_interrupted_is_playable(
-    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The next dreams count down the number in this list, then it is Ctrl-C."""
+    left, whole = [10**9], dreaming.dream
+
+    def dream(*arguments: Any, **options: Any) -> Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(dreaming, "dream", dream)
+    return left
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Name -> content of every file in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_film_that_was_interrupted_is_playable_and_goes_on(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, stopping: list[int]
 ) -> None:
-    from gen_prior.applications import dream as dreaming
-
-    whole = dreaming.dream_frames
-
-    def two_frames(*arguments: Any, **options: Any) -> Iterator[Tensor]:
-        for number, frame in enumerate(whole(*arguments, **options)):
-            if number == 2:
-                raise KeyboardInterrupt
-            yield frame
-
-    monkeypatch.setattr(dreaming, "dream_frames", two_frames)
-    done = run("dream", photo, "--layer", "conv2", "--octaves", 1, "--frames", 9, "--out", tmp_path / "out", *tiny)
+    common = ("dream", photo, "--layer", "conv2", "--octaves", 1, "--rotate", 5, *tiny)
+    assert run(*common, "--frames", 5, "--out", tmp_path / "whole").code == 0
+    stopping[0] = 2
+    done = run(*common, "--frames", 5, "--out", tmp_path / "out")
     assert done.code == 130
     assert "stopped; 3 finished images" in done.complaint
     with Image.open(tmp_path / "out" / "dream.gif") as film:
         assert getattr(film, "n_frames", 1) == 2
+    stopping[0] = 3
+    done = run(*common, "--frames", 5, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert run(*common, "--frames", 5, "--out", tmp_path / "out").code == 0  # nothing is left to do
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == times
+
+
+def test_a_picture_goes_on_to_frames(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, stopping: list[int]
+) -> None:
+    common = ("dream", photo, "--layer", "conv2", "--octaves", 1, *tiny)
+    assert run(*common, "--out", tmp_path / "out").code == 0
+    stopping[0] = 2
+    assert run(*common, "--frames", 3, "--out", tmp_path / "out").code == 0
+    stopping[0] = 3
+    assert run(*common, "--frames", 3, "--out", tmp_path / "whole").code == 0
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    refused = run(*common, "--frames", 2, "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "holds 3 frames of this dream, more than 2" in refused.complaint
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (("--layer", "conv1"), "another layer"),
+        (("--layer", "conv2", "--octaves", 2), "another octaves"),
+        (("--layer", "conv2", "--zoom", 1.2), "another zoom"),
+        (("--layer", "conv2", "--seed", 1), "another seed"),
+        (("--target", "bee"), "another target"),
+    ],
+)
+def test_another_dream_is_refused(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, other: tuple[object, ...], words: str
+) -> None:
+    common = ("dream", photo, "--frames", 2, "--octaves", 1, "--out", tmp_path / "out", *tiny)
+    assert run(*common, "--layer", "conv2").code == 0
+    before = files(tmp_path / "out")
+    refused = run(*common, *other)
+    assert refused.code == 2
+    assert f"holds a dream with {words}" in refused.complaint
+    assert files(tmp_path / "out") == before
+
+
+def test_a_damaged_dream_is_said_to_be_one(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
+    common = ("dream", photo, "--layer", "conv2", "--octaves", 1, "--frames", 2, "--out", tmp_path, *tiny)
+    assert run(*common).code == 0
+    (tmp_path / "frame-0000.png").unlink()
+    assert run(*common).code == 0  # a frame is gone: made anew
+    assert (tmp_path / "frame-0000.png").exists()
+    (tmp_path / "dream.safetensors").write_bytes(b"nonsense")
+    assert "dream" in run(*common).complaint
+    (tmp_path / "dream.safetensors").unlink()
+    assert "it is not known how it was made" in run(*common).complaint
+    assert run(*common, "--overwrite").code == 0
 
 
 def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(
@@ -74,18 +143,18 @@ def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(
     common = ("dream", photo, "--octaves", 1, "--out", tmp_path, *tiny)
     assert run(*common, "--layer", "conv2", "--frames", 3).code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    assert len(before) == 6
+    assert len(before) == 7
     for wrong in (("--layer", "conv9"), ("--layer", "conv2", "--rotate", "nan"), ("--layer", "conv2", "--zoom", 0)):
         assert run(*common, *wrong, "--frames", 2).code == 2
         assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     refused = run(*common, "--layer", "conv1")
     assert refused.code == 2
-    assert "holds a dream (dream.png)" in refused.complaint
+    assert "holds a dream with another layer" in refused.complaint
     common = (*common, "--overwrite")
     assert run(*common, "--layer", "conv9").code == 2
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
-    assert run(*common, "--layer", "conv1").code == 0  # a single picture leaves the frames
-    assert len(list(tmp_path.glob("frame-*"))) == 3
+    assert run(*common, "--layer", "conv1").code == 0  # a single picture
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"dream.png", "dream.safetensors"}
     assert run(*common, "--layer", "conv1", "--frames", 2).code == 0
     assert len(list(tmp_path.glob("frame-*"))) == 2
 
@@ -121,8 +190,6 @@ def test_strength_is_the_dial_through_a_generator(
 def test_an_interrupted_climb_is_playable(
     run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gen_prior.applications import dream as dreaming
-
     whole = dreaming.dream_through
 
     def stopped(*arguments: Any, record: Any, **options: Any) -> Any:
