@@ -11,6 +11,7 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import options
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.run_folder import run_folder
 
 
 def run(
@@ -36,9 +37,8 @@ def run(
     evaluations: Annotated[
         int, typer.Option("--steps", "--evaluations", help="Classifier evaluations for each image.")
     ] = defaults.EVALUATIONS,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the table.")] = Path(
-        "gen-prior-benchmark"
-    ),
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -46,22 +46,24 @@ def run(
 ) -> None:
     """Measure generators on classes and hidden units of a classifier: one table, in Markdown and JSON.
 
-    Finished targets are kept in the output folder, and the same command goes on from there.
+    Finished targets are kept in the output folder. With the same settings and --out it goes on from there, also to more
+    generators, classes or units.
 
     Example: [bold]gen-prior benchmark efficientnet-lite0 --units 8 --classes 8 --images photographs[/bold]
     """
-    import gen_prior
-    from gen_prior.report.benchmark_table import markdown
+    with run_folder(out, "benchmark", [classifier]) as folder:
+        import gen_prior
+        from gen_prior.report.benchmark_table import markdown
 
-    network = gen_prior.load_classifier(classifier, device=device)
-    arbiter = gen_prior.load_classifier(judge, device=device)
-    with ProgressBar(quiet) as bar:
-        record = gen_prior.benchmark(
-            network, generators, out, judge=arbiter, units=units, layers=layers, classes=classes, images=images,
-            seeds=seeds, evaluations=evaluations, precision=precision, progress=bar.show,
-        )  # fmt: skip
+        network = gen_prior.load_classifier(classifier, device=device)
+        arbiter = gen_prior.load_classifier(judge, device=device)
+        with ProgressBar(quiet) as bar:
+            record = gen_prior.benchmark(
+                network, generators, folder, judge=arbiter, units=units, layers=layers, classes=classes, images=images,
+                seeds=seeds, evaluations=evaluations, precision=precision, overwrite=overwrite, progress=bar.show,
+            )  # fmt: skip
     if as_json:
-        print_json({"out": str(out)} | record)
+        print_json({"out": str(folder)} | record)
     elif not quiet:
         console.print(markdown(record), markup=False, soft_wrap=True)
-        console.print(f"table, numbers and images in {out}", markup=False, soft_wrap=True)
+        console.print(f"table, numbers and images in {folder}", markup=False, soft_wrap=True)

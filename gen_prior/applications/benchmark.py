@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 import gen_prior.defaults as defaults
 import gen_prior.report.metrics as metrics
+from gen_prior.applications.benchmark_folder import FORMAT, check_same, write_benchmark
 from gen_prior.applications.faithfulness import Panel
 from gen_prior.applications.measurement import check_judge
 from gen_prior.applications.methods import Method, MethodLike, load_methods
@@ -29,13 +30,11 @@ from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safeten
 from gen_prior.objectives.targets import Target, file_name, parse_target
 from gen_prior.optimise.resolve import seed_list
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.report.benchmark_table import markdown, summary
-from gen_prior.report.numbers import write_benchmark_numbers
+from gen_prior.report.benchmark_table import summary
 from gen_prior.util.devices import environment
-from gen_prior.util.files import write_bytes, write_json
-from gen_prior.util.progress import Progress, ProgressOption, progress_callback
+from gen_prior.util.folders import only_writer
+from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
-FORMAT = "gen-prior/benchmark-1"
 DEPTHS = 4
 """Layers that units are drawn from unless the layers are given."""
 
@@ -53,9 +52,10 @@ def benchmark(
     seeds: int = 2,
     evaluations: int = defaults.EVALUATIONS,
     precision: str = "auto",
+    overwrite: bool = False,
     progress: ProgressOption = None,
 ) -> dict[str, Any]:
-    """Run the whole protocol; write `benchmark.json`, its table and `numbers.csv` into `out` after every generator.
+    """Run the whole protocol; write `benchmark.json`, its table and `numbers.csv` into `out` after every target.
 
     Args:
         generators: as `compare` takes its methods.
@@ -64,11 +64,14 @@ def benchmark(
         layers: where units are drawn from, `units` from all of them in turn; `DEPTHS` evenly spread ones if None.
         images: a folder of photographs, for the distances of classes and the faithfulness of units.
         seeds, evaluations, precision: as `compare` takes them.
+        overwrite: replace the run in `out`, whichever it is.
         progress: as `synthesize` takes it, in targets.
 
-    Each finished target of a generator is kept in `out/items`; a call with the same settings goes on from there.
+    Each finished target of a generator is kept in `out/items`. A call with the same settings goes on from there, also
+    to more generators, classes or units; another run is refused.
 
-    Returns what `benchmark.json` holds. Raises `GenPriorError`: unknown names, a judge that is the classifier.
+    Returns what `benchmark.json` holds. Raises `GenPriorError`: unknown names, a judge that is the classifier, a folder
+    that holds another run or cannot be written to.
     """
     network, arbiter = as_classifier(classifier), as_classifier(judge)
     check_judge(arbiter, network)
@@ -77,14 +80,10 @@ def benchmark(
     targets = [*drawn_classes(network, arbiter, classes), *drawn_units(network, units, layers)]
     if not targets:
         raise OptionError("nothing to measure", fix="ask for at least one class or unit")
-    hidden = [target for target in targets if not target.is_class]
-    panel = None
-    if images is not None and hidden:
-        panel = Panel(network, arbiter, hidden, images, state=folder / "items" / "photographs", progress=report)
-    natural = photograph_features(arbiter, images, folder / "items") if images is not None and classes else None
     rows = load_methods(generators, network.device)
     record: dict[str, Any] = {
         "format": FORMAT,
+        "finished": False,
         "classifier": network.describe(),
         "judge": arbiter.describe(),
         "photographs": None if images is None else listing_sha256(Path(images), image_paths(images)),
@@ -93,25 +92,47 @@ def benchmark(
         "evaluations": evaluations,
         "precision": precision,
         "environment": environment(network.device),
+        "generator_names": [method.name for method in rows],
         "generators": [],
     }
-    run = _Run(network, arbiter, panel, numbers, evaluations, precision, folder / "items", record["photographs"])
+    run = _Run(network, arbiter, None, numbers, evaluations, precision, folder / "items", record["photographs"])
+    with only_writer(folder):
+        check_same(folder, record, {method.name: run.settings(method) for method in rows}, overwrite=overwrite)
+        _measure_all(run, targets, rows, images, record, report)
+    return record
+
+
+def _measure_all(
+    run: _Run,
+    targets: Sequence[Target],
+    rows: Sequence[Method],
+    images: str | Path | None,
+    record: dict[str, Any],
+    report: ProgressCallback | None,
+) -> None:
+    """Measure every target through every generator into `record`, which is written after each new one."""
+    hidden = [target for target in targets if not target.is_class]
+    if images is not None and hidden:
+        state = run.folder / "photographs"
+        run = replace(run, panel=Panel(run.classifier, run.judge, hidden, images, state=state, progress=report))
+    has_classes = len(hidden) < len(targets)
+    natural = photograph_features(run.judge, images, run.folder) if images is not None and has_classes else None
     for index, method in enumerate(rows):
-        measured, features = [], []
+        measured, features = list[dict[str, Any]](), []
+        described: dict[str, Any] = {"name": method.name, "settings": run.settings(method), "items": measured}
+        record["generators"].append(described)
         for number, target in enumerate(targets):
+            is_new = not run.path(method, target).is_file()
             item, feature = run.item(method, target)
             measured.append(item)
             features += [feature] if target.is_class else []
+            described["summary"] = summary(measured, torch.cat(features) if features else None, natural)
+            record["finished"] = (index + 1, number + 1) == (len(rows), len(targets))
+            if is_new or record["finished"]:
+                write_benchmark(run.folder.parent, record)
             if report is not None:
                 done = index * len(targets) + number + 1
                 report(Progress(done, len(rows) * len(targets), f"{method.name}: {target.name}"))
-        known = torch.cat(features) if features else None
-        described = {"name": method.name, "settings": run.settings(method), "items": measured}
-        record["generators"].append(described | {"summary": summary(measured, known, natural)})
-        write_json(folder / "benchmark.json", record)
-        write_bytes(folder / "benchmark.md", markdown(record).encode())
-        write_benchmark_numbers(record, folder)
-    return record
 
 
 def drawn_classes(classifier: Classifier, judge: Classifier, count: int) -> list[Target]:
@@ -187,10 +208,14 @@ class _Run:
             "photographs": self.photographs,
         }
 
+    def path(self, method: Method, target: Target) -> Path:
+        """Where the measures of one target are kept."""
+        key = _hash(json.dumps(self.settings(method), sort_keys=True))[:12]
+        return self.folder / method.folder / f"{target.slug}-{key}.safetensors"
+
     def item(self, method: Method, target: Target) -> tuple[dict[str, Any], Tensor]:
         """The measures of one target, and the judge's features `[S, D]`; read where an earlier run kept them."""
-        key = _hash(json.dumps(self.settings(method), sort_keys=True))[:12]
-        kept = self.folder / method.folder / f"{target.slug}-{key}.safetensors"
+        kept = self.path(method, target)
         if not kept.is_file():
             item, features = self._measured(method, target)
             save_safetensors(kept, {"features": features}, {"item": json.dumps(item)})

@@ -26,6 +26,7 @@ RECORDS = {
     "inversion.json": "an inversion",
     "dream.png": "a dream",
     "morph.json": "a morph",
+    "benchmark.json": "a benchmark",
     "evolution.npz": "an evolution",
     "experiment.json": "an experiment",
     "settings.json": "a dataset",

@@ -71,6 +71,64 @@ def test_a_benchmark_measures_everything_and_goes_on(
     assert again["generators"][1]["items"][:2] == record["generators"][1]["items"][:2]
 
 
+@pytest.fixture
+def small(
+    tiny_classifier: Classifier, judge: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> Callable[..., dict[str, Any]]:
+    """`benchmark` of two classes without photographs, in `tmp_path`, with some other settings."""
+
+    def run(**other: Any) -> dict[str, Any]:
+        settings: dict[str, Any] = {"judge": judge, "units": 0, "classes": 2, "seeds": 1, "evaluations": 2}
+        settings |= {"generators": [tiny_generator], "out": tmp_path} | other
+        return benchmark(tiny_classifier, **settings)
+
+    return run
+
+
+def test_a_stopped_benchmark_has_a_table_and_goes_on(
+    small: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = small(out=tmp_path / "whole")
+    measuring = module._Run._measured
+
+    def stopping(self: Any, method: Any, target: Any) -> Any:
+        if (tmp_path / "out" / "benchmark.json").exists():
+            raise KeyboardInterrupt
+        return measuring(self, method, target)
+
+    monkeypatch.setattr(module._Run, "_measured", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        small(out=tmp_path / "out")
+    monkeypatch.undo()
+    record = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert len(record["generators"][0]["items"]) == 1
+    assert not record["finished"]
+    assert "tiny" in (tmp_path / "out" / "benchmark.md").read_text()
+    assert len((tmp_path / "out" / "numbers.csv").read_text().splitlines()) == 2
+    again = small(out=tmp_path / "out")
+    assert again["finished"]
+    for record in (again, whole):
+        for item in record["generators"][0]["items"]:
+            del item["seconds"]
+    assert again["generators"][0]["items"] == whole["generators"][0]["items"]
+
+
+def test_another_benchmark_is_refused(small: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    small()
+    before = (tmp_path / "benchmark.json").read_bytes()
+    for other, words in (
+        ({"seeds": 2}, "another seeds"),
+        ({"evaluations": 3}, "another evaluations"),
+        ({"classes": 1}, "other targets"),
+        ({"generators": ["pixel-raw"]}, "other generators"),
+    ):
+        with pytest.raises(OptionError, match=rf"holds a benchmark with {words}.*--overwrite"):
+            small(**other)
+        assert (tmp_path / "benchmark.json").read_bytes() == before
+    assert small(seeds=2, overwrite=True)["seeds"] == [0, 1]
+    assert small(seeds=2, classes=3)["finished"]
+
+
 def test_targets_are_drawn_by_their_names_alone(tiny_classifier: Classifier, judge: Classifier) -> None:
     assert [str(one) for one in drawn_classes(tiny_classifier, judge, 2)] == [
         str(one) for one in drawn_classes(tiny_classifier, judge, 4)[:2]
