@@ -10,7 +10,7 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, note, note_all, print_json, print_table
+from gen_prior.cli.output import console, note, note_all, print_json, print_numbers
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
 
@@ -75,6 +75,15 @@ def run(
     images: Annotated[
         Path | None, typer.Option("--images", metavar="DIR", help="A folder of photographs, for --faithfulness.")
     ] = None,
+    film: Annotated[
+        str | None,
+        typer.Option(
+            "--film",
+            metavar="KIND",
+            help="Also write a film of each target with the methods side by side, and one of each image: gif, webp or "
+            "mp4. Methods that are finished without films are made again.",
+        ),
+    ] = None,
     html: extra_outputs.Html = False,
     report: Annotated[
         bool,
@@ -97,7 +106,6 @@ def run(
     """Compare methods on the same targets, seeds and number of classifier evaluations.
 
     Writes a contact sheet, every image, all measures (comparison.json, numbers.csv) and the codes to the output folder.
-    Animations are made by synth --record.
 
     Example: [bold]gen-prior compare goldfish monarch -m dgn-lite0 -m pixel --out cmp[/bold]
     """
@@ -117,7 +125,7 @@ def run(
                 network, list(targets), methods, judge=None if judge == "none" else judge,
                 seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
                 scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
-                images=images, out=folder, overwrite=overwrite, progress=bar.show,
+                images=images, out=folder, overwrite=overwrite, film=film, progress=bar.show,
             )  # fmt: skip
         if report:
             comparison.report(folder)
@@ -133,10 +141,9 @@ def run(
         print_json({"out": str(folder)} | record)
     elif not quiet:
         _print(record)
-        console.print(
-            f"{'report, figure, ' if report else ''}sheet, images, measures and codes in {folder}",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+        also = [word for word, given in (("report", report), ("figure", report), ("films", film)) if given]
+        listed = ", ".join([*also, "sheet", "images", "measures and codes"])
+        console.print(f"{listed} in {folder}", markup=False, soft_wrap=True)
 
 
 def _remarks(record: dict[str, Any]) -> dict[str, list[str]]:
@@ -173,4 +180,4 @@ def _print(record: dict[str, Any]) -> None:
     ]
     rows.append(["seconds", *(f"{method['seconds']:.0f}" for method in methods), ""])
     names = [method["name"] for method in methods]
-    print_table("", ["median", *names, "photographs"], rows, right=(*names, "photographs"))
+    print_numbers(["median", *names, "photographs"], rows)

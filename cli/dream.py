@@ -168,7 +168,8 @@ def _dream_through(
     finally:  # after Ctrl-C too: an animation of the steps so far
         if output.frames > 1 and recorder.frames:
             pictures = [frame.float() / 255 for frame in recorder.frames[0]]
-            written += film_and_strip(output.folder, "dream", pictures, output.kind, output.fps)
+            labels = [f"step {step}" for step in recorder.steps[0]]
+            written += film_and_strip(output.folder, "dream", pictures, output.kind, output.fps, labels)
     start = generator(code[None].to(generator.device))[0].cpu()
     write_png(written[0], result.images[0, 0])
     numbers = {"start_activation": float(result.start_activations), "activation": float(result.activations)}

@@ -95,8 +95,9 @@ class ExtraOutputs:
         self.faithfulness, self.judge = faithfulness, judge
         self.panels: list[dict[str, Any] | None] | None = None
         """The faithfulness of each target, once it is measured."""
-        every = _every(record) if record is not None else 1
-        self.recorder = Recorder(every, out=out, names=names, kind=film or "gif") if record is not None else None
+        self.recorder = None
+        if record is not None:
+            self.recorder = Recorder(_every(record), out=out, names=names, kind=film or "gif", keep=False)
         self.transparency = Transparency() if transparent else None
         self.out, self.crop, self.in_place, self.images, self.quiet = out, crop, in_place, images, quiet
         if images is not None:

@@ -48,3 +48,19 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], right: tu
     for row in rows:
         table.add_row(*(cell.replace("[", r"\[") for cell in row))
     console.print(table)
+
+
+def print_numbers(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table of numbers; columns that do not fit side by side follow below, beside the first one again."""
+    widths = [max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True)]
+    blocks: list[list[int]] = [[]]
+    for number in range(1, len(columns)):
+        taken = widths[0] + sum(widths[other] for other in blocks[-1])
+        if blocks[-1] and taken + widths[number] > console.width + 2:
+            blocks.append([])
+        blocks[-1].append(number)
+    for index, block in enumerate(blocks):
+        if index:
+            console.print()
+        shown = [[row[0], *(row[number] for number in block)] for row in [columns, *rows]]
+        print_table("", shown[0], shown[1:], right=tuple(shown[0][1:]))

@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import gen_prior.defaults as defaults
-from gen_prior.applications.comparison import FORMAT, Comparison, load_comparison
-from gen_prior.applications.faithfulness import Panel
-from gen_prior.applications.measurement import check_judge, judged_class, measure, summarise
+from gen_prior.applications.comparison import Comparison, load_comparison
+from gen_prior.applications.comparison_setup import ComparisonSetup, load_judge, photograph_panel
+from gen_prior.applications.measurement import judged_class
 from gen_prior.applications.methods import Method, MethodLike, load_methods
-from gen_prior.classifiers import as_classifier, load_classifier
+from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
-from gen_prior.optimise.resolve import ResolvedObjective, TargetLike, resolve_objectives, seed_list
-from gen_prior.optimise.result import Result
+from gen_prior.optimise.resolve import TargetLike, item_names, resolve_objectives, seed_list, unique_slugs
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
+from gen_prior.report.animation import check_film
+from gen_prior.report.comparison_film import FPS, KEPT_AS, recorded_every, remove_films, write_films
 from gen_prior.report.comparison_report import remove_report
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
+from gen_prior.report.film import Recorder
 from gen_prior.report.numbers import write_comparison_numbers
-from gen_prior.report.spectrum import natural_spectrum
-from gen_prior.util.devices import environment
-from gen_prior.util.files import write_json
+from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import check_kind, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
@@ -46,6 +46,7 @@ def compare(
     images: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    film: str | None = None,
     progress: ProgressOption = None,
 ) -> Comparison:
     """Synthesise every target from every seed by every method, and measure all images in the same way.
@@ -66,6 +67,8 @@ def compare(
         out: a folder; each batch of images is written before the next begins. A folder that holds a part of the same
             comparison is continued, with another run it is refused.
         overwrite: replace the run in `out` instead, whichever it is.
+        film: "gif", "webp" or "mp4": also write a film of each target, with the methods side by side, and one of each
+            image. Needs `out`. Methods that were finished without films are made again.
         progress: as `synthesize` takes it, in classifier evaluations, labelled with the method's name.
 
     Raises:
@@ -76,31 +79,35 @@ def compare(
     numbers = seed_list(seeds)
     if evaluations < 1:
         raise OptionError(f"evaluations must be at least 1, got {evaluations}")
-    arbiter = _load_judge(judge, classifier)
+    arbiter = load_judge(judge, classifier)
     objectives = resolve_objectives(targets, classifier, Recipe())
     listed = [one.target if one.target is not None else one.objective for one in objectives]
     judged = [judged_class(one.target, classifier, arbiter) for one in objectives]
     rows = load_methods(methods, classifier.device)
-    panel = _panel(classifier, arbiter, objectives, images, report) if faithfulness else None
-    setup = _Setup(classifier, arbiter, objectives, judged, numbers, evaluations, panel)
+    panel = photograph_panel(classifier, arbiter, objectives, images, report) if faithfulness else None
+    setup = ComparisonSetup(classifier, arbiter, objectives, judged, numbers, evaluations, panel)
+    options: dict[str, Any] = {"precision": precision, "batch": batch} | ({} if scale is None else {"scale": scale})
+    if film is not None:
+        check_film(f"film.{film}", FPS)
     if out is None:
-        return _run(setup, listed, rows, None, False, precision, batch, scale, report)
+        if film is not None:
+            raise OptionError("a film needs a folder, which is not given", fix="pass out=")
+        return _run(setup, listed, rows, options, report)
     with only_writer(out) as folder:
-        return _run(setup, listed, rows, folder, overwrite, precision, batch, scale, report)
+        return _run(setup, listed, rows, options, report, folder, overwrite, film)
 
 
 def _run(
-    setup: _Setup,
+    setup: ComparisonSetup,
     targets: Sequence[TargetLike],
     rows: Sequence[Method],
-    folder: Path | None,
-    overwrite: bool,
-    precision: str,
-    batch: int | None,
-    scale: int | str | None,
+    options: dict[str, Any],
     report: ProgressCallback | None,
+    folder: Path | None = None,
+    overwrite: bool = False,
+    film: str | None = None,
 ) -> Comparison:
-    """Synthesise by every method, measure, and write to `folder`."""
+    """Synthesise by every method with `options`, measure, and write to `folder`, with a film of kind `film`."""
     comparison = Comparison(setup.record([method.name for method in rows]), folder=folder)
     known: dict[str, dict[str, Any]] = {}
     if folder is not None:
@@ -108,32 +115,45 @@ def _run(
         known = _earlier(folder, comparison.record) if not overwrite else {}
         if overwrite and (folder / RECORD).exists():
             remove_report(folder)
+            remove_films(folder)
         if not known:  # first, so that no mixture is taken for the comparison that was there
             write_json(folder / RECORD, comparison.record)
             write_comparison_numbers(comparison.record, folder)
-    given: dict[str, Any] = {} if scale is None else {"scale": scale}
     share, total = setup.evaluations_per_method, len(rows) * setup.evaluations_per_method
     for index, method in enumerate(rows):
-        began = time.perf_counter()
-        result = synthesize(
-            setup.classifier, targets, method.generator, seeds=setup.seeds,
-            recipe=method.recipe.within(setup.evaluations), unit_recipe=method.unit_recipe.within(setup.evaluations),
-            precision=precision, batch=batch, out=folder / method.folder if folder is not None else None,
-            overwrite=overwrite,
-            progress=_part(report, method.name, index * share, total), **given,
-        )  # fmt: skip
+        began, before = time.perf_counter(), known.get(method.name, {})
+        recorder = _recorder(setup, method, folder, before) if film is not None and folder is not None else None
+        with recorder or nullcontext():
+            result = synthesize(
+                setup.classifier, targets, method.generator, seeds=setup.seeds,
+                recipe=method.recipe.within(setup.evaluations),
+                unit_recipe=method.unit_recipe.within(setup.evaluations),
+                out=folder / method.folder if folder is not None else None, overwrite=overwrite, record=recorder,
+                progress=_part(report, method.name, index * share, total), **options,
+            )  # fmt: skip
         if report is not None:
             report(Progress((index + 1) * share, total, f"{method.name}: measuring"))
         comparison.results[method.name] = result
-        before = known.get(method.name, {})
-        is_known = before.get("settings") == json.loads(json.dumps(result.settings))
+        is_known = recorder is None and before.get("settings") == json.loads(json.dumps(result.settings))
         comparison.record["methods"].append(before if is_known else setup.measured(method, result, began))
         comparison.record["finished"] = index + 1 == len(rows)
         if folder is not None and not (is_known and index + 1 < len(known)):
             write_json(folder / RECORD, comparison.record)
             draw_sheet(folder)
             write_comparison_numbers(comparison.record, folder)
+    if film is not None and folder is not None:
+        with as_output_errors(folder):
+            write_films(comparison.record, folder, film)
     return comparison
+
+
+def _recorder(setup: ComparisonSetup, method: Method, folder: Path, before: dict[str, Any]) -> Recorder | None:
+    """What films the images of a method; None if it is finished and their films are there."""
+    own = folder / method.folder
+    names = item_names(unique_slugs(setup.objectives), setup.seeds)
+    if before and all((own / f"{name}.{KEPT_AS}").is_file() for name in names):
+        return None
+    return Recorder(recorded_every(setup.evaluations), out=own, names=names, kind=KEPT_AS, fps=FPS, keep=False)
 
 
 def _earlier(folder: Path, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -153,92 +173,6 @@ def _earlier(folder: Path, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
             fix="pass another --out, or replace it with --overwrite",
         )
     return {method["name"]: method for method in before["methods"]}
-
-
-@dataclass(frozen=True)
-class _Setup:
-    """Everything that the methods of a comparison share."""
-
-    classifier: Classifier
-    judge: Classifier | None
-    objectives: list[ResolvedObjective]
-    judged: list[tuple[int | None, str | None]]
-    """Per target: the judge's index of the class, or None and the reason."""
-    seeds: list[int]
-    evaluations: int
-    panel: Panel | None = None
-
-    @property
-    def evaluations_per_method(self) -> int:
-        return len(self.objectives) * len(self.seeds) * self.evaluations
-
-    def record(self, methods: list[str]) -> dict[str, Any]:
-        """The record of a comparison of these methods, as yet without their measures."""
-        size = self.classifier.input_size[0]
-        natural = natural_spectrum(size)
-        return {
-            "format": FORMAT,
-            "finished": False,
-            "classifier": self.classifier.describe(),
-            "judge": self.judge.describe() if self.judge is not None else None,
-            "targets": [
-                one.to_dict() | {"judged": reason is None, "why_not_judged": reason}
-                for one, (_, reason) in zip(self.objectives, self.judged, strict=True)
-            ],
-            "seeds": self.seeds,
-            "evaluations": self.evaluations,
-            "natural": {"high_frequency": float(natural.high_frequency), "slope": float(natural.slope), "size": size},
-            "environment": environment(self.classifier.device),
-            "method_names": methods,
-            "methods": [],
-        }
-
-    def measured(self, method: Method, result: Result, began: float) -> dict[str, Any]:
-        """The record of one method, with all measures of its images; `began` is when its synthesis began."""
-        parts = [
-            measure(self.classifier, self.judge, one.target, self.judged[t][0], result, t, method.folder)
-            for t, one in enumerate(self.objectives)
-        ]
-        items = [item for part in parts for item in part.items]
-        diversities = [part.diversity for part in parts]
-        panels = [
-            None if self.panel is None else self.panel.measure(result, t, method.generator, one.target)
-            for t, one in enumerate(self.objectives)
-        ]
-        return {
-            "name": method.name,
-            "folder": method.folder,
-            "evaluations": self.evaluations_per_method,
-            "seconds": round(result.seconds, 3),
-            "seconds_measuring": round(time.perf_counter() - began - result.seconds, 3),
-            "settings": result.settings,
-            "summary": summarise(items, diversities, panels),
-            "faithfulness": panels,
-            "diversity": diversities,
-            "history": [part.history for part in parts],
-            "items": items,
-        }
-
-
-def _load_judge(judge: str | Classifier | None, classifier: Classifier) -> Classifier | None:
-    if judge is None:
-        return None
-    check_judge(judge, classifier)
-    return load_classifier(judge, device=classifier.device) if isinstance(judge, str) else judge.to(classifier.device)
-
-
-def _panel(
-    classifier: Classifier,
-    judge: Classifier | None,
-    objectives: Sequence[ResolvedObjective],
-    images: str | Path | None,
-    progress: ProgressCallback | None,
-) -> Panel:
-    """The panel over a folder of photographs. Raises `OptionError` where the folder or the judge is missing."""
-    if images is None or judge is None:
-        missing = "a folder of photographs" if images is None else "a judge"
-        raise OptionError(f"faithfulness needs {missing}", fix="--images DIR" if images is None else "--judge NAME")
-    return Panel(classifier, judge, [one.target for one in objectives], images, progress=progress)
 
 
 def _part(report: ProgressCallback | None, name: str, before: int, total: int) -> ProgressCallback | None:

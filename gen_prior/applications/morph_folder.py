@@ -65,7 +65,7 @@ class Morph:
 
     def film(self, path: str | Path, *, fps: float = 12.0) -> Path:
         """Write a film (.gif, .webp or .mp4) that goes to the last end and back, and return its path."""
-        return write_animation(path, [*self.images, *self.images[1:-1].flip(0)], fps=fps)
+        return write_animation(path, [*self.images, *self.images[1:-1].flip(0)], fps=fps, hold=0)
 
     def save(self, out: str | Path) -> Path:
         """Write the frames, a strip of up to nine, exact tensors, `numbers.csv` and `morph.json`; returns `out`."""

@@ -1,27 +1,21 @@
-"""Animations of a synthesis or a dream: record frames, write them as GIF, WebP or MP4, lay them out as a strip."""
+"""Films of a synthesis or a dream: record frames, write them as an animation, lay them out as a strip."""
 
 from __future__ import annotations
 
-import io
-import math
-import subprocess
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.transforms.v2.functional import pil_to_tensor
 
-from gen_prior.errors import MissingExtraError, OptionError, OutputError
-from gen_prior.util.files import write_bytes
-from gen_prior.util.image_io import read_image, to_pil, write_png
-
-KINDS = (".gif", ".webp", ".mp4")
-LONGEST = 600.0
-"""Seconds that the encoder of an MP4 may take."""
+from gen_prior.errors import OptionError
+from gen_prior.report.animation import KINDS, check_film, write_animation
+from gen_prior.util.image_io import read_image, write_png
+from gen_prior.util.mosaic import INK, LINE, TEXT_SIZE, write_line
 
 
 class Recorder:
@@ -34,6 +28,7 @@ class Recorder:
         names: file names of the items, without endings; `trajectory-000`, ... if None.
         kind: "gif", "webp" or "mp4".
         fps: frames per second.
+        keep: keep frames in memory after they are written to `out`; without, memory is that of a batch.
 
     Raises:
         OptionError: another kind, or `every` or `fps` out of range. MissingExtraError: MP4 without the extra `[video]`.
@@ -47,42 +42,53 @@ class Recorder:
         names: Sequence[str] | None = None,
         kind: str = "gif",
         fps: float = 12.0,
+        keep: bool = True,
     ) -> None:
         if every < 1:
             raise OptionError(f"every must be at least 1 step, got {every}")
         check_film(f"x.{kind}", fps)
         self.every, self.kind, self.fps = every, kind, fps
         self.out = Path(out) if out is not None else None
-        self.names = names
-        self._kept: dict[int, list[Tensor]] = {}
-        self._latest: tuple[int, Tensor] | None = None
+        self.names, self.keep = names, keep
+        self._kept: dict[int, list[tuple[int, Tensor]]] = {}
+        self._latest: tuple[int, int, Tensor] | None = None
         self._written: set[int] = set()
 
     @property
     def frames(self) -> dict[int, list[Tensor]]:
         """Index of the item (targets outermost, then seeds) -> its frames, uint8 `[3, H, W]`, on the CPU, in order."""
+        return {item: [frame for _, frame in kept] for item, kept in self._all().items()}
+
+    @property
+    def steps(self) -> dict[int, list[int]]:
+        """Index of the item -> how many steps had been taken before each of its frames; 0 for the start."""
+        return {item: [step - 1 for step, _ in kept] for item, kept in self._all().items()}
+
+    def _all(self) -> dict[int, list[tuple[int, Tensor]]]:
+        """Index of the item -> (step, frame) of those that are kept and of the latest."""
         found = {item: list(kept) for item, kept in self._kept.items()}
         if self._latest is not None:
-            first, images = self._latest
+            first, step, images = self._latest
             for item, frame in enumerate(_bytes_of(images), first):
-                found[item].append(frame)
+                found[item].append((step, frame))
         return found
 
     def __call__(self, first: int, step: int, images: Tensor) -> None:
         """Take the images `[B, 3, H, W]` of a step of the batch that starts with item `first`; steps count from 1."""
         batch = range(first, first + len(images))
         if step == 1:  # a new batch, or one repeated in halves: frames from item `first` on are void
-            self._kept = {item: kept for item, kept in self.frames.items() if item < first}
+            self._kept = {item: kept for item, kept in self._all().items() if item < first}
+            self._latest = None
             self._written &= set(self._kept)
             if self.out is not None:
                 self._write(self.out, self.names)
         for item in batch:
             self._kept.setdefault(item, [])
         due = (step - 1) % self.every == 0
-        self._latest = None if due else (first, images.detach())
+        self._latest = None if due else (first, step, images.detach())
         if due:
             for item, frame in zip(batch, _bytes_of(images), strict=True):
-                self._kept[item].append(frame)
+                self._kept[item].append((step, frame))
 
     def __enter__(self) -> Recorder:
         return self
@@ -101,55 +107,49 @@ class Recorder:
     def _write(self, out: Path, names: Sequence[str] | None) -> list[Path]:
         """Write the items that have not been written yet."""
         written = []
-        for item, frames in sorted(self.frames.items()):
-            if frames and item not in self._written:
+        for item, kept in sorted(self._all().items()):
+            if kept and item not in self._written:
                 name = names[item] if names is not None else f"trajectory-{item:03d}"
-                written += film_and_strip(out, name, [frame.float() / 255 for frame in frames], self.kind, self.fps)[:1]
+                frames, labels = [frame.float() / 255 for _, frame in kept], [f"step {step - 1}" for step, _ in kept]
+                written += film_and_strip(out, name, frames, self.kind, self.fps, labels)[:1]
                 self._written.add(item)
+                if not self.keep:
+                    self._kept.pop(item, None)
+        self._latest = self._latest if self.keep else None
         return written
 
 
-def film_and_strip(out: Path, name: str, frames: Sequence[Tensor], kind: str, fps: float) -> list[Path]:
-    """Write frames `[3, H, W]` in [0, 1] as `NAME.KIND` and `NAME-strip.png`, and return both paths."""
+def film_and_strip(
+    out: Path, name: str, frames: Sequence[Tensor], kind: str, fps: float, labels: Sequence[str] | None = None
+) -> list[Path]:
+    """Write frames `[3, H, W]` in [0, 1] as `NAME.KIND` and `NAME-strip.png`, with the labels; returns the paths."""
     picture = out / f"{name}-strip.png"
     animation = write_animation(out / f"{name}.{kind}", frames, fps=fps)
-    write_png(picture, strip(frames))
+    write_png(picture, strip(frames, labels=labels))
     return [animation, picture]
 
 
-def strip(frames: Sequence[Tensor], count: int = 8, gap: int = 2) -> Tensor:
-    """Up to `count` of the frames `[3, H, W]`, evenly spaced in time, side by side as one image."""
+def strip(frames: Sequence[Tensor], count: int = 8, gap: int = 2, labels: Sequence[str] | None = None) -> Tensor:
+    """Up to `count` of the frames `[3, H, W]`, evenly spaced in time, side by side as one image.
+
+    `labels`: one for each frame, written below it; one that is wider than the frame is cut.
+    """
     if not frames:
         raise OptionError("a strip needs at least one frame")
     picks = torch.linspace(0, len(frames) - 1, min(count, len(frames))).round().long().tolist()
     padded = [F.pad(frames[pick], (0, gap), value=1.0) for pick in picks]
-    return torch.cat(padded, 2)[:, :, : -gap or None]
+    row = torch.cat(padded, 2)[:, :, : -gap or None]
+    return row if labels is None else torch.cat([row, _words([labels[pick] for pick in picks], row, gap)], 1)
 
 
-def check_film(path: str | Path, fps: float) -> None:
-    """Raise `OptionError` for an unknown ending or `fps` <= 0, `MissingExtraError` if MP4 cannot be written."""
-    ending = Path(path).suffix.lower()
-    if ending not in KINDS:
-        raise OptionError(f"animations are {', '.join(KINDS)}, got {str(path)!r}")
-    if not 0 < fps < math.inf:
-        raise OptionError(f"fps must be positive, got {fps}")
-    if ending == ".mp4":
-        _ffmpeg()
-
-
-def write_animation(path: str | Path, frames: Iterable[Tensor], *, fps: float = 12.0) -> Path:
-    """Write frames `[3, H, W]`, RGB in [0, 1], to `path` (.gif, .webp or .mp4) and return the path.
-
-    The file is complete or absent, never partial. Raises `OptionError` for another ending or no frames,
-    `MissingExtraError` for MP4 without the extra `[video]`, `OutputError` if it cannot be written.
-    """
-    path = Path(path)
-    check_film(path, fps)
-    pictures = [to_pil(frame) for frame in frames]
-    if not pictures:
-        raise OptionError("an animation needs at least one frame")
-    write_bytes(path, _mp4(pictures, fps) if path.suffix.lower() == ".mp4" else _looped(path, pictures, fps))
-    return path
+def _words(labels: Sequence[str], row: Tensor, gap: int) -> Tensor:
+    """A line of text `[3, LINE, W]` as wide as `row`, a label below each of its frames."""
+    line = Image.new("RGB", (row.shape[2], LINE), "white")
+    width = (row.shape[2] + gap) // len(labels)
+    for number, label in enumerate(labels):
+        write_line(ImageDraw.Draw(line), (number * width + 2, 1), label, TEXT_SIZE, INK, width - gap - 2)
+    words: Tensor = pil_to_tensor(line)
+    return words.to(row) / 255
 
 
 class FrameFolder:
@@ -179,55 +179,12 @@ class FrameFolder:
     def animate(self, name: str, *, kind: str = "gif", fps: float = 12.0) -> list[Path]:
         """Write the frames as `NAME.KIND` and `NAME-strip.png`, and return both paths; none if there are no frames."""
         frames = [read_image(frame) for frame in self.paths()]
-        return film_and_strip(self.folder, name, frames, kind, fps) if frames else []
+        labels = [f"frame {number}" for number in range(len(frames))]
+        return film_and_strip(self.folder, name, frames, kind, fps, labels) if frames else []
 
 
 def _bytes_of(images: Tensor) -> Tensor:
     return (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
-def _looped(path: Path, pictures: Sequence[Image.Image], fps: float) -> bytes:
-    buffer, milliseconds = io.BytesIO(), max(20, round(1000 / fps))
-    first, rest = pictures[0], list(pictures[1:])
-    if path.suffix.lower() == ".gif":
-        first.save(buffer, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
-    else:
-        first.save(buffer, "WEBP", save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=85)
-    return buffer.getvalue()
-
-
-def _mp4(pictures: Sequence[Image.Image], fps: float) -> bytes:
-    """Bytes of an MP4. H.264 needs even sides of some size: small frames are enlarged, odd ones cut by a pixel."""
-    factor = max(1, -(-128 // min(pictures[0].size)))
-    width, height = (side * factor // 2 * 2 for side in pictures[0].size)
-    raw = io.BytesIO()
-    for picture in pictures:
-        enlarged = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
-        raw.write(enlarged.crop((0, 0, width, height)).tobytes())
-    given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
-    wanted = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart"]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "frames.mp4"
-        command = [_ffmpeg(), "-loglevel", "error", *given, *wanted, str(file)]
-        try:
-            done = subprocess.run(command, input=raw.getvalue(), capture_output=True, check=False, timeout=LONGEST)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise OutputError(f"the MP4 encoder cannot be run: {error}", fix="write a .gif") from error
-        if done.returncode:
-            reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise OutputError(f"the MP4 encoder failed: {reason[-1]}", fix="write a .gif")
-        return file.read_bytes()
-
-
-def _ffmpeg() -> str:
-    """Path of the ffmpeg that comes with imageio-ffmpeg."""
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise MissingExtraError(
-            "MP4 needs imageio-ffmpeg, which is not installed", fix="pip install 'gen-prior[video]', or write a .gif"
-        ) from error
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise MissingExtraError(f"no MP4 encoder: {error}", fix="install ffmpeg, or write a .gif") from error
+__all__ = ["KINDS", "FrameFolder", "Recorder", "check_film", "film_and_strip", "strip", "write_animation"]

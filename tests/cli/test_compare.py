@@ -133,3 +133,44 @@ def test_a_report_without_matplotlib_is_refused_before_the_work(
     assert done.code == 1
     assert "gen-prior[figures]" in done.complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_films_show_the_methods_side_by_side(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    more = ("cup", "--method", "pixel-raw", "--judge", "none", "--steps", "50")
+    assert compare(run, tiny, tmp_path, *more).code == 0
+    before = load_comparison(tmp_path).record
+    done = compare(run, tiny, tmp_path, *more, "--film", "gif")
+    assert done.code == 0, done.err
+    assert "films, sheet" in done.out
+    assert sorted(path.name for path in tmp_path.glob("film-*")) == ["film-bee.gif", "film-cup.gif"]
+    for method, again in zip(before["methods"], load_comparison(tmp_path).record["methods"], strict=True):
+        assert again["items"] == method["items"]  # made again, to the bit
+        assert len(list((tmp_path / method["folder"]).glob("*-seed?.webp"))) == 4
+    films = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.webp")}
+    assert compare(run, tiny, tmp_path, *more, "--film", "webp").code == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.webp")} == films  # nothing is made again
+    with Image.open(tmp_path / "film-bee.gif") as film:
+        assert film.width > 2 * 192
+        assert film.height > 2 * 192
+        assert getattr(film, "n_frames", 1) == 26  # steps 0, 2, ..., 48 and the result, 50
+        film.seek(25)
+        assert film.info["duration"] == 1000
+        last = film.convert("RGB")
+    left = last.width - 2 * (192 + 6)
+    with Image.open(tmp_path / "pixel-raw" / "bee-seed0.png") as result:
+        wanted = result.convert("RGB").resize((192, 192), Image.Resampling.BICUBIC)
+    shown = last.crop((left + 198, 22, left + 198 + 192, 22 + 192))
+    difference = [abs(a - b) for a, b in zip(shown.tobytes(), wanted.tobytes(), strict=True)]
+    assert sum(difference) / len(difference) < 20  # GIF has 256 colours
+    compare(run, tiny, tmp_path, "--overwrite")
+    assert list(tmp_path.glob("film-*")) == []
+
+
+@pytest.mark.parametrize(("kind", "words"), [("avi", ".gif, .webp, .mp4"), ("", ".gif, .webp, .mp4")])
+def test_other_kinds_of_film_are_refused(
+    run: type[Run], tiny: tuple[str, ...], tmp_path: Path, kind: str, words: str
+) -> None:
+    done = compare(run, tiny, tmp_path / "out", "--film", kind)
+    assert done.code == 2
+    assert words in done.complaint
+    assert not (tmp_path / "out").exists()

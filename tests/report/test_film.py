@@ -18,6 +18,7 @@ from gen_prior.generators import Generator
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.film import FrameFolder, Recorder, strip, write_animation
 from gen_prior.util.image_io import read_image
+from gen_prior.util.mosaic import LINE
 from gen_prior.util.progress import Progress
 
 
@@ -44,9 +45,22 @@ def test_mp4_holds_every_frame(tmp_path: Path, frames: list[Tensor]) -> None:
     command = [get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     raw = subprocess.run(command, capture_output=True, check=True).stdout
     width, height = 45 * 5 - 1, 31 * 5 - 1  # enlarged until a player shows them, sides even
-    assert len(raw) == 5 * 3 * width * height
-    levels = [raw[3 * width * height * number + 3 * width * (height // 2)] for number in range(5)]
-    assert levels == pytest.approx([0, 51, 102, 153, 204], abs=6)
+    assert len(raw) == (4 + 10) * 3 * width * height  # the last frame is held for a second
+    levels = [raw[3 * width * height * number + 3 * width * (height // 2)] for number in range(14)]
+    assert levels == pytest.approx([0, 51, 102, 153, *[204] * 10], abs=6)
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+@pytest.mark.parametrize(("hold", "last"), [(1.0, 1000), (0.0, 100)])
+def test_the_last_frame_is_held(tmp_path: Path, frames: list[Tensor], kind: str, hold: float, last: int) -> None:
+    path = write_animation(tmp_path / f"film.{kind}", frames, fps=10, hold=hold)
+    durations = []
+    with Image.open(path) as film:
+        for number in range(5):
+            film.seek(number)
+            film.load()
+            durations.append(film.info["duration"])
+    assert durations == [100, 100, 100, 100, last]
 
 
 def test_mp4_without_the_extra_says_how_to_get_it(
@@ -78,6 +92,16 @@ def test_a_strip_is_evenly_spaced(frames: list[Tensor]) -> None:
     assert [round(float(row[0, 0, x]), 2) for x in (0, 45, 47, 94)] == [0.0, 1.0, 0.4, 0.8]
 
 
+def test_a_strip_says_the_step_of_each_frame() -> None:
+    black = [torch.zeros(3, 20, 60) for _ in range(4)]
+    row = strip(black, count=3, gap=2, labels=["step 0", "step 5", "w" * 40, "step 12"])
+    assert row.shape == (3, 20 + LINE, 3 * 60 + 2 * 2)
+    words = row[:, 20:]
+    assert all((words[:, :, left : left + 60] < 0.5).any() for left in (0, 62, 124))
+    assert (words[:, :, (60, 61, 122, 123)] == 1).all()
+    assert torch.equal(words[:, :, 64:120], strip(black[:1] * 2, gap=2, labels=["", "w" * 40])[:, 20:, 64:120])
+
+
 def test_a_folder_animates_what_is_finished_and_forgets_the_run_before(tmp_path: Path, frames: list[Tensor]) -> None:
     folder = FrameFolder(tmp_path)
     assert folder.animate("film") == []
@@ -86,7 +110,7 @@ def test_a_folder_animates_what_is_finished_and_forgets_the_run_before(tmp_path:
     assert folder.animate("film") == [tmp_path / "film.gif", tmp_path / "film-strip.png"]
     with Image.open(tmp_path / "film.gif") as film:
         assert getattr(film, "n_frames", 1) == 3
-    assert read_image(tmp_path / "film-strip.png").shape == (3, 31, 3 * 45 + 2 * 2)
+    assert read_image(tmp_path / "film-strip.png").shape == (3, 31 + LINE, 3 * 45 + 2 * 2)
     folder.clear()
     assert folder.paths() == []
 
@@ -105,7 +129,8 @@ def test_a_recorder_keeps_every_fifth_step_of_every_item_and_the_final_image(
     names = ["bee-seed0", "bee-seed1", "cup-seed0", "cup-seed1"]
     written = recorder.save(tmp_path, names)
     assert [path.name for path in written] == [f"{name}.gif" for name in names]
-    assert read_image(tmp_path / "cup-seed1-strip.png").shape == (3, 16, 4 * 16 + 3 * 2)
+    assert read_image(tmp_path / "cup-seed1-strip.png").shape == (3, 16 + LINE, 4 * 16 + 3 * 2)
+    assert recorder.steps == {item: [0, 5, 10, 12] for item in range(4)}
 
 
 def test_the_final_image_is_recorded_once(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
@@ -136,6 +161,27 @@ def test_films_are_on_disk_as_soon_as_their_batch_is_done(
         synthesize(tiny_classifier, "bee", tiny_generator, seeds=3, steps=4, batch=1, record=recorder, progress=look)
     assert there == [[], ["a.gif"], ["a.gif", "b.gif"]]
     assert len(list(tmp_path.glob("*.gif"))) == len(list(tmp_path.glob("*-strip.png"))) == 3
+
+
+def test_frames_are_forgotten_once_they_are_written(
+    tiny_classifier: Classifier, tiny_generator: Generator, tmp_path: Path
+) -> None:
+    names = ["a", "b", "c"]
+    with Recorder(2, out=tmp_path / "kept", names=names) as kept:
+        synthesize(tiny_classifier, "bee", tiny_generator, seeds=3, steps=4, batch=1, record=kept)
+    most = []
+    with Recorder(2, out=tmp_path / "forgotten", names=names, keep=False) as recorder:
+
+        def record(first: int, step: int, images: Tensor) -> None:
+            recorder(first, step, images)
+            most.append(len(recorder.frames))
+
+        synthesize(tiny_classifier, "bee", tiny_generator, seeds=3, steps=4, batch=1, record=record)
+    assert max(most) == 1
+    assert recorder.frames == {}
+    assert len(kept.frames) == 3
+    for path in (tmp_path / "kept").iterdir():
+        assert path.read_bytes() == (tmp_path / "forgotten" / path.name).read_bytes()
 
 
 def test_a_batch_that_is_tried_again_leaves_nothing_of_its_first_try() -> None:
