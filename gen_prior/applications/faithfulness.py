@@ -100,16 +100,18 @@ class Panel:
         self.classifier, self.judge, self.fields = classifier, judge, Fields(classifier)
         units = [target for target in targets if isinstance(target, Target)]
         signed: list[AnyTarget] = [one for unit in units for one in (unit, Mix(((-1.0, unit),)))]
-        best = BestPhotographs(wanted_targets(classifier, signed), 2 * REFERENCES)
         skipped: list[str] = []
+        found: Sequence[Sequence[Exemplar]] = []
         if units:
+            best = BestPhotographs(wanted_targets(classifier, signed), 2 * REFERENCES)
             run_pass(classifier, folder, {"best": best}, state=state, on_bad=skipped.append, progress=progress)
+            found = collect_exemplars(classifier, best, image_paths(folder))
         paths = image_paths(folder)
         if len(paths) - len(skipped) < 4 * REFERENCES:
             raise ImageError(f"the panel needs at least {4 * REFERENCES} photographs, {folder} has {len(paths)}")
-        found = collect_exemplars(classifier, best, paths) if units else []
         self.references = {
-            unit: UnitReferences(unit, found[2 * index], found[2 * index + 1]) for index, unit in enumerate(units)
+            unit: UnitReferences(unit, list(found[2 * index]), list(found[2 * index + 1]))
+            for index, unit in enumerate(units)
         }
         self._layers = [layer.name for layer in countable_layers(classifier, classifier.layers())]
         maps = [layer.name for layer in countable_layers(judge, judge.layers()) if layer.positions > 1]

@@ -134,7 +134,7 @@ class Maker:
         """The least exciting picture of the first seed; its unit's own activation."""
         neuron.files[name] = webp(opposite.images_of(t)[0])
         neuron.codes[f"{method.folder}/least"] = opposite.codes_of(t)[0].contiguous()
-        value = finite(-opposite.activations[t, 0])
+        value = finite(opposite.activations[t, 0])
         return {"activation": value, "image": name}
 
     def _judged(self, target: Target, images: Tensor, best: int) -> dict[str, Any] | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from gen_prior.applications.exemplars import find_exemplars
+from gen_prior.applications.faithfulness import faithfulness
 from gen_prior.atlas.atlas import make_atlas
 from gen_prior.atlas.reader import Atlas, load_atlas
 from gen_prior.classifiers import Classifier
@@ -80,8 +84,6 @@ def test_an_atlas_has_rows_pictures_and_codes(
 def test_exemplars_are_those_of_a_pass_over_all_photographs(
     tiny_classifier: Classifier, tiny_generator: Generator, photographs: Path, tmp_path: Path
 ) -> None:
-    from gen_prior.applications.exemplars import find_exemplars
-
     small(tiny_classifier, tiny_generator, tmp_path / "atlas", images=photographs)
     found = json.loads((tmp_path / "atlas" / "photographs" / "exemplars" / "00000.json").read_text())
     for name, target in (("most", "conv2:1"), ("least", "-conv2:1")):
@@ -91,6 +93,31 @@ def test_exemplars_are_those_of_a_pass_over_all_photographs(
         assert [tuple(each["position"]) for each in entries] == [tuple(each["position"]) for each in expected]
         assert [each["activation"] for each in entries] == pytest.approx([each["activation"] for each in expected])
         assert all((tmp_path / "atlas" / each["patch"]).is_file() for each in entries[:8])
+
+
+def test_faithfulness_is_that_of_the_panel_and_the_pass_serves_for_it(
+    tiny_classifier: Classifier, make_tiny_network: Callable[..., nn.Module], tiny_generator: Generator, tmp_path: Path
+) -> None:
+    judge = Classifier(make_tiny_network(1), input_size=32, labels=tiny_classifier.labels, name="judge")
+    source, folder = torch.Generator().manual_seed(1), tmp_path / "many"
+    for number in range(40):
+        write_png(folder / f"{number:02d}.png", torch.rand(3, 32, 32, generator=source))
+    atlas = small(
+        tiny_classifier, tiny_generator, tmp_path / "atlas", images=folder, faithfulness=True, judge=judge, seeds=2,
+        units={"*": "3-4"},
+    )  # fmt: skip
+    for target in ("conv2:3", "logits:4"):
+        result = synthesize(tiny_classifier, target, tiny_generator, seeds=2, recipe=tiny_generator.recipe.within(3))
+        (expected,) = faithfulness(result, tiny_classifier, tiny_generator, folder, judge=judge)
+        assert expected is not None
+        (method,) = atlas[target]["methods"]
+        assert method["path"] == expected["path"]["normalised"]
+        assert method["two_alternatives"] == expected["two_alternatives"]
+        assert method["least"]["activation"] < min(method["activations"])
+        assert (tmp_path / "atlas" / "shards" / "00000" / "images" / "3-tiny-least.webp").is_file()
+    assert atlas["conv2:3"]["methods"][0]["judge"] is None
+    assert set(atlas["logits:4"]["methods"][0]["judge"]) == {"top1", "label"}
+    assert "_natural_statistics" not in tiny_classifier.__dict__, "the user's own network is as it was"
 
 
 def test_the_same_call_goes_on_and_another_is_refused(
