@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import atlas_extras, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import errors, note, print_json
 from gen_prior.cli.progress import ProgressBar
@@ -106,6 +106,12 @@ def run(
         Path | None,
         typer.Option("--verify", metavar="DIR", help="Compare all files with their hashes, make damaged shards again."),
     ] = None,
+    activation_atlas: atlas_extras.MappedLayer = None,
+    layout: atlas_extras.Layout = "umap",
+    grid: atlas_extras.GridSide = 12,
+    positions: atlas_extras.Positions = 4,
+    points: atlas_extras.Points = 4,
+    overwrite: atlas_extras.OverwriteMap = False,
     device: options.Device = AUTO,
     precision: options.Precision = AUTO,
     as_json: options.Json = False,
@@ -125,6 +131,14 @@ def run(
 
     if status is not None:
         _print_status(gen_prior.load_atlas(status), as_json)
+        return
+    if activation_atlas is not None:
+        with _progress(quiet) as report:
+            atlas_extras.make_map(
+                classifier, activation_atlas, images, out, generators, layout=layout, grid=grid, positions=positions,
+                smallest=points, evaluations=steps, seed=(seed or [0])[0], overwrite=overwrite, device=device,
+                as_json=as_json, quiet=quiet, progress=report, **network_options,
+            )  # fmt: skip
         return
     share = _share(worker)
     goes_on = next((folder for folder in (retry_failed, verify, out if worker is not None else None) if folder), None)

@@ -14,6 +14,7 @@ from gen_prior.applications.feature_distribution import match_photographs
 from gen_prior.applications.invert import Inversion, invert
 from gen_prior.applications.morph import Morph, interpolate, morph
 from gen_prior.applications.sample import sample_chain, synthesize_apart
+from gen_prior.atlas.activation_map import ActivationMap, make_activation_map
 from gen_prior.atlas.atlas import make_atlas
 from gen_prior.atlas.reader import Atlas, load_atlas
 from gen_prior.classifiers import Classifier, load_classifier
@@ -40,6 +41,7 @@ from gen_prior.util.progress import Progress
 
 __all__ = [
     "PRESETS",
+    "ActivationMap",
     "Atlas",
     "Classifier",
     "CodePrior",
@@ -81,6 +83,7 @@ __all__ = [
     "load_dictionary",
     "load_generator",
     "load_result",
+    "make_activation_map",
     "make_atlas",
     "make_dataset",
     "match_photographs",

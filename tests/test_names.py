@@ -42,6 +42,20 @@ CALLS: dict[str, Callable[[Any, Any, Path], Any]] = {
             c, "conv2", units="0-1", generators=[g], evaluations=2, out=folder / "atlas", workers=1
         ).neurons()
     ],
+    "make_activation_map": lambda c, g, folder: [
+        (cell.classes, cell.activations)
+        for cell in gp.make_activation_map(
+            c,
+            "conv2",
+            images=folder,
+            out=folder / "map",
+            generators=[g],
+            layout="pca",
+            grid=1,
+            evaluations=2,
+            smallest=1,
+        ).cells
+    ],
     "find_exemplars": lambda c, g, folder: gp.find_exemplars(c, "conv2:1", folder, count=1)[0].activation,
     "match_photographs": lambda c, g, folder: (
         gp.match_photographs(c, "conv2:1", gp.find_exemplars(c, "conv2:1", folder, count=1)).description

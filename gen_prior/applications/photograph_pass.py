@@ -8,22 +8,46 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from gen_prior.applications.photograph_counters import SAMPLE, BestPhotographs, UnitCounter, countable_layers
+from gen_prior.applications.photograph_counters import SAMPLE, UnitCounter, countable_layers
 from gen_prior.applications.photographs import batches, image_paths, listing_sha256
-from gen_prior.applications.unit_exemplars import UnitExemplars
 from gen_prior.classifiers.base import Classifier
+from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import ImageError, UnknownNameError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.objectives.natural_statistics import NaturalStatistics
 from gen_prior.util.progress import Progress, ProgressCallback
 
 STATE = "state.safetensors"
-Counter = UnitCounter | BestPhotographs | UnitExemplars
+
+
+class Counter(Protocol):
+    """What a pass shows the photographs to; it keeps what it wants of them."""
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers to record."""
+        ...
+
+    def describe(self) -> list[Any]:
+        """Return what the outcome depends on, as plain values."""
+        ...
+
+    def add(self, numbers: Sequence[int], activations: Activations, images: Tensor) -> None:
+        """Take a batch: numbers of the photographs, their activations, and the photographs `[B, 3, H, W]`."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what `restore` takes to go on later."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state`."""
+        ...
 
 
 def run_pass(

@@ -1,0 +1,30 @@
+"""`gen-prior atlas` beside the sweep: the activation atlas of a layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from command_runner import Run
+
+
+def test_an_activation_atlas(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
+    words = (
+        "atlas", "tiny", "--activation-atlas", "conv2", "--images", photo.parent, "--out", tmp_path / "out", "--layout",
+        "pca", "--points", "1", "--positions", "3", "--steps", "2", "--generators", "tiny", "--device", "cpu",
+    )  # fmt: skip
+    page = tmp_path / "out" / "map-conv2.html"
+    first = run(*words, "--grid", "1")
+    assert first.code == 0, first.err
+    assert first.out == f"1 cells of 3 points in {page}\n"
+    assert page.is_file()
+    assert run(*words, "--grid", "1", "--json").json == {"page": str(page), "cells": 1, "points": 3}
+    other = run(*words, "--grid", "2")
+    assert other.code == 2
+    assert "holds a map of conv2 with other grid" in other.complaint
+    assert run(*words, "--grid", "2", "--overwrite", "-q").code == 0
+
+
+def test_what_an_activation_atlas_needs(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    done = run("atlas", "tiny", "--activation-atlas", "conv2", "--out", tmp_path)
+    assert done.code == 2
+    assert "needs a folder of photographs" in done.complaint
