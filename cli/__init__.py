@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gen_prior.cli import (
+    accentuate,
     atlas,
     benchmark,
     calibrate,
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "synth": synth.run,
     "compare": compare.run,
     "dream": dream.run,
+    "accentuate": accentuate.run,
     "morph": morph.run,
     "invert": invert.run,
     "evolve": evolve.run,

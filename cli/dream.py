@@ -22,16 +22,31 @@ if TYPE_CHECKING:
     from gen_prior.classifiers import Classifier
 
 LAYER, THROUGH_STEPS, THROUGH_STRENGTH = "blocks.9", 60, 0.3
+GUIDE_LAYER = "blocks.11"
 
 
 @takes_network
 def run(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="A photograph of any size.")],
     layer: Annotated[
-        str | None, typer.Option("--layer", metavar="LAYER", help=f"Maximise this layer; {LAYER} if not given.")
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="LAYER",
+            help=f"Maximise this layer; {LAYER} if not given, {GUIDE_LAYER} with --guide. With --style, match the "
+            "style at this layer; repeatable; stem, blocks.1, blocks.2 and blocks.4 if not given.",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="TARGET", help="Maximise this class or unit instead of a layer.")
+    ] = None,
+    guide: Annotated[
+        Path | None,
+        typer.Option("--guide", metavar="IMAGE", help="Maximise at each place what this image has most like it."),
+    ] = None,
+    style: Annotated[
+        Path | None,
+        typer.Option("--style", metavar="IMAGE", help="Take on the texture and colours of this image (Gram matrices)."),
     ] = None,
     octaves: Annotated[
         int | None, typer.Option("--octaves", help="Number of sizes, each 1.4 times the one before; 4 if not given.")
@@ -77,6 +92,9 @@ def run(
 ) -> None:
     """Change a photograph so that everything a layer sees in it becomes stronger (DeepDream).
 
+    Or so that it resembles another image: --guide makes its parts resemble those of the guide (guided dreaming), and
+    --style gives it the texture and colours of the style image.
+
     Writes dream.png. With --frames, it also writes frame-0000.png, ... as each is done, dream.gif and
     dream-strip.png; after Ctrl-C, of the finished frames. With the same settings and --out, it goes on after the last
     frame, also to more frames.
@@ -95,10 +113,9 @@ def run(
         check_film(f"dream.{output.kind}", output.fps)
         picture = read_image(image)
         network = load_classifier(classifier, device=device, **network_options)
-        given = options.given(
-            layer=LAYER if layer is None and target is None else layer, target=target, steps=steps, strength=strength,
-            seed=seed, batch=batch, precision=precision,
-        )  # fmt: skip
+        given = _wanted(layer or [], target, guide, style) | options.given(
+            steps=steps, strength=strength, seed=seed, batch=batch, precision=precision
+        )
         with ProgressBar(quiet) as bar:
             if through is not None:
                 written = _dream_through(through, network, picture, given, output, bar)
@@ -110,6 +127,20 @@ def run(
     elif not quiet:
         for path in written:
             console.print(str(path), markup=False, soft_wrap=True)
+
+
+def _wanted(layers: list[str], target: str | None, guide: Path | None, style: Path | None) -> dict[str, Any]:
+    """What is maximised, as options of `dream`. Raises `OptionError` for several layers without a style."""
+    from gen_prior.util.image_io import read_image
+
+    if len(layers) > 1 and style is None:
+        raise OptionError(f"only --style takes several layers, got {', '.join(layers)}", fix=f"--layer {layers[0]}")
+    named: dict[str, Any] = options.given(target=target)
+    named |= {"guide": read_image(guide)} if guide is not None else {}
+    if style is not None:
+        return named | {"style": read_image(style)} | ({"style_layers": tuple(layers)} if layers else {})
+    default = GUIDE_LAYER if guide is not None else None if target is not None else LAYER
+    return named | options.given(layer=layers[0] if layers else default)
 
 
 @dataclass(frozen=True)
@@ -158,7 +189,9 @@ def _dream_through(
     seed, steps = given.pop("seed"), given["steps"]
     if output.frames < 1 or steps < 1:
         raise OptionError(f"frames and steps must be at least 1, got {output.frames} and {steps}")
-    objective_of(network, given.get("layer"), given.get("target"))
+    what: dict[str, Any] = {"layer": None, "target": None}
+    what |= {name: given[name] for name in ("layer", "target", "guide", "style", "style_layers") if name in given}
+    objective_of(network, **what)
     generator = load_generator(name, device=network.device)
     recorder = Recorder(-(-steps // max(1, output.frames - 1)), kind=output.kind, fps=output.fps)  # and the final image
     written = [output.folder / "dream.png", output.folder / "dream-sheet.png"]

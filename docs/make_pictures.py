@@ -277,6 +277,36 @@ def morphs(given: Inputs) -> Tensor:
     return mosaic(rows, captions=captions, side=112)
 
 
+def drawn(given: Inputs, target: str) -> Tensor:
+    """The prior's image of a class, to work on as if it were a photograph."""
+    return gp.synthesize(given.classifier, target, given.prior).images[0, 0]
+
+
+def dreams_like(given: Inputs) -> Tensor:
+    """A picture, dreamt with a guide and with a style, each beside it."""
+    names = ("golden retriever", "daisy", "jigsaw puzzle")
+    picture, guide, style = (drawn(given, name) for name in names)
+    guided = gp.dream(given.classifier, picture, "blocks.11", guide=guide)
+    styled = gp.dream(given.classifier, picture, style=style)
+    words = ["picture", "guide", "with this guide", "style", "with this style"]
+    return mosaic([[picture, guide, guided, style, styled]], column_names=words, side=176)
+
+
+def accentuated(given: Inputs) -> Tensor:
+    """A picture, accentuated towards two classes and a unit in Fourier coefficients and through the prior."""
+    picture = drawn(given, "golden retriever")
+    targets = ["golden retriever", "tabby", "blocks.10:42"]
+    rows, captions = [], []
+    for generator in ("fourier", given.prior):
+        made = gp.accentuate(given.classifier, picture, targets, generator)
+        rows.append([made.start, *(one.image for one in made.images)])
+        numbers = [f"{one.start_activation:.1f} to {one.activation:.1f}, {one.distance:.2f}" for one in made.images]
+        captions.append(["", *numbers])
+    return mosaic(
+        rows, captions=captions, row_names=["fourier", "dgn-lite0"], column_names=["picture", *targets], side=176
+    )
+
+
 PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "dream-cat.jpg": dream_cat,
     "dream-sky.jpg": dream_sky,
@@ -290,6 +320,8 @@ PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "transparency.jpg": transparency,
     "trajectory.jpg": trajectory,
     "morphs.jpg": morphs,
+    "dreams-like.jpg": dreams_like,
+    "accentuated.jpg": accentuated,
     "evolution.png": evolution,
     "chain.png": chain,
     "presets.jpg": presets,

@@ -1,6 +1,7 @@
 """All public names, as `import gen_prior` offers them. To publish a name, import it and list it here."""
 
 from gen_prior import objectives
+from gen_prior.applications.accentuate import Accentuation, accentuate
 from gen_prior.applications.benchmark import benchmark
 from gen_prior.applications.compare import Comparison, compare, load_comparison
 from gen_prior.applications.dataset import make_dataset
@@ -41,6 +42,7 @@ from gen_prior.util.progress import Progress
 
 __all__ = [
     "PRESETS",
+    "Accentuation",
     "ActivationMap",
     "Atlas",
     "Classifier",
@@ -63,6 +65,7 @@ __all__ = [
     "Result",
     "Target",
     "Transparency",
+    "accentuate",
     "benchmark",
     "compare",
     "dream",

@@ -28,6 +28,7 @@ CALLS: dict[str, Callable[[Any, Any, Path], Any]] = {
     "dream_through": lambda c, g, _: gp.dream_through(c, g, torch.zeros(8), "conv2", steps=2).images,
     "invert": lambda c, g, _: gp.invert(c, IMAGE, ["conv2"], {"a": g}, steps=2).reconstructions["a"]["conv2"].image,
     "invert in order": lambda c, g, _: gp.invert(c, IMAGE, ["fc"], [g], steps=2).reconstructions["tiny"]["fc"].image,
+    "accentuate": lambda c, g, _: gp.accentuate(c, IMAGE, "bee", g, layer="conv1", steps=2).rows(),
     "interpolate": lambda c, g, _: gp.interpolate(g, torch.zeros(8), torch.ones(8), torch.tensor([0.0, 0.4])),
     "morph": lambda c, g, _: gp.morph(c, ["bee", "cup"], g, frames=2, steps=2).activations,
     "evolve": lambda c, g, _: gp.evolve(gp.Evolution(g), activation_score(c, "bee"), evaluations=12).best_code,

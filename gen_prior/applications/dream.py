@@ -7,7 +7,7 @@ wrapping around the borders, every few steps: this is DeepDream's jitter, leaves
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gen_prior import objectives
 from gen_prior.applications.dream_folder import DreamFolder, dream_settings
 from gen_prior.applications.dream_tiles import SCALE, octave_sizes, optimise_tiles, tile_size, turned
 from gen_prior.classifiers import as_classifier
@@ -38,14 +39,34 @@ STEPS_PER_LAYOUT = 3
 """Gradient steps before the tiles are shifted again."""
 
 
-def objective_of(classifier: Classifier, layer: str | None, target: TargetLike | None) -> TargetLike:
-    """The objective: the L2 norm of `layer`, or `target`. Raises `OptionError` unless exactly one is given."""
-    if (layer is None) == (target is None):
-        raise OptionError("a dream needs either a layer or a target", fix="--layer blocks.9, or --target goldfish")
-    if layer is None:
-        return target  # type: ignore[return-value]
-    classifier.layer_shape(layer)
-    return layer_l2(layer)
+STYLE_LAYERS = ("stem", "blocks.1", "blocks.2", "blocks.4")
+"""Shallow layers of the embedded classifiers, whose Gram matrices hold strokes and colours, not objects."""
+
+
+def objective_of(
+    classifier: Classifier,
+    layer: str | None,
+    target: TargetLike | None,
+    guide: Tensor | None = None,
+    style: Tensor | None = None,
+    style_layers: Sequence[str] = STYLE_LAYERS,
+) -> TargetLike:
+    """The objective of a dream; see `dream`. Raises `OptionError` unless exactly one thing is asked for."""
+    asked = [name for name, given in (("target", target), ("guide", guide), ("style", style)) if given is not None]
+    asked += ["layer"] if layer is not None and guide is None else []
+    if len(asked) != 1 or (guide is not None and layer is None):
+        what = f", not {' and '.join(asked)}" if len(asked) > 1 else ""
+        raise OptionError(
+            f"a dream needs either a layer or a target, a guide with its layer, or a style{what}",
+            fix="--layer blocks.9, or --target goldfish",
+        )
+    if layer is not None:
+        classifier.layer_shape(layer)
+    if guide is not None and layer is not None:
+        return objectives.guide(classifier, guide, layer)
+    if style is not None:
+        return objectives.style(classifier, style, style_layers)
+    return layer_l2(layer) if layer is not None else target  # type: ignore[return-value]
 
 
 def dream(
@@ -54,6 +75,9 @@ def dream(
     layer: str | None = None,
     *,
     target: TargetLike | None = None,
+    guide: Tensor | None = None,
+    style: Tensor | None = None,
+    style_layers: Sequence[str] = STYLE_LAYERS,
     octaves: int = 4,
     scale: float = SCALE,
     steps: int = 12,
@@ -69,6 +93,10 @@ def dream(
     Args:
         image: `[3, H, W]`, RGB, in [0, 1], at least 32 pixels each way.
         layer: the layer whose L2 norm is maximised; or else `target`, a class, a unit or an objective.
+        guide: an image `[3, H, W]`: at each place of `layer`, what the guide has most like it there is maximised
+            (guided dreaming, `objectives.guide`).
+        style: an image `[3, H, W]` whose texture and colours the picture takes on: its Gram matrices at `style_layers`
+            are matched (Gatys et al. 2016, `objectives.style`), by the same steps, which keep the picture's content.
         octaves, scale: number of sizes, each `scale` times the one before. The change made at one size is enlarged
             and added to the image at the next.
         steps: gradient steps per octave.
@@ -82,12 +110,13 @@ def dream(
         `[3, H, W]`, in [0, 1], on the CPU.
 
     Raises:
-        OptionError: not exactly one of `layer` and `target`, an image that is too small, an option out of range.
+        OptionError: not exactly one of `layer`, `target`, `guide` and `style`, an image that is too small, an option
+            out of range.
         TargetError, UnknownNameError: no such target or layer.
     """
     classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: (p.done, p.total, _mean(p)))
-    objective = objective_of(classifier, layer, target)
+    objective = objective_of(classifier, layer, target, guide, style, style_layers)
     if steps < 1 or not strength > 0:
         raise OptionError(f"steps must be at least 1 and strength positive, got {steps} and {strength}")
     sizes = octave_sizes(int(image.shape[1]), int(image.shape[2]), octaves, scale)
@@ -204,6 +233,9 @@ def dream_through(
     layer: str | None = None,
     *,
     target: TargetLike | None = None,
+    guide: Tensor | None = None,
+    style: Tensor | None = None,
+    style_layers: Sequence[str] = STYLE_LAYERS,
     strength: float = 0.3,
     **options: object,
 ) -> Result:
@@ -211,7 +243,7 @@ def dream_through(
 
     Args:
         code: `[*code_shape]`, the start.
-        layer: the layer whose L2 norm is maximised; or else `target`.
+        layer: the layer whose L2 norm is maximised; or else `target`, `guide` or `style`, as `dream` takes them.
         strength: the largest distance of the code from its start, as the root mean square over its dimensions in
             standard deviations of the prior. At 0.1 the image keeps its layout, beyond 0.5 little of it is left.
         options: those of `synthesize`.
@@ -225,7 +257,7 @@ def dream_through(
     classifier, generator = as_classifier(classifier), as_generator(generator)
     if not strength > 0:
         raise OptionError(f"strength must be positive, got {strength}")
-    objective = objective_of(classifier, layer, target)
+    objective = objective_of(classifier, layer, target, guide, style, style_layers)
     # Staying near the start keeps codes plausible; the recipe's own penalties would pull them away from it.
     recipe = generator.recipe.from_given_start().with_options(prior_weight=0.0, edits=(), shrink=1.0, scale="image")
     edits = [stay_near(code, strength)]

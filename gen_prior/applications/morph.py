@@ -27,7 +27,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import check_kind, only_writer
-from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
+from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
 
 End = str | int | AnyTarget | Tensor
 """A target, a photograph `[3, H, W]` in [0, 1], or a code `[*code_shape]`."""
@@ -212,14 +212,9 @@ def _photograph_code(
     assert source.image is not None
     image = source.image
     made_of = source.to_dict() | {"seed": seed, "generator": generator.describe()["sha256"]}
-    return kept_code(path, made_of, lambda: encode(generator, image, seed=seed, progress=_labelled(progress)))
-
-
-def _labelled(progress: ProgressCallback | None) -> ProgressCallback | None:
-    """Progress of a fit, which has no activation."""
-    if progress is None:
-        return None
-    return lambda step: progress(Progress(step.done, step.total, "the photograph's code", None))
+    return kept_code(
+        path, made_of, lambda: encode(generator, image, seed=seed, progress=labelled(progress, "the photograph's code"))
+    )
 
 
 def _measured(

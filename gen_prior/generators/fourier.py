@@ -27,6 +27,10 @@ RECIPE = Recipe(
 )
 
 
+EDGE = 0.01
+"""Darkest value of an image that is encoded: at 0 the sigmoid's code would be infinite, and nothing could change it."""
+
+
 class FourierImage(nn.Module):
     """Spectrum `[B, C, H, W // 2 + 1, 2]` -> RGB, or grey for C = 1, `[B, C, H, W]`, in 0 to 1."""
 
@@ -46,6 +50,11 @@ class FourierImage(nn.Module):
         spectrum = torch.view_as_complex((code * self.scale).float().contiguous())
         image = torch.fft.irfft2(spectrum, s=self.size, norm="ortho")
         return torch.sigmoid(torch.einsum("ij,bjhw->bihw", self.colour.to(image.dtype), image))
+
+    def code_of(self, images: Tensor) -> Tensor:
+        """The codes of images `[B, C, H, W]`; black and white come out as `EDGE` and 1 - `EDGE`, which have codes."""
+        planes = torch.einsum("ij,bjhw->bihw", torch.linalg.inv(self.colour), images.float().logit(EDGE))
+        return torch.view_as_real(torch.fft.rfft2(planes, norm="ortho")) / self.scale
 
 
 def load(name: str = "fourier", *, image_size: ImageSize = None, channels: int = 3) -> Generator:

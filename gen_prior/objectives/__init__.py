@@ -6,7 +6,7 @@ objectives.layer_l2("blocks.2")`. Any function of that type is one: `Objective(f
 
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.objectives.base import Objective, Score
-from gen_prior.objectives.matching import apart_from, gram, match, match_image, style
+from gen_prior.objectives.matching import apart_from, gram, guide, match, match_image, style
 from gen_prior.objectives.units import (
     activation,
     capped,
@@ -29,6 +29,7 @@ __all__ = [
     "channel",
     "direction",
     "gram",
+    "guide",
     "latent",
     "layer_l2",
     "log_probability",

@@ -1,4 +1,4 @@
-"""Objectives for a given activation: of a vector or an image, the style of an image, or far from finished images."""
+"""Objectives for a given activation: of a vector or an image, the style or the parts of one, or far from others."""
 
 from __future__ import annotations
 
@@ -93,6 +93,22 @@ def style(classifier: Classifier | str, image: Tensor, layers: Sequence[str]) ->
         return -torch.stack(errors).mean(0)
 
     return Objective(score, tuple(wanted), f"style of {', '.join(wanted)}")
+
+
+def guide(classifier: Classifier | str, image: Tensor, layer: str) -> Objective:
+    """Guided dreaming (Mordvintsev et al. 2015): at each position, more of what resembles it most in a guide image.
+
+    The score is the mean over positions of the largest dot product of the layer's units there with those at any
+    position of the guide. `image` as in `match_image`. Raises `OptionError` for another shape.
+    """
+    classifier = as_classifier(classifier)
+    theirs = units_by_position(_activations(classifier, image, [layer]), layer)[0]
+
+    def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
+        own = units_by_position(activations, layer)
+        return (own.mT @ theirs.to(own)).amax(2).mean(1)
+
+    return Objective(score, (layer,), f"guide at {layer}")
 
 
 def apart_from(classifier: Classifier | str, images: Tensor, layer: str) -> Objective:

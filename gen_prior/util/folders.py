@@ -27,6 +27,7 @@ RECORDS = {
     "dream.png": "a dream",
     "morph.json": "a morph",
     "benchmark.json": "a benchmark",
+    "accentuation.json": "an accentuation",
     "evolution.npz": "an evolution",
     "experiment.json": "an experiment",
     "settings.json": "a dataset",

@@ -91,3 +91,10 @@ def progress_callback(
         warnings.warn("progress callbacks take one gen_prior.Progress since 0.2", DeprecationWarning, stacklevel=3)
     arguments = old_arguments
     return lambda step: progress(*arguments(step))
+
+
+def labelled(progress: ProgressCallback | None, label: str) -> ProgressCallback | None:
+    """Progress of a part of the work under another label, without activations."""
+    if progress is None:
+        return None
+    return lambda step: progress(Progress(step.done, step.total, label))

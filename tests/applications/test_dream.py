@@ -11,6 +11,7 @@ import torch
 from skimage import data
 from torch import Tensor
 
+from gen_prior import objectives
 from gen_prior.applications import dream as dreaming
 from gen_prior.applications.dream import dream, dream_frames, dream_through, stay_near, turned
 from gen_prior.applications.dream_tiles import octave_sizes, tile_indices
@@ -51,6 +52,40 @@ def test_strength_is_how_far_it_goes(tiny_classifier: Classifier, photo: Tensor)
 def test_a_target_instead_of_a_layer(tiny_classifier: Classifier, photo: Tensor) -> None:
     dreamed = dream(tiny_classifier, photo, target="bee", octaves=1, steps=6)
     assert tiny_classifier(dreamed[None])[0, 1] > tiny_classifier(photo[None])[0, 1]
+
+
+def test_a_guide_brings_in_what_it_has(tiny_classifier: Classifier, photo: Tensor) -> None:
+    guide = torch.from_numpy(data.chelsea()).permute(2, 0, 1).float()[:, 60:124, 130:194] / 255
+    wanted = objectives.guide(tiny_classifier, guide, "conv2")
+
+    def score(image: Tensor) -> float:
+        return wanted(tiny_classifier.activations(image[None], ["conv2"]), image[None], image[None]).item()
+
+    dreamed = dream(tiny_classifier, photo, "conv2", guide=guide, octaves=1, steps=6)
+    alone = dream(tiny_classifier, photo, "conv2", octaves=1, steps=6)
+    assert score(dreamed) > score(photo)
+    assert not torch.equal(dreamed, alone)
+
+
+def test_a_style_is_taken_on(tiny_classifier: Classifier, photo: Tensor) -> None:
+    style = torch.from_numpy(data.chelsea()).permute(2, 0, 1).float()[:, 60:124, 130:194] / 255
+    wanted = objectives.style(tiny_classifier, style, ["conv1", "conv2"])
+
+    def score(image: Tensor) -> float:
+        layers = ["conv1", "conv2"]
+        return wanted(tiny_classifier.activations(image[None], layers), image[None], image[None]).item()
+
+    dreamed = dream(tiny_classifier, photo, style=style, style_layers=["conv1", "conv2"], octaves=1, steps=9)
+    assert score(photo) < score(dreamed) <= 0
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"layer": "conv2", "target": "bee"}, {"guide": 1}, {"style": 1, "target": "bee"}]
+)
+def test_one_thing_is_dreamt_of(tiny_classifier: Classifier, photo: Tensor, given: dict[str, Any]) -> None:
+    given = {name: photo if value == 1 else value for name, value in given.items()}
+    with pytest.raises(OptionError, match="either a layer or a target"):
+        dream(tiny_classifier, photo, **given)
 
 
 def test_the_same_seed_gives_the_same_dream(tiny_classifier: Classifier, photo: Tensor) -> None:

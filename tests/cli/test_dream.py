@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen_prior.applications import dream as dreaming
-from gen_prior.util.image_io import read_image
+from gen_prior.util.image_io import read_image, write_png
 
 
 def test_dream_writes_the_picture(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
@@ -159,6 +159,28 @@ def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(
     assert len(list(tmp_path.glob("frame-*"))) == 2
 
 
+def test_dream_with_a_guide_or_a_style_goes_on_with_the_same_one_only(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path
+) -> None:
+    write_png(tmp_path / "other.png", torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(1)))
+    made = []
+    for kind in (("--guide", tmp_path / "other.png"), ("--style", tmp_path / "other.png", "--layer", "conv1")):
+        out = tmp_path / kind[0]
+        common = ("dream", photo, "--layer", "conv2", "--octaves", 1, "--out", out, *tiny)
+        assert run(*common, *kind, "--frames", 2).code == 0
+        assert run(*common, *kind, "--frames", 3).code == 0
+        other = run(*common, kind[0], photo, *kind[2:], "--frames", 3)
+        assert other.code == 2
+        assert f"holds a dream with another {kind[0].strip('-')}" in other.complaint
+        made.append(read_image(out / "dream.png"))
+    assert not torch.equal(*made)
+
+
+def test_a_style_through_a_generator(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
+    done = run("dream", photo, "--through", "tiny", "--style", photo, "--layer", "conv1", "--out", tmp_path, *tiny)
+    assert done.code == 0, done.err
+
+
 def through(run: type[Run], tiny: tuple[str, ...], photo: Path, out: Path, *more: object) -> Run:
     return run("dream", photo, "--through", "tiny", "--target", "bee", "--json", "--out", out, *tiny, *more)
 
@@ -211,6 +233,7 @@ def test_an_interrupted_climb_is_playable(
     ("arguments", "words"),
     [
         (("--layer", "conv2", "--target", "bee"), "either a layer or a target"),
+        (("--layer", "conv1", "--layer", "conv2"), "only --style takes several layers"),
         (("--layer", "conv9"), "conv2"),
         (("--layer", "conv2", "--film", "avi", "--frames", "2"), ".gif, .webp, .mp4"),
         (("--layer", "conv2", "--octaves", "0"), "octaves must be at least 1"),
