@@ -160,7 +160,7 @@ def children(process: int) -> list[int]:
 def simulation(folder: Path, count: int) -> dict[str, Any]:
     """Memory of driver and workers over `count` neurons, and the time that a restart takes."""
     out, log = folder / "simulation", folder / "log.txt"
-    words = ["atlas_stand_in:build_wide", "--layers", "0", "2", "--units", f"0-{count // 2 - 1}", "--steps", "1"]
+    words = ["atlas_stand_in:build_wide", "--layers", "1", "2", "--units", f"0-{count // 2 - 1}", "--steps", "1"]
     words += ["-g", "pixel-raw", "--workers", "2", "--device", "cpu", "--out", str(out)]
     known = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
@@ -189,7 +189,7 @@ def simulation(folder: Path, count: int) -> dict[str, Any]:
             running.wait()
             killed, kept, again = True, published(), time.time()
             running = start()
-            while "neurons" not in log.read_text():
+            while "neurons" not in log.read_text() and running.poll() is None:
                 time.sleep(0.02)
             found["restart_seconds"] = time.time() - again
             found["shards_kept"] = kept

@@ -7,20 +7,25 @@ from torch import nn
 
 from gen_prior.classifiers import Classifier
 
-WIDTH = 16
 
-
-def build(units: int = WIDTH) -> Classifier:
-    """Layers `0` and `2` of `units` units each, 8 x 8 positions, and five classes; always the same weights."""
+def build() -> Classifier:
+    """Layers `0` and `2` of 16 units each, 8 x 8 positions, and five classes; always the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = nn.Sequential(
-            nn.Conv2d(3, units, 3, padding=1), nn.ReLU(), nn.Conv2d(units, units, 3, padding=1, groups=units // 4),
-            nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(units, 5),
+            nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, groups=4),
+            nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
         )  # fmt: skip
     return Classifier(network, input_size=8, labels=("ant", "bee", "cat", "dog", "elk"), name="stand-in")
 
 
 def build_wide() -> Classifier:
-    """The same with 50,000 units in each of the two layers."""
-    return build(50_000)
+    """Layers `1` and `2` of 50,000 units each at 2 x 2 positions, for sweeps of very many neurons."""
+    units = 50_000
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.AdaptiveAvgPool2d(2), nn.Conv2d(3, units, 1), nn.Conv2d(units, units, 1, groups=units // 4),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(units, 5),
+        )  # fmt: skip
+    return Classifier(network, input_size=8, name="wide stand-in")

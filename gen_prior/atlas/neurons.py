@@ -19,7 +19,7 @@ from gen_prior.atlas.manifest import Manifest
 from gen_prior.atlas.networks import Networks
 from gen_prior.atlas.photographs import loaded_exemplars
 from gen_prior.atlas.shards import SIGNATURE, Neuron, webp
-from gen_prior.errors import DeviceError, GenPriorError, OutputError
+from gen_prior.errors import DeviceError, GenPriorError, ImageError, OutputError
 from gen_prior.objectives.mixes import Mix
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.objectives.units import units_by_position
@@ -52,11 +52,11 @@ class Maker:
 
         A neuron for which the optimisation raises an error of ours has that error in its row instead of pictures.
 
-        Raises `OutputError` and `DeviceError`, which are not a neuron's fault.
+        Raises what is no fault of a neuron: `OutputError`, `DeviceError`, `ImageError` for a photograph that is gone.
         """
         try:
             return self._made(targets, exemplars)
-        except (OutputError, DeviceError):
+        except (OutputError, DeviceError, ImageError):
             raise
         except GenPriorError as error:
             if len(targets) > 1:  # find out whose it is

@@ -25,7 +25,11 @@ import gen_prior.errors as errors
 from gen_prior.atlas.make_shard import make_shard
 from gen_prior.atlas.networks import Networks
 from gen_prior.errors import GenPriorError, OptionError
+from gen_prior.util.devices import free_memory
 from gen_prior.util.reading import first_line
+
+WORKER_BYTES = 1_500_000_000
+"""Memory of a worker with networks of the size of the embedded ones."""
 
 
 class WorkerDiedError(Exception):
@@ -165,10 +169,15 @@ class LocalWorkers(Executor):
 
 
 def worker_count(workers: int | None, device: torch.device, shards: int) -> int:
-    """Worker processes: as many as asked for, else one a GPU, or one a core. Raises `OptionError` for less than one."""
+    """Worker processes: as many as asked for, else one a GPU, or one a core as far as the free memory goes.
+
+    Raises `OptionError` for less than one.
+    """
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = {"cpu": cores, "cuda": torch.cuda.device_count()}.get(device.type, 1)
+        free = free_memory(torch.device("cpu"))
+        fitting = cores if free is None else max(1, min(cores, free // WORKER_BYTES))
+        workers = {"cpu": fitting, "cuda": torch.cuda.device_count()}.get(device.type, 1)
     if workers < 1:
         raise OptionError(f"workers must be at least 1, got {workers}")
     return max(1, min(workers, shards))
