@@ -37,7 +37,8 @@ class Measure:
 
     def shown(self, value: float, *, signed: bool = False) -> str:
         """`value` in the measure's unit and decimals, with a sign also where positive if `signed`."""
-        return f"{self.factor * value:{'+' if signed else ''}.{self.decimals}f}"
+        rounded = round(self.factor * value, self.decimals) + 0.0  # a zero without a minus
+        return f"{rounded:{'+' if signed else ''}.{self.decimals}f}"
 
 
 SHARE = (0.0, 1.0)
@@ -167,12 +168,12 @@ def _relative(values: Values) -> Values:
 
 
 def _pairs(measure: Measure, values: Values) -> list[Pair]:
-    """The differences of every two methods over the targets for which both have a value."""
+    """The differences of every two methods over the targets for which both have a value, where they are several."""
     pairs = []
     for first, second in itertools.combinations(values, 2):
         both = [t for t in values[first] if t in values[second]]
         difference = paired_difference([values[first][t] - values[second][t] for t in both])
-        if difference is not None:
+        if difference is not None and difference.count > 1:
             pairs.append(Pair(measure, first, second, difference))
     return pairs
 

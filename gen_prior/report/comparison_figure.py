@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,9 @@ def _panel(axes: Axes, analysis: Analysis, measure: Measure, photographs: float 
             axes.plot(point, [place], "o", color=colour, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6)
     if photographs is not None:
         axes.axvline(measure.factor * photographs, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+    low, high = (measure.factor * bound for bound in measure.bounds)
+    if math.isfinite(high - low):  # the whole range, so that small differences look small
+        axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.set_title(measure.words, loc="left", color=INK)
     axes.set_yticks(range(len(analysis.methods)), analysis.methods)
     axes.set_ylim(len(analysis.methods) - 0.5, -0.5)

@@ -187,3 +187,12 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MissingExtraError, match=r"gen-prior\[figures\]"):
         write_report(record(), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zero_has_no_minus_and_one_target_no_difference() -> None:
+    given = record(methods=(FIRST, [[value + 0.001 for value in row] for row in FIRST]))
+    given["methods"][0]["items"][0]["probability"] = given["methods"][1]["items"][0]["probability"] = 0.5
+    analysis = analyse(given)
+    assert only_pair(analysis).measure.name == "activation"
+    assert "| +0.0 [+0.0, +0.0] |" in markdown(given, analysis)
+    assert "| 50.0 (n=1) | 50.0 (n=1) |" in markdown(given, analysis)
