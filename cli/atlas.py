@@ -106,6 +106,8 @@ def run(
         Path | None,
         typer.Option("--verify", metavar="DIR", help="Compare all files with their hashes, make damaged shards again."),
     ] = None,
+    export: atlas_extras.Export = None,
+    executor: atlas_extras.ExecutorFile = None,
     activation_atlas: atlas_extras.MappedLayer = None,
     layout: atlas_extras.Layout = "umap",
     grid: atlas_extras.GridSide = 12,
@@ -132,6 +134,9 @@ def run(
     if status is not None:
         _print_status(gen_prior.load_atlas(status), as_json)
         return
+    if export is not None:
+        atlas_extras.export_numbers(*export, as_json=as_json, quiet=quiet)
+        return
     if activation_atlas is not None:
         with _progress(quiet) as report:
             atlas_extras.make_map(
@@ -146,7 +151,7 @@ def run(
         missing = "the name of a classifier" if classifier is None else "a folder"
         raise OptionError(f"an atlas needs {missing}", fix="gen-prior atlas efficientnet-lite0 --out DIR")
     on_bad = None if quiet else note
-    with _progress(quiet) as report:
+    with atlas_extras.engine(executor, goes_on or out) as engine, _progress(quiet) as report:
         if goes_on is not None:
             if classifier is not None:
                 raise OptionError(
@@ -154,7 +159,7 @@ def run(
                 )
             atlas = gen_prior.load_atlas(goes_on)
             _prepare(atlas, retry_failed is not None, verify is not None, quiet)
-            atlas = go_on(goes_on, share=share, workers=workers, on_bad=on_bad, progress=report)
+            atlas = go_on(goes_on, share=share, workers=workers, executor=engine, on_bad=on_bad, progress=report)
         else:
             assert classifier is not None
             assert out is not None
@@ -163,7 +168,7 @@ def run(
                 generators=generators or [defaults.GENERATOR], images=images, seeds=options.chosen_seeds(seeds, seed),
                 evaluations=steps, least=least, faithfulness=faithfulness, judge=None if judge == "none" else judge,
                 scale=options.parsed_scale(scale), precision=precision, device=device, workers=workers,
-                classifier_options=network_options, on_bad=on_bad, progress=report,
+                executor=engine, classifier_options=network_options, on_bad=on_bad, progress=report,
             )  # fmt: skip
     _conclude(atlas, as_json, quiet)
 

@@ -1,7 +1,9 @@
-"""What `gen-prior atlas` does beside the sweep: the activation atlas of a layer."""
+"""What `gen-prior atlas` does beside the sweep: numbers as a table, clusters, the activation atlas of a layer."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +13,26 @@ from gen_prior.cli.output import note, print_json
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from gen_prior.util.progress import ProgressCallback
 
+Export = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(
+        "--export",
+        metavar="DIR FILE",
+        help="Write the numbers of the atlas in DIR as FILE, .csv or .parquet (extra tables).",
+    ),
+]
+ExecutorFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--executor",
+        metavar="FILE",
+        help="Make the atlas by Parsl (extra cluster): a Python file that defines config, a parsl.config.Config.",
+    ),
+]
 MappedLayer = Annotated[
     str | None,
     typer.Option(
@@ -33,6 +53,29 @@ Points = Annotated[int, typer.Option("--points", help="Fewest points of a cell o
 OverwriteMap = Annotated[
     bool, typer.Option("--overwrite", help="Replace an activation atlas of the layer with other settings.")
 ]
+
+
+@contextlib.contextmanager
+def engine(file: Path | None, out: Path | None) -> Iterator[Executor | None]:
+    """The engine of a file of --executor, which is ended after the block; None without one."""
+    if file is None or out is None:
+        yield None
+        return
+    from gen_prior.atlas.executors import load_engine
+
+    with load_engine(file, out) as made:
+        yield made
+
+
+def export_numbers(folder: Path, file: Path, *, as_json: bool, quiet: bool) -> None:
+    """Write the numbers of an atlas as a table, and print where."""
+    from gen_prior.atlas.hub_export import export_numbers
+
+    rows = export_numbers(folder, file)
+    if as_json:
+        print_json({"file": str(file), "rows": rows})
+    elif not quiet:
+        print(f"{rows} rows in {file}")
 
 
 def make_map(

@@ -1,4 +1,4 @@
-"""`gen-prior export NAME DIR`: write a generator as a folder for the Hub."""
+"""`gen-prior export NAME DIR`: write a generator, or an atlas, as a folder for the Hub."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import typer
 
 from gen_prior.cli import options
 from gen_prior.cli.output import console, print_json
+from gen_prior.errors import OptionError
 
 
 def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="A generator.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help="A new folder.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", show_default=False, help="A generator, or the folder of an atlas.")
+    ],
+    out: Annotated[Path | None, typer.Argument(metavar="DIR", show_default=False, help="A new folder.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="The same folder, by name.")] = None,
     comparison: Annotated[
         Path | None,
         typer.Option("--comparison", metavar="DIR", help="A folder of gen-prior compare, for the model card."),
@@ -23,13 +27,24 @@ def run(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a generator's weights, configuration, sample images and model card, ready to be pushed to the Hub.
+    """Write a folder that is ready to be pushed to the Hub.
+
+    Of a generator: its weights, configuration, sample images and model card. Of an atlas: a dataset of its pictures and
+    numbers, in Parquet (extra tables), and a card, without any photograph.
 
     Example: [bold]gen-prior export dgn-lite0 my-prior[/bold]
     """
     from gen_prior.applications.publish import export
+    from gen_prior.atlas.hub_export import export_atlas, is_atlas
 
-    folder = export(name, out, comparison=comparison, samples=samples, options=options.parse_settings(settings))
+    if (out is None) == (to is None):
+        raise OptionError("export needs one folder", fix=f"gen-prior export {name} --to DIR")
+    target = out if out is not None else to
+    assert target is not None
+    if is_atlas(name):
+        folder = export_atlas(name, target)
+    else:
+        folder = export(name, target, comparison=comparison, samples=samples, options=options.parse_settings(settings))
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     if as_json:
         print_json({"folder": str(folder), "files": files})

@@ -112,7 +112,7 @@ class LocalWorkers(Executor):
                 future.set_result({"shard": index, "state": "stopped", "made": 0, "seconds": 0.0})
                 continue
             try:
-                _settle(future, self._ask(number, index))
+                settle(future, self._ask(number, index))
             except WorkerDiedError as error:
                 future.set_exception(error)
         self._reap(number)
@@ -141,12 +141,12 @@ class LocalWorkers(Executor):
             worker.stdin.flush()
         line = worker.stdout.readline()
         try:
-            answer: dict[str, Any] = json.loads(line)
+            found: dict[str, Any] = json.loads(line)
         except ValueError:
             code = self._reap(number)
             cause = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             raise WorkerDiedError(f"worker process {worker.pid} ended {cause}") from None
-        return answer
+        return found
 
     def _start(self, number: int) -> subprocess.Popen[str]:
         environment = dict(os.environ)
@@ -190,19 +190,29 @@ def _close(worker: subprocess.Popen[str]) -> None:
             worker.stdin.close()
 
 
-def _settle(future: Future[Any], answer: dict[str, Any]) -> None:
+def answer(folder: str, index: int, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
+    """What `make_shard` returns, or the error that it raises, as plain values for `settle`."""
+    try:
+        return make_shard(folder, index, stop=stop)
+    except Exception as error:
+        ours = isinstance(error, GenPriorError)
+        message, fix = (error.message, error.fix) if ours else (first_line(error), None)  # type: ignore[attr-defined]
+        return {"shard": index, "kind": type(error).__name__, "message": message, "fix": fix}
+
+
+def settle(future: Future[Any], answered: dict[str, Any]) -> None:
     """Give a future the result or the exception that a worker answered with."""
-    if "state" in answer:
-        future.set_result(answer)
+    if "state" in answered:
+        future.set_result(answered)
         return
-    kind = getattr(errors, answer["kind"], None)
+    kind = getattr(errors, answered["kind"], None)
     if isinstance(kind, type) and issubclass(kind, GenPriorError):
         try:
-            future.set_exception(kind(answer["message"], fix=answer["fix"]))
+            future.set_exception(kind(answered["message"], fix=answered["fix"]))
         except TypeError:  # errors that are made of other arguments
-            future.set_exception(GenPriorError(answer["message"], fix=answer["fix"]))
+            future.set_exception(GenPriorError(answered["message"], fix=answered["fix"]))
     else:
-        future.set_exception(RuntimeError(f"{answer['kind']}: {answer['message']}"))
+        future.set_exception(RuntimeError(f"{answered['kind']}: {answered['message']}"))
 
 
 def main(folder: str) -> None:
@@ -222,14 +232,8 @@ def main(folder: str) -> None:
     threading.Thread(target=read, daemon=True).start()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     while (index := jobs.get()) is not None:
-        try:
-            answer = make_shard(folder, index, stop=stop.is_set)
-        except Exception as error:
-            ours = isinstance(error, GenPriorError)
-            message, fix = (error.message, error.fix) if ours else (first_line(error), None)  # type: ignore[attr-defined]
-            answer = {"shard": index, "kind": type(error).__name__, "message": message, "fix": fix}
         with suppress(OSError):  # the driver is gone
-            print(json.dumps(answer), file=answers, flush=True)
+            print(json.dumps(answer(folder, index, stop.is_set)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

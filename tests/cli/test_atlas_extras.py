@@ -28,3 +28,24 @@ def test_what_an_activation_atlas_needs(run: type[Run], tiny: tuple[str, ...], t
     done = run("atlas", "tiny", "--activation-atlas", "conv2", "--out", tmp_path)
     assert done.code == 2
     assert "needs a folder of photographs" in done.complaint
+
+
+def test_numbers_and_a_dataset_of_an_atlas(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    out, file = tmp_path / "atlas", tmp_path / "numbers.csv"
+    made = run(
+        "atlas", "tiny", "--layers", "conv2", "--units", "0-1", "-g", "tiny", "--steps", 2, "--out", out, "--device",
+        "cpu", "--workers", 1, "-q",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    assert run("atlas", "--export", out, file).out == f"2 rows in {file}\n"
+    assert run("atlas", "--export", out, file, "--json").json == {"file": str(file), "rows": 2}
+    listed = run("export", out, "--to", tmp_path / "hub", "--json").json
+    assert listed["files"] == ["README.md", "atlas.json", "data/train-00000-of-00001.parquet"]
+    assert run("export", out).code == 2
+    assert "one folder" in run("export", out, tmp_path / "a", "--to", tmp_path / "b").complaint
+
+
+def test_a_cluster_file_that_is_missing(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    done = run("atlas", "tiny", "--out", tmp_path / "out", "--executor", tmp_path / "cluster.py")
+    assert done.code == 2
+    assert "no such file" in done.complaint
