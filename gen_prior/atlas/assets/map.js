@@ -92,6 +92,8 @@
     return made;
   }
 
+  function short(number) { return String(Number(number.toPrecision(3))); }
+
   function describe() {
     var cell = hovered || chosen;
     if (!cell) { return; }
@@ -116,7 +118,8 @@
       aside.appendChild(list);
     }
     aside.appendChild(element("p", "Along the direction that is drawn, the picture reaches " +
-      cell.activations[generator] + "; the activations in the cell, " + cell.photographs + " on average.", "soft small"));
+      short(cell.activations[generator]) + "; the activations in the cell, " +
+      short(cell.photographs) + " on average.", "soft small"));
   }
 
   function choose(cell, hold) {
