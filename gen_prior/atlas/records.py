@@ -1,7 +1,7 @@
 """Which shards of an atlas are done, and which failed: a small JSON file for each, in `records/` and `failed/`.
 
-A shard is done if its record is of this atlas and its files are there with the recorded sizes; their hashes are
-compared where a file is read, and by `verify`.
+A shard is done if its record is of this atlas and its files are there; hashes are compared where rows are read, and of
+all files by `verify`.
 """
 
 from __future__ import annotations
@@ -75,26 +75,33 @@ class Records:
         return None
 
     def is_done(self, index: int, *, hashes: bool = False) -> bool:
-        """True if a shard is finished and its files have the recorded sizes; with `hashes`, the recorded content."""
+        """True if a shard is finished and its files are there; with `hashes`, with the recorded content.
+
+        Of the few files beside the pictures the sizes are compared too; looking at those of all takes seconds for
+        thousands of shards.
+        """
         record = self.read(index)
         if record is None:
             return False
         folder = self.shard_folder(index)
         try:
-            found = sizes_below(folder)
-            whole = all(found.get(name) == size for name, size in record["sizes"].items())
-            return whole and (not hashes or all(file_sha256(folder / n) == h for n, h in record["files"].items()))
+            if not _files_below(folder).issuperset(record["files"]):
+                return False
+            sizes = {name: size for name, size in record["sizes"].items() if "/" not in name}
+            if any((folder / name).stat().st_size != size for name, size in sizes.items()):
+                return False
+            return not hashes or all(file_sha256(folder / n) == h for n, h in record["files"].items())
         except (OSError, LookupError, AttributeError):
             return False
 
     def write(self, index: int, files: Mapping[str, str], seconds: float) -> None:
         """Record a shard as done, and forget its failures. Raises `OutputError`."""
-        failed = self.failure(index)
+        failed, folder = self.failure(index), self.shard_folder(index)
         record = {
             "shard": index,
             "atlas": self.manifest.identity,
             "files": dict(files),
-            "sizes": {name: size for name, size in sizes_below(self.shard_folder(index)).items() if name in files},
+            "sizes": {name: (folder / name).stat().st_size for name in files if "/" not in name},
             "seconds": round(seconds, 3),
             "attempts": (failed["attempts"] if failed is not None else 0) + 1,
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -167,12 +174,12 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def sizes_below(folder: Path) -> dict[str, int]:
-    """{name relative to `folder`: bytes} of the files in it and in the folders directly below it. Raises `OSError`."""
-    found: dict[str, int] = {}
+def _files_below(folder: Path) -> set[str]:
+    """Names, relative to `folder`, of what is in it and in the folders directly below it. Raises `OSError`."""
+    found: set[str] = set()
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
-            found |= {f"{entry.name}/{one.name}": one.stat().st_size for one in os.scandir(entry) if one.is_file()}
+            found.update(f"{entry.name}/{one.name}" for one in os.scandir(entry))
         else:
-            found[entry.name] = entry.stat().st_size
+            found.add(entry.name)
     return found
