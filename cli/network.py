@@ -1,4 +1,4 @@
-"""The options of a command's classifier: --input-size, --mean, --std and --labels, for networks of the user's own."""
+"""The options of a command's classifier: its input and labels, for networks of the user's own, and axes of units."""
 
 from __future__ import annotations
 
@@ -35,7 +35,17 @@ LabelsFile = Annotated[
         help="Class names for MODULE:NAME: one a line in order, or a JSON list or object of number: name.",
     ),
 ]
-_OPTIONS: dict[str, Any] = {"input_size": InputSize, "mean": Mean, "std": Std, "labels": LabelsFile}
+UnitAxis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unit-axis",
+        metavar="LAYER=AXIS",
+        help="Axis of a layer's output that holds its units, such as 1 or -1, where that is unclear; repeatable.",
+    ),
+]
+_OPTIONS: dict[str, Any] = {
+    "input_size": InputSize, "mean": Mean, "std": Std, "labels": LabelsFile, "unit_axis": UnitAxis,
+}  # fmt: skip
 
 
 def takes_network(run: Callable[..., None]) -> Callable[..., None]:
@@ -58,7 +68,9 @@ def takes_network(run: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def parse(input_size: str | None, mean: str | None, std: str | None, labels: Path | None) -> dict[str, Any]:
+def parse(
+    input_size: str | None, mean: str | None, std: str | None, labels: Path | None, unit_axis: list[str] | None = None
+) -> dict[str, Any]:
     """Options of `load_classifier`, those that are given. Raises `OptionError` for text that is none."""
     found: dict[str, Any] = {}
     if input_size is not None:
@@ -74,7 +86,17 @@ def parse(input_size: str | None, mean: str | None, std: str | None, labels: Pat
                 raise OptionError(f"--{name} is one number per channel, got {text!r}", fix="0.5,0.5,0.5") from error
     if labels is not None:
         found["labels"] = read_labels(labels)
+    if unit_axis:
+        found["unit_axis"] = dict(map(_axis_of, unit_axis))
     return found
+
+
+def _axis_of(text: str) -> tuple[str, int]:
+    """`"LAYER=AXIS"` -> layer and axis. Raises `OptionError` for text of another form."""
+    layer, equals, axis = text.rpartition("=")
+    if not (layer and equals and re.fullmatch(r"-?\d{1,2}", axis)):
+        raise OptionError(f"--unit-axis is LAYER=AXIS, got {text!r}", fix="blocks.3=-1")
+    return layer, int(axis)
 
 
 def read_labels(file: Path) -> list[str]:

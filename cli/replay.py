@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gen_prior.cli import options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, print_json
 from gen_prior.errors import GenPriorError, OutputError
 
@@ -16,13 +17,26 @@ class DifferentError(GenPriorError):
     """The repeated images differ from the saved ones."""
 
 
+@takes_network
 def run(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that gen-prior synth or compare wrote.")],
     device: Annotated[
         str | None, typer.Option("--device", metavar="DEVICE", help="The original device if not given.")
     ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            "--classifier",
+            "-c",
+            metavar="NAME",
+            help="The classifier, where it is code of your own (MODULE:NAME), which is imported and run only if you "
+            "name it.",
+        ),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Repeat a saved synthesis, or every method of a comparison, and report whether all images are bit-identical.
 
@@ -40,7 +54,7 @@ def run(
         parts = [folder / method["folder"] for method in load_comparison(folder).record["methods"]]
         if not parts:
             raise OutputError(f"no method of the comparison in {folder} is finished", fix="run compare again")
-    reports = [_replay(part, device) for part in parts]
+    reports = [_replay(part, device, classifier, network_options) for part in parts]
     if as_json:
         print_json(reports)
     for report in reports:
@@ -59,19 +73,22 @@ def run(
         raise DifferentError(f"the replay differs by up to {largest:.3g}, in images with values from 0 to 1")
 
 
-def _replay(folder: Path, device: str | None) -> dict[str, Any]:
-    """Repeat the result in `folder` and report the differences."""
+def _replay(folder: Path, device: str | None, name: str | None, network_options: dict[str, Any]) -> dict[str, Any]:
+    """Repeat the result in `folder`, with the classifier `name` if it is given, and report the differences."""
     import torch
 
     import gen_prior
+    from gen_prior.classifiers import load_described as load_described_classifier
     from gen_prior.generators import load_described
     from gen_prior.optimise.stored_result import UNFINISHED
 
     saved = gen_prior.load_result(folder)
-    classifier = generator = None
-    if device is not None:
-        classifier = gen_prior.load_classifier(saved.settings["classifier"]["name"], device=device)
-        generator = load_described(saved.settings["generator"], device=device)
+    where = device or saved.settings["environment"]["device"]
+    if name is not None:
+        classifier = gen_prior.load_classifier(name, device=where, **network_options)
+    else:
+        classifier = load_described_classifier(saved.settings["classifier"], device=where)
+    generator = load_described(saved.settings["generator"], device=where)
     again = saved.replay(classifier, generator)
     then, now = saved.settings["environment"], again.settings["environment"]
     unfinished = sum(row.count(UNFINISHED) for row in saved.status)

@@ -17,6 +17,7 @@ from gen_prior.classifiers import local as local_folder
 from gen_prior.classifiers import torchvision as torchvision_family
 from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import OptionError
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.registry import find_loader
 
@@ -69,7 +70,23 @@ def load_classifier(
     target = resolve_device(device)  # fails before anything is loaded
     classifier = load(**options)
     classifier.unit_axis = {**classifier.unit_axis, **(unit_axis or {})}
+    if not is_code:
+        classifier.load_options = options | ({"unit_axis": dict(unit_axis)} if unit_axis else {})
     return classifier.to(target)
+
+
+def load_described(description: Mapping[str, Any], *, device: str | torch.device = "auto") -> Classifier:
+    """Load the classifier that `Classifier.describe` described, with the options that it was loaded with.
+
+    Raises as `load_classifier`, and `OptionError` for code of the user's own: a file must not choose what is run.
+    """
+    name = str(description["name"])
+    if name not in NAMED and name.partition(":")[0] not in PREFIXED and own_code.is_code(name):
+        raise OptionError(
+            f"{name} is code of your own, which is not run because a file names it",
+            fix=f"name it yourself: --classifier {name}, or replay(classifier)",
+        )
+    return load_classifier(name, device=device, **description.get("options", {}))
 
 
 def as_classifier(given: Classifier | str) -> Classifier:
@@ -87,4 +104,4 @@ def _fix(spec: str) -> str:
     return f"name the source ({sources}), or list them: gen-prior models"
 
 
-__all__ = ["NAMED", "PREFIXED", "Classifier", "as_classifier", "load_classifier"]
+__all__ = ["NAMED", "PREFIXED", "Classifier", "as_classifier", "load_classifier", "load_described"]

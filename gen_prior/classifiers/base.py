@@ -95,6 +95,8 @@ class Classifier:
         self.interpolation = interpolation
         self.labels = labels if isinstance(labels, Labels) or labels is None else Labels.plain(labels)
         self.unit_axis = dict(unit_axis or {})
+        self.load_options: Mapping[str, Any] = {}
+        """Options of `load_classifier` that it was loaded with, other than for code of the user's own."""
         self.provenance = provenance if provenance is not None else Provenance()
         self.device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         self.mean = torch.tensor(mean, device=self.device).view(-1, 1, 1)
@@ -269,8 +271,8 @@ class Classifier:
         return self
 
     def describe(self) -> dict[str, Any]:
-        """Return name, input size and provenance, for results."""
-        return {
+        """Return name, input size, provenance, and the options it was loaded with if there are any, for results."""
+        described = {
             "name": self.name,
             "input_size": list(self.input_size),
             "source": self.provenance.source,
@@ -278,3 +280,4 @@ class Classifier:
             "sha256": dict(self.provenance.sha256),
             "licence": self.provenance.licence,
         }
+        return described | ({"options": dict(self.load_options)} if self.load_options else {})

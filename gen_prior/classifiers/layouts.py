@@ -40,7 +40,7 @@ class Layout:
             raise TargetError(
                 f"layer {layer!r} has the output [B, {', '.join(map(str, self.shape))}], and neither the layer's kind "
                 f"nor another input size tells which axis holds its units: {axes}",
-                fix=f"say it: gp.Classifier(..., unit_axis={{{layer!r}: 1}}), or load_classifier(..., unit_axis=...)",
+                fix=f"say it: --unit-axis {layer}=1, or in Python unit_axis={{{layer!r}: 1}}",
             )
         return self.unit_axis
 

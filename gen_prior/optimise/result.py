@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from gen_prior.classifiers import Classifier, as_classifier, load_classifier
+from gen_prior.classifiers import Classifier, as_classifier
+from gen_prior.classifiers import load_described as load_described_classifier
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.generators import Generator, as_generator, load_described
 from gen_prior.optimise.batch import BatchResult
@@ -169,7 +170,7 @@ class Result(ResultView):
         """The classifier of this result; loaded by its name if it was read from a folder."""
         if self._classifier is None:
             device = self.settings["environment"]["device"]
-            self._classifier = load_classifier(self.settings["classifier"]["name"], device=device)
+            self._classifier = load_described_classifier(self.settings["classifier"], device=device)
         return self._classifier
 
     def attach(self, classifier: Classifier | None, generator: Generator | None, rerun: Rerun) -> None:

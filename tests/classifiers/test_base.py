@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gen_prior.classifiers import Classifier, load_classifier
+from gen_prior.classifiers import Classifier, load_classifier, load_described
 from gen_prior.errors import DeviceError, GenPriorError, OptionError, TargetError, UnknownNameError
 
 
@@ -196,3 +196,11 @@ def test_the_old_name_works_and_warns(tiny_classifier: Classifier) -> None:
         tiny_classifier.reading(["conv1"]) as hooks,
     ):
         assert set(hooks(torch.rand(1, 3, 32, 32))) == {"conv1"}
+
+
+def test_options_of_loading_are_described_and_taken_again() -> None:
+    unfolded = load_classifier("efficientnet-lite0", device="cpu", fold=False)
+    assert unfolded.describe()["options"] == {"fold": False}
+    again = load_described(unfolded.describe(), device="cpu")
+    assert any(isinstance(part, nn.BatchNorm2d) for part in again.network.modules())
+    assert "options" not in load_classifier("efficientnet-lite0", device="cpu").describe()

@@ -47,11 +47,33 @@ def test_synth_layers_and_labels(run: type[Run], code: str) -> None:
     assert run("labels", "bee", "-c", code, *DESCRIBED, "--json").json[0]["index"] == 1
 
 
+def test_a_replay_runs_code_only_where_the_user_names_it(run: type[Run], code: str) -> None:
+    made = ("synth", "bee", "-c", code, *DESCRIBED, "-g", "pixel", "--seeds", "1", "--steps", "2", "--out", "made")
+    assert run(*made, "--device", "cpu", "-q").code == 0
+    module = Path(f"{code.partition(':')[0]}.py")
+    del sys.modules[module.stem]
+    module.write_text(CODE + "open('was-run', 'w').close()\n")
+    refused = run("replay", "made")
+    assert refused.code == 2
+    assert f"--classifier {code}" in " ".join(refused.err.split())
+    assert not Path("was-run").exists()
+    assert run("replay", "made", "-c", code, *DESCRIBED).code == 0
+
+
+def test_the_axis_of_units_is_told(run: type[Run], code: str) -> None:
+    assert run("layers", code, *DESCRIBED, "--unit-axis", "0=-1", "--json").code == 0
+    told = run("synth", "0:20", "-c", code, *DESCRIBED, "--unit-axis", "0=-1", "-g", "pixel", "--steps", "1", "-q")
+    assert told.code == 0, told.err  # the last axis has 22 positions, the first one 4 channels
+    assert "LAYER=AXIS" in run("layers", code, "--unit-axis", "0").err
+
+
 def test_every_command_that_takes_a_classifier_takes_them(run: type[Run]) -> None:
     for name in COMMANDS:
         shown = re.sub(r"(\x1b\[[\d;]*m|[│\s])+", " ", run(name, "--help").out)
         if "--classifier" in shown or name in ("layers", "dataset"):
-            assert all(option in shown for option in ("--input-size", "--mean", "--std", "--labels")), name
+            assert all(option in shown for option in ("--input-size", "--mean", "--std", "--labels", "--unit-axis")), (
+                name
+            )
         if "--classifier" in shown and name != "labels":
             assert "imported and run" in shown, name
 
