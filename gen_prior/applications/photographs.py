@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import center_crop, resize
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError
@@ -54,6 +53,8 @@ def as_seen(classifier: Classifier, image: Tensor, crop: float = CROP) -> Tensor
     factor = max(crop * whole, min(whole, 1.0))
     # Crop first: an image of 20,000 x 1 pixels, resized whole, would not fit in memory. This is torchvision's crop;
     # `util.resample.centre_crop` differs by a pixel for odd margins.
+    from torchvision.transforms.v2.functional import center_crop, resize  # slow to import
+
     centre: Tensor = center_crop(image, [max(1, round(factor * height)), max(1, round(factor * width))])
     return resize(centre, [height, width], antialias=True).clamp(0, 1)
 

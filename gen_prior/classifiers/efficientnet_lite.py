@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import imagenet
@@ -70,20 +69,13 @@ INTERPOLATION = "bicubic"
 
 def conv_norm(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, activation: bool = True
-) -> Conv2dNormActivation:
-    """torchvision's block of convolution, batch norm and ReLU6, with a SAME-padded convolution."""
-    block = Conv2dNormActivation(
-        inputs,
-        outputs,
-        kernel,
-        stride,
-        groups=groups,
-        norm_layer=lambda channels: nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01),
-        activation_layer=nn.ReLU6 if activation else None,
-        inplace=None if not activation else True,
-    )
-    block[0] = SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
-    return block
+) -> nn.Sequential:
+    """A SAME-padded convolution, batch norm and, unless `activation` is False, ReLU6."""
+    parts = [
+        SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+    ]
+    return nn.Sequential(*parts, *([nn.ReLU6(inplace=True)] if activation else []))
 
 
 class MBConv(nn.Module):

@@ -17,9 +17,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from gen_prior.classifiers.same_padding import SameConv2d
+
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_KNOWN = (*_CONVOLUTIONS, SameConv2d)
+"""Classes whose output is a convolution of the input, which need no check on noise."""
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _ORIGINAL = "_before_folding"
 
@@ -166,7 +170,7 @@ def _fold(layer: Convolution, norm: Norm, parent: nn.Module, name: str) -> None:
     after = _after(norm)
     assert after is not None
     layer.weight, layer.bias = _frozen(weight), _frozen(bias)
-    if type(layer) not in _CONVOLUTIONS and not _same(nn.Sequential(original, norm), nn.Sequential(layer, after)):
+    if type(layer) not in _KNOWN and not _same(nn.Sequential(original, norm), nn.Sequential(layer, after)):
         layer.weight, layer.bias = original.weight, original.bias
         return
     setattr(layer, _ORIGINAL, [original.requires_grad_(False)])

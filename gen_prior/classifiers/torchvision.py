@@ -6,6 +6,7 @@ and must fit the network exactly.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from gen_prior.classifiers.base import Classifier
@@ -29,9 +29,15 @@ AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 """Network -> its extra heads for training, which are removed after the weights, which include them, are loaded."""
 
 
+def models() -> Any:
+    """The module `torchvision.models`, imported when it is first needed: it imports the compiler of torch, too."""
+    return importlib.import_module("torchvision.models")
+
+
 def names() -> list[str]:
     """Names of all classifiers of the installed torchvision."""
-    listed: list[str] = torchvision.models.list_models(module=torchvision.models)
+    module = models()
+    listed: list[str] = module.list_models(module=module)
     return listed
 
 
@@ -82,7 +88,7 @@ def find_weights(name: str, weights: str | None) -> tuple[Any, bool]:
 
     Raises `UnknownNameError` for weights that are not published.
     """
-    known = torchvision.models.get_model_weights(name)
+    known = models().get_model_weights(name)
     listed = [entry.name for entry in known]
     wanted = None if weights is None or weights.lower() == "none" else weights.rpartition(".")[2]
     if wanted not in (None, "DEFAULT", *listed):
@@ -100,7 +106,7 @@ def build(name: str, *, classes: int, side: int, published: bool, auxiliary: boo
     elif name in AUXILIARY:
         # Published weights expect the input range of another framework; the network converts to it.
         options |= {"aux_logits": auxiliary, "transform_input": published, "init_weights": False}
-    network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    network: nn.Module = models().get_model(name, weights=None, **options)
     return network.eval()
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torchvision
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from gen_prior.classifiers import torchvision as classification
 from gen_prior.classifiers.base import Classifier
@@ -23,8 +21,9 @@ EXACT_NORMS = tuple(f"{kind}_resnet50_fpn" for kind in ("fasterrcnn", "maskrcnn"
 
 def names() -> dict[str, Any]:
     """Return `{name: module}` of torchvision's networks for detection and segmentation."""
-    modules = (torchvision.models.detection, torchvision.models.segmentation)
-    return {name: module for module in modules for name in torchvision.models.list_models(module=module)}
+    models = classification.models()
+    modules = (models.detection, models.segmentation)
+    return {name: module for module in modules for name in models.list_models(module=module)}
 
 
 def load(spec: str, *, weights: str | None = "DEFAULT", input_size: int | None = None, fold: bool = True) -> Classifier:
@@ -55,7 +54,7 @@ def load(spec: str, *, weights: str | None = "DEFAULT", input_size: int | None =
         classification.load_weights(network, classification.read(path, sha256[path.name]), str(path), name)
         if name in EXACT_NORMS and entry.name == "COCO_V1":
             _set_epsilon(network, 0.0)
-    detects = kinds[name] is torchvision.models.detection
+    detects = kinds[name] is classification.models().detection
     transforms = entry.transforms()
     side = input_size or (min(network.transform.min_size) if detects else transforms.resize_size[0])
     if detects:
@@ -83,7 +82,7 @@ def build(name: str, classes: int) -> Any:
     options: dict[str, Any] = {"num_classes": classes}
     if name.startswith(("fcn_", "deeplabv3_")):
         options["aux_loss"] = True
-    return torchvision.models.get_model(name, weights=None, weights_backbone=None, **options).eval()
+    return classification.models().get_model(name, weights=None, weights_backbone=None, **options).eval()
 
 
 def _set_side(transform: Any, side: int) -> None:
@@ -94,6 +93,8 @@ def _set_side(transform: Any, side: int) -> None:
 
 
 def _set_epsilon(network: nn.Module, epsilon: float) -> None:
+    from torchvision.ops import FrozenBatchNorm2d  # slow to import
+
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
             module.eps = epsilon

@@ -184,7 +184,7 @@ GENERATORS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "dgnam2016": ("deepsim-fc6", {}),
     "ppgn2017": ("deepsim-fc6", {}),
     "biggan-am": ("biggan-deep-128", {"optimise": "both"}),
-    "reno2024": ("consistency:openai/diffusers-cd_imagenet64_l2", {}),
+    "reno2024": ("one-step:stabilityai/sd-turbo", {}),
     "tokenopt2025": ("titok:ll32", {}),
 }
 """Preset -> the generator it is meant for, and the options to load that with. Others of its domain work too."""

@@ -15,13 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.report.spectrum import natural_noise
-from gen_prior.util.image_io import to_pil
+from gen_prior.util.image_io import from_pil, to_pil
 
 CHUNK = 16
 """Images per forward pass."""
@@ -126,8 +125,7 @@ def jpeg(images: Tensor, quality: int = JPEG_QUALITY) -> Tensor:
         buffer = io.BytesIO()
         to_pil(image).save(buffer, "JPEG", quality=quality)
         with Image.open(buffer, formats=("JPEG",)) as file:
-            pixels: Tensor = pil_to_tensor(file.convert("RGB"))
-        return pixels.to(image.device, image.dtype) / 255
+            return from_pil(file.convert("RGB")).to(image.device, image.dtype)
 
     return torch.stack([round_trip(image) for image in images])
 

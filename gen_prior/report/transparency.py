@@ -7,7 +7,6 @@ import warnings
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from gen_prior.generators.base import Generator
 
@@ -48,6 +47,8 @@ class Transparency:
         gradients = F.interpolate(self.sums[item][None, None], size, mode="bilinear", align_corners=False)[0]
         sigma = max(blur * min(size), 0.5)
         kernel = min(2 * int(3 * sigma) + 1, (min(size) - 1) // 2 * 2 + 1)
+        from torchvision.transforms.v2.functional import gaussian_blur  # slow to import
+
         smooth: Tensor = gaussian_blur(gradients, [kernel, kernel], [sigma, sigma])[0]
         top = torch.quantile(smooth.flatten()[:: max(1, smooth.numel() // 100_000)], quantile)
         return (smooth / top.clamp_min(1e-30)).clamp(0, 1)

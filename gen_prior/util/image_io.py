@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from gen_prior.errors import ImageError
 from gen_prior.util.files import files_below, write_bytes
@@ -59,7 +58,7 @@ def read_image(path: str | Path) -> Tensor:
         picture = read_picture(file, str(path))
     if picture.mode == "F":
         return (torch.from_numpy(np.array(picture))[None] / 255).clamp(0, 1).expand(3, -1, -1).contiguous()
-    return pil_to_tensor(picture).float() / 255
+    return from_pil(picture)
 
 
 def read_picture(source: str | Path | IO[bytes], name: str) -> Image.Image:
@@ -121,5 +120,11 @@ def png_bytes(image: Tensor) -> bytes:
 
 def to_pil(image: Tensor) -> Image.Image:
     """Convert `[3, H, W]` in [0, 1] to an 8-bit picture, each value rounded to the nearest."""
-    picture: Image.Image = to_pil_image((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu())
-    return picture
+    pixels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def from_pil(picture: Image.Image) -> Tensor:
+    """Convert an 8-bit picture to `[C, H, W]` in [0, 1]."""
+    pixels = torch.from_numpy(np.array(picture))
+    return (pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels[None]).float() / 255

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.util.files import as_output_errors, write_bytes
-from gen_prior.util.image_io import to_pil
+from gen_prior.util.image_io import from_pil, to_pil
 
 INK, TEXT_SIZE = "#282828", 11
 GAP, LINE = 6, 16
@@ -56,8 +54,7 @@ def mosaic(
                 paste(sheet, to_pil(image), (x, y), side)
             if captions and c < len(captions[r]):
                 write_line(draw, (x, y + side + 1), captions[r][c], TEXT_SIZE, INK, side)
-    whole: Tensor = pil_to_tensor(sheet).to(torch.float32) / 255
-    return whole
+    return from_pil(sheet)
 
 
 def row_pages(count: int, *, columns: int = 1) -> list[range]:

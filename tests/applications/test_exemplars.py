@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from gen_prior.applications import photographs
 from gen_prior.applications.exemplars import find_exemplars
 from gen_prior.applications.photographs import as_seen, check_folder
 from gen_prior.classifiers import Classifier
@@ -81,7 +81,7 @@ def test_the_centre_is_cut_out_before_it_is_scaled(
         sizes.append(picture.shape[-2] * picture.shape[-1])
         return whole(picture, size, **options)
 
-    monkeypatch.setattr(photographs, "resize", watched)
+    monkeypatch.setattr(functional, "resize", watched)
     seen = as_seen(tiny_classifier, image)
     side = max(round(224 / 256 * min(shape)), min(*shape, 32))  # ImageNet's evaluation; all of a smaller image
     assert seen.shape == (3, 32, 32)

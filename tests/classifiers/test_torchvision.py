@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+import torchvision.transforms.v2
 from torch import nn
 
 from gen_prior.classifiers import load_classifier

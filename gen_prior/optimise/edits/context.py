@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
@@ -74,5 +73,7 @@ def blurred(images: Tensor, std: float) -> Tensor:
     The transform `blur` uses `util.resample.gaussian_blur`, which differs in the last digits; results of presets that
     are replayed depend on either.
     """
+    from torchvision.transforms.functional import gaussian_blur  # slow to import
+
     reach = max(1, min(math.ceil(3 * std), min(images.shape[-2:]) - 1))
     return gaussian_blur(images, [2 * reach + 1] * 2, [std] * 2)
