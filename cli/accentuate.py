@@ -28,7 +28,7 @@ def run(
         float | None,
         typer.Option(
             "--nearness",
-            help="Weight of the distance from the photograph; 50 if not given, 10 through a prior; 0 for none.",
+            help="Weight of the distance from the photograph; 20 if not given, 10 through a prior; 0 for none.",
         ),
     ] = None,
     through: Annotated[

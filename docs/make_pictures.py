@@ -284,8 +284,8 @@ def drawn(given: Inputs, target: str) -> Tensor:
 
 def dreams_like(given: Inputs) -> Tensor:
     """A picture, dreamt with a guide and with a style, each beside it."""
-    names = ("golden retriever", "daisy", "jigsaw puzzle")
-    picture, guide, style = (drawn(given, name) for name in names)
+    picture, guide = (drawn(given, name) for name in ("golden retriever", "daisy"))
+    style = gp.synthesize(given.classifier, "blocks.5:20@mean", "fourier", scale="image").images[0, 0]
     guided = gp.dream(given.classifier, picture, "blocks.11", guide=guide)
     styled = gp.dream(given.classifier, picture, style=style)
     words = ["picture", "guide", "with this guide", "style", "with this style"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,14 @@ class Accentuated:
     activation: float
     distance: float
     pixel_distance: float
+
+    def gain(self, spread: float, nearness: float) -> float:
+        """How much better the image is than the photograph, in what was maximised."""
+        return (self.activation - self.start_activation) / spread - nearness * self.distance**2
+
+    def unaltered(self, start: Tensor, code: Tensor) -> Accentuated:
+        """The same for the photograph's copy as it is."""
+        return replace(self, image=start, code=code, activation=self.start_activation, distance=0.0, pixel_distance=0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,13 @@ def test_the_unit_rises_and_nearness_keeps_the_layer_near(tiny_classifier: Class
     assert 0 < near.pixel_distance < far.pixel_distance
 
 
+def test_a_photograph_that_cannot_be_bettered_is_left_alone(tiny_classifier: Classifier, photo: Tensor) -> None:
+    made = accentuate(tiny_classifier, photo, "bee", layer="conv1", nearness=1e9, steps=3)
+    (one,) = made.images
+    assert torch.equal(one.image, made.start)
+    assert (one.activation, one.distance) == (one.start_activation, 0)
+
+
 def test_its_numbers_are_those_of_its_images(tiny_classifier: Classifier, photo: Tensor) -> None:
     made = accentuate(tiny_classifier, photo, ["bee", "conv2:3@mean"], layer="conv1", steps=5)
     assert made.start.shape == (3, 32, 32)
