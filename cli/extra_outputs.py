@@ -140,10 +140,14 @@ class ExtraOutputs:
         note(message, quiet=self.quiet)
 
     def _write_transparent(self, transparency: Transparency, result: Result) -> None:
+        import torch
+
         from gen_prior.util.image_io import write_png
 
-        for name, image in zip(result.names(), transparency.rgba(result.images).flatten(0, 1), strict=True):
-            write_png(self.out / f"{name}-rgba.png", image)
+        for number, item in enumerate(result):  # one by one: memory does not grow with their number
+            image = item.image
+            alpha = transparency.alpha(number, (image.shape[1], image.shape[2]))
+            write_png(self.out / f"{item.name}-rgba.png", torch.cat([image, alpha[None]]))
 
     def _write_inputs(self, result: Result, classifier: Classifier) -> None:
         """Write what the classifier saw: whole, cropped to the unit's receptive field, or both."""

@@ -11,6 +11,7 @@ needs in addition is put in while a page is read (`on_source_read`), so that ano
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,11 +70,15 @@ def public_members(module: ModuleType) -> list[str]:
     ]
 
 
+IN_SEVERAL_FILES = ("gen_prior.Result", "gen_prior.Comparison")
+"""Classes whose public methods are those of a base class, too."""
+
+
 def directive(name: str, value: object) -> str:
     """The reStructuredText that documents one public name."""
     if inspect.isclass(value):
-        has_own_base = any(base.__module__.startswith("gen_prior.") for base in value.__mro__[1:])
-        return f".. autoclass:: {name}\n   :members:\n" + "   :inherited-members: Exception\n" * has_own_base
+        inherited = "   :inherited-members:\n" if name in IN_SEVERAL_FILES else ""
+        return f".. autoclass:: {name}\n   :members:\n{inherited}"
     if inspect.isroutine(value):
         return f".. autofunction:: {name}\n"
     return f".. py:data:: {name}\n"
@@ -188,12 +193,33 @@ def root_page(name: str) -> str:
     return re.sub(r"\]\((?=(?:benchmarks|gen_prior|cli|tests|weights)/|LICENSE|CITATION|pyproject)", "](../", text)
 
 
+def notebook_page() -> str:
+    """The tutorial notebook as Markdown: its cells, and below each what it showed."""
+    cells = json.loads((DOCS / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    lines: list[str] = []
+    for cell in cells:
+        source = "".join(cell["source"])
+        lines += [source, ""] if cell["cell_type"] == "markdown" else ["```python", source, "```", ""]
+        for output in cell.get("outputs", []):
+            lines += [*shown_output(output), ""]
+    return "\n".join(lines)
+
+
+def shown_output(output: dict[str, Any]) -> list[str]:
+    """What a cell of a notebook showed, as a block of HTML or of text."""
+    data = output.get("data", {"text/plain": output.get("text", "")})
+    if "text/html" in data:
+        return ["```{raw} html", '<div class="notebook-output">', "".join(data["text/html"]), "</div>", "```"]
+    return ["```text", "".join(data["text/plain"]).rstrip(), "```"]
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "api": api_page,
     "commands": commands_page,
     "readme": lambda: root_page("README.md"),
     "weights": lambda: root_page("weights/README.md"),
     "changelog": lambda: root_page("CHANGELOG.md"),
+    "notebook": notebook_page,
     "contributing": lambda: root_page("CONTRIBUTING.md"),
 }
 """Where a page says `<!-- generated: NAME -->`, this is put."""

@@ -3,12 +3,13 @@
 from gen_prior import objectives
 from gen_prior.applications.accentuate import Accentuation, accentuate
 from gen_prior.applications.benchmark import benchmark
+from gen_prior.applications.chain import Chain
 from gen_prior.applications.compare import Comparison, compare, load_comparison
 from gen_prior.applications.dataset import make_dataset
 from gen_prior.applications.dream import dream, dream_frames, dream_through
 from gen_prior.applications.encode import encode, fit_code
 from gen_prior.applications.evolve import Evolution, evolve
-from gen_prior.applications.exemplars import Exemplar, find_exemplars
+from gen_prior.applications.exemplars import Exemplar, Exemplars, find_exemplars
 from gen_prior.applications.experiment import Experiment
 from gen_prior.applications.faithfulness import faithfulness
 from gen_prior.applications.feature_distribution import match_photographs
@@ -34,6 +35,7 @@ from gen_prior.optimise import edits, regularisers, transforms
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.presets import PRESETS, preset, preset_generator
 from gen_prior.optimise.result import Result
+from gen_prior.optimise.result_item import ResultItem
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.film import Recorder, write_animation
@@ -46,12 +48,14 @@ __all__ = [
     "Accentuation",
     "ActivationMap",
     "Atlas",
+    "Chain",
     "Classifier",
     "CodePrior",
     "Comparison",
     "Dictionary",
     "Evolution",
     "Exemplar",
+    "Exemplars",
     "Experiment",
     "GenPriorError",
     "Generator",
@@ -64,6 +68,7 @@ __all__ = [
     "Recipe",
     "Recorder",
     "Result",
+    "ResultItem",
     "Target",
     "Transparency",
     "accentuate",

@@ -169,6 +169,7 @@ CALLS: dict[str, Callable[[Classifier, Generator, Path, Any], Any]] = {
     ),
     "compare": lambda c, g, _, show: gp.compare(c, "bee", [g], judge=None, seeds=1, evaluations=2, progress=show),
     "invert": lambda c, g, _, show: gp.invert(c, torch.rand(3, 40, 40), ["conv2"], [g], steps=2, progress=show),
+    "morph": lambda c, g, _, show: gp.morph(c, ["bee", "cup"], g, frames=2, steps=2, progress=show),
     "dream": lambda c, g, _, show: gp.dream(c, torch.rand(3, 40, 40), "conv2", octaves=1, steps=2, progress=show),
     "dream_frames": lambda c, g, _, show: list(
         gp.dream_frames(c, torch.rand(3, 40, 40), "conv2", frames=2, octaves=1, steps=2, progress=show)
