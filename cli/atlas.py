@@ -114,6 +114,19 @@ def run(
     positions: atlas_extras.Positions = 4,
     points: atlas_extras.Points = 4,
     overwrite: atlas_extras.OverwriteMap = False,
+    pages: Annotated[
+        Path | None,
+        typer.Option("--pages", metavar="DIR", help="Write the pages of the atlas in DIR as it is now."),
+    ] = None,
+    photographs: Annotated[
+        str,
+        typer.Option(
+            "--photographs",
+            metavar="KIND",
+            help="What the pages show of the photographs: link (crops in photographs/, for this machine only), "
+            "thumbnails (small copies, which are published with the pages) or none.",
+        ),
+    ] = "link",
     device: options.Device = AUTO,
     precision: options.Precision = AUTO,
     as_json: options.Json = False,
@@ -129,8 +142,10 @@ def run(
     """
     import gen_prior
     from gen_prior.atlas.atlas import go_on
+    from gen_prior.atlas.page_photographs import check_mode
     from gen_prior.atlas.plan import parse_units
 
+    mode = check_mode(photographs)
     if status is not None:
         _print_status(gen_prior.load_atlas(status), as_json)
         return
@@ -144,6 +159,9 @@ def run(
                 smallest=points, evaluations=steps, seed=(seed or [0])[0], overwrite=overwrite, device=device,
                 as_json=as_json, quiet=quiet, progress=report, **network_options,
             )  # fmt: skip
+        return
+    if pages is not None:
+        print(gen_prior.build_pages(pages, mode))
         return
     share = _share(worker)
     goes_on = next((folder for folder in (retry_failed, verify, out if worker is not None else None) if folder), None)
@@ -170,6 +188,8 @@ def run(
                 scale=options.parsed_scale(scale), precision=precision, device=device, workers=workers,
                 executor=engine, classifier_options=network_options, on_bad=on_bad, progress=report,
             )  # fmt: skip
+    if share == (1, 1) or atlas.records.indices("records") == set(range(atlas.records.manifest.shards)):
+        note(f"pages: {gen_prior.build_pages(atlas.folder, mode)}", quiet=quiet)
     _conclude(atlas, as_json, quiet)
 
 

@@ -19,6 +19,7 @@ from gen_prior.applications.sample import sample_chain, synthesize_apart
 from gen_prior.atlas.activation_map import ActivationMap, make_activation_map
 from gen_prior.atlas.atlas import make_atlas
 from gen_prior.atlas.hub_export import export_atlas
+from gen_prior.atlas.pages import build_pages
 from gen_prior.atlas.reader import Atlas, load_atlas
 from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import GenPriorError
@@ -73,6 +74,7 @@ __all__ = [
     "Transparency",
     "accentuate",
     "benchmark",
+    "build_pages",
     "compare",
     "dream",
     "dream_frames",

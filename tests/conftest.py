@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browsers import chromium
 from hub_server import Hub
 from huggingface_hub import constants
 from torch import Tensor, nn
@@ -18,15 +19,29 @@ from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.generators.base import Generator
 
+WITHOUT_BROWSER = pytest.StashKey[int]()
+
 torch.set_num_threads(1)  # the same everywhere; threads that wait for each other cost more than they bring here
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` do not run where there is no CUDA device; the summary counts them."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` do not run where there is no CUDA device, those marked `browser` where there is no Chromium;
+    the summary counts them."""
+    if chromium() is None and (without := [item for item in items if item.get_closest_marker("browser")]):
+        items[:] = [item for item in items if item not in without]
+        config.hook.pytest_deselected(items=without)
+        config.stash[WITHOUT_BROWSER] = len(without)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
+    """Say how many tests a browser is missing for."""
+    count = config.stash.get(WITHOUT_BROWSER, 0)
+    missing = "no Chromium (apt-get install chromium), or no playwright"
+    return f"{count} browser tests do not run: {missing}" if count else None
 
 
 TINY_LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")

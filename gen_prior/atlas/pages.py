@@ -1,0 +1,173 @@
+"""Static pages of an atlas: one index, data that is loaded when it is looked at, no server and no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gen_prior.atlas.manifest import Manifest
+from gen_prior.atlas.neighbours import nearest
+from gen_prior.atlas.page_data import SIGNATURE, Json, LayerColumns, inside, planned_layers, read_shard, read_signatures
+from gen_prior.atlas.page_photographs import PagePhotographs, Photographs, check_mode
+from gen_prior.atlas.records import Records
+from gen_prior.report.pages.render import asset, counted, render
+from gen_prior.util.files import write_bytes
+
+INDEX = "index.html"
+SCRIPTS = ("dom", "store", "search", "words", "summary", "layout", "overview", "unit", "main")
+"""Files of assets/, without their ending, that make up `atlas.js`, in this order."""
+
+
+def build_pages(folder: str | Path, photographs: Photographs = "link") -> Path:
+    """Write the pages of the atlas in `folder` there, and return the path of their `index.html`, to open from disk.
+
+    They show what is finished, so that they may be built while the atlas is being made. Of `photographs`, the pages
+    take along "none"; or "thumbnails", small crops copied into `thumbnails/`, which are published with the pages; or a
+    "link" to the crops in `photographs/`: these are seen on this machine, and where that folder is left out, as
+    `gen-prior export` does, the pages say so.
+
+    Raises `OptionError` for another value of `photographs`, `OutputError` if there is no atlas in `folder`, if it is
+    damaged, or if it cannot be written to.
+    """
+    check_mode(photographs)
+    folder = Path(folder)
+    contents = _Contents(Records(folder, Manifest.read(folder)))
+    written = _write_shards(contents, PagePhotographs(folder, photographs))
+    for left in (folder / "data").glob("shard-*.js"):
+        if left.name not in written:
+            left.unlink()
+    return write_overview(folder, contents.records.manifest, contents.layers, contents.words, photographs)
+
+
+class _Contents:
+    """Every unit that is finished now: columns by layer, and, in the order of shards, its place and its neighbours."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self.shards = [index for index in sorted(records.indices("records")) if records.is_done(index)]
+        self.words: dict[str, int] = {}
+        found = {layer.name: layer for layer in planned_layers(records)}
+        numbers = {name: number for number, name in enumerate(found)}
+        self.layers = list(found.values())
+        self.places: list[list[int]] = []
+        signatures = [np.zeros((0, SIGNATURE), np.float32)]
+        for index in self.shards:
+            shard = read_shard(records, index)
+            layer = found[shard.layer]
+            first = len(layer.units)
+            layer.add(shard, self.words)
+            made = zip(layer.units[first:], layer.tiles[first:], strict=True)
+            self.places += [[numbers[shard.layer], unit, index, tile] for unit, tile in made]
+            signatures.append(read_signatures(records.shard_folder(index) / "codes.safetensors", len(shard.rows)))
+        self._nearest, self._cosines = nearest(np.concatenate(signatures))
+
+    def neighbours(self, unit: int) -> list[list[int]]:
+        """[layer, unit, shard, tile, cosine in percent] of the nearest units of `unit`, counted over all shards."""
+        close = zip(self._nearest[unit].tolist(), self._cosines[unit].tolist(), strict=True)
+        return [[*self.places[other], round(100 * cosine)] for other, cosine in close if other >= 0]
+
+
+def _write_shards(contents: _Contents, photographs: PagePhotographs) -> set[str]:
+    """Write what the page of each unit shows, a file for each shard; returns the files' names."""
+    written, first = set(), 0
+    for index in contents.shards:
+        shard = read_shard(contents.records, index, sheet=False)
+        rows = [
+            unit_row(row) | {"exemplars": exemplars, "nearest": contents.neighbours(first + n)}
+            for n, (row, exemplars) in enumerate(zip(shard.rows, photographs.of(shard), strict=True))
+        ]
+        first += len(rows)
+        written.add(_write_data(contents.records.folder, f"shard-{index:05d}", "Shard", [index, rows]))
+    photographs.finish()
+    return written
+
+
+def write_overview(
+    folder: Path, manifest: Manifest, layers: Sequence[LayerColumns], words: Mapping[str, int], photographs: Photographs
+) -> Path:
+    """Write all but the data of single units: layers, the index, style and script, and `index.html`, last."""
+    written = {
+        _write_data(folder, f"layer-{number:04d}", "Layer", [number, layer.columns()])
+        for number, layer in enumerate(layers)
+    }
+    for left in (folder / "data").glob("layer-*.js"):
+        if left.name not in written:
+            left.unlink()
+    index = describe(manifest, layers, words, photographs)
+    _write_data(folder, "index", "Index", [index])
+    write_bytes(folder / "assets" / "atlas.css", (asset("pages.css") + asset("atlas.css", __package__)).encode())
+    write_bytes(folder / "assets" / "atlas.js", script().encode())
+    maps = [{"layer": path.stem.removeprefix("map-"), "file": path.name} for path in sorted(folder.glob("map-*.html"))]
+    write_bytes(folder / INDEX, render("atlas.html", package=__package__, maps=maps, **words_of(index)).encode())
+    return folder / INDEX
+
+
+def unit_row(row: Mapping[str, Any]) -> Json:
+    """What a unit's page shows of its row; names of files that lead out of the shard's folder are left out."""
+    kept = {name: row.get(name) for name in ("target", "layer", "unit", "name", "photographs", "command", "error")}
+    methods = []
+    for method in row.get("methods") or []:
+        least = method.get("least")
+        methods.append(
+            dict(method)
+            | {kind: [inside(name) for name in method.get(kind) or []] for kind in ("images", "in_place")}
+            | {"least": {**least, "image": inside(least.get("image"))} if least else None}
+        )
+    return {**kept, "methods": methods}
+
+
+def describe(
+    manifest: Manifest, layers: Sequence[LayerColumns], words: Mapping[str, int], photographs: Photographs
+) -> Json:
+    """The index: what the overview needs before any layer is loaded."""
+    content = manifest.content
+    return {
+        "title": f"What {content['classifier']['name']} wants to see",
+        "methods": [one["name"] for one in content["generators"]],
+        "evaluations": content["evaluations"],
+        "identity": manifest.identity,
+        "planned": manifest.neurons,
+        "layers": [layer.summary() for layer in layers],
+        "words": list(words),
+        "photographs": {"mode": photographs, "images": (content.get("images") or {}).get("count", 0)},
+    }
+
+
+def words_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """Title, first sentence and foot of the overview."""
+    made = sum(layer["count"] for layer in index["layers"])
+    layers = sum(layer["count"] > 0 for layer in index["layers"])
+    photographs, mode = index["photographs"]["images"], index["photographs"]["mode"]
+    lead = f"{counted(made, 'unit')} of {counted(layers, 'layer')}, "
+    lead += f"each as {' and as '.join(index['methods'])} shows it"
+    lead += f" after {counted(index['evaluations'], 'evaluation')} of the network"
+    if photographs:
+        lead += f", beside the {counted(photographs, 'photograph')} that it was compared with"
+    if made < index["planned"]:
+        lead += f". {counted(index['planned'] - made, 'unit')} more are not made yet"
+    foot = f"Atlas {index['identity'][:12]}, made with gen-prior. "
+    foot += {
+        "link": "It holds crops of photographs, in photographs/, for this machine only: leave that folder out of what "
+        "you publish.",
+        "thumbnails": "It holds small copies of photographs, in thumbnails/: publish it only if you may publish these.",
+        "none": "It shows no photographs.",
+    }[mode if photographs else "none"]
+    return {"title": index["title"], "lead": lead + ".", "footer": foot}
+
+
+def script() -> str:
+    """`atlas.js`: the files of assets/ in one function, so that they share names with each other and nobody else."""
+    parts = "\n".join(asset(f"{name}.js", __package__) for name in SCRIPTS)
+    return asset("theme.js") + '(function () {\n"use strict";\n' + parts + "})();\n"
+
+
+def _write_data(folder: Path, name: str, call: str, values: Sequence[Any]) -> str:
+    """Write `data/NAME.js`, which hands `values` to the page's function `atlasCALL`; returns the file's name."""
+    listed = ",".join(json.dumps(value, allow_nan=False, separators=(",", ":")) for value in values)
+    safe = listed.replace("<", "\\u003c")  # so that no text in it can end a script, wherever it is put
+    write_bytes(folder / "data" / f"{name}.js", f"atlas{call}({safe});\n".encode())
+    return f"{name}.js"
