@@ -171,11 +171,8 @@ def run(
     on_bad = None if quiet else note
     with atlas_extras.engine(executor, goes_on or out) as engine, _progress(quiet) as report:
         if goes_on is not None:
-            if classifier is not None:
-                raise OptionError(
-                    "the manifest in the folder says which classifier it is", fix=f"leave out {classifier}"
-                )
             atlas = gen_prior.load_atlas(goes_on)
+            _check_code(atlas, classifier, judge)
             _prepare(atlas, retry_failed is not None, verify is not None, quiet)
             atlas = go_on(goes_on, share=share, workers=workers, executor=engine, on_bad=on_bad, progress=report)
         else:
@@ -191,6 +188,20 @@ def run(
     if share == (1, 1) or atlas.records.indices("records") == set(range(atlas.records.manifest.shards)):
         note(f"pages: {gen_prior.build_pages(atlas.folder, mode)}", quiet=quiet)
     _conclude(atlas, as_json, quiet)
+
+
+def _check_code(atlas: Atlas, classifier: str | None, judge: str) -> None:
+    """Raise `OptionError` where the manifest names other networks, or code to be run that the user has not named."""
+    from gen_prior.classifiers import is_own_code
+
+    for spec, given in ((atlas.manifest["classifier_spec"], classifier), (atlas.manifest["judge_spec"], judge)):
+        if given not in (None, AUTO, spec):
+            raise OptionError(f"{atlas.folder} is an atlas of {spec}, not of {given}", fix=f"leave out {given}")
+        if spec is not None and given != spec and is_own_code(spec):
+            raise OptionError(
+                f"the atlas is of {spec}, code of your own, which is not run because a file names it",
+                fix=f"name it as well: gen-prior atlas {spec} ...",
+            )
 
 
 def _prepare(atlas: Atlas, retry: bool, verify: bool, quiet: bool) -> None:

@@ -65,7 +65,7 @@ def load_classifier(
         MissingExtraError: a package that this source needs is not installed.
         DeviceError: the device does not exist.
     """
-    is_code = spec not in NAMED and spec.partition(":")[0] not in PREFIXED and own_code.is_code(spec)
+    is_code = is_own_code(spec)
     load = find_loader("classifier", spec, NAMED | ({spec: own_code.load} if is_code else {}), PREFIXED, _fix)
     target = resolve_device(device)  # fails before anything is loaded
     classifier = load(**options)
@@ -75,13 +75,18 @@ def load_classifier(
     return classifier.to(target)
 
 
+def is_own_code(spec: str) -> bool:
+    """True for `MODULE:NAME`, code of the user's own, which runs when it is loaded: only the user may name it."""
+    return spec not in NAMED and spec.partition(":")[0] not in PREFIXED and own_code.is_code(spec)
+
+
 def load_described(description: Mapping[str, Any], *, device: str | torch.device = "auto") -> Classifier:
     """Load the classifier that `Classifier.describe` described, with the options that it was loaded with.
 
     Raises as `load_classifier`, and `OptionError` for code of the user's own: a file must not choose what is run.
     """
     name = str(description["name"])
-    if name not in NAMED and name.partition(":")[0] not in PREFIXED and own_code.is_code(name):
+    if is_own_code(name):
         raise OptionError(
             f"{name} is code of your own, which is not run because a file names it",
             fix=f"name it yourself: --classifier {name}, or replay(classifier)",
@@ -104,4 +109,4 @@ def _fix(spec: str) -> str:
     return f"name the source ({sources}), or list them: gen-prior models"
 
 
-__all__ = ["NAMED", "PREFIXED", "Classifier", "as_classifier", "load_classifier", "load_described"]
+__all__ = ["NAMED", "PREFIXED", "Classifier", "as_classifier", "is_own_code", "load_classifier", "load_described"]

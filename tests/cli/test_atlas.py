@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
+import pytest
 from command_runner import Run
+
+from gen_prior.atlas.networks import loaded_networks
 
 LAYERS = ("--layers", "conv1", "conv2", "--units", "0-2", "--steps", 2, "-g", "tiny")
 
@@ -35,3 +40,36 @@ def test_mistakes_are_one_line(tiny: tuple[str, ...], run: type[Run], tmp_path: 
     assert "conv9" in run("atlas", "tiny", "--layers", "conv9", "--out", tmp_path / "a").complaint
     (tmp_path / "result.json").write_text("{}")
     assert "holds a synthesis" in run("atlas", "tiny", *LAYERS, "--out", tmp_path).complaint
+
+
+CODE = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+"""
+
+
+def test_code_runs_only_where_the_user_names_it(
+    run: type[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"module_{tmp_path.name.replace('-', '_')}"
+    module = tmp_path / f"{name}.py"
+    module.write_text(CODE)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    words = ("--layers", "0", "--units", "0-1", "--steps", 2, "-g", "pixel", "--input-size", "16", "--judge", "none")
+    made = run("atlas", f"{name}:build", *words, "--device", "cpu", "--workers", 1, "--out", "made")
+    assert made.code == 0, made.err
+    shutil.rmtree("made/records")
+    shutil.rmtree("made/shards")
+    loaded_networks.cache_clear()
+    del sys.modules[name]
+    module.write_text(CODE + "open('was-run', 'w').close()\n")
+    again = ("--worker", "1/1", "--workers", 1, "--out", "made")
+    assert "not run because a file names it" in run("atlas", *again).complaint
+    assert "is an atlas of" in run("atlas", "efficientnet-lite0", *again).complaint
+    assert not Path("was-run").exists()
+    assert run("atlas", f"{name}:build", *again).code == 0
