@@ -154,7 +154,8 @@ def resident(process: int) -> float:
 
 def children(process: int) -> list[int]:
     """Processes that a process started."""
-    return [int(text) for text in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    found = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(text) for path in found for text in path.read_text().split()]
 
 
 def simulation(folder: Path, count: int) -> dict[str, Any]:

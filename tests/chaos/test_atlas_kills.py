@@ -31,8 +31,8 @@ def start(out: Path, workers: int) -> subprocess.Popen[bytes]:
 
 
 def workers_of(driver: int) -> list[int]:
-    with suppress(OSError):
-        return [int(word) for word in Path(f"/proc/{driver}/task/{driver}/children").read_text().split()]
+    with suppress(OSError):  # each is the child of the thread that started it
+        return [int(w) for path in Path(f"/proc/{driver}/task").glob("*/children") for w in path.read_text().split()]
     return []
 
 
