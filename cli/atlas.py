@@ -116,7 +116,12 @@ def run(
     overwrite: atlas_extras.OverwriteMap = False,
     pages: Annotated[
         Path | None,
-        typer.Option("--pages", metavar="DIR", help="Write the pages of the atlas in DIR as it is now."),
+        typer.Option(
+            "--pages",
+            metavar="DIR",
+            help="Write the pages of the atlas in DIR as it is now; with --out into that folder, with small copies of "
+            "the pictures and no photographs, for a site.",
+        ),
     ] = None,
     photographs: Annotated[
         str,
@@ -161,7 +166,7 @@ def run(
             )  # fmt: skip
         return
     if pages is not None:
-        print(gen_prior.build_pages(pages, mode))
+        print(gen_prior.build_pages(pages, "none" if out is not None and mode == "link" else mode, out=out))
         return
     share = _share(worker)
     goes_on = next((folder for folder in (retry_failed, verify, out if worker is not None else None) if folder), None)

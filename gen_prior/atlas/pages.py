@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,15 +15,19 @@ from gen_prior.atlas.neighbours import nearest
 from gen_prior.atlas.page_data import SIGNATURE, Json, LayerColumns, inside, planned_layers, read_shard, read_signatures
 from gen_prior.atlas.page_photographs import PagePhotographs, Photographs, check_mode
 from gen_prior.atlas.records import Records
+from gen_prior.errors import OptionError, OutputError
 from gen_prior.report.pages.render import asset, counted, render
 from gen_prior.util.files import write_bytes
+from gen_prior.util.image_io import read_picture
 
 INDEX = "index.html"
+COPIED_SIDE, COPIED_QUALITY = 160, 75
+"""Side in pixels, and WebP quality, of the pictures of pages that are copied to another folder."""
 SCRIPTS = ("dom", "store", "search", "words", "summary", "layout", "overview", "unit", "main")
 """Files of assets/, without their ending, that make up `atlas.js`, in this order."""
 
 
-def build_pages(folder: str | Path, photographs: Photographs = "link") -> Path:
+def build_pages(folder: str | Path, photographs: Photographs = "link", *, out: str | Path | None = None) -> Path:
     """Write the pages of the atlas in `folder` there, and return the path of their `index.html`, to open from disk.
 
     They show what is finished, so that they may be built while the atlas is being made. Of `photographs`, the pages
@@ -30,17 +35,39 @@ def build_pages(folder: str | Path, photographs: Photographs = "link") -> Path:
     "link" to the crops in `photographs/`: these are seen on this machine, and where that folder is left out, as
     `gen-prior export` does, the pages say so.
 
-    Raises `OptionError` for another value of `photographs`, `OutputError` if there is no atlas in `folder`, if it is
-    damaged, or if it cannot be written to.
+    With `out`, a folder, the pages are written there, with copies of the pictures of at most `COPIED_SIDE` pixels and
+    nothing else of the atlas: a few kilobytes a unit, to be put on a site. They show no photographs.
+
+    Raises `OptionError` for another value of `photographs`, or one that is not "none" with `out`; `OutputError` if
+    there is no atlas in `folder`, if it is damaged, if it cannot be written to, or if `out` holds something else.
     """
     check_mode(photographs)
     folder = Path(folder)
+    home = folder if out is None else Path(out)
+    if out is not None and photographs != "none":
+        raise OptionError("pages that are copied to another folder show no photographs", fix='photographs="none"')
+    if home != folder and home.is_dir() and any(home.iterdir()) and not (home / "data" / "index.js").is_file():
+        raise OutputError(f"{home} holds something other than the pages of an atlas", fix="pass another --out")
     contents = _Contents(Records(folder, Manifest.read(folder)))
-    written = _write_shards(contents, PagePhotographs(folder, photographs))
-    for left in (folder / "data").glob("shard-*.js"):
+    written = _write_shards(contents, PagePhotographs(folder, photographs), home)
+    for left in (home / "data").glob("shard-*.js"):
         if left.name not in written:
             left.unlink()
-    return write_overview(folder, contents.records.manifest, contents.layers, contents.words, photographs)
+    if home != folder:
+        for index in contents.shards:
+            _copy_pictures(contents.records.shard_folder(index), home / "shards" / f"{index:05d}")
+    return write_overview(home, contents.records.manifest, contents.layers, contents.words, photographs)
+
+
+def _copy_pictures(shard: Path, home: Path) -> None:
+    """Copy the sheet of a shard, and its pictures in at most `COPIED_SIDE` pixels."""
+    write_bytes(home / "sheet.webp", (shard / "sheet.webp").read_bytes())
+    for path in sorted((shard / "images").glob("*.webp")):
+        picture = read_picture(path, str(path))
+        picture.thumbnail((COPIED_SIDE, COPIED_SIDE))
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", quality=COPIED_QUALITY, method=6)
+        write_bytes(home / "images" / path.name, buffer.getvalue())
 
 
 class _Contents:
@@ -71,8 +98,8 @@ class _Contents:
         return [[*self.places[other], round(100 * cosine)] for other, cosine in close if other >= 0]
 
 
-def _write_shards(contents: _Contents, photographs: PagePhotographs) -> set[str]:
-    """Write what the page of each unit shows, a file for each shard; returns the files' names."""
+def _write_shards(contents: _Contents, photographs: PagePhotographs, home: Path) -> set[str]:
+    """Write what the page of each unit shows into `home`, a file for each shard; returns the files' names."""
     written, first = set(), 0
     for index in contents.shards:
         shard = read_shard(contents.records, index, sheet=False)
@@ -81,7 +108,7 @@ def _write_shards(contents: _Contents, photographs: PagePhotographs) -> set[str]
             for n, (row, exemplars) in enumerate(zip(shard.rows, photographs.of(shard), strict=True))
         ]
         first += len(rows)
-        written.add(_write_data(contents.records.folder, f"shard-{index:05d}", "Shard", [index, rows]))
+        written.add(_write_data(home, f"shard-{index:05d}", "Shard", [index, rows]))
     photographs.finish()
     return written
 

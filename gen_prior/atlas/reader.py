@@ -21,7 +21,6 @@ class Atlas:
 
     Attributes:
         folder: where it is.
-        manifest: what it is made of, plain values as in `manifest.json`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -31,7 +30,7 @@ class Atlas:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Return what the atlas is made of."""
+        """What the atlas is made of, plain values as in `manifest.json`."""
         return self.records.manifest.content
 
     def __repr__(self) -> str:

@@ -126,6 +126,25 @@ def test_pages_that_are_built_again_hold_nothing_of_before(folder: Path) -> None
     assert names == ["index.js", "layer-0000.js", "layer-0001.js", "shard-00000.js"]
 
 
+def test_pages_of_a_site_have_small_pictures_and_nothing_else_of_the_atlas(folder: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    for _ in range(2):  # the second time over the first
+        assert build_pages(folder, "none", out=site) == site / "index.html"
+    names = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    shown = {path.relative_to(folder).as_posix() for path in folder.glob("shards/*/images/*.webp")}
+    assert {name for name in names if "/images/" in name} == shown
+    assert {name.partition("/")[0] for name in names} == {"index.html", "assets", "data", "shards"}
+    assert not any(name.endswith((".json", ".safetensors")) for name in names)
+    (index,) = values_in(site / "data" / "index.js")
+    assert index["photographs"]["mode"] == "none"
+    with pytest.raises(OptionError, match="show no photographs"):
+        build_pages(folder, "thumbnails", out=site)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text("mine")
+    with pytest.raises(OutputError, match="something other"):
+        build_pages(folder, "none", out=tmp_path / "mine")
+
+
 def test_hostile_names_end_no_script(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
     build_pages(write_atlas(tmp_path, {evil: "0-3"}, labels=[evil]))
