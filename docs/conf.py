@@ -35,6 +35,7 @@ exclude_patterns = ["make_pictures.py"]
 html_theme = "furo"
 html_title = "gen-prior"
 html_static_path = ["static"]
+html_extra_path = ["extra"]  # copied as it is: the sample atlas
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
