@@ -41,9 +41,13 @@ def umap(rows: Rows, seed: int) -> Rows:
     made = UMAP(
         n_neighbors=min(NEIGHBOURS, len(rows) - 1), min_dist=DISTANCE, metric="cosine", random_state=seed, n_jobs=1
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return np.asarray(made.fit_transform(rows), np.float32)
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.asarray(made.fit_transform(rows), np.float32)
+    finally:
+        torch.set_num_threads(threads)  # its library sets the number of threads of the whole process
 
 
 def pca(rows: Rows, seed: int) -> Rows:

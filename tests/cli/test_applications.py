@@ -228,7 +228,7 @@ def test_synth_makes_films_transparency_fields_and_natural_images(
     assert done.code == 0, done.err
     with Image.open(out / "conv2-3-8-8-seed1.gif") as film:
         assert getattr(film, "n_frames", 1) == 3  # steps 1 and 3, and the final image
-    assert read_image(out / "conv2-3-8-8-seed1-strip.png").shape == (3, 16, 3 * 16 + 2 * 2)
+    assert read_image(out / "conv2-3-8-8-seed1-strip.png").shape == (3, 16 + 16, 3 * 16 + 2 * 2)  # with a line of steps
     with Image.open(out / "conv2-3-8-8-seed0-rgba.png") as picture:
         assert picture.mode == "RGBA"
     assert read_image(out / "conv2-3-8-8-seed0-field.png").shape[1:] == (5, 5)  # in pixels of the classifier's input

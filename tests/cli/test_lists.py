@@ -30,8 +30,9 @@ def test_help_names_every_preset(run: type[Run], command: str) -> None:
 
 
 def test_help_says_where_films_are_made_and_how_presets_are_compared(run: type[Run]) -> None:
-    for command in ("compare", "evolve", "dataset"):
+    for command in ("evolve", "dataset"):
         assert "Animations are made by synth --record" in run(command, "--help").out
+    assert "--film" in run("compare", "--help").out
     assert "GENERATOR+PRESET" in run("compare", "--help").out
 
 

@@ -22,6 +22,7 @@ from gen_prior.hub.tensors import save_safetensors
 LOAD = """
 from gen_prior.generators import load_generator
 import gen_prior.generators.diffusers.network as d
+import torch._dynamo  # which torch imports when it first builds or draws some networks
 d.require_diffusers() if DIFFUSERS else None
 if DIFFUSERS: d.find_class("AutoencoderKL")
 def peak():
