@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 import gen_prior as gp
 from gen_prior.generators.dgn.network import WhitenedDecoder
-from gen_prior.report.grid import mosaic
 from gen_prior.report.metrics import logits_and_features
 from gen_prior.training.networks import FeatureExtractor
 from gen_prior.training.photographs import open_photographs
@@ -31,6 +30,7 @@ from gen_prior.training.stage import Material
 from gen_prior.training.stages.decoder import DecoderSettings, DecoderStage
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import write_png
+from gen_prior.util.mosaic import mosaic
 
 NETWORKS = Path(__file__).parent.parent / "weights" / "make" / "dgn-lite0-networks.safetensors"
 SIDE, BATCH = 64, 100

@@ -23,9 +23,9 @@ from torch import Tensor
 
 import gen_prior as gp
 from gen_prior.classifiers.labels import imagenet
-from gen_prior.report.grid import mosaic
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import to_pil
+from gen_prior.util.mosaic import mosaic
 
 TARGETS, COLUMNS, SIDE = 48, 8, 128
 BLIND_COLUMNS, BLIND_ROWS, BLIND_SIDE = 4, 4, 256

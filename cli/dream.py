@@ -179,9 +179,9 @@ def _dream_through(
     from gen_prior.generators import load_generator
     from gen_prior.report.film import Recorder, film_and_strip
     from gen_prior.report.numbers import DREAM, NUMBERS
-    from gen_prior.report.tables import write_tables
     from gen_prior.util.folders import check_kind
     from gen_prior.util.image_io import write_png
+    from gen_prior.util.tables import write_tables
 
     check_kind(output.folder, "dream.png" if output.overwrite else None, overwrite=output.overwrite)
 
@@ -215,7 +215,7 @@ def _dream_through(
 
 def _sheet(images: list[Tensor], values: list[str], name: str, strength: float) -> Tensor:
     """Photograph, the generator's image of its code, and the dream side by side."""
-    from gen_prior.report.grid import mosaic
+    from gen_prior.util.mosaic import mosaic
 
     names = ["photograph", f"its code in {name}", f"dream, strength {strength:g}"]
     return mosaic([images], captions=[["", *values]], column_names=names, side=192)

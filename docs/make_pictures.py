@@ -26,8 +26,8 @@ from gen_prior.applications.dataset import read_samples
 from gen_prior.applications.encode import encode, square
 from gen_prior.applications.evolve import activation_score
 from gen_prior.optimise.presets import fitting_presets, preset_options
-from gen_prior.report.grid import mosaic
 from gen_prior.util.image_io import read_image, to_pil, write_png
+from gen_prior.util.mosaic import mosaic
 
 DEPTHS = ("blocks.2", "blocks.6", "blocks.12")
 UNIT = "blocks.4:7"

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from gen_prior.hub.tensors import save_safetensors
-from gen_prior.report.grid import mosaic
-from gen_prior.report.tables import Columns, write_tables
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.image_io import write_png
+from gen_prior.util.mosaic import mosaic
+from gen_prior.util.tables import Columns, write_tables
 
 RECORD = "accentuation.json"
 COLUMNS: Columns = {

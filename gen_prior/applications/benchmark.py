@@ -197,12 +197,13 @@ class _Run:
 
     def settings(self, method: Method) -> dict[str, Any]:
         """Everything that an item depends on besides its target."""
+        within = method.within(self.evaluations)
         return {
             "classifier": self.classifier.describe(),
             "judge": self.judge.describe(),
             "generator": method.generator.describe(),
-            "recipe": method.recipe.within(self.evaluations).to_dict(),
-            "unit_recipe": method.unit_recipe.within(self.evaluations).to_dict(),
+            "recipe": within.recipe.to_dict(),
+            "unit_recipe": within.unit_recipe.to_dict(),
             "seeds": self.seeds,
             "precision": self.precision,
             "photographs": self.photographs,
@@ -222,17 +223,18 @@ class _Run:
         return json.loads(read_file_metadata(kept)["item"]), read_tensors(kept)["features"]
 
     def _measured(self, method: Method, target: Target) -> tuple[dict[str, Any], Tensor]:
-        recipes = method.recipe.within(self.evaluations), method.unit_recipe.within(self.evaluations)
+        method = method.within(self.evaluations)
         result = synthesize(
-            self.classifier, target, method.generator, seeds=self.seeds, recipe=recipes[0], unit_recipe=recipes[1],
-            precision=self.precision, out=self.folder.parent / method.folder / target.slug, overwrite=True,
+            self.classifier, target, method.generator, seeds=self.seeds, recipe=method.recipe,
+            unit_recipe=method.unit_recipe, precision=self.precision,
+            out=self.folder.parent / method.folder / target.slug, overwrite=True,
         )  # fmt: skip
         item: dict[str, Any] = {
             "target": target.name,
             "layer": target.layer,
             "is_class": target.is_class,
             "seconds": result.seconds / len(self.seeds),
-            "evaluations": recipes[0 if target.is_class else 1].evaluations,
+            "evaluations": (method.recipe if target.is_class else method.unit_recipe).evaluations,
             "activations": result.activations[0].tolist(),
             "ratios": [None if ratio != ratio else ratio for ratio in result.photograph_ratios[0].tolist()],
         }

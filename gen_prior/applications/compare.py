@@ -123,11 +123,11 @@ def _run(
     for index, method in enumerate(rows):
         began, before = time.perf_counter(), known.get(method.name, {})
         recorder = _recorder(setup, method, folder, before) if film is not None and folder is not None else None
+        within = method.within(setup.evaluations)
         with recorder or nullcontext():
             result = synthesize(
                 setup.classifier, targets, method.generator, seeds=setup.seeds,
-                recipe=method.recipe.within(setup.evaluations),
-                unit_recipe=method.unit_recipe.within(setup.evaluations),
+                recipe=within.recipe, unit_recipe=within.unit_recipe,
                 out=folder / method.folder if folder is not None else None, overwrite=overwrite, record=recorder,
                 progress=_part(report, method.name, index * share, total), **options,
             )  # fmt: skip

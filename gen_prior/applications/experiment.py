@@ -37,10 +37,10 @@ from gen_prior.errors import OptionError, OutputError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.hub.tensors import save_safetensors
-from gen_prior.report.tables import Columns, write_csv, write_tables
 from gen_prior.util.files import as_output_errors
 from gen_prior.util.folders import only_writer
 from gen_prior.util.image_io import write_png
+from gen_prior.util.tables import Columns, write_csv, write_tables
 
 EVOLUTION, SCORES = "evolution.npz", "scores.csv"
 COLUMNS: Columns = {
@@ -52,9 +52,9 @@ COLUMNS: Columns = {
     "neuron": str,
     "score": float,
 }
-"""Of `responses.csv`, a row for each image and neuron: `kind` is "evolved" or "reference", `search` the neuron whose
-search made the image, `code` its row in that search's tensor in `codes.safetensors`, `neuron` the one that responded.
-The neuron of an experiment with a single one, without a name, is left empty."""
+"""Columns of `responses.csv`, which has a row for each image and neuron: `kind` is "evolved" or "reference", `search`
+the neuron whose search made the image, `code` its row in that search's tensor in `codes.safetensors`, `neuron` the one
+that responded. The neuron of an experiment with a single one, without a name, is left empty."""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from torch import Tensor
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
 from gen_prior.optimise.stored_result import LARGEST_RECORD
-from gen_prior.report.grid import mosaic
 from gen_prior.report.numbers import INVERSION, NUMBERS
-from gen_prior.report.tables import Row, write_tables
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.html import SIDE, cell, picture_tag, table
 from gen_prior.util.image_io import to_pil, write_png
+from gen_prior.util.mosaic import mosaic
 from gen_prior.util.reading import read_regular, reading
+from gen_prior.util.tables import Row, write_tables
 
 RECORD = "inversion.json"
 

@@ -34,6 +34,11 @@ class Method:
         """Name of the sub-folder of its results."""
         return re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.") or "method"
 
+    def within(self, evaluations: int) -> Method:
+        """Return the method with recipes that take at most so many classifier evaluations for each image."""
+        recipe, unit_recipe = self.recipe.within(evaluations), self.unit_recipe.within(evaluations)
+        return replace(self, recipe=recipe, unit_recipe=unit_recipe)
+
 
 def load_methods(methods: Sequence[MethodLike], device: torch.device) -> list[Method]:
     """Load the methods; a name whose folder is taken gets a number. Raises `OptionError`, `UnknownNameError`."""

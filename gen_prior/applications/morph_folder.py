@@ -14,16 +14,19 @@ from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.film import FrameFolder, strip, write_animation
-from gen_prior.report.tables import Columns, write_tables
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.image_io import write_png
 from gen_prior.util.reading import read_regular, reading
+from gen_prior.util.tables import Columns, write_tables
 
 RECORD = "morph.json"
 TENSORS = ("images", "codes", "positions", "activations")
 COLUMNS: Columns = {"image": str, "position": float, "target": str, "activation": float}
-"""Of `numbers.csv`, a row for each unit of each frame. Position 1.5 is half way from the second end to the third."""
+"""Columns of `numbers.csv`, which has a row for each unit of each frame.
+
+Position 1.5 is half way from the second end to the third.
+"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from gen_prior.objectives.units import units_by_position
 from gen_prior.util.random import derived_seed
 
 INNER = 5
-"""Of an axis with so many positions or more, the first and the last, which padding disturbs, are not drawn."""
+"""From so many positions along an axis on, its first and last, which padding disturbs, are not drawn."""
 
 
 class SampledActivations:

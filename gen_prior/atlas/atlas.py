@@ -176,12 +176,7 @@ def go_on(
                 sweep.run()
         if stop():
             raise KeyboardInterrupt(f"stopped; {sweep.done} of {sweep.total} neurons are finished in {folder}")
-    return _finish(Atlas(folder))
-
-
-def _finish(atlas: Atlas) -> Atlas:
-    """What follows the last shard."""
-    return atlas
+    return Atlas(folder)
 
 
 def _look_at_photographs(

@@ -24,7 +24,7 @@ from gen_prior.errors import GenPriorError, MissingExtraError, OptionError
 from gen_prior.util.reading import first_line
 
 LOGS = "runinfo"
-"""Where Parsl writes its logs unless the configuration says otherwise; here in the folder of the atlas."""
+"""Folder into which Parsl writes its logs unless the configuration says otherwise; here in the folder of the atlas."""
 SERVER = "interchange.py"
 """The program of Parsl that its high-throughput executor starts on this machine."""
 

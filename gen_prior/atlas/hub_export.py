@@ -12,9 +12,9 @@ from typing import Any
 from gen_prior.atlas.reader import Atlas, flat_rows, load_atlas
 from gen_prior.errors import MissingExtraError, OptionError, OutputError
 from gen_prior.report.model_card import LICENCES
-from gen_prior.report.tables import write_csv, write_parquet
 from gen_prior.util.files import as_output_errors, write_bytes, write_json
 from gen_prior.util.reading import open_regular
+from gen_prior.util.tables import write_csv, write_parquet
 
 NUMBERS: dict[str, tuple[type, str]] = {
     "target": (str, "the neuron, LAYER:UNIT"),

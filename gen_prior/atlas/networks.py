@@ -68,10 +68,10 @@ def methods_within(methods: Sequence[Method], evaluations: int, scale: str | int
     return [
         replace(
             method,
-            recipe=method.recipe.within(evaluations).with_options(**given),
-            unit_recipe=method.unit_recipe.within(evaluations).with_options(**given),
+            recipe=method.recipe.with_options(**given),
+            unit_recipe=method.unit_recipe.with_options(**given),
         )
-        for method in methods
+        for method in (one.within(evaluations) for one in methods)
     ]
 
 

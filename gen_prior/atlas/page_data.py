@@ -49,7 +49,7 @@ class LayerColumns:
     set_aside: list[str] = field(default_factory=list)
     """Reasons of shards that failed again and again."""
     shards: list[list[int]] = field(default_factory=list)
-    """Of each shard its index, its number of units, and the columns and rows of its sheet."""
+    """For each shard its index, its number of units, and the columns and rows of its sheet."""
     units: list[int] = field(default_factory=list)
     tiles: list[int] = field(default_factory=list)
     state: list[str] = field(default_factory=list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,6 +10,7 @@ from typing import Any, Literal, get_args
 from PIL import Image
 
 from gen_prior.atlas.page_data import Json, ShardRows, inside, read_json
+from gen_prior.atlas.shards import webp
 from gen_prior.errors import OptionError
 from gen_prior.util.files import as_output_errors, write_bytes
 from gen_prior.util.image_io import read_picture
@@ -66,10 +66,9 @@ class PagePhotographs:
             return None
         name = f"{THUMBNAILS}/{hashlib.sha256(path.encode()).hexdigest()[:16]}.webp"
         if name not in self._copies:
-            picture, buffer = read_picture(self.folder / path, path), io.BytesIO()
+            picture = read_picture(self.folder / path, path)
             picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-            picture.save(buffer, "WEBP", quality=QUALITY)
-            write_bytes(self.folder / name, buffer.getvalue())
+            write_bytes(self.folder / name, webp(picture, QUALITY))
             self._copies.add(name)
         return name
 

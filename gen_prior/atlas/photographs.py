@@ -45,7 +45,7 @@ FOLDER, DONE, SOURCE = "photographs", "pass.json", "source.json"
 EXEMPLARS = 16
 """Photographs kept for each unit, of the most exciting and of the least exciting ones."""
 PATCHES = 8
-"""Of these, the first ones whose patches are written."""
+"""Patches are written for so many of these photographs, the first ones."""
 PATCHES_AT_ONCE = 100_000
 """Patches that are gathered before photographs are read again for them, so that memory does not grow with units."""
 BATCH = 8

@@ -76,7 +76,7 @@ class LocalWorkers(Executor):
 
     @property
     def process_ids(self) -> list[int]:
-        """Of the workers that run now."""
+        """Process numbers of the workers that run now."""
         return [worker.pid for worker in list(self._workers.values()) if worker.poll() is None]
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from gen_prior.report.grid import font, pages, paste, wrapped, write_line, write_pages
 from gen_prior.util.image_io import read_image, to_pil
+from gen_prior.util.mosaic import font, pages, paste, wrapped, write_line, write_pages
 from gen_prior.util.reading import reading
 
 RECORD = "comparison.json"

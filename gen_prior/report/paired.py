@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
-"""Of the bootstrap."""
+"""Resamples of the targets for a bootstrap interval."""
 EXACT_UP_TO, RANDOM_FLIPS = 16, 100_000
 """Differences up to which all sign flips are tried, and the number of random ones beyond."""
 FEWEST = 6

@@ -14,7 +14,6 @@ from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.dgn.generator import FILE
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
-from gen_prior.report.grid import mosaic
 from gen_prior.report.training_page import training_page
 from gen_prior.training.photographs import list_photographs, open_photographs
 from gen_prior.training.prior_file import NETWORKS_FILE, open_prior
@@ -26,6 +25,7 @@ from gen_prior.training.trainer import LoopOptions
 from gen_prior.util.files import write_bytes, write_files, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.image_io import write_png
+from gen_prior.util.mosaic import mosaic
 from gen_prior.util.progress import ProgressCallback
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from gen_prior import generators
 from gen_prior.generators import Generator
+from gen_prior.optimise.contact_sheet import contact_sheet
 from gen_prior.optimise.load_result import load_result
-from gen_prior.report.grid import contact_sheet
 from gen_prior.util.image_io import read_image
 
 

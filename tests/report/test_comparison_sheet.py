@@ -12,9 +12,9 @@ from PIL import Image, ImageColor, ImageDraw
 
 from gen_prior.errors import OutputError
 from gen_prior.report.comparison_sheet import CELL, RIGHT, WRONG, draw_sheet
-from gen_prior.report.grid import TALLEST, wrapped, write_line
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import write_png
+from gen_prior.util.mosaic import TALLEST, wrapped, write_line
 
 
 def record(*, right: bool, seeds: int = 2, methods: int = 2, **item: Any) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
+from gen_prior.optimise.contact_sheet import contact_sheet, write_contact_sheets
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.report.grid import GAP, LINE, TALLEST, contact_sheet, mosaic, pages, row_pages, write_contact_sheets
 from gen_prior.util.image_io import read_image
+from gen_prior.util.mosaic import GAP, LINE, TALLEST, mosaic, pages, row_pages
 
 SIDE = 144
 

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from gen_prior.errors import MissingExtraError, OptionError, OutputError
-from gen_prior.report.tables import write_csv, write_parquet, write_tables
+from gen_prior.util.tables import write_csv, write_parquet, write_tables
 
 COLUMNS: dict[str, type] = {"target": str, "seed": int, "activation": float, "right": int}
 ROWS: list[dict[str, Any]] = [
