@@ -37,6 +37,7 @@ def run(
         int, typer.Option("--shard-size", help="Images per webdataset shard; 0 for no shards.")
     ] = 1000,
     generator: options.GeneratorName = defaults.GENERATOR,
+    image_size: options.ImageSize = None,
     steps: options.Steps = None,
     out: options.Out = None,
     device: options.Device = "auto",
@@ -63,7 +64,7 @@ def run(
         network = load_classifier(classifier, device=device, **network_options)
         if judge is not None:
             check_judge(judge, network)
-        prior = load_generator(generator, device=network.device)
+        prior = load_generator(generator, device=network.device, **options.generator_options(None, image_size))
         second = load_classifier(judge, device=device) if judge is not None else None
         with ProgressBar(quiet) as bar:
             samples = make_dataset(

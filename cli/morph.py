@@ -33,6 +33,7 @@ def run(
     ] = None,
     film: Annotated[str | None, typer.Option("--film", metavar="KIND", help="gif (default), webp or mp4.")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Frames per second of the film; 12 if not given.")] = None,
+    image_size: options.ImageSize = None,
     steps: options.Steps = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the start.")] = 0,
     generator: options.GeneratorName = defaults.GENERATOR,
@@ -65,7 +66,7 @@ def run(
         check_film(path, speed)
         given = [read_image(end) if _is_file(end) else end for end in ends]
         network = load_classifier(classifier, device=device, **network_options)
-        prior = load_generator(generator, device=network.device)
+        prior = load_generator(generator, device=network.device, **options.generator_options(None, image_size))
         with ProgressBar(quiet) as bar:
             made = morph(
                 network, given, prior, names=names, steps=steps, seed=seed, batch=batch, out=folder,

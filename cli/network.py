@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gen_prior.cli.options import parse_size
 from gen_prior.errors import OptionError
 
 InputSize = Annotated[
@@ -74,10 +75,7 @@ def parse(
     """Options of `load_classifier`, those that are given. Raises `OptionError` for text that is none."""
     found: dict[str, Any] = {}
     if input_size is not None:
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", input_size)
-        if match is None:
-            raise OptionError(f"--input-size is a side or HEIGHTxWIDTH in pixels, got {input_size!r}", fix="224, 36x64")
-        found["input_size"] = (int(match[1]), int(match[2])) if match[2] else int(match[1])
+        found["input_size"] = parse_size(input_size, "--input-size")
     for name, text in (("mean", mean), ("std", std)):
         if text is not None:
             try:

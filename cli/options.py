@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,6 +113,15 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="An option of the generator, such as image_size=128; repeatable."),
 ]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="SIZE",
+        help="Side of the images in pixels, or HEIGHTxWIDTH in pixels and Fourier coefficients; the generator's own if "
+        "not given. The embedded prior draws 256, 512 or 1024.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no remarks.")]
 
@@ -129,6 +139,20 @@ def parsed_scale(scale: str | None) -> str | int | None:
 def given(**values: Any) -> dict[str, Any]:
     """The `values` that are not None: those that the user set."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def parse_size(text: str, name: str) -> int | tuple[int, int]:
+    """`"224"` -> 224, `"36x64"` -> (36, 64). Raises `OptionError`, which calls it `name`, for other text."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if match is None:
+        raise OptionError(f"{name} is a side or HEIGHTxWIDTH in pixels, got {text!r}", fix="224, 36x64")
+    return (int(match[1]), int(match[2])) if match[2] else int(match[1])
+
+
+def generator_options(pairs: Sequence[str] | None, image_size: str | None) -> dict[str, Any]:
+    """Options of a generator from --set and --image-size. Raises `OptionError` as `parse_settings`, `parse_size`."""
+    size = {} if image_size is None else {"image_size": parse_size(image_size, "--image-size")}
+    return parse_settings(pairs) | size
 
 
 def parse_settings(pairs: Sequence[str] | None, *, example: str = "image_size=128") -> dict[str, Any]:

@@ -52,6 +52,7 @@ def run(
     precision: options.Precision = "auto",
     batch: options.Batch = None,
     compiled: options.Compile = False,
+    image_size: options.ImageSize = None,
     settings: options.Settings = None,
     record: extra_outputs.Record = None,
     film: extra_outputs.Film = None,
@@ -82,7 +83,9 @@ def run(
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         if natural is not None:
             gen_prior.NaturalStatistics.load(natural).attach(network)
-        prior, recipe = _load_generator(generator, preset, options.parse_settings(settings), network, quiet)
+        prior, recipe = _load_generator(
+            generator, preset, options.generator_options(settings, image_size), network, quiet
+        )
         chosen = options.chosen_seeds(seeds, seed)
         extra = extra_outputs.ExtraOutputs(
             folder, planned_names(network, targets, chosen),

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from gen_prior.errors import OptionError
 from gen_prior.generators import dcgan, formats, fourier, maco, pixel
 from gen_prior.generators.afm import generator as afm
+from gen_prior.generators.afm.network import VARIANTS as AFM
 from gen_prior.generators.base import CodePrior, Generator, Provenance
 from gen_prior.generators.biggan import generator as biggan
 from gen_prior.generators.deepsim import generator as deepsim
@@ -22,6 +24,7 @@ from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency, one_step
 from gen_prior.generators.pmf import generator as pmf
+from gen_prior.generators.pmf.network import VARIANTS as PMF
 from gen_prior.generators.titok import generator as titok
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.registry import find_loader
@@ -54,6 +57,16 @@ PREFIXED: dict[str, Loader] = {
 """Prefix -> function that loads `prefix:rest`, called as `load(rest, **options)`."""
 
 
+ONE_SIDE: dict[str, int] = {
+    **{name: variant.side for name, variant in VARIANTS.items()},
+    "biggan-deep-128": 128,
+    **{f"titok:{size}": 256 for size in ("ll32", "bl64", "bl128")},
+    **{f"afm:{name}": 256 for name in AFM},
+    **{f"pmf:{name}": variant.side for name, variant in PMF.items()},
+}
+"""Names of generators whose networks draw images of one side, in pixels: it is known before they are downloaded."""
+
+
 def load_generator(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Generator:
     """Load the generator `spec`, with frozen weights, on `device`.
 
@@ -61,7 +74,8 @@ def load_generator(spec: str, *, device: str | torch.device = "auto", **options:
         spec: a name (`dgn-lite0`, `biggan-deep-128`) or a prefix and a source (`local-dir:DIR`,
             `hf-hub:org/name@revision`, `diffusers:org/name`).
         device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:1" or "mps".
-        options: options of the family, such as `image_size` or `class_label`.
+        options: options of the family, such as `class_label`, or the side of the images in pixels, `image_size`, of
+            those that draw several.
 
     Raises:
         UnknownNameError: an unknown name. OptionError: an option that the family does not take, or a wrong value.
@@ -70,7 +84,21 @@ def load_generator(spec: str, *, device: str | torch.device = "auto", **options:
     """
     load = find_loader("generator", spec, NAMED, PREFIXED, lambda name: "list them: gen-prior models")
     target = resolve_device(device)  # raises for an absent device before anything is loaded
-    return load(**options).to(target)
+    if "image_size" in options and spec in ONE_SIDE:
+        raise _one_size(spec, ONE_SIDE[spec], ONE_SIDE[spec], options["image_size"])
+    try:
+        return load(**options).to(target)
+    except OptionError as error:
+        if not (size := options.pop("image_size", None)) or "'image_size'" not in str(error):
+            raise
+        raise _one_size(spec, *load(**options).image_shape(), size) from error
+
+
+def _one_size(spec: str, height: int, width: int, given: Any) -> OptionError:
+    return OptionError(
+        f"{spec} draws {height} x {width} px only, got image_size={given!r}",
+        fix="leave it out, or take one that draws several sizes: dgn-lite0, diffusers:..., one-step:..., fourier",
+    )
 
 
 def as_generator(given: Generator | str) -> Generator:

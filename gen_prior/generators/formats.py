@@ -85,8 +85,8 @@ def _described(files: Files, name: str) -> dict[str, Callable[..., Generator]]:
     return found
 
 
-def _load_own(path: Path, files: Files, name: str) -> Generator:
-    made = dgn.from_file(path, name=name, origin=dgn.FILE, source=files.source)
+def _load_own(path: Path, files: Files, name: str, *, image_size: int | None = None) -> Generator:
+    made = dgn.from_file(path, name=name, origin=dgn.FILE, source=files.source, image_size=image_size)
     made.provenance = replace(made.provenance, revision=files.revision or made.provenance.revision)
     return made
 

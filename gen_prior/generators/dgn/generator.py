@@ -22,6 +22,7 @@ from gen_prior.generators.base import ClassInit, Generator, Provenance
 from gen_prior.generators.checks import check_generates
 from gen_prior.generators.dgn.config import NetworkConfig
 from gen_prior.generators.dgn.flow import exemplar_index
+from gen_prior.generators.dgn.larger import LargerDecoder, sized
 from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import hashed, read_file_metadata, read_tensors, save_safetensors
@@ -67,30 +68,43 @@ DETAIL_SPHERE = {"radius": 1.0, "inside": True}
 """Options of the edit `norm_sphere` for details: at most as large as photographs'."""
 
 
-def load_embedded(name: str = "dgn-lite0", *, flow: bool = True) -> Generator:
-    """Load the prior that ships with the package: 256 px RGB from classifier features, noise and details.
+def load_embedded(name: str = "dgn-lite0", *, flow: bool = True, image_size: int | None = None) -> Generator:
+    """Load the prior that ships with the package: RGB of 256 px, or 512 or 1024, from features, noise and details.
 
-    `flow`: with its flow; without, the code is a whitened code and details.
+    `flow`: with its flow; without, the code is a whitened code and details. `image_size`: side in pixels, 256 if None;
+    see `larger`. Raises `OptionError` for another side.
     """
+    made = _embedded(name, flow=flow, image_size=image_size)
+    made.options |= {} if flow else {"flow": False}
+    return made
+
+
+def load_gaussian(name: str = "dgn-lite0-gaussian", *, image_size: int | None = None) -> Generator:
+    """Load the embedded prior without its flow: whitened codes, standard normal over photographs, and details.
+
+    `image_size`: as of `load_embedded`.
+    """
+    return _embedded(name, flow=False, image_size=image_size)
+
+
+def _embedded(name: str, *, flow: bool, image_size: int | None) -> Generator:
     path = resources.files("gen_prior.weights").joinpath(EMBEDDED[name])
     if not path.is_file():
         raise WeightsError(
             f"the embedded weights {EMBEDDED[name]} are missing", fix="pip install --force-reinstall gen-prior"
         )
     with resources.as_file(path) as file:
-        return from_file(file, name=name, origin=EMBEDDED[name], source="embedded", flow=flow)
+        return from_file(file, name=name, origin=EMBEDDED[name], source="embedded", flow=flow, image_size=image_size)
 
 
-def load_gaussian(name: str = "dgn-lite0-gaussian") -> Generator:
-    """Load the embedded prior without its flow: whitened codes, standard normal over photographs, and details."""
-    return load_embedded(name, flow=False)
-
-
-def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = True) -> Generator:
+def from_file(
+    path: Path, *, name: str, origin: str, source: str, flow: bool = True, image_size: int | None = None
+) -> Generator:
     """The generator in the safetensors file `path`, called `origin` in messages.
 
-    `flow`: keep the flow of a file that has one. Raises `WeightsError` for a file that is damaged, of another format,
-    or whose tensors do not match its configuration.
+    `flow`: keep the flow of a file that has one. `image_size`: side of the images, the network's own if None. Raises
+    `WeightsError` for a file that is damaged, of another format, or whose tensors do not match its configuration, and
+    `OptionError` for a side that the network cannot draw.
     """
     path = hashed(path)
     network, metadata = read_network(path, origin)
@@ -101,16 +115,19 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
         recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else default
     except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
         raise WeightsError(f"{origin} holds an invalid recipe: {error}") from error
+    drawn, init = sized(network, image_size, name), _class_init(network, metadata, origin)
+    larger = isinstance(drawn, LargerDecoder)
+    spheres = _further_spheres(network, drawn)
     generator = Generator(
-        network,
-        (network.dims,),
+        drawn,
+        (drawn.dims,),
         output_range=(0, 1),
-        code_std=network.std if network.details else 1.0,
+        code_std=drawn.std if network.details else 1.0,
         name=name,
-        recipe=recipe,
-        unit_recipe=unit_recipe_for(network),
-        class_init=_class_init(network, metadata, origin),
-        unit_init=network.init_without_flow if network.flow is not None else None,
+        recipe=replace(recipe, edits=(*recipe.edits, *spheres)),
+        unit_recipe=replace(unit_recipe_for(network), edits=(*unit_recipe_for(network).edits, *spheres)),
+        class_init=drawn.class_init(init) if isinstance(drawn, LargerDecoder) else init,
+        unit_init=drawn.init_without_flow if network.flow is not None else None,
         provenance=Provenance(
             source=source,
             revision=metadata.get("version"),
@@ -118,8 +135,9 @@ def from_file(path: Path, *, name: str, origin: str, source: str, flow: bool = T
             licence=metadata.get("licence"),
             paper=PAPER,
         ),
+        options={"image_size": image_size} if larger else {},
     )
-    side = network.config.image_side
+    side = image_size if larger and image_size else network.config.image_side
     return check_generates(generator, origin, size=(side, side))
 
 
@@ -155,6 +173,13 @@ def _spheres(network: WhitenedCodes, first: int, radius: float) -> Specs:
     if network.details is None:
         return (coarse,)
     return coarse, ("norm_sphere", {**DETAIL_SPHERE, "units": (end, network.dims)})
+
+
+def _further_spheres(network: WhitenedDecoder, drawn: WhitenedDecoder | LargerDecoder) -> Specs:
+    """The edit that keeps the details of larger images at most as large as photographs', if there are any."""
+    if drawn is network:
+        return ()
+    return (("norm_sphere", {**DETAIL_SPHERE, "units": (network.dims, drawn.dims)}),)
 
 
 def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: str) -> ClassInit | None:

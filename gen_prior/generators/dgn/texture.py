@@ -23,31 +23,34 @@ FLOOR = 0.01
 
 
 class Coring(nn.Module):
-    """Images `[B, 3, H, W]` -> the same with a fine contrast of at most `limit` times that of the middle band."""
+    """Images `[B, 3, H, W]` -> the same with a fine contrast of at most `limit` times that of the middle band.
 
-    def __init__(self, limit: float) -> None:
+    `side`: that of which the bands are parts, in pixels; the images' own if None.
+    """
+
+    def __init__(self, limit: float, side: int | None = None) -> None:
         super().__init__()
-        self.limit = limit
+        self.limit, self.side = limit, side
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.float()
-        side = images.shape[-1]
+        side = self.side or images.shape[-1]
         smooth = gaussian_blur(images, FINE * side)
         fine = images - smooth
         middle = smooth - gaussian_blur(smooth, (COARSE**2 - FINE**2) ** 0.5 * side)
-        gain = self.limit * (contrast(middle) + FLOOR) / contrast(fine)
+        gain = self.limit * (contrast(middle, side) + FLOOR) / contrast(fine, side)
         return smooth + fine * gain.clamp(max=1.0)
 
 
-def coring(limit: float) -> nn.Module:
+def coring(limit: float, side: int | None = None) -> nn.Module:
     """`Coring` to that limit, or the identity for a limit of 0."""
-    return Coring(limit) if limit else nn.Identity()
+    return Coring(limit, side) if limit else nn.Identity()
 
 
-def contrast(band: Tensor) -> Tensor:
-    """Local standard deviation of a band of images, `[B, 3, H, W]` -> `[B, 1, H, W]`."""
+def contrast(band: Tensor, side: int) -> Tensor:
+    """Local standard deviation of a band of images, `[B, 3, H, W]` -> `[B, 1, H, W]`, in windows by `side`."""
     squares = band.square().mean(1, keepdim=True)
-    return torch.sqrt(gaussian_blur(squares, WINDOW * band.shape[-1]) + 1e-6)
+    return torch.sqrt(gaussian_blur(squares, WINDOW * side) + 1e-6)
 
 
 # Grain adds noise in proportion to the local fine contrast after the image is enlarged (film grain synthesis, as in
@@ -55,22 +58,26 @@ def contrast(band: Tensor) -> Tensor:
 
 
 class Grain(nn.Module):
-    """Images `[B, 3, S, S]` -> `[B, 3, 2S, 2S]` with noise of `strength` times the local fine contrast."""
+    """Images `[B, 3, S, S]` -> `[B, 3, 2S, 2S]` with noise of `strength` times the local fine contrast.
 
-    def __init__(self, strength: float) -> None:
+    `side`: as of `Coring`.
+    """
+
+    def __init__(self, strength: float, side: int | None = None) -> None:
         super().__init__()
-        self.strength = strength
+        self.strength, self.side = strength, side
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.float()
-        fine = contrast(images - gaussian_blur(images, FINE * images.shape[-1]))
+        side = self.side or images.shape[-1]
+        fine = contrast(images - gaussian_blur(images, FINE * side), side)
         larger, amount = doubled(torch.cat([images, fine], 1)).split([3, 1], 1)
         return larger + self.strength * amount * pattern(larger.shape[-1], larger.device)
 
 
-def grain(strength: float) -> nn.Module:
+def grain(strength: float, side: int | None = None) -> nn.Module:
     """`Grain` of that strength, or the identity for a strength of 0."""
-    return Grain(strength) if strength else nn.Identity()
+    return Grain(strength, side) if strength else nn.Identity()
 
 
 def doubled(images: Tensor) -> Tensor:
