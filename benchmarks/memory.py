@@ -1,6 +1,6 @@
 """Peak memory of `synthesize(..., out=...)` and of `gen-prior synth`, by the number of targets.
 
-    python benchmarks/memory.py --targets 4 --targets 64 --targets 256 --out benchmarks/results/memory.json
+    OMP_NUM_THREADS=1 python benchmarks/memory.py --out benchmarks/results/memory.json
 
 Each figure is of a process of its own: pixels at 224 x 224 (`pixel-raw`), EfficientNet-Lite0, one step an image.
 """

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
+from PIL import Image
 
 from gen_prior.optimise.result_data import ResultData
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.image_io import png_bytes
-from gen_prior.util.mosaic import mosaic, row_pages, write_pages
+from gen_prior.util.mosaic import draw_mosaic, row_pages, thumbnail, write_pages
 
 COLUMNS = 8
 """Images per row of a contact sheet with a single seed, where the targets stand side by side."""
 
 
-def contact_sheet(result: ResultData, targets: range | None = None) -> Tensor:
-    """The images of `result` with their activations, as one image `[3, H, W]` in [0, 1]; of all targets where None.
+def contact_sheet(result: ResultData, targets: range | None = None) -> Image.Image:
+    """The images of `result` with their activations, as a picture; of all targets where None.
 
     A row for each target and a column for each seed; with a single seed, targets side by side, named below. Images
     that are not finished leave a gap.
@@ -31,17 +31,17 @@ def contact_sheet(result: ResultData, targets: range | None = None) -> Tensor:
     if len(result.seeds) == 1:
         captions = [f"{name} {row[0]}" for name, row in zip(names, values, strict=True)]
         starts = range(0, len(rows), COLUMNS)
-        return mosaic(
+        return draw_mosaic(
             [[row[0] for row in rows[start : start + COLUMNS]] for start in starts],
             captions=[captions[start : start + COLUMNS] for start in starts],
         )
-    return mosaic(rows, captions=values, row_names=names, column_names=[f"seed {seed}" for seed in result.seeds])
+    return draw_mosaic(rows, captions=values, row_names=names, column_names=[f"seed {seed}" for seed in result.seeds])
 
 
-def _cells(result: ResultData, t: int) -> list[Tensor | None]:
-    """The images of a target, None for those that are not finished."""
+def _cells(result: ResultData, t: int) -> list[Image.Image | None]:
+    """The images of a target, small, None for those that are not finished."""
     return [
-        image if status != UNFINISHED else None
+        thumbnail(image) if status != UNFINISHED else None
         for image, status in zip(result.images_of(t), result.status[t], strict=True)
     ]
 

@@ -19,35 +19,35 @@ WORTHWHILE = 16
 
 
 class CapturedStep:
-    """A function of CUDA tensors that is captured at its third call and replayed from then on.
+    """Calls a function of CUDA tensors, captures it at the third call, and replays that from then on.
 
     Shapes must stay the same from call to call; values that are not computed on the device stay as they were at the
     capture. Each replay overwrites the tensors that the last one returned. A function that synchronises with the host
     cannot be captured and keeps running as it is.
     """
 
-    def __init__(self, function: Step) -> None:
-        self.function = function
+    def __init__(self) -> None:
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, function: Step, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return `function(*inputs)`; the function must be the same in every call."""
         self.calls += 1
         if self.calls == PLAIN_CALLS + 1:
-            self._capture(inputs)
+            self._capture(function, inputs)
         if self.graph is None:
-            return self.function(*inputs)
+            return function(*inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
             kept.copy_(given)
         self.graph.replay()
         return self.outputs
 
-    def _capture(self, inputs: tuple[Tensor, ...]) -> None:
+    def _capture(self, function: Step, inputs: tuple[Tensor, ...]) -> None:
         self.inputs = [given.detach().clone() for given in inputs]
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
-                self.outputs = self.function(*self.inputs)
+                self.outputs = function(*self.inputs)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:

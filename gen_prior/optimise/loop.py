@@ -17,7 +17,7 @@ from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import CodePrior, Generator
 from gen_prior.optimise.batch import Batch, BatchResult, Item, status_of
-from gen_prior.optimise.cuda_graph import WORTHWHILE, CapturedStep, Step
+from gen_prior.optimise.cuda_graph import WORTHWHILE, CapturedStep
 from gen_prior.optimise.edits import Context, Edit, build_edit, build_gradient_edit
 from gen_prior.optimise.regularisers import Regulariser, build_regulariser, checked_penalty
 from gen_prior.optimise.transforms import Transform, as_transform, build_transform
@@ -75,7 +75,7 @@ class Loop:
         # outside the captured function.
         no_user_code = all(item.target is not None for item in items) and not (setup.transforms or setup.regularisers)
         captured = no_user_code and device.type == "cuda" and recipe.steps >= WORTHWHILE
-        self.loss_and_gradient: Step = CapturedStep(self._loss_and_gradient) if captured else self._loss_and_gradient
+        self.captured = CapturedStep() if captured else None
         # State.
         self.placement = Placement([item.field for item in items], setup.classifier.input_size, device)
         self.code = torch.stack([item.start for item in items]).to(device)
@@ -131,7 +131,9 @@ class Loop:
         if recipe.code_noise:
             std = as_like(self.generator.prior.std, code)
             noise = (recipe.code_noise * std * self.streams.normal(code.shape[1:]),)
-        seen = self.loss_and_gradient(code, self.draws[step], *noise)
+        inputs = (code, self.draws[step], *noise)
+        compute = self._loss_and_gradient  # kept nowhere: a cycle of references would keep the items' tensors
+        seen = compute(*inputs) if self.captured is None else self.captured(compute, *inputs)
         image, score, activation, loss, gradient, image_gradient = seen
         self.history[step] = activation
         finite = torch.isfinite(gradient).flatten(1).all(1) & torch.isfinite(loss)

@@ -15,7 +15,6 @@ from gen_prior.optimise.result_item import ResultItem, find_seed, find_target
 from gen_prior.optimise.result_rows import result_rows
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.html import cell, picture_tag, table
-from gen_prior.util.image_io import to_pil
 from gen_prior.util.tables import dataframe
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class ResultView(ResultData):
         known = sheet_pages(self)
         if not 1 <= page <= len(known):
             raise OptionError(f"this result has pages 1 to {len(known)}, got {page}")
-        return to_pil(contact_sheet(self, known[page - 1]))
+        return contact_sheet(self, known[page - 1])
 
     def to_dataframe(self) -> pandas.DataFrame:
         """A pandas table with a row for each image, and the columns of `numbers.csv`, without those that are empty.

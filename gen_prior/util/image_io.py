@@ -111,10 +111,10 @@ def write_png(path: Path, image: Tensor) -> None:
     write_bytes(path, png_bytes(image))
 
 
-def png_bytes(image: Tensor) -> bytes:
-    """Encode an RGB image `[3, H, W]` in [0, 1] as an 8-bit PNG."""
+def png_bytes(image: Tensor | Image.Image) -> bytes:
+    """Encode an RGB image `[3, H, W]` in [0, 1], or a picture, as an 8-bit PNG."""
     buffer = io.BytesIO()
-    to_pil(image).save(buffer, "PNG")
+    (to_pil(image) if isinstance(image, Tensor) else image).save(buffer, "PNG")
     return buffer.getvalue()
 
 

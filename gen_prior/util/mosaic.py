@@ -33,6 +33,19 @@ def mosaic(
     Each image is scaled to fit `side` x `side` pixels; captions and column names that are wider are cut.
     Raises `OptionError` if there is no image.
     """
+    sheet = draw_mosaic(rows, captions=captions, row_names=row_names, column_names=column_names, side=side)
+    return from_pil(sheet)
+
+
+def draw_mosaic(
+    rows: Sequence[Sequence[Tensor | Image.Image | None]],
+    *,
+    captions: Sequence[Sequence[str]] | None = None,
+    row_names: Sequence[str] | None = None,
+    column_names: Sequence[str] | None = None,
+    side: int = SIDE,
+) -> Image.Image:
+    """As `mosaic`, a picture of tensors or pictures: of many images, `thumbnail`s take less memory."""
     columns = max((len(row) for row in rows), default=0)
     if not columns:
         raise OptionError("a mosaic needs at least one image")
@@ -51,10 +64,15 @@ def mosaic(
         for c, image in enumerate(row):
             x = left + c * (side + GAP)
             if image is not None:
-                paste(sheet, to_pil(image), (x, y), side)
+                paste(sheet, to_pil(image) if isinstance(image, Tensor) else image, (x, y), side)
             if captions and c < len(captions[r]):
                 write_line(draw, (x, y + side + 1), captions[r][c], TEXT_SIZE, INK, side)
-    return from_pil(sheet)
+    return sheet
+
+
+def thumbnail(image: Tensor) -> Image.Image:
+    """An image `[3, H, W]` in [0, 1] as a picture of the size that it has in a mosaic."""
+    return fitted(to_pil(image), SIDE)
 
 
 def row_pages(count: int, *, columns: int = 1) -> list[range]:

@@ -15,7 +15,7 @@ from gen_prior import generators
 from gen_prior.generators import Generator
 from gen_prior.optimise.contact_sheet import contact_sheet
 from gen_prior.optimise.load_result import load_result
-from gen_prior.util.image_io import read_image
+from gen_prior.util.image_io import from_pil, read_image
 
 
 def synth(run: type[Run], tiny: tuple[str, ...], out: Path, *more: str) -> Run:
@@ -34,7 +34,7 @@ def test_writes_every_image_and_says_where(run: type[Run], tiny: tuple[str, ...]
 def test_of_several_images_there_is_a_contact_sheet(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
     synth(run, tiny, tmp_path / "four")
     sheet = read_image(tmp_path / "four" / "contact-sheet.png")
-    assert torch.equal(sheet, contact_sheet(load_result(tmp_path / "four")))
+    assert torch.equal(sheet, from_pil(contact_sheet(load_result(tmp_path / "four"))))
     run("synth", "bee", "-g", "tiny", "--seeds", "1", "--out", tmp_path / "one", *tiny)
     assert len(list((tmp_path / "one").glob("*.png"))) == 1
 

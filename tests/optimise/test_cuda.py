@@ -13,7 +13,7 @@ from skimage import data
 import gen_prior as gp
 from gen_prior.applications.black_boxes import activation_score
 from gen_prior.optimise import loop
-from gen_prior.optimise.cuda_graph import CapturedStep, Step
+from gen_prior.optimise.cuda_graph import CapturedStep
 
 pytestmark = pytest.mark.gpu
 TARGETS = ["goldfish", "school bus", "blocks.10:42"]
@@ -43,8 +43,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[CapturedStep]:
     made: list[CapturedStep] = []
 
     class Seen(CapturedStep):
-        def __init__(self, function: Step) -> None:
-            super().__init__(function)
+        def __init__(self) -> None:
+            super().__init__()
             made.append(self)
 
     monkeypatch.setattr(loop, "CapturedStep", Seen)
@@ -140,9 +140,9 @@ def test_a_function_that_waits_for_the_host_goes_on_as_it_is() -> None:
     def doubled(x: torch.Tensor) -> tuple[torch.Tensor]:
         return (x * (2 if x.sum().item() > 0 else -2),)
 
-    step = CapturedStep(doubled)
+    step = CapturedStep()
     for value in (1.0, 2.0, -3.0, 4.0, -5.0):
-        assert step(torch.full((3,), value, device="cuda"))[0].tolist() == [2 * abs(value)] * 3
+        assert step(doubled, torch.full((3,), value, device="cuda"))[0].tolist() == [2 * abs(value)] * 3
     assert step.graph is None
 
 

@@ -14,7 +14,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.optimise.contact_sheet import contact_sheet, write_contact_sheets
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.util.image_io import read_image
+from gen_prior.util.image_io import from_pil, read_image
 from gen_prior.util.mosaic import GAP, LINE, TALLEST, mosaic, pages, row_pages
 
 SIDE = 144
@@ -64,7 +64,7 @@ def levels(sheet: Tensor, *, left: int, top: int, columns: int, rows: int, heigh
 
 
 def test_a_contact_sheet_has_a_row_for_each_target(result: Result) -> None:
-    sheet = contact_sheet(result)
+    sheet = from_pil(contact_sheet(result))
     left = sheet.shape[2] - 3 * (SIDE + GAP)
     assert left > 8
     places = levels(sheet, left=left, top=22, columns=3, rows=2, height=SIDE + GAP + LINE)
@@ -74,7 +74,7 @@ def test_a_contact_sheet_has_a_row_for_each_target(result: Result) -> None:
 def test_of_one_seed_the_targets_stand_side_by_side(tiny_classifier: Classifier, tiny_generator: Generator) -> None:
     made = synthesize(tiny_classifier, ["bee"] * 9, tiny_generator, steps=1)
     made.images = torch.arange(9.0).view(9, 1, 1, 1, 1).expand(9, 1, 3, 16, 16) / 10
-    sheet = contact_sheet(made)
+    sheet = from_pil(contact_sheet(made))
     places = levels(sheet, left=8, top=4, columns=8, rows=2, height=SIDE + GAP + LINE)
     assert places[0] == [pytest.approx(place / 2, abs=0.02) for place in range(8)]
     assert places[1] == [pytest.approx(4, abs=0.02), *[5] * 7]
@@ -96,4 +96,4 @@ def test_many_targets_take_several_contact_sheets(
     made = synthesize(tiny_classifier, ["bee"] * 20, tiny_generator, seeds=2, steps=1)
     paths = write_contact_sheets(made, tmp_path)
     assert [path.name for path in paths] == ["contact-sheet.png", "contact-sheet-2.png"]
-    assert torch.equal(read_image(paths[1]), contact_sheet(made, range(len(row_pages(20)[0]), 20)))
+    assert torch.equal(read_image(paths[1]), from_pil(contact_sheet(made, range(len(row_pages(20)[0]), 20))))
