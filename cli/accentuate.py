@@ -54,8 +54,8 @@ def run(
 ) -> None:
     """Alter a photograph so that a unit responds more, while a layer hardly sees a difference (feature accentuation).
 
-    Writes an image for each target, accentuation-sheet.png (photograph, altered image, what changed), numbers.csv and
-    accentuation.json.
+    Writes an image for each target as it is finished, accentuation-sheet.png (photograph, altered image, what
+    changed), numbers.csv and accentuation.json; after Ctrl-C, of those that are finished.
 
     Example: [bold]gen-prior accentuate photo.jpg tabby blocks.10:42 --out accentuated[/bold]
     """
@@ -64,23 +64,16 @@ def run(
         from gen_prior.applications.accentuation import RECORD
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
-        from gen_prior.report.film import Recorder
-        from gen_prior.util.folders import check_kind
         from gen_prior.util.image_io import read_image
 
         picture = read_image(image)
-        recorder = Recorder(2, kind=film) if film is not None else None
-        check_kind(folder, None, overwrite=overwrite)
         network = load_classifier(classifier, device=device, **network_options)
         with ProgressBar(quiet) as bar:
             made = accentuate(
                 network, picture, targets, load_generator(through, device=network.device), layer=layer,
-                nearness=nearness, steps=steps, seed=seed, batch=batch, precision=precision, progress=bar.show,
-                record=recorder,
+                nearness=nearness, steps=steps, seed=seed, batch=batch, precision=precision, out=folder,
+                overwrite=overwrite, film=film, progress=bar.show,
             )  # fmt: skip
-        made.save(folder)
-        if recorder is not None:
-            recorder.save(folder, [one.slug for one in made.images])
     if as_json:
         print_json({"out": str(folder), "record": RECORD} | made.to_dict())
     elif not quiet:

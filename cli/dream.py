@@ -19,7 +19,9 @@ from gen_prior.errors import OptionError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gen_prior.applications.dream_folder import DreamFolder
     from gen_prior.classifiers import Classifier
+    from gen_prior.generators import Generator
 
 LAYER, THROUGH_STEPS, THROUGH_STRENGTH = "blocks.9", 60, 0.3
 GUIDE_LAYER = "blocks.11"
@@ -173,44 +175,75 @@ def _dream(
 def _dream_through(
     name: str, network: Classifier, picture: Tensor, given: dict[str, Any], output: _Output, bar: ProgressBar
 ) -> list[Path]:
-    """Write dream.png, a sheet and, for several frames, an animation of the optimisation; returns their paths."""
-    from gen_prior.applications.dream import dream_through, objective_of
-    from gen_prior.applications.encode import encode, square
-    from gen_prior.generators import load_generator
-    from gen_prior.report.film import Recorder, film_and_strip
-    from gen_prior.report.numbers import DREAM, NUMBERS
-    from gen_prior.util.folders import check_kind
-    from gen_prior.util.image_io import write_png
-    from gen_prior.util.tables import write_tables
+    """Write dream.png, a sheet and, for several frames, an animation of the optimisation; returns their paths.
 
-    check_kind(output.folder, "dream.png" if output.overwrite else None, overwrite=output.overwrite)
+    What is finished is left as it is, and the photograph's code is found once.
+    """
+    from gen_prior.applications.dream import objective_of
+    from gen_prior.applications.dream_folder import DreamFolder, dream_settings
+    from gen_prior.generators import load_generator
+    from gen_prior.util.folders import remove_run
 
     given = {"steps": THROUGH_STEPS, "strength": THROUGH_STRENGTH} | given
-    seed, steps = given.pop("seed"), given["steps"]
-    if output.frames < 1 or steps < 1:
-        raise OptionError(f"frames and steps must be at least 1, got {output.frames} and {steps}")
+    if output.frames < 1 or given["steps"] < 1:
+        raise OptionError(f"frames and steps must be at least 1, got {output.frames} and {given['steps']}")
     what: dict[str, Any] = {"layer": None, "target": None}
     what |= {name: given[name] for name in ("layer", "target", "guide", "style", "style_layers") if name in given}
     objective_of(network, **what)
     generator = load_generator(name, device=network.device)
+    options = {"through": generator.describe(), "frames": output.frames}
+    options |= {key: given[key] for key in given if key != "target"}
+    settings = dream_settings(network, picture, given.get("target"), options)
+    folder = DreamFolder(output.folder, settings, 1, overwrite=output.overwrite)
+    film = [output.folder / f"dream.{output.kind}", output.folder / "dream-strip.png"] if output.frames > 1 else []
+    if not folder.finished or not all(path.is_file() for path in film):
+        if output.overwrite:
+            remove_run(output.folder)
+        _climb(folder, generator, network, picture, given, output, bar)
+    sheet, *numbers = (output.folder / name for name in ("dream-sheet.png", "numbers.csv", "numbers.parquet"))
+    return [output.folder / "dream.png", sheet, *film, *(path for path in numbers if path.is_file())]
+
+
+def _climb(
+    folder: DreamFolder,
+    generator: Generator,
+    network: Classifier,
+    picture: Tensor,
+    given: dict[str, Any],
+    output: _Output,
+    bar: ProgressBar,
+) -> None:
+    """Find the photograph's code, dream from it, and write all of it."""
+    from gen_prior.applications.dream import dream_through
+    from gen_prior.applications.encode import encode, square
+    from gen_prior.applications.kept_code import kept_code
+    from gen_prior.report.film import Recorder, film_and_strip
+    from gen_prior.report.numbers import DREAM, NUMBERS
+    from gen_prior.util.image_io import write_png
+    from gen_prior.util.tables import write_tables
+
+    seed, steps, options = given["seed"], given["steps"], {key: given[key] for key in given if key != "seed"}
+    made_of = {"image": folder.settings["image"], "generator": generator.describe(), "seed": seed}
+    code = kept_code(
+        output.folder / "photograph-code.safetensors", made_of,
+        lambda: encode(generator, square(picture), progress=bar.show, seed=seed),
+    )  # fmt: skip
     recorder = Recorder(-(-steps // max(1, output.frames - 1)), kind=output.kind, fps=output.fps)  # and the final image
-    written = [output.folder / "dream.png", output.folder / "dream-sheet.png"]
-    code = encode(generator, square(picture), progress=bar.show, seed=seed)
     try:
-        result = dream_through(network, generator, code, seeds=[seed], progress=bar.show, record=recorder, **given)
+        result = dream_through(network, generator, code, seeds=[seed], progress=bar.show, record=recorder, **options)
     finally:  # after Ctrl-C too: an animation of the steps so far
         if output.frames > 1 and recorder.frames:
             pictures = [frame.float() / 255 for frame in recorder.frames[0]]
             labels = [f"step {step}" for step in recorder.steps[0]]
-            written += film_and_strip(output.folder, "dream", pictures, output.kind, output.fps, labels)
+            film_and_strip(output.folder, "dream", pictures, output.kind, output.fps, labels)
     start = generator(code[None].to(generator.device))[0].cpu()
-    write_png(written[0], result.images[0, 0])
     numbers = {"start_activation": float(result.start_activations), "activation": float(result.activations)}
     row = {"image": "dream.png", "target": result.targets[0]["name"], "seed": seed} | numbers
-    written += write_tables(output.folder, NUMBERS, [row], DREAM)
+    write_tables(output.folder, NUMBERS, [row], DREAM)
     values = [f"activation {value:.3g}" for value in numbers.values()]
-    write_png(written[1], _sheet([square(picture), start, result.images[0, 0]], values, name, given["strength"]))
-    return written
+    images = [square(picture), start, result.images[0, 0]]
+    write_png(output.folder / "dream-sheet.png", _sheet(images, values, generator.name, given["strength"]))
+    folder.keep(result.images[0, 0])  # last: a folder with it is finished
 
 
 def _sheet(images: list[Tensor], values: list[str], name: str, strength: float) -> Tensor:

@@ -102,7 +102,7 @@ Out = Annotated[
         "own in gen-prior-out.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another run in --out.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out, with all files that it wrote.")]
 Precision = Annotated[str, typer.Option("--precision", metavar="FORMAT", help="fp32, bf16 or auto.")]
 Batch = Annotated[
     int | None,

@@ -75,6 +75,8 @@ def run(
 
 def _replay(folder: Path, device: str | None, name: str | None, network_options: dict[str, Any]) -> dict[str, Any]:
     """Repeat the result in `folder`, with the classifier `name` if it is given, and report the differences."""
+    import tempfile
+
     import torch
 
     import gen_prior
@@ -89,14 +91,15 @@ def _replay(folder: Path, device: str | None, name: str | None, network_options:
     else:
         classifier = load_described_classifier(saved.settings["classifier"], device=where)
     generator = load_described(saved.settings["generator"], device=where)
-    again = saved.replay(classifier, generator)
+    same, largest = True, 0.0
+    with tempfile.TemporaryDirectory(prefix="gen-prior-replay-") as place:  # memory does not grow with their number
+        again = saved.replay(classifier, generator, out=place)
+        for before, after in zip(saved, again, strict=True):
+            first, second = before.image, after.image
+            same &= torch.equal(first, second) and torch.equal(before.code, after.code)
+            largest = max(largest, float((second - first).abs().max()))
     then, now = saved.settings["environment"], again.settings["environment"]
     unfinished = sum(row.count(UNFINISHED) for row in saved.status)
-    same, largest = True, 0.0
-    for t in range(len(saved.targets)):  # one by one: memory does not grow with their number
-        before, after = saved.images_of(t), again.images_of(t)
-        same &= torch.equal(before, after) and torch.equal(saved.codes_of(t), again.codes_of(t))
-        largest = max(largest, float((after - before).abs().max()))
     return {
         "folder": str(folder),
         "images": saved.activations.numel() - unfinished,

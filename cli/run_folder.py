@@ -11,20 +11,21 @@ from pathlib import Path
 import gen_prior.defaults as defaults
 from gen_prior.cli.progress import keeping
 from gen_prior.util.files import as_output_errors
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import only_writer, run_writer
 
 
 @contextlib.contextmanager
 def run_folder(out: Path | None, command: str, names: Sequence[str] = (), *, numbered: bool = True) -> Iterator[Path]:
     """Yield the folder `out`, or without it `gen-prior-out/COMMAND-NAMES`, of which this is the only writer.
 
-    With `numbered`, a folder that exists is left alone, and the next number is taken. A folder into which nothing was
+    With `numbered`, a folder that exists is left alone, and the next number is taken; the files of its run are listed,
+    so that another one can replace it. A folder into which nothing was
     written is removed. Raises `OutputError` for one that cannot be written to, or that another process writes to.
     """
     base = Path(defaults.OUT)
     folder = out if out is not None else _own(base, command, names, numbered)
     try:
-        with only_writer(folder), keeping(folder):
+        with (run_writer if numbered else only_writer)(folder), keeping(folder):
             yield folder
     finally:
         if out is None:

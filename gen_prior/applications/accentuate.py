@@ -7,12 +7,17 @@ network takes for nearly the same, and no pattern that only excites the unit.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gen_prior.applications.accentuation import Accentuated, Accentuation
+from gen_prior.applications.accentuation_folder import AccentuationFolder
+from gen_prior.applications.accentuation_run import FPS, AccentuationRun
 from gen_prior.applications.encode import encode, square
 from gen_prior.applications.photographs import as_seen
 from gen_prior.classifiers import as_classifier
@@ -21,12 +26,11 @@ from gen_prior.errors import OptionError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.generators.fourier import FourierImage
-from gen_prior.objectives import Objective, activation
 from gen_prior.objectives.expressions import parse_targets
 from gen_prior.objectives.mixes import AnyTarget
-from gen_prior.optimise.regularisers import Regulariser
-from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
+from gen_prior.report.animation import check_film
+from gen_prior.util.folders import run_writer
 from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
 
 LAYER = "blocks.4"
@@ -57,6 +61,9 @@ def accentuate(
     seed: int = 0,
     batch: int | None = None,
     precision: str = "auto",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    film: str | None = None,
     progress: ProgressOption = None,
     record: Callable[[int, int, Tensor], None] | None = None,
 ) -> Accentuation:
@@ -76,11 +83,17 @@ def accentuate(
             coefficients and 10 through a prior.
         steps: 100 in Fourier coefficients, 60 through a prior, if None.
         seed, batch, precision, record: as `synthesize` takes them.
+        out: a folder, as `Accentuation.save` writes it, after each batch of targets. One that holds a part of the same
+            accentuation is continued, with another run it is refused.
+        overwrite: replace the run in `out` instead, whichever it is.
+        film: "gif", "webp" or "mp4": also write a film and a strip of each image; needs `out`. Images that are finished
+            without films are made again.
         progress: as `synthesize` takes it.
 
     Raises:
         OptionError: a negative nearness, an image that is not `[3, H, W]`, or another image parameterisation.
         TargetError, UnknownNameError: no such target or layer.
+        GenPriorError: a folder that holds another run, or that cannot be written to.
     """
     classifier = as_classifier(classifier)
     report = progress_callback(progress)
@@ -89,87 +102,35 @@ def accentuate(
     nearness = NEARNESS[generator.domain] if nearness is None else nearness
     if not 0 <= nearness < torch.inf:
         raise OptionError(f"nearness must be a finite number, not negative, got {nearness}")
+    if film is not None:
+        check_film(f"x.{film}", FPS)
+        if out is None:
+            raise OptionError("a film needs a folder, which is not given", fix="pass out=")
     found = parse_targets(targets, classifier)
     generator = generator.fitted_to(classifier.input_size, len(classifier.mean))
     photograph = as_seen(classifier, square(image) if generator.domain == "code" else image, crop=1.0)
-    code = _code(generator, photograph, seed, report)
     recipe = _recipe(generator, steps)
-    with torch.no_grad():
-        start = generator.final_images(code[None].to(classifier.device)).float()
-    spreads = [_spread(classifier, target, start) for target in found]
-    result = synthesize(
-        classifier,
-        [_objective(target, spread) for target, spread in zip(found, spreads, strict=True)],
-        generator,
-        seeds=[seed],
-        recipe=recipe,
-        start=code,
-        regularisers=[near(classifier, start, layer, nearness)] if nearness else [],
-        batch=batch,
-        precision=precision,
-        progress=report,
-        record=record,
-    )
-    made = []
-    for number, target in enumerate(found):
-        image = result.images_of(number)[0]
-        one = Accentuated(
-            name=target.name,
-            slug=target.slug,
-            image=image,
-            code=result.codes_of(number)[0],
-            start_activation=float(result.start_activations[number, 0]),
-            activation=float(result.activations[number, 0]),
-            distance=float(relative_distance(classifier, image[None], start, layer)),
-            pixel_distance=float((image - start[0].cpu()).square().mean().sqrt()),
-        )
-        made.append(one if one.gain(spreads[number], nearness) >= 0 else one.unaltered(start[0].cpu(), code))
     settings = {
         "classifier": classifier.describe(), "generator": generator.describe(), "layer": layer, "nearness": nearness,
-        "seed": seed, "recipe": recipe.to_dict(),
+        "seed": seed, "recipe": recipe.to_dict(), "targets": [str(target) for target in found],
+        "photograph_sha256": hashlib.sha256(photograph.contiguous().numpy().tobytes()).hexdigest(),
     }  # fmt: skip
-    return Accentuation(photograph, start[0].cpu(), made, settings)
-
-
-def near(classifier: Classifier, start: Tensor, layer: str, weight: float) -> Regulariser:
-    """Penalty: `weight` times the squared relative distance at `layer` from `start` `[1, 3, H, W]`.
-
-    It takes a forward pass of its own, of the image before its transforms, which would be a distance themselves.
-    """
-    with torch.no_grad():
-        wanted = classifier.activations(start, [layer])[layer].float()
-    size = wanted.square().sum().clamp_min(1e-12)
-
-    def penalty(image: Tensor, code: Tensor) -> Tensor:
-        values = classifier.activations(image, [layer])[layer].float()
-        return weight * (values - wanted).square().flatten(1).sum(1) / size
-
-    return penalty
-
-
-def relative_distance(classifier: Classifier, image: Tensor, start: Tensor, layer: str) -> Tensor:
-    """Distance `[]` of the features of two images `[1, 3, H, W]` at a layer, over the norm of the second's."""
-    with torch.no_grad():
-        values, wanted = (
-            classifier.activations(one.to(classifier.device), [layer])[layer].float() for one in (image, start)
+    with run_writer(out) if out is not None else nullcontext() as place:
+        folder = None if place is None else AccentuationFolder(place, settings, overwrite=overwrite)
+        code = _code(generator, photograph, seed, report, folder)
+        run = AccentuationRun(
+            classifier, generator, recipe, photograph, code, layer, nearness, seed, batch, precision, film
         )
-    return (values - wanted).norm() / wanted.norm().clamp_min(1e-12)
+        return run.all(found, settings, folder, report, record)
 
 
-def _spread(classifier: Classifier, target: AnyTarget, start: Tensor) -> float:
-    """Standard deviation of a target's layers over units and positions on the photograph `[1, 3, H, W]`."""
-    with torch.no_grad():
-        values = classifier.activations(start, target.layers)
-    return max(float(torch.stack([values[name].float().std() for name in target.layers]).mean()), 1e-6)
-
-
-def _objective(target: AnyTarget, spread: float) -> Objective:
-    """The target's activation in units of `spread`; results report it as it is."""
-    plain = activation(target)
-    return (plain * (1 / spread)).reporting(plain)
-
-
-def _code(generator: Generator, photograph: Tensor, seed: int, report: ProgressCallback | None) -> Tensor:
+def _code(
+    generator: Generator,
+    photograph: Tensor,
+    seed: int,
+    report: ProgressCallback | None,
+    folder: AccentuationFolder | None,
+) -> Tensor:
     """The code of the photograph. Raises `OptionError` for an image parameterisation without one."""
     if isinstance(generator.module, FourierImage):
         pixels = photograph[None].to(generator.device)
@@ -177,7 +138,11 @@ def _code(generator: Generator, photograph: Tensor, seed: int, report: ProgressC
         return generator.module.code_of(pixels.mean(1, keepdim=True) if grey else pixels)[0].cpu()
     if generator.domain == "image" and not generator.can_encode:
         raise OptionError(f"{generator.name} cannot show a photograph", fix="use fourier, pixel or a prior")
-    return encode(generator, photograph, seed=seed, progress=labelled(report, "the photograph's code"))
+
+    def found() -> Tensor:
+        return encode(generator, photograph, seed=seed, progress=labelled(report, "the photograph's code"))
+
+    return found() if folder is None else folder.start_code(found)
 
 
 def _recipe(generator: Generator, steps: int | None) -> Recipe:

@@ -32,7 +32,7 @@ from gen_prior.optimise.resolve import seed_list
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.benchmark_table import summary
 from gen_prior.util.devices import environment
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 DEPTHS = 4
@@ -96,7 +96,7 @@ def benchmark(
         "generators": [],
     }
     run = _Run(network, arbiter, None, numbers, evaluations, precision, folder / "items", record["photographs"])
-    with only_writer(folder):
+    with run_writer(folder):
         check_same(folder, record, {method.name: run.settings(method) for method in rows}, overwrite=overwrite)
         _measure_all(run, targets, rows, images, record, report)
     return record

@@ -11,7 +11,7 @@ from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.benchmark_table import markdown
 from gen_prior.report.numbers import write_benchmark_numbers
 from gen_prior.util.files import write_bytes, write_json
-from gen_prior.util.folders import check_kind
+from gen_prior.util.folders import check_kind, remove_run
 from gen_prior.util.reading import read_regular, reading
 
 RECORD = "benchmark.json"
@@ -30,14 +30,16 @@ def write_benchmark(folder: Path, record: dict[str, Any]) -> None:
 def check_same(
     folder: Path, record: dict[str, Any], settings: dict[str, dict[str, Any]], *, overwrite: bool = False
 ) -> None:
-    """Raise `OptionError` where `folder` holds another run than that of `record`, unless it may be overwritten.
+    """Raise `OptionError` where `folder` holds another run than that of `record`; with `overwrite`, delete that run.
 
     `settings`: name of each generator -> everything that its images depend on.
 
     The same run may go on to more targets and generators. Raises `OutputError` for a record that is damaged.
     """
     check_kind(folder, RECORD, overwrite=overwrite)
-    if overwrite or not (folder / RECORD).exists():
+    if overwrite:
+        remove_run(folder)
+    if not (folder / RECORD).exists():
         return
     now, own = json.loads(json.dumps([record, settings]))
     with reading("benchmark", folder):

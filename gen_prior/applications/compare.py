@@ -21,13 +21,12 @@ from gen_prior.optimise.resolve import TargetLike, item_names, resolve_objective
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.animation import check_film
-from gen_prior.report.comparison_film import FPS, KEPT_AS, recorded_every, remove_films, write_films
-from gen_prior.report.comparison_report import remove_report
+from gen_prior.report.comparison_film import FPS, KEPT_AS, recorded_every, write_films
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.film import Recorder
 from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import check_kind, only_writer
+from gen_prior.util.folders import check_kind, remove_run, run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 
@@ -93,7 +92,7 @@ def compare(
         if film is not None:
             raise OptionError("a film needs a folder, which is not given", fix="pass out=")
         return _run(setup, listed, rows, options, report)
-    with only_writer(out) as folder:
+    with run_writer(out) as folder:
         return _run(setup, listed, rows, options, report, folder, overwrite, film)
 
 
@@ -113,11 +112,8 @@ def _run(
     if folder is not None:
         check_kind(folder, RECORD, overwrite=overwrite)
         known = _earlier(folder, comparison.record) if not overwrite else {}
-        if overwrite and (folder / RECORD).exists():
-            remove_report(folder)
-            remove_films(folder)
         if not known:  # first, so that no mixture is taken for the comparison that was there
-            write_json(folder / RECORD, comparison.record)
+            write_json(folder / RECORD, comparison.record, publish=(lambda: remove_run(folder)) if overwrite else None)
             write_comparison_numbers(comparison.record, folder)
     share, total = setup.evaluations_per_method, len(rows) * setup.evaluations_per_method
     for index, method in enumerate(rows):

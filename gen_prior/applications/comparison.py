@@ -15,7 +15,7 @@ from gen_prior.report.comparison_report import write_report
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import remove_run, run_writer
 from gen_prior.util.reading import read_regular, reading
 
 FORMAT = "gen-prior/comparison-1"
@@ -40,13 +40,16 @@ class Comparison(ComparisonView):
     def save(self, out: str | Path) -> Path:
         """Write each method's results into a sub-folder of `out`, then the record, numbers and sheets; returns `out`.
 
-        Raises `OptionError` for a comparison that was loaded, `OutputError` if `out` cannot be written to.
+        A run that is there is replaced. Raises `OptionError` for a comparison that was loaded, `OutputError` if `out`
+        cannot be written to.
         """
         for method in self.record["methods"]:
             if method["name"] not in self.results:
                 raise OptionError("a loaded comparison has no images; they are in its folder", fix="copy that folder")
-        with only_writer(out) as folder, as_output_errors(Path(out)):
-            (folder / RECORD).unlink(missing_ok=True)  # first, so that a mixture is never taken for a comparison
+        if self.folder is not None and Path(out).resolve() == self.folder.resolve():
+            return Path(out)  # it is there
+        with run_writer(out) as folder, as_output_errors(Path(out)):
+            remove_run(folder)  # first, so that a mixture is never taken for a comparison
             for method in self.record["methods"]:
                 self.results[method["name"]].save(folder / method["folder"])
             write_json(folder / RECORD, self.record)

@@ -30,7 +30,7 @@ from gen_prior.optimise.resolve import TargetLike
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.film import check_film
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 PUBLISHED = preset("deepdream2015")
@@ -189,7 +189,7 @@ def dream_frames(
         raise OptionError(f"rotate must be a number of degrees, got {rotate}")
     check_film(f"dream.{film}", fps)
     settings = {"layer": layer, "zoom": zoom, "rotate": rotate, "seed": seed} | options
-    with only_writer(out) if out is not None else nullcontext() as place:
+    with run_writer(out) if out is not None else nullcontext() as place:
         described = dream_settings(classifier, image, target, settings)
         folder = DreamFolder(place, described, frames, overwrite=overwrite) if place is not None else None
         try:

@@ -18,7 +18,7 @@ from gen_prior.optimise.resolve import TargetLike
 from gen_prior.report.film import KINDS, FrameFolder
 from gen_prior.util.devices import environment
 from gen_prior.util.files import as_output_errors
-from gen_prior.util.folders import check_kind
+from gen_prior.util.folders import check_kind, remove_run
 from gen_prior.util.image_io import read_image, write_png
 from gen_prior.util.reading import reading
 
@@ -57,7 +57,7 @@ class DreamFolder:
         self.folder, self.frames = folder, FrameFolder(folder)
         self.finished = 0
         """Number of frames that are on disk."""
-        self._settings, self._count, self._is_new = json.loads(json.dumps(settings)), frames, False
+        self.settings, self._count, self._is_new = json.loads(json.dumps(settings)), frames, False
         self._last: Tensor | None = None
         if not overwrite and (folder / PICTURE).exists():
             self._continue()
@@ -70,9 +70,9 @@ class DreamFolder:
             metadata = read_file_metadata(self.folder / STATE)
             before, finished = json.loads(metadata["settings"]), int(metadata["finished"])
             last = read_tensors(self.folder / STATE)["image"]
-        if changed := [name for name in self._settings if before.get(name) != self._settings[name]]:
+        if changed := [name for name in self.settings if before.get(name) != self.settings[name]]:
             self._refuse(f"a dream with another {changed[0].replace('_', ' ')}")
-        if self._settings["custom"]:
+        if self.settings["custom"]:
             self._refuse("a dream of an objective of your own, which cannot be compared with this one")
         if finished > self._count:
             self._refuse(f"{finished} frames of this dream, more than {self._count}")
@@ -97,9 +97,15 @@ class DreamFolder:
                 if self.finished == 1 and self._last is not None:  # before, a single frame was asked for
                     self.frames.write(0, self._last)
                 self.frames.write(self.finished, image)
+            self._is_new = True
+            self.keep(image)
+
+    def keep(self, image: Tensor) -> None:
+        """Write the picture, and that one more is finished. Raises `OutputError`."""
+        with as_output_errors(self.folder):
             write_png(self.folder / PICTURE, image)
-            self.finished, self._last, self._is_new = self.finished + 1, image, True
-            metadata = {"format": FORMAT, "settings": json.dumps(self._settings), "finished": str(self.finished)}
+            self.finished, self._last = self.finished + 1, image
+            metadata = {"format": FORMAT, "settings": json.dumps(self.settings), "finished": str(self.finished)}
             save_safetensors(self.folder / STATE, {"image": image.contiguous()}, metadata)
 
     def animate(self, kind: str, fps: float) -> None:
@@ -109,8 +115,10 @@ class DreamFolder:
             self.frames.animate("dream", kind=kind, fps=fps)
 
     def _clear(self) -> None:
-        """Delete the dream that is there."""
-        self.frames.clear()
+        """Delete the run that is there."""
+        if remove_run(self.folder):
+            return
+        self.frames.clear()  # of a version without a list of files
         for name in (STATE, "dream-strip.png", *(f"dream{kind}" for kind in KINDS)):
             (self.folder / name).unlink(missing_ok=True)
 

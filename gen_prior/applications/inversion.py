@@ -16,7 +16,7 @@ from gen_prior.hub.tensors import read_tensors, save_safetensors
 from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.numbers import INVERSION, NUMBERS
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import run_writer
 from gen_prior.util.html import SIDE, cell, picture_tag, table
 from gen_prior.util.image_io import to_pil, write_png
 from gen_prior.util.mosaic import mosaic
@@ -127,7 +127,7 @@ class Inversion:
 
     def save(self, out: str | Path) -> Path:
         """Write reconstructions as PNG and, exact, as safetensors, sheet, numbers, `inversion.json`; returns `out`."""
-        with only_writer(out) as folder, as_output_errors(Path(out)):
+        with run_writer(out) as folder, as_output_errors(Path(out)):
             (folder / RECORD).unlink(missing_ok=True)  # first, so that a mixture is never taken for an inversion
             write_png(folder / "original.png", self.original)
             for method, row in self.reconstructions.items():

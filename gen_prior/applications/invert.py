@@ -23,7 +23,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, match_image, style
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
-from gen_prior.util.folders import check_kind, only_writer
+from gen_prior.util.folders import check_kind, remove_run, run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 WEIGHT = 100.0
@@ -91,7 +91,7 @@ def invert(
     settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
     settings |= {"style_layers": list(style_layers), "style_weight": style_weight} | _made_of(original, loaded, chosen)
     inversion = Inversion(original, names, methods, {}, settings)
-    with only_writer(out) if out is not None else nullcontext() as folder:
+    with run_writer(out) if out is not None else nullcontext() as folder:
         if folder is not None:
             check_kind(folder, RECORD, overwrite=overwrite)
             if not overwrite and (folder / RECORD).exists():
@@ -110,6 +110,8 @@ def invert(
                 for layer, image, code in zip(names, result.images[:, 0], result.codes[:, 0], strict=True)
             }
             if folder is not None:
+                if overwrite and len(inversion.reconstructions) == 1:
+                    remove_run(folder)
                 inversion.save(folder)
     return inversion
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gen_prior.applications.encode import encode, square
-from gen_prior.applications.morph_folder import RECORD, Morph, check_same, kept_code, read_morph
+from gen_prior.applications.kept_code import kept_code
+from gen_prior.applications.morph_folder import RECORD, Morph, check_same, read_morph
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
@@ -26,7 +27,7 @@ from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
-from gen_prior.util.folders import check_kind, only_writer
+from gen_prior.util.folders import check_kind, remove_run, run_writer
 from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
 
 End = str | int | AnyTarget | Tensor
@@ -136,9 +137,11 @@ def morph(
     }
     report = progress_callback(progress)
     replaced: dict[str, Any] = {} if steps is None else {"steps": steps}
-    with only_writer(out) if out is not None else nullcontext() as folder:
+    with run_writer(out) if out is not None else nullcontext() as folder:
         if folder is not None:
-            check_kind(folder, None if overwrite else RECORD, overwrite=overwrite)
+            check_kind(folder, RECORD, overwrite=overwrite)
+            if overwrite:
+                remove_run(folder)
             if check_same(folder, settings):
                 return read_morph(folder)
         codes = _target_codes(

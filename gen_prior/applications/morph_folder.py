@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from gen_prior.errors import OptionError
-from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
+from gen_prior.hub.tensors import read_tensors, save_safetensors
 from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.film import FrameFolder, strip, write_animation
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import run_writer
 from gen_prior.util.image_io import write_png
 from gen_prior.util.reading import read_regular, reading
 from gen_prior.util.tables import Columns, write_tables
@@ -72,7 +72,7 @@ class Morph:
 
     def save(self, out: str | Path) -> Path:
         """Write the frames, a strip of up to nine, exact tensors, `numbers.csv` and `morph.json`; returns `out`."""
-        with only_writer(out) as folder, as_output_errors(Path(out)):
+        with run_writer(out) as folder, as_output_errors(Path(out)):
             frames = FrameFolder(folder)
             frames.clear()
             for number, image in enumerate(self.images):
@@ -123,18 +123,4 @@ def check_same(folder: Path, settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def kept_code(path: Path | None, made_of: Mapping[str, Any], find: Callable[[], Tensor]) -> Tensor:
-    """The code that `find` returns, kept in the file `path` and read from it where it is made of the same."""
-    words = json.dumps(made_of, sort_keys=True)
-    if path is not None and path.is_file():
-        with reading("code", path.parent):
-            if read_file_metadata(path).get("made_of") == words:
-                return read_tensors(path)["code"]
-    code = find()
-    if path is not None:
-        with as_output_errors(path):
-            save_safetensors(path, {"code": code.detach().cpu().clone().contiguous()}, {"made_of": words})
-    return code
-
-
-__all__ = ["COLUMNS", "RECORD", "Morph", "check_same", "frame_name", "kept_code", "read_morph"]
+__all__ = ["COLUMNS", "RECORD", "Morph", "check_same", "frame_name", "read_morph"]

@@ -23,11 +23,11 @@ from gen_prior.optimise.result_rows import write_result_numbers
 from gen_prior.optimise.result_view import ResultView
 from gen_prior.optimise.stored_result import UNFINISHED, item_shapes, read_item, read_record
 from gen_prior.optimise.unit_scale import Field, Placement
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import run_writer
 from gen_prior.util.reading import first_line
 
 T = TypeVar("T")
-Rerun = Callable[["Result", Classifier, Generator], "Result"]
+Rerun = Callable[["Result", Classifier, Generator, Path | None], "Result"]
 """`gen_prior.optimise.synthesize.rerun`, which lies above this module."""
 
 
@@ -180,49 +180,61 @@ class Result(ResultView):
     def save(self, out: str | Path) -> Path:
         """Write what `synthesize(..., out=out)` writes, and return `out`; a result that is there is replaced.
 
-        Each item as PNG and, exact, as safetensors with code and numbers, `result.json`, and contact sheets.
+        Each item as PNG and, exact, as safetensors with code and numbers, `result.json`, and contact sheets. Of a
+        result that is on disk, one image at a time is in memory.
         """
         folder = Path(out)
         if self._folder is not None and folder.resolve() == self._folder.resolve():
             return folder  # it is there
         record = Record(
             self.targets, self.slugs, self.seeds, self.settings,
-            self.evaluations, list(self.images_of(0).shape[1:]), list(self.codes_of(0).shape[1:]),
+            self.evaluations, *(list(self.tensor_of(name, 0, 0).shape) for name in ("image", "code")),
         )  # fmt: skip
-        record.seconds, files = self.seconds, dict[Path, bytes]()
-        for index, (t, s) in enumerate(record.pairs):
-            if self.status[t][s] != UNFINISHED:
-                tensors = {name: self.tensor_of(name, t, s) for name in ("image", "code")}
-                tensors |= {"activation": self.activations[t, s], "start_activation": self.start_activations[t, s]}
-                tensors["history"] = self.history[t, s]
-                files |= record.finish(index, tensors, self.status[t][s], self.terms[t][s])
-        with only_writer(folder):
-            record.write(folder, files, replace=True)
-            if files:
+        record.seconds = self.seconds
+        done = [index for index, (t, s) in enumerate(record.pairs) if self.status[t][s] != UNFINISHED]
+        with run_writer(folder):
+            record.write(folder, done, (self._finished(record, index) for index in done), replace=True)
+            if done:
                 self.write_reports(folder)
         return folder
+
+    def _finished(self, record: Record, index: int) -> list[bytes]:
+        """Mark an item as finished in `record`; its files, in the order of `Record.files_of`."""
+        t, s = record.pairs[index]
+        tensors = {name: self.tensor_of(name, t, s) for name in ("image", "code")}
+        tensors |= {"activation": self.activations[t, s], "start_activation": self.start_activations[t, s]}
+        tensors["history"] = self.history[t, s]
+        return record.finish(index, tensors, self.status[t][s], self.terms[t][s])
 
     def write_reports(self, folder: Path) -> None:
         """Write into `folder` what is made of the items: contact sheets and `numbers.csv`."""
         write_contact_sheets(self, folder)
         write_result_numbers(self, folder)
 
-    def replay(self, classifier: Classifier | str | None = None, generator: Generator | str | None = None) -> Result:
+    def replay(
+        self,
+        classifier: Classifier | str | None = None,
+        generator: Generator | str | None = None,
+        *,
+        out: str | Path | None = None,
+    ) -> Result:
         """Run the same synthesis again: bit-identical on a CPU of the same kind, with the same versions.
 
-        The classifier and generator of the settings are loaded unless others are given, themselves or by name. Raises
+        The classifier and generator of the settings are loaded unless others are given, themselves or by name. With a
+        new folder `out`, the images go there as they are finished, and memory does not grow with their number. Raises
         `OutputError` for settings of a folder that are damaged.
         """
+        place = None if out is None else Path(out)
         classifier = None if classifier is None else as_classifier(classifier)
         generator = None if generator is None else as_generator(generator)
         if self._folder is None:
-            return self._replay(classifier, generator)
+            return self._replay(classifier, generator, place)
         try:
-            return self._replay(classifier, generator)
+            return self._replay(classifier, generator, place)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise OutputError(f"the result in {self._folder} cannot be replayed: {first_line(error)}") from error
 
-    def _replay(self, classifier: Classifier | None, generator: Generator | None) -> Result:
+    def _replay(self, classifier: Classifier | None, generator: Generator | None, out: Path | None) -> Result:
         custom = self.settings["custom"]
         if any(custom.values()) or any(target["target"] is None for target in self.targets):
             raise OptionError(
@@ -235,7 +247,7 @@ class Result(ResultView):
         generator = generator or self._generator or load_described(self.settings["generator"], device=device)
         if self._rerun is None:
             raise OptionError("this result was not made by synthesize", fix="call synthesize, or load_result")
-        return self._rerun(self, classifier, generator)
+        return self._rerun(self, classifier, generator, out)
 
 
 def _terms(item: dict[str, Any]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from gen_prior.optimise.stored_result import (
     is_whole,
     read_record,
 )
-from gen_prior.util.files import write_files
+from gen_prior.util.files import write_stream
 from gen_prior.util.folders import check_kind
 from gen_prior.util.image_io import png_bytes
 from gen_prior.util.reading import first_line
@@ -51,30 +51,42 @@ class Record:
             {"target": t, "seed": seeds[s], "status": UNFINISHED} for t, s in self.pairs
         ]
 
-    def finish(self, index: int, tensors: dict[str, Tensor], status: str, terms: list[float]) -> dict[Path, bytes]:
-        """Mark item `index` as finished; return its files: the PNG, and the exact tensors as safetensors."""
+    def files_of(self, index: int) -> list[str]:
+        """Names of the files of item `index`: the PNG, and the exact tensors as safetensors."""
         t, s = self.pairs[index]
         name = item_names([self.slugs[t]], [self.seeds[s]])[0]
+        return [f"{name}.png", f"{name}.safetensors"]
+
+    def finish(self, index: int, tensors: dict[str, Tensor], status: str, terms: list[float]) -> list[bytes]:
+        """Mark item `index` as finished; return the content of its files."""
+        t, (picture, exact) = self.pairs[index][0], self.files_of(index)
         data = save_safetensors({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
         self.items[index] |= {
             "status": status,
             "activation": finite(tensors["activation"]),
             "start_activation": finite(tensors["start_activation"]),
             **beside_photographs(tensors["activation"], self.targets[t]),
-            "image": f"{name}.png",
-            "data": f"{name}.safetensors",
+            "image": picture,
+            "data": exact,
             "sha256": hashlib.sha256(data).hexdigest(),
         } | ({"terms": [finite(value) for value in terms]} if terms else {})
-        return {Path(f"{name}.png"): png_bytes(tensors["image"]), Path(f"{name}.safetensors"): data}
+        return [png_bytes(tensors["image"]), data]
 
-    def write(self, folder: Path, files: dict[Path, bytes], *, replace: bool = False) -> None:
-        """Write the files of finished items (names relative to `folder`), then `result.json`.
+    def write(
+        self, folder: Path, items: Sequence[int], contents: Iterable[list[bytes]], *, replace: bool = False
+    ) -> None:
+        """Write the files of some items, whose `contents` `finish` returned, one item at a time; then `result.json`.
 
-        With `replace`, the result that is there is deleted once all new files are on the disk.
+        With `replace`, the run that is there is deleted once all new files are on the disk.
         """
-        publish = (lambda: clear_result(folder)) if replace else None
-        whole = {folder / name: data for name, data in files.items()} | {folder / RECORD: self._bytes()}
-        write_files(whole, publish=publish)
+
+        def parts() -> Iterator[bytes]:
+            for files in contents:
+                yield from files
+            yield self._bytes()  # last: it tells what is finished
+
+        paths = [folder / name for index in items for name in self.files_of(index)]
+        write_stream([*paths, folder / RECORD], parts(), publish=(lambda: clear_result(folder)) if replace else None)
 
     def _bytes(self) -> bytes:
         whole = {
@@ -163,7 +175,7 @@ class ResultFolder:
         if self._record is None:
             steps, shapes = result.history.shape[1], (list(result.images.shape[1:]), list(result.codes.shape[1:]))
             self._record = Record(self.targets, self.slugs, self.seeds, self.settings, steps, *shapes)
-        files: dict[Path, bytes] = {}
+        contents, done = list[list[bytes]](), self.finished
         for index, (status, terms) in enumerate(zip(result.status, result.terms, strict=True)):
             tensors = {
                 "image": result.images[index],
@@ -172,11 +184,11 @@ class ResultFolder:
                 "start_activation": result.start_activations[index],
                 "history": result.history[index],
             }
-            files |= self._record.finish(self.finished + index, tensors, status, terms)
+            contents.append(self._record.finish(done + index, tensors, status, terms))
         self.batches.append(len(result.status))
         self._record.seconds += seconds
         self._record.settings = self.settings | {"batches": list(self.batches)}
-        self._record.write(self.folder, files, replace=self._replace)
+        self._record.write(self.folder, range(done, self.finished), contents, replace=self._replace)
         self._replace = False
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from gen_prior.errors import OutputError
 from gen_prior.optimise.resolve import item_names
 from gen_prior.util.files import as_output_errors
+from gen_prior.util.folders import remove_run
 from gen_prior.util.reading import read_regular, reading
 
 RECORD = "result.json"
@@ -75,19 +76,19 @@ def is_whole(folder: Path, item: dict[str, Any]) -> bool:
 
 
 def clear_result(folder: Path) -> None:
-    """Delete the result in `folder`, its record first, and what was made of its images. Raises `OutputError`."""
-    path = folder / RECORD
-    if not path.exists():
-        return
+    """Delete the run in `folder`, its record first; of a version without a list of files, the items and their sheets.
+
+    Raises `OutputError`.
+    """
     try:
         record = read_record(folder)
         names = item_names(record["slugs"], record["seeds"])
     except OutputError:
         names = []
+    if remove_run(folder):
+        return
     with as_output_errors(folder):
-        path.unlink()
-        made_of_it = [folder / name for name in ("numbers.csv", "numbers.parquet", "gallery.html")]
-        for left in (*folder.glob("contact-sheet*.png"), *made_of_it):
+        for left in (*folder.glob("contact-sheet*.png"), folder / "numbers.csv", folder / "numbers.parquet"):
             left.unlink(missing_ok=True)
         for name in names:
             for left in (*folder.glob(f"{glob.escape(name)}.*"), *folder.glob(f"{glob.escape(name)}-*")):

@@ -36,7 +36,7 @@ from gen_prior.optimise.result_rows import has_numbers
 from gen_prior.optimise.transforms import Transform
 from gen_prior.recipe import Recipe
 from gen_prior.util.devices import environment
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 
@@ -101,7 +101,7 @@ def synthesize(
     recipe = as_recipe(recipe)
     engine = Engine(classifier, generator, transforms, regularisers, edits, precision, compile)
     recipes = [one.with_options(**options) for one in _recipes(recipe, unit_recipe, generator, start is not None)]
-    with only_writer(out) if out is not None else nullcontext():
+    with run_writer(out) if out is not None else nullcontext():
         return _synthesize(
             engine, targets, seeds, recipes, start, batch,
             progress=progress, record=record, out=out, overwrite=overwrite,
@@ -198,21 +198,23 @@ def _sizes(engine: Engine, items: Items, batch: int | Sequence[int] | None, done
     return batch
 
 
-def rerun(result: Result, classifier: Classifier, generator: Generator) -> Result:
+def rerun(result: Result, classifier: Classifier, generator: Generator, out: Path | None = None) -> Result:
     """Run the synthesis that `result` records again: same targets, seeds, recipe, batches and precision.
 
-    Items that were not finished are left out.
+    Items that were not finished are left out. `out`: a folder for the images, which are in memory where None.
     """
     settings = result.settings
-    return _synthesize(
-        Engine(classifier, generator, precision=settings["precision"], compile=settings["compile"]),
-        [target["target"] for target in result.targets],
-        result.seeds,
-        (result.recipe, result.unit_recipe),
-        None,
-        settings["batches"],
-        at_most=sum(settings["batches"]),
-    )
+    with run_writer(out) if out is not None else nullcontext():
+        return _synthesize(
+            Engine(classifier, generator, precision=settings["precision"], compile=settings["compile"]),
+            [target["target"] for target in result.targets],
+            result.seeds,
+            (result.recipe, result.unit_recipe),
+            None,
+            settings["batches"],
+            out=out,
+            at_most=sum(settings["batches"]),
+        )
 
 
 def _recipes(

@@ -53,13 +53,6 @@ def write_films(record: Mapping[str, Any], folder: Path, kind: str) -> list[Path
     return paths
 
 
-def remove_films(folder: Path) -> None:
-    """Delete the films of the comparison in `folder`, if there are any."""
-    for kind in ("gif", "webp", "mp4"):
-        for path in folder.glob(f"film-*.{kind}"):
-            path.unlink()
-
-
 def _frames(record: Mapping[str, Any], m: int, item: Mapping[str, Any], folder: Path) -> Timed:
     """The frames of one image's film; the last one is the result, as exact as it is."""
     image = folder / item["image"]

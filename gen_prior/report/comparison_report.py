@@ -10,11 +10,10 @@ from gen_prior.report.comparison_analysis import Analysis, Measure, Pair, analys
 from gen_prior.report.comparison_figure import check_figures, figure_files
 from gen_prior.report.latex import latex_table, latex_text
 from gen_prior.report.paired import EXACT_UP_TO, FEWEST, RANDOM_FLIPS, RESAMPLES
-from gen_prior.util.files import as_output_errors, write_files
+from gen_prior.util.files import write_files
 
 PAIRED = ("measure", "first - second", "targets", "difference", "p", "p (Holm)")
 SIGNIFICANT = 0.05
-FILES = ("report.md", "report.tex", "figure.pdf", "figure.png")
 
 
 def write_report(record: Mapping[str, Any], folder: str | Path) -> list[Path]:
@@ -31,13 +30,6 @@ def write_report(record: Mapping[str, Any], folder: str | Path) -> list[Path]:
     }
     write_files(files)
     return list(files)
-
-
-def remove_report(folder: Path) -> None:
-    """Delete the report of the comparison in `folder`, if there is one. Raises `OutputError`."""
-    with as_output_errors(folder):
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
 
 
 def markdown(record: Mapping[str, Any], analysis: Analysis) -> str:

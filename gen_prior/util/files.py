@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import OutputError
+from gen_prior.util.run_files import note
 
 PARTIAL = ".part"
 """Ending of temporary files, whose names begin with a dot."""
@@ -29,7 +30,7 @@ def as_output_errors(*paths: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(*paths: Path, publish: Callable[[], None] | None = None) -> Iterator[tuple[Path, ...]]:
+def atomic_write(*paths: Path, publish: Callable[[], object] | None = None) -> Iterator[tuple[Path, ...]]:
     """Temporary files that take the names `paths` when the block ends; after an exception, nothing has changed.
 
     All are on disk before the first takes its name, with the mode that the umask gives. `publish` is called between
@@ -51,6 +52,7 @@ def atomic_write(*paths: Path, publish: Callable[[], None] | None = None) -> Ite
             part.chmod(0o666 & ~mask)
         if publish is not None:
             publish()
+        note(paths)
         for part, path in zip(partial, paths, strict=True):
             part.replace(path)
     finally:
@@ -73,21 +75,28 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def write_files(files: Mapping[Path, bytes], *, publish: Callable[[], None] | None = None) -> None:
+def write_files(files: Mapping[Path, bytes], *, publish: Callable[[], object] | None = None) -> None:
     """Write several files, all or none of them, as `atomic_write` does; the last one takes its name last.
 
     Raises `OutputError` for a full disk or a read-only folder.
     """
-    with as_output_errors(*files), atomic_write(*files, publish=publish) as partial:
-        for part, data in zip(partial, files.values(), strict=True):
+    write_stream(list(files), files.values(), publish=publish)
+
+
+def write_stream(
+    paths: Sequence[Path], contents: Iterable[bytes], *, publish: Callable[[], object] | None = None
+) -> None:
+    """As `write_files`, with one of the `contents` in memory at a time."""
+    with as_output_errors(*paths[-1:]), atomic_write(*paths, publish=publish) as partial:
+        for part, data in zip(partial, contents, strict=True):
             part.write_bytes(data)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, publish: Callable[[], object] | None = None) -> None:
     """Write one file. Raises `OutputError` as `write_files` does."""
-    write_files({path: data})
+    write_files({path: data}, publish=publish)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, publish: Callable[[], object] | None = None) -> None:
     """Write `value` as indented JSON. Raises `ValueError` for NaN, which JSON does not have."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), publish=publish)

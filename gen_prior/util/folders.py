@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.util.files import PARTIAL, as_output_errors
+from gen_prior.util.run_files import listing, remove_listed
 
 try:
     import fcntl
@@ -34,6 +35,8 @@ RECORDS = {
     "manifest.json": "an atlas",
 }
 """The file by which a folder holds a run -> kind of the run."""
+NEVER_REPLACED = ("evolution.npz", "experiment.json", "settings.json", "manifest.json")
+"""Records of runs of days, and of experiments: an option of another command must not take them away."""
 
 
 class InUseError(OutputError):
@@ -90,6 +93,13 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def run_writer(folder: str | Path) -> Iterator[Path]:
+    """As `only_writer`, of the folder of one run: the files that are written below it are listed for `remove_run`."""
+    with only_writer(folder) as path, listing(path):
+        yield path
+
+
+@contextlib.contextmanager
 def shared_folder(folder: Path, when_alone: Callable[[], None] | None = None) -> Iterator[None]:
     """Create `folder` and be one of its users in the block; if there is no other, call `when_alone` before.
 
@@ -133,15 +143,28 @@ def check_kind(folder: Path, record: str | Sequence[str] | None, *, overwrite: b
 
     `record` may be several files, of a kind of run that writes several.
 
-    With `overwrite`, the other run's record is deleted instead, so that no reader takes the mixture for that run.
+    With `overwrite`, the other run may be there, unless it is one that is never replaced; `remove_run` deletes it.
     """
     ours = () if record is None else (record,) if isinstance(record, str) else record
     for name in RECORDS:
         if name in ours or not (folder / name).exists():
             continue
+        if name in NEVER_REPLACED:
+            raise OptionError(f"{folder} holds {RECORDS[name]} ({name})", fix="pass another --out")
         if not overwrite:
             raise OptionError(
                 f"{folder} holds {RECORDS[name]} ({name})", fix="pass another --out, or replace it with --overwrite"
             )
-        with as_output_errors(folder):
-            (folder / name).unlink()
+
+
+def remove_run(folder: Path) -> bool:
+    """Delete the run in `folder`: its records first, then all files that it wrote; False if it left no list of them.
+
+    Files that no run wrote stay. Call it when the new run has something to write, so that a wrong option costs
+    nothing. Raises `OutputError`.
+    """
+    with as_output_errors(folder):
+        for name in RECORDS:
+            if name not in NEVER_REPLACED:
+                (folder / name).unlink(missing_ok=True)
+        return remove_listed(folder)

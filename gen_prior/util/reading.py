@@ -43,9 +43,10 @@ def open_regular(path: str | Path, *, limit: int | None = None, within: Path | N
 def read_regular(path: str | Path, *, limit: int, within: Path | None = None) -> bytes:
     """All bytes of a regular file. Raises `OSError` as `open_regular` does."""
     with open_regular(path, limit=limit, within=within) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:  # it grew
-        raise OSError(errno.EFBIG, f"{path} has more than {limit} bytes")
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1)  # not `limit + 1`: so much memory would be asked for
+    if len(data) > size:
+        raise OSError(errno.EFBIG, f"{path} grew while it was read")
     return data
 
 

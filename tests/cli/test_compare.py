@@ -25,7 +25,7 @@ def test_leaves_sheet_images_numbers_and_codes(run: type[Run], tiny: tuple[str, 
     assert done.code == 0, done.err
     assert "judge top-1 right" in done.out
     assert "photographs" in done.out
-    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("[!.]*") if path.is_file()}
     assert files == {
         "comparison.json",
         "contact-sheet.png",

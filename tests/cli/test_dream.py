@@ -12,7 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from gen_prior.applications import dream as dreaming
+from gen_prior.applications import encode as encoding
 from gen_prior.util.image_io import read_image, write_png
+from gen_prior.util.run_files import LIST
 
 
 def test_dream_writes_the_picture(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(
     common = ("dream", photo, "--octaves", 1, "--out", tmp_path, *tiny)
     assert run(*common, "--layer", "conv2", "--frames", 3).code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    assert len(before) == 7
+    assert len([path for path in before if path.name != LIST]) == 7
     for wrong in (("--layer", "conv9"), ("--layer", "conv2", "--rotate", "nan"), ("--layer", "conv2", "--zoom", 0)):
         assert run(*common, *wrong, "--frames", 2).code == 2
         assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
@@ -154,7 +156,7 @@ def test_a_slip_of_the_pen_costs_nothing_of_the_run_before(
     assert run(*common, "--layer", "conv9").code == 2
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     assert run(*common, "--layer", "conv1").code == 0  # a single picture
-    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"dream.png", "dream.safetensors"}
+    assert {path.name for path in tmp_path.glob("[!.]*") if path.is_file()} == {"dream.png", "dream.safetensors"}
     assert run(*common, "--layer", "conv1", "--frames", 2).code == 0
     assert len(list(tmp_path.glob("frame-*"))) == 2
 
@@ -195,6 +197,13 @@ def test_dream_through_a_generator(run: type[Run], tiny: tuple[str, ...], photo:
         assert getattr(film, "n_frames", 1) == 3  # of 4 steps: 1, 3 and the final image
     strip = read_image(tmp_path / "dream-strip.png")
     assert torch.equal(strip[:, :16, -16:], read_image(tmp_path / "dream.png"))
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.is_file()}
+    assert through(run, tiny, photo, tmp_path, "--frames", 3).json == done.json
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.is_file()} == times
+    other = ("--frames", 3, "--strength", 0.7)
+    assert "a dream with another strength" in through(run, tiny, photo, tmp_path, *other).complaint
+    assert through(run, tiny, photo, tmp_path, "--strength", 0.7, "--overwrite").code == 0
+    assert not (tmp_path / "dream.gif").exists(), "a film of the run that was replaced"
 
 
 def test_strength_is_the_dial_through_a_generator(
@@ -227,6 +236,11 @@ def test_an_interrupted_climb_is_playable(
     assert done.code == 130
     with Image.open(tmp_path / "out" / "dream.gif") as film:
         assert getattr(film, "n_frames", 1) == 2
+    monkeypatch.setattr(dreaming, "dream_through", whole)
+    monkeypatch.setattr(encoding, "encode", lambda *_, **__: pytest.fail("the photograph's code was there"))
+    assert through(run, tiny, photo, tmp_path / "out", "--frames", 5).code == 0
+    with Image.open(tmp_path / "out" / "dream.gif") as film:
+        assert getattr(film, "n_frames", 1) == 5
 
 
 @pytest.mark.parametrize(

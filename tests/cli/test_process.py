@@ -78,7 +78,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert "Traceback" not in err
     status = load_result(tmp_path).status[0]
     assert 2 <= sum(one != UNFINISHED for one in status) < 4000
-    assert not list(tmp_path.glob(".*")), "a file half written"
+    assert not list(tmp_path.glob(".*.part")), "a file half written"
 
 
 def test_ctrl_c_in_the_middle_of_a_batch(
@@ -131,4 +131,4 @@ def test_a_full_disk_is_one_line_and_spares_what_was_there(
     assert "cannot write" in done.complaint
     assert {path: path.read_bytes() for path in before} == before
     assert load_result(tmp_path).targets[0]["name"] == "bee"
-    assert not list(tmp_path.glob(".*")), "a file half written"
+    assert not list(tmp_path.glob(".*.part")), "a file half written"

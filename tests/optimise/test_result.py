@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import gen_prior as gp
 from gen_prior.errors import GenPriorError, OptionError, OutputError
 from gen_prior.objectives.natural_statistics import LEVELS, NaturalStatistics
 from gen_prior.objectives.targets import Target
+from gen_prior.optimise.batch_run import BatchRun
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
-from gen_prior.optimise.result_folder import UNFINISHED
+from gen_prior.optimise.result_folder import UNFINISHED, Record
 from gen_prior.optimise.synthesize import synthesize
 
 
@@ -69,6 +71,43 @@ def test_what_no_file_holds_does_not_replay(tiny_classifier: gp.Classifier, tiny
         synthesize(tiny_classifier, own, tiny_generator, steps=1).replay()
     with pytest.raises(OptionError, match="given codes"):
         synthesize(tiny_classifier, "ant", tiny_generator, steps=1, start=torch.zeros(8)).replay()
+
+
+def test_memory_does_not_grow_with_the_images_on_disk(
+    tmp_path: Path, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = synthesize(tiny_classifier, "ant", tiny_generator, seeds=16, steps=1, batch=1, out=tmp_path / "many")
+    held, most = 0, 0
+
+    def count(change: int) -> None:
+        nonlocal held, most
+        held += change
+        most = max(most, held)
+
+    class Content(bytes):
+        def __del__(self) -> None:
+            count(-1)
+
+    def counted(tensor: torch.Tensor) -> torch.Tensor:
+        count(1)
+        weakref.finalize(tensor, count, -1)
+        return tensor
+
+    def finished(self: Record, *given: Any) -> list[bytes]:
+        files = finish(self, *given)
+        count(len(files))
+        return [Content(data) for data in files]
+
+    read, run, finish = gp.Result.tensor_of, BatchRun.__call__, Record.finish
+    monkeypatch.setattr(gp.Result, "tensor_of", lambda self, *place: counted(read(self, *place)))
+    monkeypatch.setattr(gp.Result, "write_reports", lambda self, folder: None)  # of these, a page at a time
+    monkeypatch.setattr(BatchRun, "__call__", lambda self, *given: (done := run(self, *given), counted(done.images))[0])
+    monkeypatch.setattr(Record, "finish", finished)
+    loaded = load_result(tmp_path / "many")
+    loaded.save(tmp_path / "copy")
+    again = loaded.replay(tiny_classifier, tiny_generator, out=tmp_path / "again")
+    assert 2 <= most <= 6
+    assert all(torch.equal(one.image, other.image) for one, other in zip(again, many, strict=True))
 
 
 def damaged(folder: Path, match: str) -> None:
@@ -183,7 +222,7 @@ def test_a_new_result_replaces_an_old_one(
 def test_nothing_finished_is_said(result: gp.Result, tmp_path: Path) -> None:
     result.status = [[UNFINISHED] * 2] * 2
     result.save(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["result.json"]
     damaged(tmp_path, "no finished item")
 
 
