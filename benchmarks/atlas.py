@@ -1,7 +1,9 @@
 """What an atlas costs beside its networks, by one worker and by two, and how 100,000 neurons go.
 
     python benchmarks/atlas.py --images photographs/ --out benchmarks/results/atlas.json
-    python benchmarks/atlas.py --only simulation --neurons 100000 --out benchmarks/results/atlas-simulation.json
+    python benchmarks/atlas.py --only simulation --out benchmarks/results/atlas.json
+
+What is measured is added to the file, in place of an earlier figure of the same name.
 
 `engine`: processor time of this process while it makes a shard of EfficientNet-Lite0, split into `synthesize`, other
 passes of networks (signatures, the judge) and the rest, which is the engine's own; and the processor time of bare
@@ -10,20 +12,17 @@ passes of networks (signatures, the judge) and the rest, which is the engine's o
 `speed`: wall-clock time of the whole command, from start to end, with one worker of one thread and with two; and of the
 neurons alone, from the first that is on the disk to the last. Only true on a quiet machine.
 
-`simulation`: many neurons of a tiny network (see `tests/atlas_stand_in.py`), one evaluation each, by two workers.
-Resident memory of driver and workers after a tenth of the neurons, and at the end; the driver is then killed while it
-works, started again, and timed until it has handed out its first shard.
+`simulation`: many neurons of a network that costs next to nothing (`build_wide` of `tests/atlas_stand_in.py`), one
+evaluation each, by two workers: memory of driver and workers, a restart after SIGKILL, size (`atlas_simulation.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from atlas_simulation import COMMAND, simulation
 
 import gen_prior as gp
 from gen_prior.atlas import neurons
@@ -41,8 +41,6 @@ from gen_prior.atlas.reader import load_atlas
 from gen_prior.util.devices import environment
 from gen_prior.util.files import write_json
 
-COMMAND = [sys.executable, "-c", "from gen_prior.cli import main; main()", "atlas"]
-TESTS = Path(__file__).resolve().parent.parent / "tests"
 LAYERS = ("blocks.10", "blocks.12")
 
 
@@ -146,61 +144,6 @@ def finished(out: Path) -> int:
     )
 
 
-def resident(process: int) -> float:
-    """Resident memory of a process in MB."""
-    text = Path(f"/proc/{process}/status").read_text()
-    return int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1000
-
-
-def children(process: int) -> list[int]:
-    """Processes that a process started."""
-    found = Path(f"/proc/{process}/task").glob("*/children")
-    return [int(text) for path in found for text in path.read_text().split()]
-
-
-def simulation(folder: Path, count: int) -> dict[str, Any]:
-    """Memory of driver and workers over `count` neurons, and the time that a restart takes."""
-    out, log = folder / "simulation", folder / "log.txt"
-    words = ["atlas_stand_in:build_wide", "--layers", "1", "2", "--units", f"0-{count // 2 - 1}", "--steps", "1"]
-    words += ["-g", "pixel-raw", "--workers", "2", "--device", "cpu", "--out", str(out)]
-    known = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-
-    def start() -> subprocess.Popen[bytes]:
-        with log.open("w") as errors:
-            return subprocess.Popen([*COMMAND, *words], env=known, stdout=errors, stderr=errors)
-
-    def memory(running: subprocess.Popen[bytes]) -> dict[str, Any]:
-        return {"driver_mb": resident(running.pid), "workers_mb": [resident(pid) for pid in children(running.pid)]}
-
-    def published() -> int:
-        return len(list((out / "records").glob("*.json"))) if (out / "records").is_dir() else 0
-
-    shards = 2 * -(-(count // 2) // 64)
-    found: dict[str, Any] = {"neurons": count, "shards": shards}
-    began, running = time.time(), start()
-    killed = False
-    while running.poll() is None:
-        time.sleep(0.5)
-        done = published()
-        if "after_a_tenth" not in found and done >= shards // 10:
-            found["after_a_tenth"] = memory(running)
-        if not killed and done >= shards * 9 // 10:
-            found["after_nine_tenths"] = memory(running)
-            os.kill(running.pid, signal.SIGKILL)
-            running.wait()
-            killed, kept, again = True, published(), time.time()
-            running = start()
-            while "neurons" not in log.read_text() and running.poll() is None:
-                time.sleep(0.02)
-            found["restart_seconds"] = time.time() - again
-            found["shards_kept"] = kept
-    found["seconds"] = time.time() - began
-    found["finished"] = load_atlas(out).status()["finished"]
-    files = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
-    found |= {"files": len(files), "bytes": sum(files)}
-    return found
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -213,7 +156,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     wanted = given.only or ["engine", "speed"]
-    found: dict[str, Any] = {"environment": environment(torch.device("cpu"))}
+    found: dict[str, Any] = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
+    found["environment"] = environment(torch.device("cpu")) | {"cores": str(os.cpu_count())}
     with tempfile.TemporaryDirectory(dir=given.scratch) as scratch:
         folder = Path(scratch)
         if "engine" in wanted:

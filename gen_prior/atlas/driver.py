@@ -15,6 +15,7 @@ from typing import Any
 
 from gen_prior.atlas.make_shard import DONE, make_shard
 from gen_prior.atlas.records import Records
+from gen_prior.atlas.workers import WorkerDiedError
 from gen_prior.errors import DeviceError, GenPriorError
 from gen_prior.util.folders import InUseError, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback
@@ -139,7 +140,7 @@ class Sweep:
         self._finished += self.records.manifest.neurons_of(index)
 
     def _fail(self, index: int, error: Exception) -> None:
-        """Note a failure, after which the shard is set aside or tried again."""
+        """Note a failure, after which the shard is set aside or tried again; one of a worker's start is not its own."""
         self._failures = self._failures + 1 if self.done == self._done_then else 1
         self._done_then = self.done
         if self._failures >= IN_A_ROW:
@@ -147,7 +148,8 @@ class Sweep:
                 f"{IN_A_ROW} shards failed in a row, the last one with {type(error).__name__}: {first_line(error)}",
                 fix="mend the cause, then gen-prior atlas --retry-failed DIR",
             ) from error
-        if self.records.fail(index, f"{type(error).__name__}: {first_line(error)}"):
+        began = not isinstance(error, WorkerDiedError) or error.began
+        if began and self.records.fail(index, f"{type(error).__name__}: {first_line(error)}"):
             self.set_aside += 1
         else:
             self._later[index] = time.monotonic()

@@ -62,9 +62,16 @@ def export_numbers(folder: str | Path, file: str | Path) -> int:
     path = Path(file)
     if path.suffix not in writers:
         raise OptionError(f"numbers are written as .csv or .parquet, got {path.name!r}", fix="numbers.csv")
-    rows = load_atlas(folder).table()
-    writers[path.suffix](path, rows, {name: kind for name, (kind, _) in NUMBERS.items()})
-    return len(rows)
+    count = 0
+
+    def counted() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for row in load_atlas(folder).rows():
+            count += 1
+            yield row
+
+    writers[path.suffix](path, counted(), {name: kind for name, (kind, _) in NUMBERS.items()})
+    return count
 
 
 def is_atlas(folder: str | Path) -> bool:

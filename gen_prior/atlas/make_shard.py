@@ -42,9 +42,10 @@ def make_shard(
     Raises `GenPriorError`: a folder that cannot be written to, or networks that are not those of the manifest.
     """
     began, path = time.perf_counter(), Path(folder)
-    manifest = Manifest.read(path)
     if networks is None:
-        manifest, networks = loaded_networks(str(path.resolve()), manifest.identity, manifest.content["device"])
+        manifest, networks = networks_of(folder)
+    else:
+        manifest = Manifest.read(path)
     records, shard = Records(path, manifest), manifest.shard(index)
     made = 0
     state = DONE
@@ -56,6 +57,13 @@ def make_shard(
         except InUseError:
             state = BUSY
     return {"shard": index, "state": state, "made": made, "seconds": round(time.perf_counter() - began, 3)}
+
+
+def networks_of(folder: str) -> tuple[Manifest, Networks]:
+    """The manifest of the atlas in `folder` and its networks, which this process keeps. Raises as `make_shard`."""
+    path = Path(folder)
+    manifest = Manifest.read(path)
+    return loaded_networks(str(path.resolve()), manifest.identity, manifest.content["device"])
 
 
 def _make(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Networks:
     def __post_init__(self) -> None:
         self.fields = Fields(self.classifier)
 
-    @property
+    @cached_property
     def signature_layer(self) -> str | None:
         """The last layer before the logits that is no copy of them; its means over positions are signatures."""
         layers = countable_layers(self.classifier, self.classifier.main_layers())

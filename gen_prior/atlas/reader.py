@@ -52,9 +52,18 @@ class Atlas:
             if record is not None:
                 yield index, read_rows(self.records, index, record)
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield a flat row for each neuron, generator and seed: names, activation, and what is measured of them.
+
+        One shard at a time is in memory. Raises `OutputError` for a damaged one.
+        """
+        for index, neurons in self.shards():
+            for neuron in neurons:
+                yield from flat_rows(neuron, f"shards/{index:05d}")
+
     def table(self) -> list[dict[str, Any]]:
-        """Return a flat row for each neuron, generator and seed: names, activation, and what is measured of them."""
-        return [flat for index, rows in self.shards() for row in rows for flat in flat_rows(row, f"shards/{index:05d}")]
+        """Return all `rows`."""
+        return list(self.rows())
 
     def __getitem__(self, target: str) -> dict[str, Any]:
         """Return the row of a neuron, `LAYER:UNIT`.

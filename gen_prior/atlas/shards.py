@@ -101,7 +101,7 @@ def publish(records: Records, shard: Shard, seconds: float) -> None:
         hashes = _write(made, records, shard)
         shutil.rmtree(final, ignore_errors=True)  # one without a record: of a process that was killed here
         made.rename(final)
-        _sync(final.parent)
+        _sync_names(final.parent)
     records.write(shard.index, hashes, seconds)
     clear_partial(records, shard.index)
 
@@ -134,28 +134,32 @@ def _write(folder: Path, records: Records, shard: Shard) -> dict[str, str]:
         folder / "codes.safetensors", save(codes | {"signature": torch.stack(signatures)})
     )
     hashes["sheet.webp"] = _write_file(folder / "sheet.webp", webp(_sheet(thumbnails), quality=80))
+    for name in hashes:  # once all are written: most of them go to the disk together with the first
+        _sync(folder / name)
     for each in (folder / "images", folder):
-        _sync(each)
+        _sync_names(each)
     return hashes
 
 
 def _write_file(path: Path, data: bytes) -> str:
     """Write a file of a folder that nobody reads yet; returns the SHA-256."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
-def _sync(folder: Path) -> None:
-    """Put the names of a folder on the disk, where the system can."""
+def _sync(path: Path) -> None:
+    """Put a file, or the names in a folder, on the disk. Raises `OSError`."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_names(folder: Path) -> None:
+    """Put the names in a folder on the disk, where the system can."""
     with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _sync(folder)
 
 
 def _thumbnail(neuron: Neuron) -> Image.Image:

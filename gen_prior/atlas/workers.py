@@ -1,7 +1,8 @@
 """Engines on one machine: this process, or worker processes that keep their networks loaded.
 
-A worker is `python -m gen_prior.atlas.workers`: it reads numbers of shards from stdin, makes each, and answers with a
-line of JSON. When stdin ends, because the driver stops or was killed, it finishes its neuron and ends.
+A worker is `python -m gen_prior.atlas.workers`: it loads the networks and says so, reads numbers of shards from stdin,
+makes each, and answers with a line of JSON. When stdin ends, because the driver stops or was killed, it finishes its
+neuron and ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 
 import gen_prior.errors as errors
-from gen_prior.atlas.make_shard import make_shard
+from gen_prior.atlas.make_shard import make_shard, networks_of
 from gen_prior.atlas.networks import Networks
 from gen_prior.errors import GenPriorError, OptionError
 from gen_prior.util.devices import free_memory
@@ -33,7 +34,15 @@ WORKER_BYTES = 1_500_000_000
 
 
 class WorkerDiedError(Exception):
-    """A worker process that ended while it made a shard."""
+    """A worker process that ended.
+
+    Attributes:
+        began: True if it was making a shard, which may be why; False if it was still starting.
+    """
+
+    def __init__(self, message: str, *, began: bool = True) -> None:
+        super().__init__(message)
+        self.began = began
 
 
 class ThisProcess(Executor):
@@ -134,18 +143,24 @@ class LocalWorkers(Executor):
         if worker is None or worker.poll() is not None:
             self._reap(number)
             worker = self._start(number)
+            self._answer(number, worker, began=False)
         assert worker.stdin is not None
-        assert worker.stdout is not None
         with suppress(OSError, ValueError):
             worker.stdin.write(f"{index}\n")
             worker.stdin.flush()
+        return self._answer(number, worker, began=True)
+
+    def _answer(self, number: int, worker: subprocess.Popen[str], *, began: bool) -> dict[str, Any]:
+        """The next line of worker `number`. Raises `WorkerDiedError`."""
+        assert worker.stdout is not None
         line = worker.stdout.readline()
         try:
             found: dict[str, Any] = json.loads(line)
         except ValueError:
             code = self._reap(number)
             cause = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            raise WorkerDiedError(f"worker process {worker.pid} ended {cause}") from None
+            when = "" if began else " while it started"
+            raise WorkerDiedError(f"worker process {worker.pid} ended {cause}{when}", began=began) from None
         return found
 
     def _start(self, number: int) -> subprocess.Popen[str]:
@@ -231,8 +246,12 @@ def main(folder: str) -> None:
 
     threading.Thread(target=read, daemon=True).start()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    with suppress(Exception):  # make_shard meets the same error, and answers with it
+        networks_of(folder)
+    with suppress(OSError):  # the driver is gone
+        print("{}", file=answers, flush=True)
     while (index := jobs.get()) is not None:
-        with suppress(OSError):  # the driver is gone
+        with suppress(OSError):
             print(json.dumps(answer(folder, index, stop.is_set)), file=answers, flush=True)
 
 

@@ -115,6 +115,12 @@ def environment(device: torch.device) -> dict[str, str]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
-        "gen-prior": metadata.version("gen-prior"),
+        "gen-prior": _version(),
         "python": platform.python_version(),
     }
+
+
+@cache
+def _version() -> str:
+    """The version of this package; reading it takes a millisecond, which every synthesis would pay."""
+    return metadata.version("gen-prior")

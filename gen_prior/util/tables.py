@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen_prior.errors import MissingExtraError, OptionError
-from gen_prior.util.files import as_output_errors, write_bytes
+from gen_prior.util.files import as_output_errors, atomic_write
 
 if TYPE_CHECKING:
     import pandas
@@ -23,27 +23,33 @@ Row = Mapping[str, Any]
 
 FORMULA = ("=", "+", "-", "@", "\t", "'")
 """Beginnings of a text that spreadsheets take for a formula, and the apostrophe that is put before those."""
+ROWS_AT_ONCE = 65_536
+"""Rows of a Parquet file that are gathered in memory."""
 
 
-def write_csv(path: str | Path, rows: Sequence[Row], columns: Columns) -> Path:
+def write_csv(path: str | Path, rows: Iterable[Row], columns: Columns) -> Path:
     """Write a table as CSV, atomically, and return its path: UTF-8 without byte order mark, a line for the names first.
 
     A text that begins with `=`, `+`, `-`, `@` or a tab would be run as a formula by a spreadsheet; it gets an
     apostrophe in front (`-goldfish` becomes `'-goldfish`), and so does one that begins with an apostrophe, so that
     removing one gives every text back. A carriage return in a text becomes a line feed. Numbers have all their digits.
+    Rows are written as they come, so that a table need not fit in memory.
 
     Raises `OptionError` for a row with a column that the table does not have, `OutputError` if it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_shielded(name) for name in columns])
-    writer.writerows([_cell(value) for value in values] for values in _typed(rows, columns))
-    write_bytes(Path(path), text.getvalue().encode())
+    with (
+        as_output_errors(Path(path)),
+        atomic_write(Path(path)) as (partial,),
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([_shielded(name) for name in columns])
+        writer.writerows([_cell(value) for value in _typed(row, columns)] for row in rows)
     return Path(path)
 
 
-def write_parquet(path: str | Path, rows: Sequence[Row], columns: Columns) -> Path:
-    """Write a table as Parquet, atomically, and return its path; texts are as they are.
+def write_parquet(path: str | Path, rows: Iterable[Row], columns: Columns) -> Path:
+    """Write a table as Parquet, atomically, and return its path; texts are as they are. Rows are taken as they come.
 
     Raises `MissingExtraError` without pyarrow, otherwise as `write_csv` does.
     """
@@ -55,11 +61,15 @@ def write_parquet(path: str | Path, rows: Sequence[Row], columns: Columns) -> Pa
             "Parquet needs pyarrow, which is not installed", fix="pip install 'gen-prior[tables]', or write a .csv"
         ) from error
     types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-    by_column = list(zip(*_typed(rows, columns), strict=True)) or [()] * len(columns)
-    arrays = [pyarrow.array(values, types[kind]) for values, kind in zip(by_column, columns.values(), strict=True)]
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(arrays, names=list(columns)), buffer)
-    write_bytes(Path(path), buffer.getvalue())
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+    waiting = iter(rows)
+    with (
+        as_output_errors(Path(path)),
+        atomic_write(Path(path)) as (partial,),
+        pyarrow.parquet.ParquetWriter(partial, schema) as writer,
+    ):
+        while some := [_typed(row, columns) for row in islice(waiting, ROWS_AT_ONCE)]:
+            writer.write_table(pyarrow.table(list(map(list, zip(*some, strict=True))), schema=schema))
     return Path(path)
 
 
@@ -88,12 +98,11 @@ def dataframe(rows: Sequence[Row]) -> pandas.DataFrame:
     return pandas.DataFrame(list(rows)).dropna(axis="columns", how="all")
 
 
-def _typed(rows: Sequence[Row], columns: Columns) -> list[list[Any]]:
-    """The values of each row in the order of the columns, converted to the columns' types; None for an empty cell."""
-    for row in rows:
-        if unknown := [name for name in row if name not in columns]:
-            raise OptionError(f"the table has no column {unknown[0]!r}; it has {', '.join(columns)}")
-    return [[_converted(row.get(name), kind) for name, kind in columns.items()] for row in rows]
+def _typed(row: Row, columns: Columns) -> list[Any]:
+    """The values of a row in the order of the columns, converted to the columns' types; None for an empty cell."""
+    if unknown := [name for name in row if name not in columns]:
+        raise OptionError(f"the table has no column {unknown[0]!r}; it has {', '.join(columns)}")
+    return [_converted(row.get(name), kind) for name, kind in columns.items()]
 
 
 def _converted(value: Any, kind: type) -> Any:

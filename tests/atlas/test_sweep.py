@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gen_prior.atlas.neurons import Maker
 from gen_prior.atlas.reader import Atlas, load_atlas
 from gen_prior.atlas.records import ATTEMPTS
 from gen_prior.atlas.shards import Neuron
+from gen_prior.atlas.workers import LocalWorkers, WorkerDiedError
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import GenPriorError, OptionError, OutputError, TargetError
 from gen_prior.generators import Generator
@@ -130,34 +132,67 @@ class Once:
 
 def own(out: Path, **more: Any) -> Atlas:
     """An atlas of 32 neurons whose networks other processes can load."""
-    settings: dict[str, Any] = {"layers": ["0", "2"], "generators": "pixel-raw", "evaluations": 40, "shard_size": 8}
+    settings: dict[str, Any] = {"layers": ["0", "2"], "generators": "pixel-raw", "evaluations": 12, "shard_size": 8}
     return make_atlas("atlas_stand_in:build", out=out, device="cpu", **(settings | more))
 
 
-def test_workers_that_are_killed_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gen_prior.atlas.workers import LocalWorkers
-
-    engines: list[LocalWorkers] = []
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[LocalWorkers]:
+    """All that a test starts."""
+    found: list[LocalWorkers] = []
     real = LocalWorkers.__init__
 
     def remember(self: LocalWorkers, *arguments: Any) -> None:
-        engines.append(self)
+        found.append(self)
         real(self, *arguments)
 
     monkeypatch.setattr(LocalWorkers, "__init__", remember)
+    return found
+
+
+def test_workers_stop_at_sigterm_and_are_replaced_when_killed(tmp_path: Path, engines: list[LocalWorkers]) -> None:
+    with pytest.raises(KeyboardInterrupt, match=r"\d+ of 32 neurons are finished"):
+        own(tmp_path / "two", workers=2, progress=Once(signal.SIGTERM))
+    assert 0 < load_atlas(tmp_path / "two").status()["finished"] < 32
+    assert [worker.wait() for worker in engines[0]._workers.values()] == [0, 0], "each ended by itself"
+    assert not list((tmp_path / "two" / "shards").glob(".*.new")), "nothing is half published"
+
     killed: list[int] = []
+    before = str(load_atlas(tmp_path / "two").status()["finished"])
 
     def kill(progress: Progress) -> None:
-        if progress.done > 2 and not killed:
-            killed.append(engines[0].process_ids[0])
+        if not killed and progress.label.partition(" ")[0] != before:
+            killed.append(engines[1].process_ids[0])
             os.kill(killed[0], signal.SIGKILL)
 
     atlas = own(tmp_path / "two", workers=2, progress=kill)
     assert killed
     assert atlas.status()["finished"] == 32
-    assert not engines[0].process_ids, "no worker is left"
+    assert not engines[1].process_ids, "no worker is left"
     own(tmp_path / "one", workers=1)
     assert files(tmp_path / "two") == files(tmp_path / "one")
+
+
+class Fragile(ThreadPoolExecutor):
+    """Its first workers die while they start."""
+
+    left = ATTEMPTS + 1
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        if not self.left:
+            return super().submit(function, *arguments, **options)
+        self.left -= 1
+        future: Future[Any] = Future()
+        future.set_exception(WorkerDiedError("worker process 1 ended by signal 9 while it started", began=False))
+        return future
+
+
+def test_a_worker_that_dies_while_it_starts_is_not_the_fault_of_its_shard(tmp_path: Path) -> None:
+    with Fragile(1) as engine:
+        atlas = own(tmp_path, executor=engine, units="0-1", evaluations=2)
+    assert engine.left == 0
+    assert atlas.status()["failed"] == []
+    assert atlas.status()["finished"] == 4
 
 
 def test_shares_add_up_to_the_whole_and_any_executor_will_do(tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ def test_killed_drivers_and_workers(tmp_path: Path, figures: Counter[str]) -> No
                 time.sleep(source.uniform(0, 0.5))  # its workers are finishing their neurons, or have ended
                 driver = start(out, 2)
             check_nothing_lost(out, before, figures)
-        assert driver.wait() == 0
+        if driver.wait() != 0:  # three workers killed over one shard in a row, as if it were to blame
+            figures["shards set aside"] += len(load_atlas(out).status()["failed"])
+            assert load_atlas(out).retry_failed()
+            assert start(out, 2).wait() == 0
         assert files(out) == expected
         assert not load_atlas(out).status()["failed"]
         figures["survived"] += 1
