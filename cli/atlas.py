@@ -276,9 +276,10 @@ def _conclude(atlas: Atlas, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         print(f"{state['finished']} of {state['neurons']} neurons in {atlas.folder}")
     if aside := [one for one in state["failed"] if one["set_aside"]]:
+        first = aside[0]
         raise GenPriorError(
-            f"{len(aside)} shards failed, the first one ({aside[0]['layer']}:{aside[0]['units']}) with "
-            f"{aside[0]['reasons'][-1]}",
+            f"{len(aside)} shard{'s' * (len(aside) != 1)} failed, the first one ({first['layer']}:{first['units']}) "
+            f"with {first['reasons'][-1]}",
             fix=f"mend the cause, then gen-prior atlas --retry-failed {atlas.folder}",
         )
 

@@ -75,7 +75,7 @@ def export_numbers(folder: Path, file: Path, *, as_json: bool, quiet: bool) -> N
     if as_json:
         print_json({"file": str(file), "rows": rows})
     elif not quiet:
-        print(f"{rows} rows in {file}")
+        print(f"{rows} row{'s' * (rows != 1)} in {file}")
 
 
 def make_map(
@@ -116,4 +116,4 @@ def make_map(
     if as_json:
         print_json({"page": str(made.page), "cells": len(made.cells), "points": len(made.places)})
     elif not quiet:
-        print(f"{len(made.cells)} cells of {len(made.places)} points in {made.page}")
+        print(f"{len(made.cells)} cell{'s' * (len(made.cells) != 1)} of {len(made.places)} points in {made.page}")

@@ -30,7 +30,7 @@ ROOT = DOCS.parent
 project = "gen-prior"
 author = "The gen-prior authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["make_pictures.py", "make_target_pictures.py"]
+exclude_patterns = ["make_pictures.py", "make_target_pictures.py", "page_pictures.py"]
 
 html_theme = "furo"
 html_title = "gen-prior"

@@ -3,7 +3,8 @@
     python docs/make_pictures.py --photographs FOLDER
     python docs/make_pictures.py chain.png dataset.jpg
 
-Photographs that are not given are test pictures of scikit-image, which must then be installed.
+Photographs that are not given are test pictures of scikit-image, which must then be installed. Pictures of pages need
+Chromium and playwright.
 `compare-cheeseburger.png` is the contact sheet of `gen-prior compare cheeseburger`, `reconstructions.png` is written by
 `benchmarks/reconstruction.py`, the sheets of targets and `starts.jpg` by `benchmarks/target_sheet.py`.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import page_pictures
 import torch
 from torch import Tensor
 
@@ -307,6 +309,13 @@ def accentuated(given: Inputs) -> Tensor:
     )
 
 
+def activation_atlas(given: Inputs) -> Tensor:
+    """The page of an activation atlas."""
+    with tempfile.TemporaryDirectory() as folder:
+        photographs = given.photographs or squares_of_test_pictures(Path(folder))
+        return page_pictures.activation_atlas(given.classifier, given.prior, photographs)
+
+
 PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "dream-cat.jpg": dream_cat,
     "dream-sky.jpg": dream_sky,
@@ -328,6 +337,8 @@ PICTURES: dict[str, Callable[[Inputs], Tensor]] = {
     "dataset.png": dataset,
     "targets.jpg": targets,
     "dictionaries.jpg": dictionaries,
+    "atlas.jpg": lambda _: page_pictures.atlas_overview(),
+    "activation-atlas.jpg": activation_atlas,
 }
 
 

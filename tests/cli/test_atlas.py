@@ -10,6 +10,7 @@ import pytest
 from command_runner import Run
 
 from gen_prior.atlas.networks import loaded_networks
+from gen_prior.atlas.neurons import Maker
 
 LAYERS = ("--layers", "conv1", "conv2", "--units", "0-2", "--steps", 2, "-g", "tiny")
 
@@ -21,6 +22,10 @@ def test_an_atlas_goes_on_and_says_how_far_it_is(tiny: tuple[str, ...], run: typ
     assert first.out == f"6 of 6 neurons in {tmp_path}\n"
     assert "6 of 6 neurons" in first.err
     assert run(*words, "-q").err == ""
+    other = run(*words, "--steps", 3)
+    assert other.code == 2
+    assert "holds another atlas: they differ in" in other.complaint
+    assert "evaluations" in other.complaint
     status = run("atlas", "--status", tmp_path, "--json").json
     assert (status["neurons"], status["finished"], status["failed"]) == (6, 6, [])
     assert run("atlas", "--status", tmp_path).out == "6 of 6 neurons finished, 2 of 2 shards, 0 begun\n"
@@ -29,6 +34,23 @@ def test_an_atlas_goes_on_and_says_how_far_it_is(tiny: tuple[str, ...], run: typ
     damaged.write_bytes(damaged.read_bytes().replace(b"conv2", b"conv3"))
     assert "shards/00001 damaged" in run("atlas", "--verify", tmp_path, "--workers", 1).err
     assert b"conv2" in damaged.read_bytes()
+
+
+def test_what_failed_is_said_and_tried_again_when_asked(
+    tiny: tuple[str, ...], run: type[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("atlas", "tiny", *LAYERS, "--device", "cpu", "--workers", 1, "--out", tmp_path, "-q")
+    with monkeypatch.context() as patch:
+        patch.setattr(Maker, "_made", lambda *_: 1 / 0)
+        failed = run(*words)
+    assert failed.code == 1
+    assert "2 shards failed, the first one (conv1:0-2) with ZeroDivisionError" in failed.complaint
+    assert "conv2:0-2 failed 3 times, set aside: ZeroDivisionError" in run("atlas", "--status", tmp_path).out
+    assert run(*words).code == 1, "they are not tried again unasked"
+    again = run("atlas", "--retry-failed", tmp_path, "--workers", 1)
+    assert again.code == 0, again.err
+    assert "2 shards that failed will be tried again" in again.err
+    assert again.out == f"6 of 6 neurons in {tmp_path}\n"
 
 
 def test_mistakes_are_one_line(tiny: tuple[str, ...], run: type[Run], tmp_path: Path) -> None:
