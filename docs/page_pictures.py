@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -19,8 +21,11 @@ CELL = (0.685, 0.365)
 
 
 def atlas_overview() -> Tensor:
-    """The top of the sample atlas."""
-    return _taken(Path(__file__).parent / "extra" / "atlas" / "index.html", 1180, 625)
+    """Two layers of the sample atlas."""
+    return _taken(
+        Path(__file__).parent / "extra" / "atlas" / "index.html", 1180, 625,
+        lambda page: page.select_option("#layer", label="blocks.12"),
+    )  # fmt: skip
 
 
 def activation_atlas(classifier: gp.Classifier, prior: gp.Generator, photographs: Path) -> Tensor:
@@ -29,11 +34,16 @@ def activation_atlas(classifier: gp.Classifier, prior: gp.Generator, photographs
         made = gp.make_activation_map(
             classifier, "blocks.12", images=photographs, out=folder, generators=prior, on_bad=print
         )
-        return _taken(made.page, 1320, 1010, CELL)
+        return _taken(made.page, 1320, 1010, _choose_a_cell)
 
 
-def _taken(file: Path, width: int, height: int, click: tuple[float, float] | None = None) -> Tensor:
-    """A page from disk, `[3, height, width]`; with `click`, after a click on its map."""
+def _choose_a_cell(page: Any) -> None:
+    box = page.locator("#map").bounding_box()
+    page.mouse.click(box["x"] + CELL[0] * box["width"], box["y"] + CELL[1] * box["height"])
+
+
+def _taken(file: Path, width: int, height: int, prepare: Callable[[Any], object]) -> Tensor:
+    """A page from disk after `prepare(page)`, `[3, height, width]`."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -42,10 +52,8 @@ def _taken(file: Path, width: int, height: int, click: tuple[float, float] | Non
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
         page.goto(file.resolve().as_uri())
         page.wait_for_timeout(2000)
-        if click is not None:
-            box = page.locator("#map").bounding_box()
-            page.mouse.click(box["x"] + click[0] * box["width"], box["y"] + click[1] * box["height"])
-            page.wait_for_timeout(500)
+        prepare(page)
+        page.wait_for_timeout(1000)
         with Image.open(io.BytesIO(page.screenshot())) as picture:
             pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
         browser.close()

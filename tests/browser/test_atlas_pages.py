@@ -96,6 +96,18 @@ def test_sorting_shows_the_numbers_in_order(overview: Page) -> None:
     assert overview.locator(".tile").first.get_attribute("data-value") == f"{min(values):.2f}"
 
 
+def test_go_to_a_layer(overview: Page) -> None:
+    overview.select_option("#layer", label="blocks.10")
+    until(overview, "window.scrollY > 0")
+    overview.wait_for_timeout(100)
+    assert overview.evaluate("document.querySelector('#layer').selectedOptions[0].innerText") == "blocks.10"
+    head = overview.locator(".head", has_text="blocks.10").bounding_box()
+    bar = overview.locator("#bar").bounding_box()
+    assert head is not None
+    assert bar is not None
+    assert -1 < head["y"] - (bar["y"] + bar["height"]) < 40
+
+
 def test_filter_by_state(overview: Page) -> None:
     overview.select_option("#show", "failed")
     assert overview.locator(".tile").count() == 1

@@ -62,7 +62,7 @@ function draw() {
     fresh.appendChild(node);
   }
   list.appendChild(fresh);
-  var at = rows[Math.min(rowAt(rows, top + 8), rows.length - 1)];
+  var at = rows[Math.min(rowAt(rows, top + byId("bar").offsetHeight + 8), rows.length - 1)];
   if (at) byId("layer").value = String(at.layer.number);
 }
 

@@ -110,13 +110,13 @@ function photograph(one) {
 
 function nearestSection(row) {
   if (!row.nearest.length) return null;
-  return h("section", {}, h("h2", {}, "Units with alike pictures"),
-    h("p", { class: "soft small" }, "Nearest by the features that their best pictures excite; below each, how alike (cosine)."),
+  return h("section", {}, h("h2", {}, "Units with similar pictures"),
+    h("p", { class: "soft small" }, "Nearest by the features that their best pictures excite; below each, their cosine: 1 is the same, 0 unrelated."),
     h("ul", { class: "nearest" }, row.nearest.map(function (one) {
       var layer = layers[one[0]], shard = layer.summary.shards.find(function (all) { return all[0] === one[2]; });
       var tile = sprite(h("span", { class: "tile" }), shard, one[3], 96);
       var where = layer.name + ":" + one[1];
-      return h("li", {}, h("a", { href: unitLink(layer.name, one[1]), "aria-label": where + ", alike by " + number(one[4] / 100) }, tile,
+      return h("li", {}, h("a", { href: unitLink(layer.name, one[1]), "aria-label": where + ", cosine " + number(one[4] / 100) }, tile,
         h("span", { class: "caption" }, where, " ", h("span", { class: "soft" }, number(one[4] / 100)))));
     })));
 }
