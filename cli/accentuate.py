@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json, print_table
 from gen_prior.cli.progress import ProgressBar
@@ -47,6 +47,7 @@ def run(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch: options.Batch = None,
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -64,6 +65,7 @@ def run(
         from gen_prior.applications.accentuation import RECORD
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
+        from gen_prior.report.pages.gallery import gallery
         from gen_prior.util.image_io import read_image
 
         picture = read_image(image)
@@ -74,6 +76,8 @@ def run(
                 nearness=nearness, steps=steps, seed=seed, batch=batch, precision=precision, out=folder,
                 overwrite=overwrite, film=film, progress=bar.show,
             )  # fmt: skip
+        if html:
+            gallery(folder)
     if as_json:
         print_json({"out": str(folder), "record": RECORD} | made.to_dict())
     elif not quiet:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
@@ -41,6 +41,7 @@ def run(
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -54,6 +55,7 @@ def run(
     with run_folder(out, "benchmark", [classifier]) as folder:
         import gen_prior
         from gen_prior.report.benchmark_table import markdown
+        from gen_prior.report.pages.gallery import gallery
 
         network = gen_prior.load_classifier(classifier, device=device)
         arbiter = gen_prior.load_classifier(judge, device=device)
@@ -62,6 +64,8 @@ def run(
                 network, generators, folder, judge=arbiter, units=units, layers=layers, classes=classes, images=images,
                 seeds=seeds, evaluations=evaluations, precision=precision, overwrite=overwrite, progress=bar.show,
             )  # fmt: skip
+        if html:
+            gallery(folder)
     if as_json:
         print_json({"out": str(folder)} | record)
     elif not quiet:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar
@@ -42,6 +42,7 @@ def run(
     out: options.Out = None,
     device: options.Device = "auto",
     batch: options.Batch = None,
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -60,6 +61,7 @@ def run(
         from gen_prior.applications.measurement import check_judge
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
+        from gen_prior.report.pages.gallery import gallery
 
         network = load_classifier(classifier, device=device, **network_options)
         if judge is not None:
@@ -72,6 +74,8 @@ def run(
                 batch=batch if batch is not None else 8, shard_size=shard_size, progress=bar.show,
                 **options.given(steps=steps),
             )  # fmt: skip
+        if html:
+            gallery(folder)
     kept = sum(sample.kept for sample in samples)
     if as_json:
         print_json({"out": str(folder), "made": len(samples), "kept": kept})

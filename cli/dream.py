@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar
@@ -87,6 +87,7 @@ def run(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     batch: options.Batch = None,
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -106,6 +107,7 @@ def run(
     with run_folder(out, "dream", [image.stem]) as folder:
         from gen_prior.classifiers import load_classifier
         from gen_prior.report.film import check_film
+        from gen_prior.report.pages.gallery import gallery
         from gen_prior.util.image_io import read_image
 
         _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
@@ -124,6 +126,8 @@ def run(
             else:
                 given |= options.given(octaves=octaves, zoom=zoom, rotate=rotate)
                 written = _dream(network, picture, given, output, bar)
+        if html:
+            gallery(folder)
     if as_json:
         print_json({"out": str(folder), "files": [str(path) for path in written]})
     elif not quiet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, print_json
 from gen_prior.cli.progress import ProgressBar
@@ -73,6 +73,7 @@ def run(
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     out: options.Out = None,
     device: options.Device = "auto",
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -91,6 +92,7 @@ def run(
     with run_folder(out, "evolve", [] if in_experiment else names, numbered=False) as folder:
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
+        from gen_prior.report.pages.gallery import gallery
         from gen_prior.util.devices import resolve_device
 
         if (bool(names) and not ask) + ask + (tell is not None) != 1:
@@ -106,6 +108,8 @@ def run(
         else:
             network = load_classifier(classifier, device=device, **network_options)
             _searches(folder, prior, network, names, evaluations, settings, as_json, quiet)
+        if html:
+            gallery(folder)
 
 
 def _start(path: Path, prior: Generator, quiet: bool) -> dict[str, Any]:

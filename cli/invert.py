@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import print_json, print_table
 from gen_prior.cli.progress import ProgressBar
@@ -47,6 +47,7 @@ def run(
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     batch: options.Batch = None,
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -63,6 +64,7 @@ def run(
         from gen_prior.classifiers import load_classifier
         from gen_prior.errors import OptionError
         from gen_prior.generators import load_generator
+        from gen_prior.report.pages.gallery import gallery
         from gen_prior.util.image_io import read_image
 
         if style_weight is not None and not style:
@@ -77,6 +79,8 @@ def run(
                 seed=seed, batch=batch, out=folder, overwrite=overwrite, progress=bar.show,
                 **options.given(style_weight=style_weight),
             )  # fmt: skip
+        if html:
+            gallery(folder)
     if as_json:
         print_json({"out": str(folder)} | found.to_dict())
     elif not quiet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
+from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json, print_table
 from gen_prior.cli.progress import ProgressBar
@@ -42,6 +42,7 @@ def run(
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     batch: options.Batch = None,
+    html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
@@ -60,6 +61,7 @@ def run(
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
         from gen_prior.report.film import check_film
+        from gen_prior.report.pages.gallery import gallery
         from gen_prior.util.image_io import read_image
 
         path, speed = folder / f"morph.{film or 'gif'}", 12.0 if fps is None else fps
@@ -73,6 +75,8 @@ def run(
                 overwrite=overwrite, progress=bar.show, **options.given(frames=frames),
             )  # fmt: skip
         made.film(path, fps=speed)
+        if html:
+            gallery(folder)
     if as_json:
         print_json({"out": str(folder), "film": str(path)} | made.to_dict() | {"numbers": made.rows()})
     elif not quiet:

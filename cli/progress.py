@@ -71,5 +71,10 @@ def keeping(out: Path) -> Iterator[None]:
 def _write_times(folder: Path) -> dict[Path, int]:
     """Image below `folder` -> when it was written, without sheets and strips, which are made of other images."""
     made_of_others = ("contact-sheet", "-sheet.", "-strip.", "exemplars", "figure.")
-    paths = (path for path in folder.rglob("*.png") if not any(part in path.name for part in made_of_others))
+    others = ("inversion.png", "original.png", "photograph.png")
+    paths = (
+        path
+        for path in folder.rglob("*.png")
+        if path.name not in others and not any(part in path.name for part in made_of_others)
+    )
     return {path: path.stat().st_mtime_ns for path in paths}

@@ -6,14 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gen_prior.report.comparison_analysis import Analysis, Measure, Pair, analyse
+from gen_prior.report.comparison_analysis import RELATIVE, Analysis, Measure, Pair, analyse
 from gen_prior.report.comparison_figure import check_figures, figure_files
 from gen_prior.report.latex import latex_table, latex_text
 from gen_prior.report.paired import EXACT_UP_TO, FEWEST, RANDOM_FLIPS, RESAMPLES
 from gen_prior.util.files import write_files
 
-PAIRED = ("measure", "first - second", "targets", "difference", "p", "p (Holm)")
+PAIRED = ("measure", "difference of", "targets", "difference", "p", "p (Holm)")
 SIGNIFICANT = 0.05
+NOTES = {
+    "photograph_ratio": "Best photograph's: the highest activation that any of many photographs reaches at the unit.",
+    "judge_top1 judge_top5 judge_probability": "Named by the judge: share of classes that are the first of another "
+    "classifier, which no method optimises; top five and probability likewise.",
+    "kept_blur kept_jpeg kept_shift": "Activation kept: after halving and enlarging, after JPEG of quality 50, after a "
+    "shift by 8 pixels, divided by the activation before.",
+    "diversity": "Diversity: mean cosine distance between the judge's features of a target's seeds.",
+    "path_similarity": "Path similarity: 1 as photographs of the unit, 0 as arbitrary ones.",
+    "two_alternatives": "Two-alternative score: chance is 50 %.",
+    "high_frequency slope": "High-frequency power: share above half the Nyquist frequency. Slope: of the power "
+    "spectrum over frequency, both logarithmic. Neither is tested, because more is not better.",
+}
+"""Measures -> what they are."""
 
 
 def write_report(record: Mapping[str, Any], folder: str | Path) -> list[Path]:
@@ -36,8 +49,10 @@ def markdown(record: Mapping[str, Any], analysis: Analysis) -> str:
     """The report in Markdown."""
     names = [f"`{name}`" for name in analysis.methods]
     lines = [f"# Methods compared for `{record['classifier']['name']}`", "", _terms(record), "", _methods(analysis), ""]
-    lines += ["![Means over targets; each dot is a target](figure.png)", "", "## Means over targets", ""]
+    lines += ["![Means over targets; each dot is a target](figure.png)", "", _of_figure(record, analysis), ""]
+    lines += ["## Means over targets", ""]
     lines += _markdown_table(["", *names, "photographs"], _means(record, analysis))
+    lines += ["", *(f"- {words}" for words in notes(record, analysis))]
     if analysis.pairs:
         lines += ["", "## Paired differences between methods", ""]
         rows = [[*row[:-1], f"**{row[-1]}**" if _stands(pair) else row[-1]] for pair, row in _differences(analysis)]
@@ -46,27 +61,59 @@ def markdown(record: Mapping[str, Any], analysis: Analysis) -> str:
 
 
 def latex(record: Mapping[str, Any], analysis: Analysis) -> str:
-    """The tables in LaTeX, to be read with `\\input`; they need the package booktabs and nothing else."""
+    """The tables in LaTeX, to be read with `\\input`; they need the packages booktabs and graphicx."""
     heads = ["measure", *analysis.methods, "photographs"]
     name = record["classifier"]["name"]
-    words = f"Methods compared for {name}: means over targets. {_terms(record)}".replace("`", "")
+    words = f"Methods compared for {name}: means over targets. {_terms(record)} {' '.join(notes(record, analysis))}"
+    words = words.replace("`", "")
     parts = [
-        "% Needs \\usepackage{booktabs}. Tables of a comparison by gen-prior; figure.pdf lies beside this file.",
+        "% Needs \\usepackage{booktabs,graphicx}. Tables of a comparison by gen-prior. figure.pdf lies beside it;\n"
+        f"% a caption for it: {latex_text(_of_figure(record, analysis))}",
         latex_table(
             _escaped(heads), list(map(_escaped, _means(record, analysis))), columns="l" + "r" * (len(heads) - 1),
             caption=latex_text(words), label="tab:methods",
         ),
     ]  # fmt: skip
     if analysis.pairs:
-        rows = [
-            [*_escaped(row[:-1]), f"\\textbf{{{latex_text(row[-1])}}}" if _stands(pair) else latex_text(row[-1])]
-            for pair, row in _differences(analysis)
-        ]
+        heads = _escaped([PAIRED[0], *PAIRED[2:]])
         words = f"Paired differences between methods. {_methods(analysis)}"
         parts.append(
-            latex_table(_escaped(PAIRED), rows, columns="llrrrr", caption=latex_text(words), label="tab:differences")
+            latex_table(heads, _grouped(analysis), columns="lrrrr", caption=latex_text(words), label="tab:differences")
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _grouped(analysis: Analysis) -> list[list[str]]:
+    """Rows of the differences in LaTeX, those of two methods below a row that names them."""
+    groups: dict[str, list[list[str]]] = {}
+    for pair, row in _differences(analysis):
+        last = f"\\textbf{{{latex_text(row[-1])}}}" if _stands(pair) else latex_text(row[-1])
+        groups.setdefault(_pair(pair), []).append([*_escaped([row[0], *row[2:-1]]), last])
+    return [line for name, rows in groups.items() for line in ([latex_text(name)], *rows)]
+
+
+def notes(record: Mapping[str, Any], analysis: Analysis) -> list[str]:
+    """What the measures of a report mean, a sentence or two for each kind of them."""
+    names = {measure.name for measure in analysis.measures}
+    counts = {mean.count for means in analysis.means.values() for mean in means.values()}
+    found = [words for measures, words in NOTES.items() if names & set(measures.split())]
+    if RELATIVE in analysis.measures:
+        found.insert(0, "Activation: divided by the largest magnitude that any method reaches for the same target.")
+    fewer = min(counts, default=0) < len(record["targets"])
+    return found + (["(n=...): targets with a value, where these are not all."] if fewer else [])
+
+
+def _of_figure(record: Mapping[str, Any], analysis: Analysis) -> str:
+    """The caption of the figure."""
+    words = (
+        f"Means over {_counted(len(record['targets']), 'target')} (large dots) with 95 % bootstrap intervals (bars); "
+    )
+    dashed = any(measure.name in record["natural"] for measure in analysis.measures)
+    return words + "each small dot is a target." + (" Dashed: photographs." if dashed else "")
+
+
+def _pair(pair: Pair) -> str:
+    return f"{pair.first} minus {pair.second}"
 
 
 def _escaped(row: Sequence[str]) -> list[str]:
@@ -86,7 +133,7 @@ def _methods(analysis: Analysis) -> str:
     """How the numbers were computed."""
     words = (
         "The unit of analysis is the target: values are averaged over its seeds first. In brackets: 95 % bootstrap "
-        f"intervals over targets ({RESAMPLES} resamples), where there are at least {FEWEST}."
+        f"intervals over targets ({RESAMPLES:,} resamples), where there are at least {FEWEST}."
     )
     if not analysis.pairs:
         return words
@@ -94,7 +141,7 @@ def _methods(analysis: Analysis) -> str:
         return words + f" Differences of fewer than {FEWEST} targets are not tested: no p could be below {SIGNIFICANT}."
     words += (
         f" p: two-sided sign-flip permutation test of the paired differences (all flips up to {EXACT_UP_TO} targets, "
-        f"{RANDOM_FLIPS} random ones beyond). p (Holm): corrected for all {_counted(analysis.tests, 'test')} of this "
+        f"{RANDOM_FLIPS:,} random ones beyond). p (Holm): corrected for all {_counted(analysis.tests, 'test')} of this "
         "report."
     )
     return words + _power(analysis)
@@ -141,7 +188,7 @@ def _differences(analysis: Analysis) -> list[tuple[Pair, list[str]]]:
         found, measure = pair.difference, pair.measure
         difference = measure.shown(found.mean, signed=True) + _interval(measure, found.low, found.high, signed=True)
         values = [_p(found.p), _p(pair.p)]
-        rows.append((pair, [measure.words, f"{pair.first} - {pair.second}", str(found.count), difference, *values]))
+        rows.append((pair, [measure.words, _pair(pair), str(found.count), difference, *values]))
     return rows
 
 

@@ -160,7 +160,7 @@ def test_latex_is_well_formed() -> None:
         assert len(rows) > 2
         for row in rows:
             assert row.endswith(r" \\")
-            assert row.count("&") == len(columns) - 1
+            assert row.count("&") == (0 if row.startswith(r"\multicolumn") else len(columns) - 1)
 
 
 def test_hyphens_of_names_stay() -> None:

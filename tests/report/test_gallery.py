@@ -93,7 +93,7 @@ def test_pictures_outside_the_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_damaged_and_missing_results(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"no result in .*gen-prior synth"):
+    with pytest.raises(OutputError, match=r"no result in .*command of gen-prior"):
         gallery(tmp_path)
     (tmp_path / "comparison.json").write_text("{}", encoding="utf-8")
     with pytest.raises(OutputError, match="damaged"):

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats  # type: ignore[import-untyped]  # of scikit-image
 
 from gen_prior.report import paired
 from gen_prior.report.paired import holm, mean_interval, paired_difference, sign_flip_test
@@ -98,3 +99,13 @@ def test_few_differences_have_a_mean_and_no_test() -> None:
     assert enough.low is not None
     assert enough.high is not None
     assert enough.low < enough.mean == 3.5 < enough.high
+
+
+def test_both_agree_with_scipy() -> None:
+    differences = np.random.default_rng(5).normal(0.3, 1, 12)
+    test = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert sign_flip_test(differences.tolist()) == pytest.approx(test.pvalue)
+    found = stats.bootstrap((differences,), np.mean, n_resamples=10_000, method="percentile", rng=0)
+    plain = np.asarray(found.confidence_interval) - differences.mean()
+    ends = np.asarray(mean_interval(differences.tolist())) - differences.mean()
+    assert ends == pytest.approx(plain * (12 / 11) ** 0.5, rel=0.04)  # of other random resamples

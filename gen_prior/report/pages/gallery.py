@@ -1,21 +1,24 @@
-"""A folder of `synth` or `compare` as one HTML page: its pictures with their numbers."""
+"""A result folder as one HTML page: its pictures with their numbers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import OutputError
 from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
 from gen_prior.optimise.stored_result import RECORD as RESULT
 from gen_prior.report.comparison_sheet import RECORD as COMPARISON
+from gen_prior.report.pages.gallery_kinds import KINDS
+from gen_prior.report.pages.gallery_parts import Json, place_of
 from gen_prior.report.pages.render import counted, number, percent, render
 from gen_prior.util.files import write_bytes
 from gen_prior.util.reading import read_regular, reading
 
 PAGE = "gallery.html"
+PREFERRED = "Preferred input of "
 BESIDE = {"in-place": "in place", "field": "receptive field", "rgba": "transparent"}
 """Ending of a further picture's name, as `synth` writes it -> what it shows."""
 MEDIANS = {
@@ -33,28 +36,24 @@ MEDIANS = {
     "two_alternatives": ("two-alternative score", percent),
 }
 """Measure of a comparison's summary -> its name in the table, and how it is shown."""
-Json = dict[str, Any]
 
 
 def gallery(folder: str | Path) -> Path:
-    """Write `gallery.html` into the folder of a result or of a comparison, and return its path.
+    """Write `gallery.html` into the folder of a run of any command but `atlas`, and return its path.
 
     The page shows every finished picture with its numbers, opens from disk, and needs the folder's pictures beside it
     and nothing else. Raises `OutputError` if there is no result in `folder`, if it is damaged, or if it cannot be
     written to.
     """
     folder = Path(folder)
-    if (folder / COMPARISON).exists():
-        values = _of_comparison(folder)
-    elif (folder / RESULT).exists():
-        values = _of_result(folder)
-    else:
-        raise OutputError(
-            f"no result in {folder}: neither {RESULT} nor {COMPARISON} is there",
-            fix="name a folder that gen-prior synth or gen-prior compare wrote",
-        )
+    kinds = {COMPARISON: _of_comparison, RESULT: _of_result} | KINDS
+    kind = next((name for name in kinds if any(folder.glob(name))), None)
+    if kind is None:
+        raise OutputError(f"no result in {folder}", fix="name a folder that a command of gen-prior wrote")
+    with reading("result", folder):
+        page = render("gallery.html", **{"table": None, "shows": ""} | kinds[kind](folder))
     path = folder / PAGE
-    write_bytes(path, render("gallery.html", **values).encode())
+    write_bytes(path, page.encode())
     return path
 
 
@@ -73,7 +72,7 @@ def _of_result(folder: Path) -> Json:
         return {
             "title": f"What {settings['classifier']['name']} wants to see",
             "lead": lead,
-            "table": None,
+            "shows": PREFERRED,
             "sections": [
                 _section(target, [("", [_picture(folder, item, target["name"], "") for item in listed])])
                 for target, listed in zip(record["targets"], items, strict=True)
@@ -100,6 +99,7 @@ def _of_comparison(folder: Path) -> Json:
         return {
             "title": f"What {record['classifier']['name']} wants to see",
             "lead": f"{lead} picture." + (f" Judge, which no method optimises: {judge}." if judge else ""),
+            "shows": PREFERRED,
             "table": _medians(methods),
             "sections": sections,
         }
@@ -121,10 +121,9 @@ def _picture(folder: Path, item: Mapping[str, Any], name: str, method: str) -> J
             "caption": f"seed {item['seed']}: not finished",
             "lines": [],
             "beside": [],
+            "wide": False,
         }
-    path = PurePosixPath(str(item["image"]))
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"the picture {path} lies outside the folder")
+    path = place_of(item["image"])
     lines = []
     if (ratio := item.get("photograph_ratio")) is not None:
         lines.append(f"{number(ratio)} of the best photograph's")
@@ -142,6 +141,7 @@ def _picture(folder: Path, item: Mapping[str, Any], name: str, method: str) -> J
         "caption": f"seed {item['seed']}: activation {number(item['activation'])}",
         "lines": [line for line in lines if line],
         "beside": [(str(file), shows) for file, shows in beside if (folder / file).is_file()],
+        "wide": False,
     }
 
 
@@ -152,4 +152,4 @@ def _medians(methods: Sequence[Mapping[str, Any]]) -> Json:
         found = [method["summary"].get(measure) for method in methods]
         if any(found):
             rows.append((words, [shown(one["value"]) if one else "–" for one in found]))
-    return {"names": [method["name"] for method in methods], "rows": rows}
+    return {"title": "Medians", "names": [method["name"] for method in methods], "rows": rows}

@@ -1,0 +1,248 @@
+"""Folders of other runs than synth's and compare's -> what the gallery shows of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
+from gen_prior.report.pages.gallery_parts import Json, picture, section
+from gen_prior.report.pages.render import counted, number, percent
+from gen_prior.util.reading import read_regular
+
+MOST_PICTURES = 600
+"""Of a dataset, whose page would never load otherwise."""
+FILMS = (".gif", ".webp")
+"""Kinds of films that stand in a page like pictures; an mp4 lies beside it."""
+
+
+def inversion(folder: Path) -> Json:
+    """A section for each layer, its reconstructions side by side, after the original."""
+    record, rows = _json(folder / "inversion.json", folder), _rows(folder)
+    pictures = {
+        layer: [
+            picture(
+                folder,
+                row["image"],
+                f"{layer} through {row['method']}",
+                f"{row['method']}: error {_read(row['error'])}",
+            )
+            for row in rows
+            if row["layer"] == layer
+        ]
+        for layer in record["layers"]
+    }
+    original = section("original", [picture(folder, "original.png", "the original", "the image that was inverted")])
+    made = sum(map(len, pictures.values()))
+    return {
+        "title": f"What layers of {record['settings']['classifier']['name']} keep of an image",
+        "lead": f"{counted(made, 'reconstruction')} from features. Error 0: equal features; 1: features of zero.",
+        "sections": [original, *(section(layer, listed) for layer, listed in pictures.items())],
+    }
+
+
+def accentuation(folder: Path) -> Json:
+    """A section for each target: the photograph, the altered image, its film."""
+    record, rows = _json(folder / "accentuation.json", folder), _rows(folder)
+    sections = []
+    for row in rows:
+        name = row["target"]
+        before, after = _read(row["start_activation"]), _read(row["activation"])
+        pictures = [
+            picture(folder, "photograph.png", "the photograph", f"photograph: activation {before}"),
+            picture(folder, row["image"], f"accentuated, {name}", f"accentuated: activation {after}", [
+                f"distance {_read(row['distance'])} at {record['settings']['layer']}"
+            ]),
+            *_film(folder, Path(row["image"]).stem, f"film, {name}"),
+        ]  # fmt: skip
+        sections.append(section(name, pictures))
+    return {
+        "title": f"What {record['settings']['classifier']['name']} responds to in a photograph",
+        "lead": f"Altered towards {counted(len(rows), 'target')} through {record['settings']['generator']['name']}.",
+        "sections": sections,
+    }
+
+
+def dream(folder: Path) -> Json:
+    """The picture, its film, the strip and the frames."""
+    rows = _rows(folder)
+    lines = [
+        f"{row['target']}: activation {_read(row['activation'])}, before {_read(row['start_activation'])}"
+        for row in rows
+    ]
+    frames = sorted(folder.glob("frame-[0-9][0-9][0-9][0-9].png"))
+    pictures = [
+        picture(folder, "dream.png", "the dream", "the dream", lines),
+        *_film(folder, "dream", "film of the dream"),
+    ]
+    sections = [section("dream", pictures), *_wide(folder, "dream-sheet.png", "sheet")]
+    if frames:
+        listed = [picture(folder, path.name, f"frame {n}", f"frame {n}") for n, path in enumerate(frames)]
+        sections.append(section("frames", listed))
+    return {"title": "A dream", "lead": f"{counted(len(frames) or 1, 'picture')}.", "sections": sections}
+
+
+def morph(folder: Path) -> Json:
+    """The film, then the frames, each with the activations of all units."""
+    record, rows = _json(folder / "morph.json", folder), _rows(folder)
+    frames: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        frames.setdefault(row["image"], []).append(row)
+    listed = [
+        picture(folder, name, f"frame {n}", f"position {_read(units[0]['position'])}", [
+            f"{row['target']}: {_read(row['activation'])}" for row in units
+        ])
+        for n, (name, units) in enumerate(frames.items())
+    ]  # fmt: skip
+    return {
+        "title": " to ".join(map(str, record["names"])),
+        "lead": f"{counted(len(listed), 'frame')} through {record['settings']['generator']['name']}, with the "
+        "activations of the units of the ends.",
+        "sections": [*_sections("film", _film(folder, "morph", "film there and back")), section("frames", listed)],
+    }
+
+
+def evolution(folder: Path) -> Json:
+    """For each search its best image and the best score of its generations; the images of an experiment."""
+    searches = (
+        [folder] if (folder / "evolution.npz").exists() else sorted({p.parent for p in folder.glob("*/evolution.npz")})
+    )
+    responses = [(place, _rows(place, "responses")) for place in searches]
+    sections = []
+    for place, rows in responses:
+        scores = [float(row["score"]) for row in rows if row.get("score")]
+        best = place / "best.png"
+        if best.is_file():
+            caption = f"best score {number(max(scores))}" if scores else "the best image"
+            path = best.relative_to(folder).as_posix()
+            sections.append(section(place.name if place != folder else "best", [
+                picture(folder, path, "the best image", caption, [f"of {counted(len(scores), 'image')}"])
+            ]))  # fmt: skip
+    shown = {row["image"]: row for row in _rows(folder, "responses") if row.get("image")}
+    for generation in sorted(folder.glob("gen-[0-9]*")):
+        listed = [
+            picture(folder, name, name, f"score {_read(shown.get(name, {}).get('score', ''))}")
+            for name in (f"{generation.name}/{path.name}" for path in sorted(generation.glob("*.png")))
+        ]
+        sections += _sections(f"generation {int(generation.name[4:])}", listed)
+    made = sum(len({row["code"] for row in rows}) for _, rows in responses)
+    return {
+        "title": "Preferred inputs without gradients",
+        "lead": f"{counted(len(searches), 'search').replace('searchs', 'searches')}, {counted(made, 'image')} scored.",
+        "sections": sections,
+    }
+
+
+def dataset(folder: Path) -> Json:
+    """A section for each class, with the images that were kept."""
+    settings = _json(folder / "settings.json", folder)
+    lines = read_regular(folder / "images.jsonl", limit=LARGEST_RECORD, within=folder).decode().splitlines()
+    samples = [one for one in map(json.loads, lines) if one["kept"]]
+    classes: dict[str, list[Json]] = {}
+    for one in samples[:MOST_PICTURES]:
+        rank = one.get("judge_rank")
+        classes.setdefault(str(one["class_name"]), []).append(
+            picture(folder, one["file"], f"{one['class_name']}, seed {one['seed']}", f"seed {one['seed']}", [
+                f"probability {percent(one['probability'])}",
+                *([f"rank {rank} for the judge"] if rank is not None else []),
+            ])
+        )  # fmt: skip
+    more = f" The first {MOST_PICTURES} are shown." if len(samples) > MOST_PICTURES else ""
+    return {
+        "title": f"Images to train on, synthesised for {settings['classifier']['name']}",
+        "lead": f"{counted(len(samples), 'image')} kept of {len(lines):,} made, through "
+        f"{settings['generator']['name']}.{more}",
+        "sections": [section(name, listed) for name, listed in classes.items()],
+    }
+
+
+def benchmark(folder: Path) -> Json:
+    """The table of means, and for each target a row of pictures for each generator."""
+    record = _json(folder / "benchmark.json", folder)
+    rows: dict[str, list[tuple[str, list[Json]]]] = {}
+    for path in sorted(folder.glob("*/*/result.json")):
+        place, found = path.parent.relative_to(folder).as_posix(), read_record(path.parent)
+        listed = [
+            picture(
+                folder,
+                f"{place}/{item['image']}",
+                f"seed {item['seed']}",
+                f"seed {item['seed']}: activation {number(item['activation'])}",
+            )
+            for item in found["items"]
+            if item["status"] != UNFINISHED
+        ]
+        rows.setdefault(found["targets"][0]["name"], []).append((path.parent.parent.name, listed))
+    names = list(dict.fromkeys(name for one in record["generators"] for name in one["summary"]))
+    table = {
+        "title": "Means",
+        "names": [one["name"] for one in record["generators"]],
+        "rows": [(name, [_mean(one["summary"].get(name)) for one in record["generators"]]) for name in names],
+    }
+    return {
+        "title": f"A benchmark on {record['classifier']['name']}",
+        "lead": f"{counted(len(record['targets']), 'target')}, judged by {record['judge']['name']}.",
+        "table": table,
+        "sections": [{"name": name, "target": None, "rows": listed} for name, listed in rows.items()],
+    }
+
+
+KINDS: dict[str, Callable[[Path], Json]] = {
+    "inversion.json": inversion,
+    "accentuation.json": accentuation,
+    "morph.json": morph,
+    "benchmark.json": benchmark,
+    "experiment.json": evolution,
+    "evolution.npz": evolution,
+    "dream.png": dream,
+    "images.jsonl": dataset,
+    "*/evolution.npz": evolution,
+}
+"""A file by which a folder holds a run (a pattern) -> what its page shows."""
+
+
+def _json(path: Path, folder: Path) -> Json:
+    found: Json = json.loads(read_regular(path, limit=LARGEST_RECORD, within=folder))
+    return found
+
+
+def _rows(folder: Path, name: str = "numbers") -> list[dict[str, str]]:
+    """The rows of a table in `folder`, none where there is no table; apostrophes before formulas are taken away."""
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        return []
+    text = read_regular(path, limit=LARGEST_RECORD, within=folder).decode()
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [{key: (value or "").removeprefix("'") for key, value in row.items() if key is not None} for row in rows]
+
+
+def _read(cell: str) -> str:
+    """A cell of a table as a number in words."""
+    return number(float(cell) if cell else None)
+
+
+def _mean(value: Any) -> str:
+    return number(value["value"] if isinstance(value, dict) else value)
+
+
+def _film(folder: Path, stem: str, words: str) -> list[Json]:
+    """The film of that name and its strip, those that are there."""
+    films = [f"{stem}{kind}" for kind in FILMS if (folder / f"{stem}{kind}").is_file()][:1]
+    strips = [f"{stem}-strip.png"] if (folder / f"{stem}-strip.png").is_file() else []
+    return [
+        *(picture(folder, name, words, "film") for name in films),
+        *(picture(folder, name, f"{words}, as a strip", "strip", wide=True) for name in strips),
+    ]
+
+
+def _wide(folder: Path, name: str, words: str) -> list[Json]:
+    return _sections(words, [picture(folder, name, words, "", wide=True)] if (folder / name).is_file() else [])
+
+
+def _sections(name: str, pictures: Sequence[Json]) -> list[Json]:
+    """A section of the pictures, or none where there are none."""
+    return [section(name, pictures)] if pictures else []
