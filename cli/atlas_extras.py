@@ -1,4 +1,4 @@
-"""What `gen-prior atlas` does beside the sweep: numbers as a table, clusters, the activation atlas of a layer."""
+"""Options of `gen-prior atlas` beside the sweep: numbers as a table, clusters, the activation atlas of a layer."""
 
 from __future__ import annotations
 

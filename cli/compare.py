@@ -147,7 +147,7 @@ def run(
 
 
 def _remarks(record: dict[str, Any]) -> dict[str, list[str]]:
-    """What was not judged, and which images failed: remark -> the names that it is about."""
+    """Remarks on images that were not judged or failed: remark -> the names that it is about."""
     remarks: dict[str, list[str]] = {}
     for target in record["targets"] if record["judge"] is not None else []:
         if not target["judged"]:

@@ -136,7 +136,7 @@ def run(
 
 
 def _wanted(layers: list[str], target: str | None, guide: Path | None, style: Path | None) -> dict[str, Any]:
-    """What is maximised, as options of `dream`. Raises `OptionError` for several layers without a style."""
+    """The objective, as options of `dream`. Raises `OptionError` for several layers without a style."""
     from gen_prior.util.image_io import read_image
 
     if len(layers) > 1 and style is None:

@@ -69,7 +69,7 @@ def print_models(entries: Sequence[Entry], cached: Mapping[str, bool]) -> None:
 
 
 def source_of(entry: Entry) -> str:
-    """Where the weights come from: "org/name at COMMIT", or the branch, which is not pinned."""
+    """Source of the weights: "org/name at COMMIT", or the branch, which is not pinned."""
     if entry.repo is None:
         return "installed with the package"
     is_commit = entry.revision is not None and len(entry.revision) == 40

@@ -210,7 +210,7 @@ class _Run:
         }
 
     def path(self, method: Method, target: Target) -> Path:
-        """Where the measures of one target are kept."""
+        """Path of the measures of one target."""
         key = _hash(json.dumps(self.settings(method), sort_keys=True))[:12]
         return self.folder / method.folder / f"{target.slug}-{key}.safetensors"
 

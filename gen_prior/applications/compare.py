@@ -144,7 +144,7 @@ def _run(
 
 
 def _recorder(setup: ComparisonSetup, method: Method, folder: Path, before: dict[str, Any]) -> Recorder | None:
-    """What films the images of a method; None if it is finished and their films are there."""
+    """The recorder of a method's films; None if it is finished and they are there."""
     own = folder / method.folder
     names = item_names(unique_slugs(setup.objectives), setup.seeds)
     if before and all((own / f"{name}.{KEPT_AS}").is_file() for name in names):

@@ -1,4 +1,4 @@
-"""What all methods of a comparison share: classifier, judge, targets, seeds; and the record of each method."""
+"""Inputs that all methods of a comparison share: classifier, judge, targets, seeds; and the record of each method."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class ComparisonView:
         return f"<Comparison: {counts} through {methods}; for {record['classifier']['name']}{judge}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the images of the first targets, then the summary of the measures."""
+        """View in a notebook: the images of the first targets, then the summary of the measures."""
         head = [f"seed {seed}" for seed in self.record["seeds"][:SHOWN_SEEDS]]
         names = [str(target["name"]) for target in self.record["targets"]]
         rows = [

@@ -46,7 +46,7 @@ class Exemplar:
         return {"file": self.path.name, "activation": self.activation, "position": place}
 
     def picture(self) -> Image.Image:
-        """What the unit sees of the image, its effective receptive field, as a PIL picture."""
+        """The unit's effective receptive field in the image, as a PIL picture."""
         return to_pil(self.patch)
 
     def __repr__(self) -> str:
@@ -71,7 +71,7 @@ class Exemplars(list[Exemplar]):
     """The photographs that a unit responds to most, the best first: a list of `Exemplar`."""
 
     def sheet(self) -> Image.Image:
-        """What the unit sees of each photograph, side by side, as a PIL picture. Raises `OptionError` for none."""
+        """The effective receptive field in each photograph, side by side. Raises `OptionError` for none."""
         if not self:
             raise OptionError("there is no photograph to show")
         captions = [f"{one.activation:.3g} {one.path.name}" for one in self]

@@ -59,7 +59,7 @@ that responded. The neuron of an experiment with a single one, without a name, i
 
 @dataclass(frozen=True)
 class Told:
-    """What `Experiment.tell` received: the number of the generation, and images of each search without a score."""
+    """Scores that `Experiment.tell` received: the generation, and images of each search without a score."""
 
     generation: int
     missing: dict[str, int]

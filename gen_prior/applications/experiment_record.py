@@ -1,4 +1,4 @@
-"""What an experiment's folder remembers besides its searches: neurons, reference images, and every score."""
+"""Record of an experiment besides its searches: neurons, reference images, and every score."""
 
 from __future__ import annotations
 

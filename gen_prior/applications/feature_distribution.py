@@ -81,7 +81,7 @@ def match_photographs(
 
 
 def _as_drawn(classifier: Classifier, target: Target, exemplars: Sequence[Exemplar], scale: str | int) -> Tensor:
-    """What the unit saw of each exemplar, as the input that a generated image of it would be: `[N, 3, H, W]`."""
+    """The unit's receptive field in each exemplar, at the size of a generated image: `[N, 3, H, W]`."""
     field = field_of(classifier, activation(target), scale)
     shown = [one.image if field is None else one.patch for one in exemplars]
     images = torch.cat([classifier.resize(image[None].to(classifier.device)) for image in shown])

@@ -167,7 +167,7 @@ def morph(
 
 @dataclass(frozen=True)
 class _Source:
-    """What an end of a morph is made from: one of a target, a photograph and a code."""
+    """The source of one end of a morph: one of a target, a photograph and a code."""
 
     name: str
     target: AnyTarget | None = None
@@ -186,7 +186,7 @@ class _Source:
         return cls(targets[0].name, target=targets[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """What the end depends on, as plain values."""
+        """Everything that the end depends on, as plain values."""
         if self.target is not None:
             return {"target": str(self.target)}
         values = self.image if self.image is not None else self.code

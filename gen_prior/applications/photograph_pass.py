@@ -26,7 +26,7 @@ STATE = "state.safetensors"
 
 
 class Counter(Protocol):
-    """What a pass shows the photographs to; it keeps what it wants of them."""
+    """A consumer of the photographs of a pass, which keeps what it needs of them."""
 
     @property
     def layer_names(self) -> list[str]:
@@ -137,7 +137,7 @@ def statistics_table(
     images: int,
     source: str = "",
 ) -> NaturalStatistics:
-    """What `UnitCounter.tables` returned after a pass over `images` photographs under `folder`, with its metadata."""
+    """The tables of `UnitCounter.tables` after a pass over `images` photographs in `folder`, with its metadata."""
     metadata = {
         "classifier": classifier.name,
         "weights": json.dumps(classifier.provenance.sha256, sort_keys=True),

@@ -23,7 +23,7 @@ MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 @dataclass(frozen=True)
 class Scores:
-    """What a file says: for each row the name of an image, "" in a file of numbers alone, and a value a column.
+    """Content of a file: for each row the name of an image, "" in a file of numbers alone, and a value a column.
 
     `columns` are the names of the score columns, none in a file without a line of names. NaN stands for a cell that
     says that the image was not measured.

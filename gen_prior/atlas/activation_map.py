@@ -241,7 +241,7 @@ class _Making:
         return self.folder / method.folder / f"{cell[0]:03d}-{cell[1]:03d}{ending}"
 
     def _drawn(self, method: Method, cell: tuple[int, int], direction: Tensor) -> dict[str, Any] | None:
-        """What is recorded of a cell; None where it is not drawn, or drawn for another direction."""
+        """The record of a cell; None where it is not drawn, or drawn for another direction."""
         try:
             row: dict[str, Any] = json.loads(read_regular(self._file(method, cell, ".json"), limit=2**20))
             picture = read_regular(self._file(method, cell, ".webp"), limit=2**28)

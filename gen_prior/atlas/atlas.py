@@ -212,7 +212,7 @@ def _look_at_photographs(
 def _engine(
     folder: Path, manifest: Manifest, networks: Networks | None, workers: int | None, executor: Executor | None
 ) -> Iterator[Executor]:
-    """What makes the shards: the user's engine, worker processes, or this process; ended after the block."""
+    """The executor of the shards: the user's engine, worker processes or this process; ended after the block."""
     if executor is not None:
         yield executor
         return

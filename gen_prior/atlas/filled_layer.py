@@ -1,4 +1,4 @@
-"""What the network answers when every position of a layer holds the same activation.
+"""Logits of a network when every position of a layer holds the same activation.
 
 This names the classes that an activation speaks for. Carter et al. (2019) take the gradient of the logits at one
 position of photographs, times the activation. In EfficientNet-Lite0 that sum says the opposite in many layers: the

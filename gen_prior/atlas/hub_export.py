@@ -179,7 +179,7 @@ def _features() -> dict[str, Any]:
 
 
 def _public(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifest says, without names and hashes of photographs and without paths of this machine."""
+    """Content of the manifest, without names and hashes of photographs and without paths of this machine."""
     names = ("format", "layers", "seeds", "evaluations", "scale", "least", "faithfulness", "versions")
     images = manifest["images"]
     return {name: manifest.get(name) for name in names} | {
@@ -194,7 +194,7 @@ def _public(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_paths(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What describes a network, its source shortened where that is a folder."""
+    """Description of a network, its source shortened where that is a folder."""
     source = str(described.get("source") or "")
     return dict(described) | ({"source": "local-dir"} if source.startswith("local-dir:") else {})
 

@@ -87,7 +87,7 @@ def _make(
 
 
 def _maker(records: Records, shard: Shard, networks: Networks) -> tuple[Maker, dict[str, Any]]:
-    """What makes the neurons of a shard, and the photographs at their extremes."""
+    """The networks and settings that make the neurons of a shard, and the photographs at their extremes."""
     manifest = records.manifest
     if manifest.content["images"] is None:
         return Maker(manifest, networks, None), {}

@@ -58,7 +58,7 @@ class Networks:
 
     @property
     def statistics(self) -> NaturalStatistics | None:
-        """What photographs reach at the units."""
+        """Activations that photographs reach at the units."""
         return natural_statistics(self.classifier)
 
 

@@ -163,7 +163,7 @@ class Maker:
         return {"path": scores["path"]["normalised"], "two_alternatives": scores["two_alternatives"]}
 
     def _signature(self, image: Tensor) -> Tensor:
-        """What the best picture does to the last layer before the logits, projected to 64 numbers: `[64]`, float16."""
+        """The best picture's activations before the logits, projected to 64 numbers: `[64]`, float16."""
         classifier, layer = self.networks.classifier, self.networks.signature_layer
         if layer is None:
             return torch.zeros(SIGNATURE, dtype=torch.float16)
@@ -189,7 +189,7 @@ class Maker:
         }
 
     def _beside(self, target: Target, exemplars: dict[str, Any] | None) -> dict[str, Any] | None:
-        """What photographs reach at a unit; None where no table says so."""
+        """Activation that photographs reach at a unit; None where no table has it."""
         statistics = self.networks.statistics
         known = statistics.of(target, "anywhere") if statistics is not None else None
         if known is None or statistics is None:

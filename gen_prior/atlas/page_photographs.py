@@ -1,4 +1,4 @@
-"""What the pages show of photographs: crops beside the atlas, small copies that go with it, or nothing."""
+"""Photographs on the pages: crops beside the atlas, small copies that go with it, or nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PagePhotographs:
         return found
 
     def _copied(self, path: str) -> str | None:
-        """Where the small copy of a crop lies; None if the crop is gone."""
+        """Path of the small copy of a crop; None if the crop is gone."""
         if not (self.folder / path).is_file():
             return None
         name = f"{THUMBNAILS}/{hashlib.sha256(path.encode()).hexdigest()[:16]}.webp"

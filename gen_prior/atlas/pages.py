@@ -134,7 +134,7 @@ def write_overview(
 
 
 def unit_row(row: Mapping[str, Any]) -> Json:
-    """What a unit's page shows of its row; names of files that lead out of the shard's folder are left out."""
+    """Content of a unit's page, from its row; names of files that lead out of the shard's folder are left out."""
     kept = {name: row.get(name) for name in ("target", "layer", "unit", "name", "photographs", "command", "error")}
     methods = []
     for method in row.get("methods") or []:

@@ -1,4 +1,4 @@
-"""What an atlas is to hold: layers, units, networks and photographs -> its manifest."""
+"""Plan an atlas: layers, units, networks and photographs -> its manifest."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def chosen_judge(
 
 
 def described_images(images: str | Path | None, before: Manifest | None) -> dict[str, Any] | None:
-    """What the manifest says of the photographs; those of `before` are not read again if they are the same files."""
+    """The manifest's description of the photographs; files described in `before` are not read again."""
     if images is None:
         return None
     known = before.content.get("images") if before is not None else None

@@ -30,7 +30,7 @@ class Atlas:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What the atlas is made of, plain values as in `manifest.json`."""
+        """Classifier, layers, generators and settings of the atlas, plain values as in `manifest.json`."""
         return self.records.manifest.content
 
     def __repr__(self) -> str:

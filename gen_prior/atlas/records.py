@@ -1,4 +1,4 @@
-"""Which shards of an atlas are done, and which failed: a small JSON file for each, in `records/` and `failed/`.
+"""Records of the finished and the failed shards of an atlas: a small JSON file for each, in `records/` and `failed/`.
 
 A shard is done if its record is of this atlas and its files are there; hashes are compared where rows are read, and of
 all files by `verify`.

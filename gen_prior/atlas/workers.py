@@ -206,7 +206,7 @@ def _close(worker: subprocess.Popen[str]) -> None:
 
 
 def answer(folder: str, index: int, stop: Callable[[], bool] | None = None) -> dict[str, Any]:
-    """What `make_shard` returns, or the error that it raises, as plain values for `settle`."""
+    """Result of `make_shard`, or the error that it raises, as plain values for `settle`."""
     try:
         return make_shard(folder, index, stop=stop)
     except Exception as error:

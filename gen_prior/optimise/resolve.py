@@ -105,7 +105,7 @@ def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe
 def _scored(
     plain: Objective, target: AnyTarget, classifier: Classifier, score: str, photographs: PhotographActivations | None
 ) -> Objective:
-    """What a recipe's `score` maximises of a target; `plain` is its activation."""
+    """The score that a recipe's `score` makes of a target; `plain` is its activation."""
     if score == "log_probability" and isinstance(target, Target) and target.is_class and classifier.has_classes:
         return log_probability(target)
     if score != "capped":

@@ -1,4 +1,4 @@
-"""What a result holds, and what follows from it: the base of `Result`, for what draws, lists and finds its items."""
+"""Data of a result, and values derived from it: the base of `Result`."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class ResultView(ResultData):
         return f"<Result: {count} image{'s' * (images != 1)} of {shown}; {made_by}, {steps}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: images, activations, and their ratios to the best photograph's."""
+        """View in a notebook: images, activations, and their ratios to the best photograph's."""
         columns = range(min(len(self.seeds), SHOWN_SEEDS))
         head = [f"seed {self.seeds[s]}" for s in columns]
         rows = [

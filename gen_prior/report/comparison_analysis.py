@@ -1,4 +1,4 @@
-"""What a comparison says about its methods: means over targets, and paired differences between methods.
+"""Statistics of a comparison's methods: means over targets, and paired differences between methods.
 
 The unit of analysis is the target: values of its images are averaged over the seeds first, because the seeds of a
 target are not independent evidence about targets.

@@ -169,7 +169,7 @@ class FrameFolder:
         return self.path(number)
 
     def path(self, number: int) -> Path:
-        """Where a frame is, or will be."""
+        """Path of a frame, written or not."""
         return self.folder / f"frame-{number:04d}.png"
 
     def paths(self) -> list[Path]:

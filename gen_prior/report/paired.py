@@ -79,7 +79,7 @@ def sign_flip_test(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def _at_least(data: NDArray[np.float64], flips: NDArray[np.int64], limit: float) -> NDArray[np.bool_]:
-    """Which rows of `flips` (0 or 1) give an absolute sum of at least `limit`."""
+    """Mark the rows of `flips` (0 or 1) that give an absolute sum of at least `limit`."""
     return np.abs(data.sum() - 2 * (flips @ data)) >= limit
 
 

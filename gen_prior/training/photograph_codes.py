@@ -16,6 +16,7 @@ from gen_prior.report.metrics import last_linear
 from gen_prior.training.networks import Encoder, FeatureExtractor, to_channels_last
 from gen_prior.training.photographs import Photographs
 from gen_prior.training.prior_file import Prior
+from gen_prior.training.settings import mixed_precision
 from gen_prior.training.stage import Material
 from gen_prior.util.progress import Progress, ProgressCallback
 
@@ -127,7 +128,7 @@ def _encode_all(
     handle = head.register_forward_pre_hook(lambda module, inputs: caught.append(inputs[0]))
     white, features = [], []
     try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), mixed_precision("auto", device):
             sample = torch.linspace(0, count - 1, min(SAMPLE, count)).long()
             encode = PhotographEncoder(prior, photographs.batch(sample, device=device))
             for indices in torch.arange(count).split(BATCH):

@@ -92,35 +92,46 @@ def measured_plan(
     prior: Path | None = None
     with tempfile.TemporaryDirectory() as folder:
         for name in recipe.stages:
-            out, whole = Path(folder, name), recipe.settings[name]
-            few: Any = with_steps(recipe, 0).settings[name]
-            few = replace(few, steps=min(STEPS, whole.steps))
-            if hasattr(few, "fit_steps"):
-                few = replace(few, fit_steps=FIT_STEPS)
-            limit = min(max(counts.values()), max(3 * whole.batch, 128))  # two batches, and some that cannot be read
-            watch = _Watch(progress)
-            run_stage(STAGES[name], out, few, classifier=classifier, prior=prior, limit=limit, cache=out / "cache",
-                      timing=watch.timing, progress=watch.progress, log_every=1, **given)  # fmt: skip
-            read = counts["large" if STAGES[name].reads == "large" else "images"] if STAGES[name].reads else 0
-            scale = read / max(1, min(limit, read))
-            lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()] if few.steps else []
-            seconds = [whole.batch / line["images_per_second"] for line in lines]
-            fit_steps = getattr(whole, "fit_steps", 0)
-            cache = sum(file.stat().st_size for file in (out / "cache").rglob("*")) * scale
-            own = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) - cache / max(scale, 1)
-            plans.append(
-                StagePlan(
-                    name,
-                    whole.steps,
-                    statistics.median(seconds) if seconds else 0.0,
-                    (watch.parts["reading"] + watch.seconds("encoding")) * scale,
-                    watch.seconds("fitting") * fit_steps / FIT_STEPS,
-                    _memory(classifier.device),
-                    (cache + own) / 1e9,
-                )
-            )
+            out = Path(folder, name)
+            plans.append(_stage_plan(recipe, name, counts, out, progress, classifier=classifier, prior=prior, **given))
             prior = out
     return TrainingPlan(tuple(plans))
+
+
+def _stage_plan(
+    recipe: TrainingRecipe,
+    name: str,
+    counts: dict[str, int],
+    out: Path,
+    progress: ProgressCallback | None,
+    **given: Any,
+) -> StagePlan:
+    """The plan of one stage from a few steps of it in `out`; `counts`: photographs of each kind that it would read."""
+    whole: Any = recipe.settings[name]
+    few: Any = with_steps(recipe, 0).settings[name]
+    few = replace(few, steps=min(STEPS, whole.steps))
+    if hasattr(few, "fit_steps"):
+        few = replace(few, fit_steps=FIT_STEPS)
+    limit = min(max(counts.values()), max(3 * whole.batch, 128))  # two batches, and some that cannot be read
+    watch = _Watch(out / "cache", progress)
+    run_stage(STAGES[name], out, few, limit=limit, cache=watch.cache, timing=watch.timing, progress=watch.progress,
+              log_every=1, **given)  # fmt: skip
+    read = counts["large" if STAGES[name].reads == "large" else "images"] if STAGES[name].reads else 0
+    scales = {"reading": read, "reading larger": counts["large"], "preparing": read}
+    scales = {part: count / max(1, min(limit, count)) for part, count in scales.items()}
+    lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()] if few.steps else []
+    seconds = [whole.batch / line["images_per_second"] for line in lines]
+    reading = sum(watch.parts[part] * scales[part] for part in ("reading", "reading larger"))
+    cache = sum(watch.cached[part] * scale for part, scale in scales.items())
+    return StagePlan(
+        name,
+        whole.steps,
+        statistics.median(seconds) if seconds else 0.0,
+        reading + watch.seconds("encoding") * scales["preparing"],
+        watch.seconds("fitting") * getattr(whole, "fit_steps", 0) / FIT_STEPS,
+        _memory(given["classifier"].device),
+        (cache + folder_size(out) - folder_size(watch.cache)) / 1e9,
+    )
 
 
 def within(hours: float, recipe: TrainingRecipe, plan: TrainingPlan) -> tuple[TrainingRecipe, TrainingPlan]:
@@ -141,15 +152,18 @@ def within(hours: float, recipe: TrainingRecipe, plan: TrainingPlan) -> tuple[Tr
 
 
 class _Watch:
-    """Times the parts of a stage, and the units of work that it reports."""
+    """Times the parts of a stage and the units of work that it reports, and measures what each part caches."""
 
-    def __init__(self, progress: ProgressCallback | None) -> None:
+    def __init__(self, cache: Path, progress: ProgressCallback | None) -> None:
+        self.cache = cache
         self.parts: dict[str, float] = defaultdict(float)
+        self.cached: dict[str, int] = defaultdict(int)
         self.seen: dict[str, list[tuple[float, Progress]]] = defaultdict(list)
         self.passed_on = progress
 
     def timing(self, part: str, seconds: float) -> None:
         self.parts[part] += seconds
+        self.cached[part] += folder_size(self.cache) - sum(self.cached.values())
 
     def progress(self, done: Progress) -> None:
         self.seen[done.label.split()[0]].append((time.monotonic(), done))
@@ -169,3 +183,8 @@ def _memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9 if resource is not None else 0.0
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

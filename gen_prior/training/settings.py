@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
+import torch
+
 from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.util.devices import PRECISIONS, has_bfloat16
 
 RENAMED = {
     "imagined": "sampled",
@@ -44,8 +48,8 @@ class TrainingSettings:
     """Photographs that are not trained on; at most a tenth of all."""
     seed: int = 0
     """Seed of all random draws."""
-    precision: str = "bf16"
-    """"bf16" (autocast) or "fp32"."""
+    precision: str = "auto"
+    """"bf16" (autocast), "fp32", or "auto": bf16 where the device has instructions for it."""
     parent_sha256: str = ""
     """SHA-256 of the file of the prior that is extended; set by the stage."""
 
@@ -55,6 +59,8 @@ class TrainingSettings:
             raise OptionError(f"steps must be at least 1, got {self.steps}")
         if self.batch < 2:
             raise OptionError(f"batch must be at least 2, got {self.batch}")
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,13 @@ class EnlargingSettings(GanSettings):
     """Random squares cut out of each photograph."""
     sampled_details: tuple[float, float] = (0.7, 1.2)
     """Range of factors on the fine part of sampled codes, where they have one."""
+
+
+def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Context of forward passes in training; "auto" is bf16 where `device` has instructions for it, else fp32."""
+    if precision == "bf16" or (precision == "auto" and has_bfloat16(device)):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:

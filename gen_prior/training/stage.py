@@ -197,10 +197,11 @@ def run_stage(
             fewer = limit or (most_large if kind.reads == "large" else 0)
             crops = getattr(chosen, "crops", 1)
             material.photographs = _read(sources, material, chosen, chosen.size, crops, fewer)
+            clock.done("reading")
             if getattr(chosen, "large_share", 0):
                 fewer, crops = limit or most_large, chosen.crops_large
                 material.large = _read(large or sources, material, chosen, 2 * chosen.size, crops, fewer)
-        clock.done("reading")
+                clock.done("reading larger")
         stage = kind(material, chosen)
         clock.done("preparing")
         stage.run(out, resume=resume, sheet=stage.sheet, **options)

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import DivergedError, OptionError
 from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
-from gen_prior.training.settings import TrainingSettings, differences
+from gen_prior.training.settings import TrainingSettings, differences, mixed_precision
 from gen_prior.util.files import write_bytes
 from gen_prior.util.image_io import write_png
 
@@ -124,7 +124,7 @@ class Trainer:
         if state is None:
             log.warning("%s holds no checkpoint; training starts at its first step", out)
             return
-        different = differences(self.settings, state["settings"], but=("steps",))
+        different = differences(self.settings, state["settings"], but=("steps", "precision"))
         if tuple(state["hook_layers"]) != self.hook_layers:
             different.append(f"the layers {state['hook_layers']}, not {list(self.hook_layers)}")
         if different:
@@ -195,9 +195,7 @@ class Trainer:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context of the networks' forward passes: mixed precision if the settings ask for it."""
-        if self.settings.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        return mixed_precision(self.settings.precision, self.device)
 
     def learning_rate(self, optimiser: str) -> float:
         """Learning rate of an optimiser between warm-up and cooldown."""

@@ -92,19 +92,23 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     """
     if precision not in PRECISIONS:
         raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    wanted = precision == "bf16" or (
-        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
+    wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda" and has_bfloat16(device))
     if wanted and device.type == "cpu":
         _warn_of_slow_bfloat16()
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether `device` has bfloat16 instructions; emulating them takes several times longer than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 @cache
 def _warn_of_slow_bfloat16() -> None:
     """Say once if this processor has to emulate bfloat16."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if x86 and not torch.cpu._is_avx512_bf16_supported():
+    if platform.machine().lower() in ("x86_64", "amd64") and not has_bfloat16(torch.device("cpu")):
         log.warning("this processor has no bfloat16 instructions, so bf16 is slower than fp32. Fix: precision='fp32'")
 
 

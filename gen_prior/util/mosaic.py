@@ -76,13 +76,13 @@ def thumbnail(image: Tensor) -> Image.Image:
 
 
 def row_pages(count: int, *, columns: int = 1) -> list[range]:
-    """Which of `count` targets stand on which page of a mosaic with captions, `columns` of them in a row."""
+    """Split `count` targets over the pages of a mosaic with captions, `columns` of them in a row."""
     rows = pages(-(-count // columns), SIDE + GAP + LINE, header=LINE + 10)
     return [range(part.start * columns, min(part.stop * columns, count)) for part in rows]
 
 
 def pages(count: int, height: int, *, header: int = 0) -> list[range]:
-    """Which of `count` blocks stand on which page: as many of `height` pixels below `header` as `TALLEST` allows."""
+    """Split `count` blocks over pages: as many of `height` pixels below `header` as `TALLEST` allows."""
     each = max(1, (TALLEST - header) // height)
     return [range(first, min(first + each, count)) for first in range(0, count, each)]
 

@@ -33,7 +33,7 @@ class Progress:
 
 ProgressCallback = Callable[[Progress], None]
 ProgressOption = Callable[..., None] | bool | None
-"""What a `progress` argument takes: True for a bar, a function of one `Progress`, or None."""
+"""The type of a `progress` argument: True for a bar, a function of one `Progress`, or None."""
 READ_EVERY = 0.25
 """Seconds between two reads of the activations."""
 

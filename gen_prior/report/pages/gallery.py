@@ -58,7 +58,7 @@ def gallery(folder: str | Path) -> Path:
 
 
 def _of_result(folder: Path) -> Json:
-    """What the page of a synthesis shows: a section for each target, its seeds side by side."""
+    """Content of the page of a synthesis: a section for each target, its seeds side by side."""
     record = read_record(folder)
     with reading("result", folder):
         seeds, settings = record["seeds"], record["settings"]
@@ -81,7 +81,7 @@ def _of_result(folder: Path) -> Json:
 
 
 def _of_comparison(folder: Path) -> Json:
-    """What the page of a comparison shows: a table of medians, and for each target a row for each method."""
+    """Content of the page of a comparison: a table of medians, and for each target a row for each method."""
     with reading("comparison", folder):
         record = json.loads(read_regular(folder / COMPARISON, limit=LARGEST_RECORD, within=folder))
         methods = record["methods"]

@@ -12,7 +12,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 PACKAGE = "gen_prior.report.pages"
-"""Where the frame and the style of all pages lie, in templates/ and assets/."""
+"""Package with the frame and the style of all pages, in templates/ and assets/."""
 
 
 def render(template: str, *, package: str = PACKAGE, **values: Any) -> str:
