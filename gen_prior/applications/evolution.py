@@ -8,7 +8,6 @@ it from its seed.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gen_prior.applications.black_boxes import source_words
-from gen_prior.applications.evolution_file import FORMAT, LARGEST, read_evolution, write_evolution
+from gen_prior.applications.evolution_file import (
+    FORMAT,
+    LARGEST,
+    check_same_generator,
+    generator_identity,
+    read_evolution,
+    write_evolution,
+)
 from gen_prior.applications.searchers import FULL_UP_TO, MEASURED_AT_LEAST, METHODS, Points, build_searcher
 from gen_prior.errors import MissingExtraError, OptionError, OutputError, UnknownNameError
 from gen_prior.generators import as_generator
@@ -114,9 +120,9 @@ class Evolution:
             "sigmas": sigmas,
             "seed": seed,
             "spread": spread,
-            "start": _start_source(self._start, start_source),
+            "start": start_identity(self._start, start_source),
             "source": dict(source) if source is not None else None,
-            "generator": _identity(generator),
+            "generator": generator_identity(generator),
         }
         self._searcher = build_searcher(method, dims, population, seed, spread=spread)
         self._asked: Points | None = None
@@ -216,7 +222,7 @@ class Evolution:
         generator = as_generator(generator)
         try:
             settings, arrays = read_evolution(path)
-            _check_same_generator(path, settings.pop("generator"), _identity(generator))
+            check_same_generator(path, settings.pop("generator"), generator_identity(generator))
             start = torch.from_numpy(arrays["start"].copy()) if "start" in arrays else None
             evolution = cls(generator, start=start, start_source=settings.pop("start", None), **settings)
             for scores in arrays["scores"].astype(np.float64):
@@ -251,34 +257,6 @@ class Evolution:
         return prior.project(centre + prior.std * steps, self.settings["sigmas"])
 
 
-def load_or_create(
-    path: Path, generator: Generator, source: Mapping[str, Any] | None, options: Mapping[str, Any]
-) -> Evolution:
-    """The search saved at `path`, or a new one.
-
-    `source` is the identity of the score, `options` are those of `Evolution`; a `start` may be a function that finds
-    the code, which is then called for a new search only. Raises `OptionError` if the saved search has another score or
-    other options, `OutputError` as `Evolution.load`.
-    """
-    start = options.get("start")
-    if not path.is_file():
-        found = start() if callable(start) else start
-        return Evolution(generator, source=source, **{**options, "start": found})
-    search = Evolution.load(path, generator)
-    saved, fix = search.settings, "pass another --out, or continue the search that is there"
-    if saved["source"] != source:
-        now = source_words(source, unlike=saved["source"])
-        raise OptionError(f"{path} holds a search for {source_words(saved['source'])}, not for {now}", fix=fix)
-    if start is not None:
-        known = options.get("start_source")
-        if saved["start"] != (dict(known) if callable(start) and known else _start_source(start, known)):
-            raise OptionError(f"the search in {path} has another start", fix=fix)
-    for name, value in options.items():
-        if name not in ("start", "start_source") and saved[name] != value:
-            raise OptionError(f"the search in {path} has {name} {saved[name]}, not {value}", fix=fix)
-    return search
-
-
 def _checked_start(start: Tensor | None, generator: Generator) -> Tensor | None:
     """`start` in float32 on the CPU. Raises `OptionError` for another shape than that of codes."""
     if start is None:
@@ -288,33 +266,15 @@ def _checked_start(start: Tensor | None, generator: Generator) -> Tensor | None:
     return start.detach().float().cpu()
 
 
-def _start_source(start: Tensor | None, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def start_identity(start: Tensor | None, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """`given`, the source of the code `start`, or else the hash of the code; None without a start."""
     if start is None:
         return None
     return dict(given) if given is not None else {"sha256": hashlib.sha256(start.numpy().tobytes()).hexdigest()}
-
-
-def _identity(generator: Generator) -> dict[str, Any]:
-    """Values that must be equal for a code to give the same image."""
-    described = generator.describe()
-    identity: dict[str, Any] = json.loads(
-        json.dumps({name: described[name] for name in ("name", "options", "code_shape", "sha256")}, default=str)
-    )
-    return identity
-
-
-def _check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    if changed := [name for name in now if before[name] != now[name]]:
-        words = {"name": "", "options": " with other options", "sha256": " with other weights"}.get(
-            changed[0], f" with codes of shape {before['code_shape']}"
-        )
-        raise OutputError(
-            f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="save to another file"
-        )
 
 
 def _near(first: Points, second: Points, tolerance: float = 1e-6) -> bool:
     return first.shape == second.shape and np.allclose(first, second, rtol=tolerance, atol=tolerance / 1000)
 
 
-__all__ = ["FORMAT", "Evolution", "Generation", "load_or_create"]
+__all__ = ["FORMAT", "Evolution", "Generation", "start_identity"]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_prior.errors import OutputError
+from gen_prior.generators.base import Generator
 from gen_prior.util.files import write_bytes
 from gen_prior.util.reading import read_arrays
 
@@ -45,4 +46,24 @@ def read_evolution(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[
     return {names.get(name, name): value for name, value in settings.items()}, arrays
 
 
-__all__ = ["FORMAT", "LARGEST", "read_evolution", "write_evolution"]
+def generator_identity(generator: Generator) -> dict[str, Any]:
+    """Values that must be equal for a code to give the same image."""
+    described = generator.describe()
+    identity: dict[str, Any] = json.loads(
+        json.dumps({name: described[name] for name in ("name", "options", "code_shape", "sha256")}, default=str)
+    )
+    return identity
+
+
+def check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises `OutputError` if the search at `path` was saved with another generator than `now`."""
+    if changed := [name for name in now if before[name] != now[name]]:
+        words = {"name": "", "options": " with other options", "sha256": " with other weights"}.get(
+            changed[0], f" with codes of shape {before['code_shape']}"
+        )
+        raise OutputError(
+            f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="save to another file"
+        )
+
+
+__all__ = ["FORMAT", "LARGEST", "check_same_generator", "generator_identity", "read_evolution", "write_evolution"]

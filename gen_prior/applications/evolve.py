@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gen_prior.applications.black_boxes import BlackBox, activation_score
-from gen_prior.applications.evolution import Evolution, Generation, load_or_create
+from gen_prior.applications.evolution import Evolution, Generation
 from gen_prior.applications.evolution_file import FORMAT
+from gen_prior.applications.evolution_resume import load_or_create
 from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 
 

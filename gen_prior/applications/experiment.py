@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen_prior.applications.evolution import Evolution, load_or_create
+from gen_prior.applications.evolution import Evolution
+from gen_prior.applications.evolution_resume import load_or_create
 from gen_prior.applications.experiment_record import (
     RECORD,
     SCORE,

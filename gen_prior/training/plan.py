@@ -41,9 +41,9 @@ class StagePlan:
     steps: int
     seconds_per_step: float
     preparing: float
-    """Seconds before the first step: reading photographs and encoding them."""
+    """Seconds that do not depend on the steps: reading photographs, encoding them, exporting."""
     fitting: float
-    """Seconds of the steps that fit a part of the network to the encoded photographs, before the first step."""
+    """Seconds of the steps that fit a part of the network to the encoded photographs."""
     memory: float
     """Largest memory of the process up to this stage, in GB (on a GPU: of the device)."""
     disk: float
@@ -121,14 +121,18 @@ def _stage_plan(
     scales = {part: count / max(1, min(limit, count)) for part, count in scales.items()}
     lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()] if few.steps else []
     seconds = [whole.batch / line["images_per_second"] for line in lines]
+    # A stage that reads larger photographs beside the others encodes only those, for its fine code, at its export.
+    encoded, fitted = watch.seconds("encoding"), watch.seconds("fitting")
+    encoding = encoded * scales["reading larger" if "reading larger" in watch.parts else "preparing"]
+    exporting = max(0.0, watch.parts["exporting"] - encoded - fitted)
     reading = sum(watch.parts[part] * scales[part] for part in ("reading", "reading larger"))
     cache = sum(watch.cached[part] * scale for part, scale in scales.items())
     return StagePlan(
         name,
         whole.steps,
         statistics.median(seconds) if seconds else 0.0,
-        reading + watch.seconds("encoding") * scales["preparing"],
-        watch.seconds("fitting") * getattr(whole, "fit_steps", 0) / FIT_STEPS,
+        reading + encoding + exporting,
+        fitted * getattr(whole, "fit_steps", 0) / FIT_STEPS,
         _memory(given["classifier"].device),
         (cache + folder_size(out) - folder_size(watch.cache)) / 1e9,
     )
