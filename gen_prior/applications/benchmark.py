@@ -125,8 +125,8 @@ def _measure_all(
             is_new = not run.path(method, target).is_file()
             item, feature = run.item(method, target)
             measured.append(item)
-            features += [feature] if target.is_class else []
-            described["summary"] = summary(measured, torch.cat(features) if features else None, natural)
+            features.append(feature)
+            described["summary"] = summary(measured, features, natural)
             record["finished"] = (index + 1, number + 1) == (len(rows), len(targets))
             if is_new or record["finished"]:
                 write_benchmark(run.folder.parent, record)

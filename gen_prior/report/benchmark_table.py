@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gen_prior.report.distances import bootstrap_interval, diversity, frechet_distance, kernel_distance
@@ -13,11 +14,11 @@ Item = dict[str, Any]
 CONTROLS = ("start", "shuffled unit", "random network")
 
 
-def summary(items: Sequence[Item], features: Tensor | None, natural: Tensor | None) -> dict[str, Any]:
+def summary(items: Sequence[Item], features: Sequence[Tensor], natural: Tensor | None) -> dict[str, Any]:
     """Means over images or targets, each `{value, low, high, count}`; distances are plain numbers.
 
-    `features`: the judge's, of all images of classes, `[N, D]`; `natural`: of photographs, `[M, D]`. What was not
-    measured is left out.
+    `features`: the judge's, `[seeds, D]` for the images of each item; `natural`: of photographs, `[M, D]`. What was
+    not measured is left out.
     """
     classes, units = [one for one in items if one["is_class"]], [one for one in items if not one["is_class"]]
     ranks = [rank for one in classes for rank in one["judge_ranks"]]
@@ -26,20 +27,29 @@ def summary(items: Sequence[Item], features: Tensor | None, natural: Tensor | No
         "classes: in the judge's top 5": mean([float(rank <= 5) for rank in ranks]),
         "classes: logit in the source": mean([value for one in classes for value in one["activations"]]),
     }
-    if features is not None and classes:
-        spreads = [diversity(part) for part in features.split(len(features) // len(classes))]
-        found["classes: diversity over seeds"] = mean([value for value in spreads if value is not None])
-        if natural is not None and len(features) > 1:
-            found["classes: kernel distance from photographs"] = kernel_distance(features, natural)
-            found["classes: Frechet distance from photographs"] = frechet_distance(features, natural)
+    of_classes = [part for one, part in zip(items, features, strict=True) if one["is_class"]]
+    if of_classes:
+        found["classes: diversity over seeds"] = _diversity(of_classes)
+        images = torch.cat(of_classes)
+        if natural is not None and len(images) > 1:
+            found["classes: kernel distance from photographs"] = kernel_distance(images, natural)
+            found["classes: Frechet distance from photographs"] = frechet_distance(images, natural)
     for layer in dict.fromkeys(one["layer"] for one in units):
         inside = [one for one in units if one["layer"] == layer]
         found |= {f"{layer}: {name}": value for name, value in _of_units(inside).items()}
+        own = [part for one, part in zip(items, features, strict=True) if not one["is_class"] and one["layer"] == layer]
+        found[f"{layer}: diversity over seeds of a unit"] = _diversity(own)
+        found[f"{layer}: diversity over units at a seed"] = _diversity(list(torch.stack(own, 1)))
     if len({one["layer"] for one in units}) > 1:
         found |= {f"all units: {name}": value for name, value in _of_units(units).items()}
     found["seconds for an image"] = mean([one["seconds"] for one in items])
     found["evaluations for an image"] = mean([float(one["evaluations"]) for one in items])
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _diversity(groups: Sequence[Tensor]) -> dict[str, Any] | None:
+    """Mean over groups of images, `[N, D]` each, of the distance between two images of a group."""
+    return mean([value for group in groups if (value := diversity(group)) is not None])
 
 
 def _of_units(items: Sequence[Item]) -> dict[str, Any]:

@@ -148,7 +148,16 @@ def test_a_benchmark_of_nothing_is_refused(tiny_classifier: Classifier, judge: C
 
 def test_summary_counts_what_was_measured() -> None:
     item = {"is_class": False, "layer": "a", "ratios": [0.5, None, 2.0], "seconds": 1.0, "evaluations": 8}
-    found = summary([item], None, None)
+    found = summary([item], [torch.ones(3, 2)], None)
     assert found["a: activation / best photograph's"]["value"] == 1.25
     assert found["a: above the best photograph"] == mean([0.0, 1.0])
     assert not [name for name in found if name.startswith("classes")]
+
+
+def test_summary_compares_units_with_each_other_and_with_their_own_seeds() -> None:
+    """Two units whose seeds agree: images of one unit are alike, those of two units are at a right angle."""
+    item = {"is_class": False, "layer": "a", "ratios": [1.0], "seconds": 1.0, "evaluations": 8}
+    features = [torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 3.0]])]
+    found = summary([item, item], features, None)
+    assert found["a: diversity over seeds of a unit"] == mean([0.0, 0.0])
+    assert found["a: diversity over units at a seed"] == mean([1.0, 1.0])
