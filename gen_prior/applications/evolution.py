@@ -29,6 +29,7 @@ from gen_prior.applications.evolution_file import (
     read_evolution,
     write_evolution,
 )
+from gen_prior.applications.evolution_view import EvolutionView
 from gen_prior.applications.searchers import FULL_UP_TO, MEASURED_AT_LEAST, METHODS, Points, build_searcher
 from gen_prior.errors import MissingExtraError, OptionError, OutputError, UnknownNameError
 from gen_prior.generators import as_generator
@@ -47,7 +48,7 @@ class Generation:
     codes: Tensor
 
 
-class Evolution:
+class Evolution(EvolutionView):
     """A search over a generator's codes, one generation at a time (Ponce et al. 2019; Wang & Ponce 2022).
 
         evolution = Evolution(generator, seed=0)
@@ -132,11 +133,6 @@ class Evolution:
         """Scores `[N]` of each finished generation, NaN where an image was not measured."""
         self.best_score = -math.inf
         self.best_code: Tensor | None = None
-
-    @property
-    def evaluations(self) -> int:
-        """Images scored so far."""
-        return sum(len(scores) for scores in self.scores)
 
     def scored_by(self, source: Mapping[str, Any] | None) -> None:
         """Set the identity of the score. Raises `OptionError` if earlier scores came from another one."""

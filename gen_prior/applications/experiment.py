@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gen_prior.applications.evolution import Evolution
 from gen_prior.applications.evolution_resume import load_or_create
+from gen_prior.applications.evolution_view import ExperimentView
 from gen_prior.applications.experiment_record import (
     RECORD,
     SCORE,
@@ -66,7 +67,7 @@ class Told:
     missing: dict[str, int]
 
 
-class Experiment:
+class Experiment(ExperimentView):
     """Searches for one or more neurons whose scores an experiment measures, in a folder.
 
         experiment = Experiment("cell", "dgn-lite0", population=24)
@@ -113,6 +114,11 @@ class Experiment:
         self.neurons: list[str] = self.record.neurons if self.record is not None else names or [SCORE]
         self.searches = {name: self._search(name, options, seed) for name in self.neurons}
         self._tell_searches()
+
+    @property
+    def views(self) -> Mapping[str, Evolution]:
+        """Name of each neuron -> its search."""
+        return self.searches
 
     @property
     def generation(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from gen_prior.errors import OptionError
@@ -16,11 +17,15 @@ from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.film import FrameFolder, strip, write_animation
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import run_writer
-from gen_prior.util.image_io import write_png
+from gen_prior.util.html import cell, picture_tag, table
+from gen_prior.util.image_io import to_pil, write_png
+from gen_prior.util.mosaic import mosaic
 from gen_prior.util.reading import read_regular, reading
 from gen_prior.util.tables import Columns, write_tables
 
 RECORD = "morph.json"
+SHOWN = 9
+"""Most frames in the strip, the sheet and a notebook."""
 TENSORS = ("images", "codes", "positions", "activations")
 COLUMNS: Columns = {"image": str, "position": float, "target": str, "activation": float}
 """Columns of `numbers.csv`, which has a row for each unit of each frame.
@@ -29,7 +34,7 @@ Position 1.5 is half way from the second end to the third.
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Morph:
     """The outcome of `morph`: N frames.
 
@@ -66,6 +71,36 @@ class Morph:
         """Ends, units and settings as plain values for JSON."""
         return {"names": self.names, "units": self.units, "frames": len(self.images), "settings": self.settings}
 
+    def __repr__(self) -> str:
+        ways = " to ".join(self.names)
+        made_by = f"{self.settings['generator']['name']} for {self.settings['classifier']['name']}"
+        return f"<Morph: {len(self.images)} frames from {ways}; {made_by}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: up to nine frames, and how strongly each unit responds to them."""
+        shown = self._shown()
+        head = [f"{float(self.positions[frame]):.2f}" for frame in shown]
+        rows = [("", [picture_tag(self.images[frame], f"frame {frame}") for frame in shown])]
+        rows += [
+            (unit, [cell(f"{float(self.activations[frame, number]):.4g}") for frame in shown])
+            for number, unit in enumerate(self.units)
+        ]
+        return table(repr(self)[1:-1], head, rows)
+
+    def sheet(self) -> Image.Image:
+        """Up to nine frames side by side as a PIL picture, each with its position and, below, its activations."""
+        shown = self._shown()
+        frames = [self.images[frame] for frame in shown]
+        values = [" / ".join(f"{value:.3g}" for value in self.activations[frame].tolist()) for frame in shown]
+        names = [f"{float(self.positions[frame]):.2f}" for frame in shown]
+        return to_pil(mosaic([frames], captions=[values], column_names=names, row_names=[" / ".join(self.units)]))
+
+    def _shown(self) -> list[int]:
+        """Numbers of up to `SHOWN` frames, evenly spaced."""
+        last = len(self.images) - 1
+        count = min(SHOWN, last + 1)
+        return [round(last * number / (count - 1)) for number in range(count)]
+
     def film(self, path: str | Path, *, fps: float = 12.0) -> Path:
         """Write a film (.gif, .webp or .mp4) that goes to the last end and back, and return its path."""
         return write_animation(path, [*self.images, *self.images[1:-1].flip(0)], fps=fps, hold=0)
@@ -77,7 +112,7 @@ class Morph:
             frames.clear()
             for number, image in enumerate(self.images):
                 frames.write(number, image)
-            write_png(folder / "morph-strip.png", strip(list(self.images), count=9))
+            write_png(folder / "morph-strip.png", strip(list(self.images), count=SHOWN))
             save_safetensors(
                 folder / "morph.safetensors", {name: getattr(self, name).contiguous() for name in TENSORS}, {}
             )
