@@ -50,7 +50,10 @@ def read_scores(path: str | Path) -> Scores:
         header = lines[0].strip().lower() in (IMAGE, "score")
         words = [word for line in lines[header:] for word in line.split()]
         return Scores([], [""] * len(words), [[_number(word, "", path)] for word in words])
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    except csv.Error as error:
+        raise OptionError(f"{path} cannot be read as a table: {error}") from error
     names = [name.lower() for name in rows[0]]
     if IMAGE in names:
         return _named(rows, names.index(IMAGE), separator, path)

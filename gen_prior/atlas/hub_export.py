@@ -13,7 +13,7 @@ from gen_prior.atlas.reader import Atlas, flat_rows, load_atlas
 from gen_prior.errors import MissingExtraError, OptionError, OutputError
 from gen_prior.report.model_card import LICENCES
 from gen_prior.util.files import as_output_errors, write_bytes, write_json
-from gen_prior.util.reading import open_regular
+from gen_prior.util.reading import open_regular, reading
 from gen_prior.util.tables import write_csv, write_parquet
 
 NUMBERS: dict[str, tuple[type, str]] = {
@@ -154,7 +154,9 @@ def _shards(atlas: Atlas, counts: dict[str, int]) -> Iterator[list[dict[str, Any
     for index, neurons in atlas.shards():
         folder, rows = atlas.records.shard_folder(index), []
         for neuron in neurons:
-            for row in flat_rows(neuron, f"shards/{index:05d}"):
+            with reading("atlas", atlas.folder):
+                flat = list(flat_rows(neuron, f"shards/{index:05d}"))
+            for row in flat:
                 file = row.pop("image", None)
                 picture = None
                 if file is not None:

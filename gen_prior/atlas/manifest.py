@@ -24,8 +24,8 @@ from gen_prior.util.reading import read_regular, reading
 FORMAT = "gen-prior/atlas-1"
 FILE = "manifest.json"
 SHARD_SIZE = 64
-LARGEST = 2**28
-"""Bytes of a manifest."""
+LARGEST, MOST_UNITS = 2**28, 2**22
+"""Bytes of a manifest, and units of a layer."""
 RANGE = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9})(?:\s*:\s*(\d{1,9}))?)?")
 
 
@@ -163,6 +163,8 @@ def numbers(text: str) -> tuple[int, ...]:
             raise OptionError(
                 f"units are ranges from a lower to a higher number, got {text!r}", fix="0-31, 1,5,9 or 0-999:31"
             )
+        if (last - first) // step >= MOST_UNITS:
+            raise OptionError(f"{text!r} names more than {MOST_UNITS} units")
         found.update(range(first, last + 1, step))
     return tuple(sorted(found))
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors import safe_open
 
 from gen_prior.atlas.manifest import numbers
 from gen_prior.atlas.records import Records
-from gen_prior.util.reading import read_regular, reading
+from gen_prior.util.image_io import read_picture
+from gen_prior.util.reading import open_regular, read_regular, reading
 
 TILE, SIGNATURE = 96, 64
 """Side of a thumbnail in a shard's sheet in pixels, and numbers of a signature."""
@@ -157,8 +157,8 @@ def sheet_of(path: Path, count: int) -> tuple[list[str], tuple[int, int]]:
     """
     if not path.is_file():
         return [], (8, -(-count // 8))
-    with Image.open(path, formats=("WEBP",)) as picture:
-        small = np.asarray(picture.convert("RGB").reduce(TILE))
+    with open_regular(path) as file:
+        small = np.asarray(read_picture(file, str(path)).reduce(TILE))
     levels = np.round(small.astype(float) / 17).astype(int).reshape(-1, 3)
     return ["".join(f"{level:x}" for level in colour) for colour in levels], (small.shape[1], small.shape[0])
 

@@ -19,6 +19,7 @@ from gen_prior.errors import OptionError, OutputError
 from gen_prior.report.pages.render import asset, counted, render
 from gen_prior.util.files import write_bytes
 from gen_prior.util.image_io import read_picture
+from gen_prior.util.reading import open_regular, reading
 
 INDEX = "index.html"
 COPIED_SIDE, COPIED_QUALITY = 160, 75
@@ -48,6 +49,11 @@ def build_pages(folder: str | Path, photographs: Photographs = "link", *, out: s
         raise OptionError("pages that are copied to another folder show no photographs", fix='photographs="none"')
     if home != folder and home.is_dir() and any(home.iterdir()) and not (home / "data" / "index.js").is_file():
         raise OutputError(f"{home} holds something other than the pages of an atlas", fix="pass another --out")
+    with reading("atlas", folder):
+        return _build(folder, home, photographs)
+
+
+def _build(folder: Path, home: Path, photographs: Photographs) -> Path:
     contents = _Contents(Records(folder, Manifest.read(folder)))
     written = _write_shards(contents, PagePhotographs(folder, photographs), home)
     for left in (home / "data").glob("shard-*.js"):
@@ -55,15 +61,18 @@ def build_pages(folder: str | Path, photographs: Photographs = "link", *, out: s
             left.unlink()
     if home != folder:
         for index in contents.shards:
-            _copy_pictures(contents.records.shard_folder(index), home / "shards" / f"{index:05d}")
+            _copy_pictures(folder, contents.records.shard_folder(index), home / "shards" / f"{index:05d}")
     return write_overview(home, contents.records.manifest, contents.layers, contents.words, photographs)
 
 
-def _copy_pictures(shard: Path, home: Path) -> None:
-    """Copy the sheet of a shard, and its pictures in at most `COPIED_SIDE` pixels."""
-    write_bytes(home / "sheet.webp", (shard / "sheet.webp").read_bytes())
+def _copy_pictures(folder: Path, shard: Path, home: Path) -> None:
+    """Copy the sheet of a shard, and its pictures in at most `COPIED_SIDE` pixels; no file from outside `folder`."""
+    if (shard / "sheet.webp").exists():
+        with open_regular(shard / "sheet.webp", within=folder) as file:
+            write_bytes(home / "sheet.webp", file.read())
     for path in sorted((shard / "images").glob("*.webp")):
-        picture = read_picture(path, str(path))
+        with open_regular(path, within=folder) as file:
+            picture = read_picture(file, str(path))
         picture.thumbnail((COPIED_SIDE, COPIED_SIDE))
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", quality=COPIED_QUALITY, method=6)

@@ -13,7 +13,7 @@ from gen_prior.atlas.records import Records
 from gen_prior.atlas.shards import read_rows
 from gen_prior.errors import OptionError, OutputError, TargetError, UnknownNameError
 from gen_prior.util.image_io import read_picture
-from gen_prior.util.reading import open_regular
+from gen_prior.util.reading import open_regular, reading
 
 
 class Atlas:
@@ -58,8 +58,9 @@ class Atlas:
         One shard at a time is in memory. Raises `OutputError` for a damaged one.
         """
         for index, neurons in self.shards():
-            for neuron in neurons:
-                yield from flat_rows(neuron, f"shards/{index:05d}")
+            with reading("atlas", self.folder):
+                flat = [row for neuron in neurons for row in flat_rows(neuron, f"shards/{index:05d}")]
+            yield from flat
 
     def table(self) -> list[dict[str, Any]]:
         """Return all `rows`."""
@@ -82,9 +83,11 @@ class Atlas:
             record = self.records.read(index)
             if record is None:
                 raise OutputError(f"{target} is not made yet", fix="run the command that makes the atlas")
-            rows = read_rows(self.records, index, record)
-            self._shard = index, {row["target"]: row for row in rows}
-        return self._shard[1][f"{layer}:{int(unit)}"]
+            with reading("atlas", self.folder):
+                rows = read_rows(self.records, index, record)
+                self._shard = index, {row["target"]: row for row in rows}
+        with reading("atlas", self.folder):
+            return dict(self._shard[1][f"{layer}:{int(unit)}"])
 
     def image(
         self, target: str, method: str | None = None, seed: int | None = None, *, in_place: bool = False
@@ -94,7 +97,12 @@ class Atlas:
         `in_place`: True for the picture at its place in the classifier's input. Raises as `__getitem__`, and
         `OptionError` for a generator or seed that the atlas does not have.
         """
-        row = self[target]
+        with reading("atlas", self.folder):
+            return self._image(target, self[target], method, seed, in_place)
+
+    def _image(
+        self, target: str, row: dict[str, Any], method: str | None, seed: int | None, in_place: bool
+    ) -> Image.Image:
         if not row.get("methods"):
             raise OutputError(f"{target} has no pictures: {row.get('error')}")
         found = {one["generator"]: one for one in row["methods"]}

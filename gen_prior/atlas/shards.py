@@ -30,7 +30,7 @@ from gen_prior.errors import OutputError, WeightsError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.util.files import as_output_errors
 from gen_prior.util.image_io import to_pil
-from gen_prior.util.reading import read_regular, reading
+from gen_prior.util.reading import BAD_FILE, read_regular, reading
 
 THUMBNAIL, COLUMNS = 96, 8
 """Side in pixels of a picture in `sheet.webp`, and pictures in a row."""
@@ -70,8 +70,9 @@ class Neuron:
             metadata = read_file_metadata(path)
             if metadata["atlas"] != atlas:
                 return None
-            tensors, row = read_tensors(path), json.loads(metadata["row"])
-        except (WeightsError, LookupError, ValueError):
+            tensors, row = read_tensors(path), dict(json.loads(metadata["row"]))
+            signature = tensors["signature"]
+        except (WeightsError, *BAD_FILE):
             return None
         codes = {name.removeprefix("code/"): one for name, one in tensors.items() if name.startswith("code/")}
         files = {
@@ -79,7 +80,7 @@ class Neuron:
             for name, one in tensors.items()
             if name.startswith("file/")
         }
-        return cls(row, files, codes, tensors["signature"])
+        return cls(row, files, codes, signature)
 
 
 def neuron_file(records: Records, shard: Shard, unit: int) -> Path:

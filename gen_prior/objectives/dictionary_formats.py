@@ -7,8 +7,10 @@ files before schema 5, and overcomplete's, which are pickled programs.
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
+import tokenize
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -26,10 +28,10 @@ from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.strict_loading import check_shapes
 from gen_prior.hub.tensors import HashedPath, file_sha256, read_tensors
 from gen_prior.objectives.dictionary import CONFIG, NORMALISATIONS, WEIGHTS, Dictionary
-from gen_prior.util.reading import read_regular
+from gen_prior.util.reading import BAD_FILE, first_line, read_regular, reading_weights
 
 PRISMA, SAEV = "config.json", "sae.pt"
-LARGEST_JSON = 16 * 2**20
+LARGEST_JSON, LARGEST_ARRAY = 16 * 2**20, 2**33
 
 
 def load_dictionary(source: str | Path) -> Dictionary:
@@ -59,7 +61,8 @@ def _load(source: str, written: tuple[tuple[str, int], ...]) -> Dictionary:
     with files.loading():
         for name, load in FORMATS.items():
             if (path := files.find(name)) is not None:
-                return replace(load(files, path), provenance=files.provenance())
+                with reading_weights(path):
+                    return replace(load(files, path), provenance=files.provenance())
         raise WeightsError(
             f"{source} holds no {CONFIG} (SAELens), {PRISMA} (ViT-Prisma) or {SAEV} (saev)",
             fix="name the folder of the dictionary; one of another kind is written by gp.Dictionary(...).save(folder)",
@@ -165,7 +168,8 @@ def load_directions(path: str | Path) -> Dictionary:
     file = Path(path).expanduser()
     if not file.is_file():
         raise WeightsError(f"no file {path}", fix="pass a .npy or .safetensors file of directions")
-    return _load_directions(file, file.stat().st_mtime_ns)
+    with reading_weights(file):
+        return _load_directions(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
@@ -192,10 +196,11 @@ def _tensors_of(file: Path) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in read_pickled(file).items()}
     if file.suffix != ".npy":
         raise WeightsError(f"{file} is of an unknown kind", fix="pass a .npy, .safetensors, .pt or .pth file")
+    data = io.BytesIO(read_regular(file, limit=LARGEST_ARRAY))
     try:
-        return {"": torch.from_numpy(np.load(file, allow_pickle=False))}
-    except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"{file} is not an array of NumPy: {error}") from error
+        return {"": torch.from_numpy(np.lib.format.read_array(data, allow_pickle=False))}
+    except (*BAD_FILE, SyntaxError, tokenize.TokenError) as error:
+        raise WeightsError(f"{file} is not an array of NumPy: {first_line(error)}") from error
 
 
 def _json(path: Path) -> dict[str, Any]:

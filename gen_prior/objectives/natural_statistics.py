@@ -24,6 +24,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import WeightsError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.objectives.targets import Target
+from gen_prior.util.reading import reading_weights
 
 FORMAT = "gen-prior/natural-statistics-1"
 LEVELS = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
@@ -126,7 +127,8 @@ class NaturalStatistics:
         path = Path(path)
         if not path.is_file():
             raise WeightsError(f"no such table of natural statistics: {path}", fix="make it: gen-prior natural")
-        return cls._from(read_tensors(path), read_file_metadata(path), str(path))
+        with reading_weights(path):
+            return cls._from(read_tensors(path), read_file_metadata(path), str(path))
 
     @classmethod
     def _from(cls, stored: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> NaturalStatistics:
@@ -137,6 +139,11 @@ class NaturalStatistics:
             kind: {name.removeprefix(f"{kind}/"): stored[same] for name, same in names if name.startswith(f"{kind}/")}
             for kind in ("quantiles", "lowest")
         }
+        for layer, table in parts["quantiles"].items():
+            if table.shape[:2] != (len(KINDS), len(LEVELS)) or parts["lowest"][layer].shape != table.shape[2:]:
+                raise ValueError(f"the table of {layer} has shape {list(table.shape)}")
+        if not 0 < int(metadata["images"]) < 2**63:
+            raise ValueError(f"{metadata['images']} images")
         rest = {key: value for key, value in metadata.items() if key not in ("format", "stored")}
         return cls(parts["quantiles"], parts["lowest"], rest)
 

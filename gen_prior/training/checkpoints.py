@@ -14,7 +14,10 @@ import torch
 from gen_prior.errors import WeightsError
 from gen_prior.training.settings import current_names
 from gen_prior.util.files import write_files
+from gen_prior.util.reading import BAD_FILE, first_line, read_regular
 
+LARGEST = 2**36
+"""Bytes of a checkpoint."""
 KEEP = 2
 log = logging.getLogger(__name__)
 
@@ -43,16 +46,15 @@ def latest_checkpoint(out: Path) -> dict[str, Any] | None:
     found = checkpoints(out)
     for path in found:
         try:
-            data = path.read_bytes()
+            data = read_regular(path, limit=LARGEST)
             recorded = _digest_path(path)
             if recorded.exists() and recorded.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
                 raise ValueError("its SHA-256 is not the recorded one")
-            state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, ValueError, TypeError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            log.warning("%s is damaged (%s); using the checkpoint before it", path, reason)
+            state = _renamed(torch.load(io.BytesIO(data), weights_only=True, map_location="cpu"))
+        except (*BAD_FILE, pickle.UnpicklingError) as error:
+            log.warning("%s is damaged (%s); using the checkpoint before it", path, first_line(error))
             continue
-        return _renamed(state)
+        return state
     if found:
         raise WeightsError(f"every checkpoint in {out} is damaged", fix="start again in another folder")
     return None
@@ -64,7 +66,9 @@ def checkpoints(out: Path) -> list[Path]:
 
 
 def _renamed(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's state with the names of version 0.1 replaced by today's."""
+    """A checkpoint's state with the names of version 0.1 replaced by today's. Raises `TypeError` for another thing."""
+    if not isinstance(state, dict):
+        raise TypeError(f"it holds a {type(state).__name__}")
     if "taps" in state:
         state["hook_layers"] = state.pop("taps")
         state["settings"] = current_names(state["settings"])

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -23,8 +22,13 @@ from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.hub.strict_loading import load_strictly
 from gen_prior.hub.tensors import file_sha256, save_safetensors
 from gen_prior.training.networks import Encoder, FeatureExtractor
+from gen_prior.util.reading import BAD_FILE, read_regular
 
 NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"
+
+
+LARGEST = 2**34
+"""Bytes of `networks.safetensors`."""
 
 
 class Prior(NamedTuple):
@@ -77,9 +81,9 @@ def _read_encoder(path: Path, extractor: FeatureExtractor) -> Encoder:
 def load_networks(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors of a `networks.safetensors`, and its SHA-256. Raises `WeightsError` if it cannot be read."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, limit=LARGEST)
         return load(data), hashlib.sha256(data).hexdigest()
-    except (OSError, SafetensorError) as error:
+    except BAD_FILE as error:
         raise WeightsError(
             f"{path} cannot be read: {error}", fix=f"pass the {NETWORKS_FILE} of another run's folder"
         ) from error

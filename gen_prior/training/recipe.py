@@ -16,6 +16,7 @@ from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.training.settings import TrainingSettings, with_values
 from gen_prior.training.stages import STAGES
 from gen_prior.training.stages.fine_code import FineCodeSettings
+from gen_prior.util.reading import read_regular
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,6 +24,8 @@ else:
     import tomli as tomllib
 
 SET_BY_STAGES = ("parent_sha256", "started_from")
+LARGEST = 2**22
+"""Bytes of a recipe."""
 
 
 def _defaults() -> dict[str, TrainingSettings]:
@@ -86,10 +89,14 @@ def read_recipe(path: Path) -> TrainingRecipe:
     no recipe has.
     """
     try:
-        values = tomllib.loads(path.read_bytes().decode(errors="surrogateescape"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(read_regular(path, limit=LARGEST).decode(errors="surrogateescape"))
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} is not a recipe that can be read: {error}") from error
-    tables = {f"{name}.{key}": v for name in STAGES for key, v in values.pop(name, {}).items()}
+    stages = {name: values.pop(name) for name in STAGES if name in values}
+    for name, table in stages.items():
+        if not isinstance(table, dict):
+            raise OptionError(f"{path}: {name} is a stage, got {table!r}", fix=f"[{name}], and its settings below")
+    tables = {f"{name}.{key}": value for name, table in stages.items() for key, value in table.items()}
     return with_settings(TrainingRecipe(), values | tables)
 
 

@@ -18,6 +18,12 @@ from safetensors import SafetensorError
 
 from gen_prior.errors import ImageError, OutputError, WeightsError
 
+BAD_FILE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError, EOFError,
+    SafetensorError,
+)  # fmt: skip
+"""What readers, ours and those of libraries, raise for files that are damaged or hold other things than they expect."""
+
 
 def open_regular(path: str | Path, *, limit: int | None = None, within: Path | None = None) -> BinaryIO:
     """Open a regular file for reading bytes; it never waits for a writer, as opening a FIFO does.
@@ -79,8 +85,17 @@ def reading(kind: str, folder: str | Path) -> Iterator[None]:
         raise OutputError(f"no {kind} in {folder}: {Path(str(error.filename)).name} is missing") from error
     except (WeightsError, ImageError) as error:
         raise OutputError(f"the {kind} in {folder} is damaged: {error.message}") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+    except BAD_FILE as error:
         raise OutputError(f"the {kind} in {folder} is damaged: {first_line(error)}") from error
+
+
+@contextmanager
+def reading_weights(path: str | Path) -> Iterator[None]:
+    """Turn what bad files raise in the block into a `WeightsError`: the file or folder `path` is damaged."""
+    try:
+        yield
+    except BAD_FILE as error:
+        raise WeightsError(f"{path} is damaged or of another kind: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -87,3 +88,19 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 def as_text(value: Any) -> str:
     """JSON text, with the numbers that Python's reader takes but JSON has not."""
     return json.dumps(value)
+
+
+@st.composite
+def damaged_header(draw: st.DrawFn, valid: bytes) -> bytes:
+    """A safetensors file with some values of its header, metadata included, replaced or removed."""
+    length = int.from_bytes(valid[:8], "little")
+    header = json.loads(valid[8 : 8 + length])
+    metadata = header.get("__metadata__")
+    if metadata and draw(st.booleans()):
+        name = draw(st.sampled_from(sorted(metadata)))
+        with suppress(ValueError):
+            metadata[name] = as_text(draw(damaged_json(json.loads(metadata[name]))))
+    else:
+        header = draw(damaged_json(header))
+    text = as_text(header).encode()
+    return len(text).to_bytes(8, "little") + text + valid[8 + length :]

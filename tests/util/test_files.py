@@ -12,6 +12,7 @@ import pytest
 
 from gen_prior.errors import OutputError
 from gen_prior.util.files import write_bytes, write_files, write_json
+from gen_prior.util.reading import read_regular
 
 
 def test_bytes_are_written_with_the_usual_mode(tmp_path: Path) -> None:
@@ -71,3 +72,10 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", float("nan"))
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1, None]}
+
+
+def test_reading_asks_for_no_more_memory_than_the_file_has(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_regular(tmp_path / "a", limit=2**50) == b"abc"
+    with pytest.raises(OSError, match="the limit is 2"):
+        read_regular(tmp_path / "a", limit=2)
