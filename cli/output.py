@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,15 +16,26 @@ NAMES_SHOWN = 3
 
 
 def complain(message: str) -> None:
-    """Print an error message as one line on stderr."""
+    """Print an error message on stderr: one line, which a terminal shows broken between words."""
     errors.print("[red]gen-prior:[/red]", end=" ")
-    errors.print(" ".join(message.split()), markup=False, soft_wrap=True)
+    errors.print(_between_words(message, len("gen-prior: ")), markup=False, soft_wrap=True)
 
 
 def note(message: str, *, quiet: bool = False) -> None:
-    """Print a remark as one line on stderr, unless `quiet`."""
+    """Print a remark on stderr as `complain` prints an error, unless `quiet`."""
     if not quiet:
-        errors.print(message, markup=False, soft_wrap=True)
+        errors.print(_between_words(message), markup=False, soft_wrap=True)
+
+
+def _between_words(message: str, before: int = 0) -> str:
+    """`message` in one line; for a terminal in lines that fit, after `before` letters; paths stay whole."""
+    line = " ".join(message.split())
+    if not errors.is_terminal:
+        return line
+    lines = textwrap.wrap(
+        line, errors.width, initial_indent=" " * before, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)[before:]
 
 
 def note_all(remarks: Mapping[str, Sequence[str]], *, quiet: bool = False) -> None:

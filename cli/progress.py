@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import progress as bars
+from rich.table import Column
 
 from gen_prior.cli.output import errors
 
 if TYPE_CHECKING:
     from gen_prior.util.progress import Progress
 
+WIDE, MIDDLE = 100, 70
+"""Letters in a line that have room for a bar, and for the activation."""
 INTERVAL = 0.25
 """Seconds between two reads of the activations: they are on the device, and reading them makes the host wait."""
 
@@ -23,16 +26,7 @@ class ProgressBar:
     """A bar with label, activation and time left: `synthesize(..., progress=bar.show)`."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self._bar = bars.Progress(
-            bars.TextColumn("{task.description}", markup=False),
-            bars.BarColumn(),
-            bars.TaskProgressColumn(),
-            bars.TextColumn("{task.fields[activation]}"),
-            bars.TimeRemainingColumn(),
-            bars.TextColumn("left"),
-            console=errors,
-            disable=quiet,
-        )
+        self._bar = bars.Progress(*_columns(errors.width), console=errors, disable=quiet)
         self._task = self._bar.add_task("starting", total=None, activation="")
         self._last_read = 0.0
 
@@ -54,6 +48,19 @@ class ProgressBar:
         self._bar.update(self._task, description=progress.label, completed=progress.done, total=progress.total)
         if activations is not None:
             self._bar.update(self._task, activation=f"activation {activations.mean().item():.4g}")
+
+
+def _columns(width: int) -> list[bars.ProgressColumn]:
+    """What fits into a line of `width` letters: always the label, cut, the share, and how long it still takes."""
+    shown: list[tuple[int, bars.ProgressColumn]] = [(4, bars.TaskProgressColumn())]
+    if width >= MIDDLE:
+        shown.append((20, bars.TextColumn("{task.fields[activation]}")))
+    shown += [(7, bars.TimeRemainingColumn()), (4, bars.TextColumn("left"))]
+    if width >= WIDE:
+        shown.insert(0, (20, bars.BarColumn(20)))
+    room = max(8, width - sum(1 + letters for letters, _ in shown))
+    label = bars.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=room))
+    return [label, *(column for _, column in shown)]
 
 
 @contextmanager

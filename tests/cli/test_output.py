@@ -39,3 +39,18 @@ def test_many_names_take_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.splitlines() == ["a, b, c and 2 more: not judged", "a: failed"]
     output.note_all({"not judged": ["a"]}, quiet=True)
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_breaks_remarks_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/a/long/path/that-goes-on-and-on/beyond/the/width/of/a/line"
+    monkeypatch.setattr(output, "errors", Console(stderr=True, width=40, force_terminal=True, color_system=None))
+    output.complain(f"unknown class 'golfish'; did you mean goldfish, goldfinch? {path} is there")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "gen-prior: unknown class 'golfish'; did"
+    assert path in lines
+    assert all(len(line) <= 40 for line in lines if line != path)
+    monkeypatch.setattr(output, "errors", Console(stderr=True, width=40))
+    output.complain("unknown class 'golfish'; did you mean goldfish, goldfinch?")
+    assert len(capsys.readouterr().err.splitlines()) == 1

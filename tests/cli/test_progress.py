@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
+from gen_prior.cli import progress
 from gen_prior.cli.progress import ProgressBar, keeping
 from gen_prior.util.progress import Progress
 
@@ -75,3 +77,20 @@ def test_only_what_is_new_counts_as_finished(tmp_path: Path) -> None:
     (tmp_path / "old.png").write_bytes(b"")
     with pytest.raises(KeyboardInterrupt, match="stopped; 1 finished image in"), keeping(tmp_path):
         work()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(100, "━"), (80, "activation 12.35"), (50, "30%"), (34, "left")])
+def test_a_narrow_line_loses_the_end_of_its_label_only(
+    width: int, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(width=width, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr(progress, "errors", console)
+    bar = progress.ProgressBar()
+    label = "efficientnet-lite0+deepdream2015: image 1-8 of 24, step 13/128"
+    bar._bar.update(bar._task, description=label, completed=30, total=100, activation="activation 12.35")
+    console.print(bar._bar.get_renderable())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert shown in line
+    assert "30%" in line
+    assert line.rstrip().endswith("left")
+    assert line.count("…") == 1
