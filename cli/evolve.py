@@ -164,7 +164,7 @@ def _search(
 ) -> Evolution:
     """Begin the search for a target in a folder or go on with it; its best image and table are written at the end."""
     from gen_prior.applications.evolve import activation_score, evolve, load_or_create
-    from gen_prior.applications.experiment import export_search
+    from gen_prior.applications.responses import export_search
     from gen_prior.util.folders import check_kind
     from gen_prior.util.image_io import write_png
 

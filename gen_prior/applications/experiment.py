@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from gen_prior.applications.experiment_record import (
     generation_name,
     show_references,
 )
+from gen_prior.applications.responses import COLUMNS
 from gen_prior.applications.scores_file import IMAGE
 from gen_prior.applications.scores_table import Waiting, read_table
 from gen_prior.errors import OptionError, OutputError
@@ -45,18 +45,6 @@ from gen_prior.util.image_io import write_png
 from gen_prior.util.tables import Columns, write_csv, write_tables
 
 EVOLUTION, SCORES = "evolution.npz", "scores.csv"
-COLUMNS: Columns = {
-    "generation": int,
-    "image": str,
-    "kind": str,
-    "search": str,
-    "code": int,
-    "neuron": str,
-    "score": float,
-}
-"""Columns of `responses.csv`, which has a row for each image and neuron: `kind` is "evolved" or "reference", `search`
-the neuron whose search made the image, `code` its row in that search's tensor in `codes.safetensors`, `neuron` the one
-that responded. The neuron of an experiment with a single one, without a name, is left empty."""
 
 
 @dataclass(frozen=True)
@@ -285,18 +273,4 @@ def _shown(neuron: str | None) -> str | None:
     return None if neuron == SCORE else neuron
 
 
-def export_search(evolution: Evolution, folder: Path) -> list[Path]:
-    """Write `responses.csv` and `codes.safetensors` of one search, whose images no experiment showed."""
-    population = evolution.settings["population"]
-    rows = [
-        {"generation": number // population, "kind": "evolved", "code": number, "score": float(score)}
-        for number, score in enumerate(np.concatenate([*evolution.scores, np.zeros(0)]))
-    ]
-    codes = folder / "codes.safetensors"
-    with as_output_errors(codes):
-        save_safetensors(codes, {"codes": evolution.codes()}, {})
-    columns: Columns = {name: kind for name, kind in COLUMNS.items() if name not in ("image", "search", "neuron")}
-    return [*write_tables(folder, "responses", rows, columns), codes]
-
-
-__all__ = ["COLUMNS", "Experiment", "Told", "export_search"]
+__all__ = ["Experiment", "Told"]

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
+from pandas.api import types
 from torch import nn
 
+from gen_prior.applications import accentuation, morph_folder, responses
 from gen_prior.applications.benchmark import benchmark
 from gen_prior.applications.compare import compare
 from gen_prior.applications.invert import invert
@@ -31,6 +34,21 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def number(text: str) -> float | None:
     return float(text) if text else None
+
+
+def check_types(folder: Path, columns: dict[str, type]) -> None:
+    """pandas reads the CSV with the types of the columns (whole numbers with gaps as floats), and Parquet exactly."""
+    table, exact = pandas.read_csv(folder / "numbers.csv"), pandas.read_parquet(folder / "numbers.parquet")
+    assert list(table) == list(exact) == list(columns)
+    for name, kind in columns.items():
+        if table[name].notna().any():
+            whole = kind is int and bool(table[name].notna().all())
+            for column in (table[name], exact[name]):
+                assert types.is_string_dtype(column) == (kind is str), name
+                assert types.is_integer_dtype(column) == whole, name
+                assert types.is_float_dtype(column) == (kind is not str and not whole), name
+            texts = table[name].str.removeprefix("'") if kind is str else table[name]
+            assert texts.dropna().tolist() == exact[name].dropna().tolist(), name
 
 
 @pytest.fixture
@@ -58,6 +76,7 @@ def test_a_comparison_has_a_row_for_each_image(
         assert row["judge_top1"] == ("" if item["judge_top1"] is None else str(int(item["judge_top1"])))
         assert number(row["target_diversity"]) == method["diversity"][item["target"]]
     assert [row["target"] for row in rows[:4]] == ["bee", "bee", "'-ant", "'-ant"]
+    check_types(tmp_path, numbers.COMPARISON)
     before = (tmp_path / "numbers.csv").read_bytes()
     compared.save(tmp_path / "again")
     assert (tmp_path / "again" / "numbers.csv").read_bytes() == before
@@ -118,3 +137,12 @@ def test_every_column_is_documented() -> None:
     documented = {name.strip(" `") for cell in first for name in cell.split(",")}
     tables = (numbers.RESULT, numbers.COMPARISON, numbers.BENCHMARK, numbers.INVERSION, numbers.DREAM)
     assert documented == {name for table in tables for name in table}
+
+
+@pytest.mark.parametrize(
+    ("page", "columns"),
+    [("accentuate", accentuation.COLUMNS), ("morph", morph_folder.COLUMNS), ("evolve", responses.COLUMNS)],
+)
+def test_tables_of_their_own_are_documented_where_they_are_made(page: str, columns: dict[str, type]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "howto" / f"{page}.md").read_text(encoding="utf-8")
+    assert [name for name in columns if f"`{name}`" not in text] == []
