@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from gen_prior.hub.tensors import read_tensors, save_safetensors
 from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.report.numbers import INVERSION, NUMBERS
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import run_writer
+from gen_prior.util.folders import remove_run, run_writer
 from gen_prior.util.html import SIDE, cell, picture_tag, table
 from gen_prior.util.image_io import to_pil, write_png
 from gen_prior.util.mosaic import mosaic
@@ -126,18 +126,27 @@ class Inversion:
         return plain | ({"style_error": styles} if self.settings["style_layers"] else {})
 
     def save(self, out: str | Path) -> Path:
-        """Write reconstructions as PNG and, exact, as safetensors, sheet, numbers, `inversion.json`; returns `out`."""
-        with run_writer(out) as folder, as_output_errors(Path(out)):
-            (folder / RECORD).unlink(missing_ok=True)  # first, so that a mixture is never taken for an inversion
+        """Write reconstructions as PNG and, exact, as safetensors, sheet, numbers, `inversion.json`; returns `out`.
+
+        A run that is there is replaced.
+        """
+        with run_writer(out) as folder:
+            remove_run(folder)  # first, so that a mixture is never taken for an inversion
+            self.write(folder, list(self.reconstructions))
+        return Path(out)
+
+    def write(self, folder: Path, methods: Sequence[str]) -> None:
+        """Write the reconstructions of some methods, then what is made of all, and the record. Raises `OutputError`."""
+        with as_output_errors(folder):
             write_png(folder / "original.png", self.original)
-            for method, row in self.reconstructions.items():
+            for method in methods:
+                row = self.reconstructions[method]
                 save_safetensors(folder / f"{_slug(method)}.safetensors", _exact(row), {})
                 for layer, found in row.items():
                     write_png(folder / f"{_slug(method)}-{_slug(layer)}.png", found.image)
             write_png(folder / "inversion.png", self._sheet())
             write_tables(folder, NUMBERS, self._rows(), INVERSION)
-            write_json(folder / RECORD, self.to_dict())
-        return Path(out)
+            write_json(folder / RECORD, self.to_dict())  # last: it tells what is finished
 
     def _rows(self) -> list[Row]:
         """A row of `numbers.csv` for each reconstruction."""

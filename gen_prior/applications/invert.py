@@ -112,7 +112,7 @@ def invert(
             if folder is not None:
                 if overwrite and len(inversion.reconstructions) == 1:
                     remove_run(folder)
-                inversion.save(folder)
+                inversion.write(folder, [method])
     return inversion
 
 
