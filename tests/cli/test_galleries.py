@@ -79,14 +79,19 @@ def test_a_page_of_each_kind_of_folder(name: str, run: type[Run], photo: Path, t
 
 
 @pytest.mark.usefixtures("tiny")
-def test_an_experiment_shows_its_generations(run: type[Run], tmp_path: Path) -> None:
+def test_an_experiment_shows_its_generations(run: type[Run], photo: Path, tmp_path: Path) -> None:
     common = ("evolve", "-g", "tiny", "--device", "cpu", "--population", 4, "--out", tmp_path / "out", "-q")
-    assert run(*common, "--ask").code == 0
-    (tmp_path / "scores.txt").write_text("1\n2\nnan\n3\n")
-    assert run(*common, "--tell", tmp_path / "scores.txt", "--html").code == 0
+    assert run(*common, "--ask", "--reference", photo).code == 0
+    table = tmp_path / "out" / "gen-0000" / "scores.csv"
+    head, *images = table.read_text().splitlines()
+    scores = zip(images, ("1", "2", "nan", "3", "9"), strict=True)
+    table.write_text("\n".join([head, *(f"{image}{score}" for image, score in scores)]))
+    assert run(*common, "--tell", table, "--html").code == 0
     page = (tmp_path / "out" / "gallery.html").read_text(encoding="utf-8")
     assert "generation 0" in page
     assert "score 3.00" in page
-    assert "score –" in page
+    assert "no score" in page or "score –" in page
     assert "gen-0000/image-03.png" in sources(page)
-    assert "best score 3.00" in page
+    assert "best score 3.00" in page, "the reference image is no part of the search"
+    assert "score 9.00" in page
+    assert "1 search, 3 images scored." in page

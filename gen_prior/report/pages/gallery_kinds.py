@@ -107,34 +107,39 @@ def morph(folder: Path) -> Json:
 
 
 def evolution(folder: Path) -> Json:
-    """For each search its best image and the best score of its generations; the images of an experiment."""
-    searches = (
-        [folder] if (folder / "evolution.npz").exists() else sorted({p.parent for p in folder.glob("*/evolution.npz")})
-    )
-    responses = [(place, _rows(place, "responses")) for place in searches]
-    sections = []
-    for place, rows in responses:
-        scores = [float(row["score"]) for row in rows if row.get("score")]
-        best = place / "best.png"
-        if best.is_file():
-            caption = f"best score {number(max(scores))}" if scores else "the best image"
-            path = best.relative_to(folder).as_posix()
-            sections.append(section(place.name if place != folder else "best", [
-                picture(folder, path, "the best image", caption, [f"of {counted(len(scores), 'image')}"])
-            ]))  # fmt: skip
-    shown = {row["image"]: row for row in _rows(folder, "responses") if row.get("image")}
+    """For each search its best image; the images of an experiment with their scores, generation by generation."""
+    places = sorted({path.parent for path in (*folder.glob("evolution.npz"), *folder.glob("*/evolution.npz"))})
+    sections, made = [], 0
+    for place in places:
+        scores = _scores(place, folder)
+        made += len(scores)
+        if (place / "best.png").is_file() and scores:
+            path, of = (place / "best.png").relative_to(folder).as_posix(), f"of {counted(len(scores), 'image')}"
+            best = picture(folder, path, "the best image", f"best score {number(max(scores))}", [of])
+            sections.append(section(place.name if place != folder else "best", [best]))
+    shown: dict[str, list[str]] = {}
+    for row in _rows(folder, "responses"):
+        neuron = f"{row['neuron']}: " if row.get("neuron") else "score "
+        shown.setdefault(row.get("image", ""), []).append(f"{neuron}{_read(row['score'])}")
     for generation in sorted(folder.glob("gen-[0-9]*")):
         listed = [
-            picture(folder, name, name, f"score {_read(shown.get(name, {}).get('score', ''))}")
+            picture(folder, name, name, "", shown.get(name, ["no score"]))
             for name in (f"{generation.name}/{path.name}" for path in sorted(generation.glob("*.png")))
         ]
         sections += _sections(f"generation {int(generation.name[4:])}", listed)
-    made = sum(len({row["code"] for row in rows}) for _, rows in responses)
+    searches = f"{len(places)} search{'es' * (len(places) != 1)}"
     return {
         "title": "Preferred inputs without gradients",
-        "lead": f"{counted(len(searches), 'search').replace('searchs', 'searches')}, {counted(made, 'image')} scored.",
+        "lead": f"{searches}, {counted(made, 'image')} scored.",
         "sections": sections,
     }
+
+
+def _scores(place: Path, folder: Path) -> list[float]:
+    """Scores of the images of one search, by its own neuron; reference images are no part of it."""
+    own = _rows(place, "responses")
+    rows = own or [row for row in _rows(folder, "responses") if row["search"] == row["neuron"] == place.name]
+    return [float(row["score"]) for row in rows if row["kind"] == "evolved" and row["score"]]
 
 
 def dataset(folder: Path) -> Json:
