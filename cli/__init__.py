@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -35,7 +36,7 @@ from gen_prior.cli import (
     train_prior,
     train_stages,
 )
-from gen_prior.cli.output import complain
+from gen_prior.cli.output import complain, plain
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -86,6 +87,18 @@ class Commands(TyperGroup):
             else:
                 complain(str(error) or "stopped")
             raise typer.Exit(code) from error
+        except Exception as error:
+            if hasattr(error, "format_message"):  # a usage error of typer, which prints it as it is
+                error.message = plain(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
+            raise
+
+
+class PlainFormatter(logging.Formatter):
+    """Log messages as `plain` text: they name files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One message."""
+        return plain(super().format(record))
 
 
 class Command(TyperCommand):
@@ -158,6 +171,8 @@ for _name, _function in train_stages.OLD_COMMANDS.items():
 
 def main() -> None:
     """Entry point of the `gen-prior` command."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PlainFormatter())
     try:
         app()
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ import typer
 from gen_prior.cli import options
 from gen_prior.cli.output import note, print_json
 from gen_prior.cli.progress import ProgressBar
+from gen_prior.errors import OptionError
+from gen_prior.util.files import as_output_errors
 
 
 def run(
@@ -42,6 +45,8 @@ def run(
     import gen_prior
     from gen_prior.applications.photograph_pass import matching_layers, statistics_of_units
 
+    if not out.name or os.path.isdir(out):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        raise OptionError(f"the table is one file, got {str(out)!r}", fix="--out natural.safetensors")
     network = gen_prior.load_classifier(classifier, device=device)
     names = matching_layers(network, layers) if layers else None
     state = out.with_name(f".{out.name}.partial")
@@ -50,7 +55,8 @@ def run(
             network, images, names, source=source, state=state, batch=batch, progress=bar.show,
             on_bad=lambda message: note(message, quiet=quiet),
         )  # fmt: skip
-    table.save(out)
+    with as_output_errors(out):
+        table.save(out)
     shutil.rmtree(state, ignore_errors=True)
     counted = {"layers": len(table.tables), "units": sum(len(lowest) for lowest in table.lowest.values())}
     if as_json:

@@ -9,10 +9,27 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 NAMES_SHOWN = 3
+
+
+def plain(text: str) -> str:
+    """`text` with escape sequences, and all other characters that are not printed as they are, written as `\\x1b`."""
+    shown = (one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
+    return "".join(shown)
+
+
+class PlainConsole(Console):
+    """A console that prints all text as `plain` gives it: names of files and layers may be a stranger's."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich renders a text, or a cell of a table."""
+        return super().render_str(plain(text), **options)
+
+
+console = PlainConsole(highlight=False)
+errors = PlainConsole(stderr=True, highlight=False)
 
 
 def complain(message: str) -> None:

@@ -31,6 +31,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.film import check_film
 from gen_prior.util.folders import run_writer
+from gen_prior.util.image_io import check_rgb
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 PUBLISHED = preset("deepdream2015")
@@ -119,6 +120,7 @@ def dream(
     objective = objective_of(classifier, layer, target, guide, style, style_layers)
     if steps < 1 or not strength > 0:
         raise OptionError(f"steps must be at least 1 and strength positive, got {steps} and {strength}")
+    check_rgb(image)
     sizes = octave_sizes(int(image.shape[1]), int(image.shape[2]), octaves, scale)
     source = torch.Generator().manual_seed(seed)
     image = image.float().cpu()

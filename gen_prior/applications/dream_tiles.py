@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,14 +28,14 @@ def octave_sizes(height: int, width: int, octaves: int, scale: float = SCALE) ->
 
     Raises `OptionError` for an image below 32 pixels, no octaves, or a scale that is not above 1.
     """
-    if octaves < 1:
+    if not isinstance(octaves, int) or octaves < 1:
         raise OptionError(f"octaves must be at least 1, got {octaves}")
     if not scale > 1:
         raise OptionError(f"the octave scale must be above 1, got {scale}")
     if min(height, width) < SMALLEST:
         raise OptionError(f"a dream needs an image of at least {SMALLEST} x {SMALLEST} pixels, got {width} x {height}")
-    sizes = [(round(height / scale**octave), round(width / scale**octave)) for octave in range(octaves)]
-    return [size for size in reversed(sizes) if min(size) >= SMALLEST]
+    sizes = ((round(height / scale**octave), round(width / scale**octave)) for octave in range(octaves))
+    return [*itertools.takewhile(lambda size: min(size) >= SMALLEST, sizes)][::-1]
 
 
 def tile_indices(height: int, width: int, tile: tuple[int, int], shift: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:

@@ -13,6 +13,7 @@ from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Activations, Objective, match_image
 from gen_prior.optimise.synthesize import synthesize
+from gen_prior.util.image_io import check_rgb
 from gen_prior.util.progress import ProgressOption
 from gen_prior.util.resample import centre_crop
 
@@ -94,9 +95,7 @@ def pixels_of(picture: Tensor, size: tuple[int, int]) -> Objective:
 
 def square(image: Tensor) -> Tensor:
     """The largest centred square of `image` `[3, H, W]`, as float32. Raises `OptionError` for another shape."""
-    if image.ndim != 3 or image.shape[0] != 3 or min(image.shape) < 1:
-        raise OptionError(f"an image must be RGB, [3, H, W], got {list(image.shape)}")
-    side = min(image.shape[1:])
+    side = min(check_rgb(image).shape[1:])
     return centre_crop(image, side, side).float()
 
 

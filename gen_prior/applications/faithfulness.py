@@ -118,7 +118,7 @@ class Panel:
         self._judge_layer = maps[int(JUDGED_AT * len(maps))] if maps else next(iter(judge.layers()))
         self._beside: dict[Target, _Photographs] = {}
         self._arbitrary_paths: dict[tuple[str, Position], dict[str, Tensor]] = {}
-        by_hash = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())
+        by_hash = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest())
         drawn = batches(classifier, by_hash, ARBITRARY, skipped.append)
         self.arbitrary = next(drawn)[1]
 

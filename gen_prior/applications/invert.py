@@ -24,6 +24,7 @@ from gen_prior.objectives import Objective, match_image, style
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import check_kind, remove_run, run_writer
+from gen_prior.util.image_io import check_rgb
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 WEIGHT = 100.0
@@ -81,7 +82,7 @@ def invert(
             f"at least one generator and a style_weight of at least 0 are needed, got {methods}, {style_weight}"
         )
     names = _in_order(classifier, layers, style_layers)
-    original = as_seen(classifier, image, crop=1.0)
+    original = as_seen(classifier, check_rgb(image), crop=1.0)
     objectives = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
     texture = style(classifier, original, style_layers) if style_layers else None
     if texture is not None:

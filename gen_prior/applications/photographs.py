@@ -39,7 +39,7 @@ def check_folder(folder: str | Path) -> None:
 def listing_sha256(folder: Path, paths: Sequence[Path]) -> str:
     """SHA-256 of the sorted names (relative to `folder`) and sizes in bytes of image files, one a line."""
     lines = [f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n" for path in paths]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def as_seen(classifier: Classifier, image: Tensor, crop: float = CROP) -> Tensor:

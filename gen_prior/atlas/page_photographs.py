@@ -64,7 +64,8 @@ class PagePhotographs:
         """Path of the small copy of a crop; None if the crop is gone."""
         if not (self.folder / path).is_file():
             return None
-        name = f"{THUMBNAILS}/{hashlib.sha256(path.encode()).hexdigest()[:16]}.webp"
+        digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
+        name = f"{THUMBNAILS}/{digest[:16]}.webp"
         if name not in self._copies:
             picture = read_picture(self.folder / path, path)
             picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

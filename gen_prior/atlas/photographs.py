@@ -62,7 +62,7 @@ def describe_images(folder: str | Path) -> dict[str, Any]:
     """
     paths, folder = image_paths(folder), Path(folder)
     lines = [f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n" for path in paths]
-    content = hashlib.sha256("".join(lines).encode()).hexdigest()
+    content = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     return {"count": len(paths), "listing_sha256": listing_sha256(folder, paths), "content_sha256": content}
 
 

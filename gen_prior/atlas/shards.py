@@ -130,7 +130,7 @@ def _write(folder: Path, records: Records, shard: Shard) -> dict[str, str]:
     text = json.dumps(
         {"index": shard.index, "layer": shard.layer, "neurons": rows}, ensure_ascii=False, allow_nan=False
     )
-    hashes["shard.json"] = _write_file(folder / "shard.json", (text + "\n").encode())
+    hashes["shard.json"] = _write_file(folder / "shard.json", (text + "\n").encode(errors="backslashreplace"))
     hashes["codes.safetensors"] = _write_file(
         folder / "codes.safetensors", save(codes | {"signature": torch.stack(signatures)})
     )

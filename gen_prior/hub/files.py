@@ -73,7 +73,7 @@ class Files:
     def from_folder(cls, folder: str | Path) -> Files:
         """Files of a local folder. Raises `WeightsError` where it does not exist."""
         path = Path(folder).expanduser()
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - of an impossible name this is False, Path.is_dir raises
             raise WeightsError(f"no folder {folder}", fix="pass a folder that holds the weights and their config")
         return cls(f"local-dir:{folder}", repo=None, folder=path, known={})
 

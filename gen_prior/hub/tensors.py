@@ -81,7 +81,7 @@ def save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
             header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes it in a random order
-            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode(errors="backslashreplace")
             if len(text) <= size:
                 file.seek(8)
                 file.write(text.ljust(size))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import tokenize
 from collections.abc import Callable, Mapping
@@ -48,8 +49,8 @@ def load_dictionary(source: str | Path) -> Dictionary:
     text = str(source)
     if not text.startswith("hf-hub:"):
         folder = Path(text.removeprefix("local-dir:")).expanduser()
-        files = sorted(folder.glob("*")) if folder.is_dir() else []
-        return _load(text, tuple((path.name, path.stat().st_mtime_ns) for path in files))
+        files = sorted(folder.glob("*")) if os.path.isdir(folder) else []  # noqa: PTH112 - of any name
+        return _load(text, tuple((path.name, path.stat().st_mtime_ns) for path in files if path.exists()))
     return _load(text, ())
 
 
@@ -166,7 +167,7 @@ def load_directions(path: str | Path) -> Dictionary:
         WeightsError: no such file, or none of these; OptionError: a row of zeros or values that are not finite.
     """
     file = Path(path).expanduser()
-    if not file.is_file():
+    if not os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         raise WeightsError(f"no file {path}", fix="pass a .npy or .safetensors file of directions")
     with reading_weights(file):
         return _load_directions(file, file.stat().st_mtime_ns)

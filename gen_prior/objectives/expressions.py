@@ -19,7 +19,7 @@ MOST = 1000
 """Most targets that one expression may name."""
 FACTOR = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)\s*\*\s*(?=\S)", re.IGNORECASE)
 UNITS = re.compile(r"\*|\d+(\s*-\s*\d+)?(\s*,\s*\d+(\s*-\s*\d+)?)*")
-POSITION = re.compile(r"(.*?)(@[\w\s,=]*)?")
+POSITION = re.compile(r"(.*?)(@[\w\s,=]*)?", re.DOTALL)
 TERM_INSIDE = re.compile(r":[\d\s,*-]*\d\s*(@[\w\s,=]*)?[+-]")
 """A SOURCE with a term in it, as in `sae:FOLDER:3@mean-conv2`: the sign ends the term."""
 SIGN_OR_QUOTED = re.compile(r'"[^"]*"|([+-])')

@@ -15,6 +15,7 @@ from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import OptionError
 from gen_prior.objectives.base import Objective
 from gen_prior.objectives.units import units_by_position
+from gen_prior.util.image_io import check_rgb
 
 DISTANCES = ("l2", "cosine")
 
@@ -138,5 +139,6 @@ def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -
     single = image[None] if image.ndim == 3 else image
     if single.ndim != 4 or len(single) != 1 or single.shape[1] != 3:
         raise OptionError(f"one image [3, H, W], RGB in [0, 1], is needed, got {list(image.shape)}")
+    check_rgb(single[0])
     with torch.no_grad():
         return classifier.activations(single.float().to(classifier.device), layers)

@@ -63,8 +63,8 @@ def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> 
 
 def batch_sizes(batch: int | Sequence[int]) -> Iterator[int]:
     """Sizes of successive batches, without end: the last one repeats. Raises `OptionError` for one below 1."""
-    sizes = [batch] if isinstance(batch, int) else list(batch)
-    if not sizes or min(sizes) < 1:
+    sizes = list(batch) if isinstance(batch, Sequence) else [batch]
+    if not sizes or not all(isinstance(size, int) and size >= 1 for size in sizes):
         raise OptionError(f"batch must be at least 1, got {batch}")
     return itertools.chain(sizes, itertools.repeat(sizes[-1]))
 

@@ -23,6 +23,10 @@ from gen_prior.util.random import MAX_SEED
 TargetLike = str | int | Target | Mix | Objective
 
 
+MOST_SEEDS = 10**6
+"""Most seeds of a target."""
+
+
 @dataclass(frozen=True)
 class ResolvedObjective:
     """The objective that is maximised, and the target it came from (None for a user's own objective)."""
@@ -72,7 +76,9 @@ def resolve_objectives(
     Raises `TargetError` or `UnknownNameError` for no such target, `OptionError` for none at all, or for a cap without
     natural statistics of the target.
     """
-    listed = [targets] if isinstance(targets, TargetLike) else list(targets)
+    listed = [targets] if isinstance(targets, TargetLike) or not isinstance(targets, Iterable) else list(targets)
+    if wrong := [one for one in listed if not isinstance(one, TargetLike)]:
+        raise OptionError(f"a target is a text, a class number or an Objective, got {wrong[0]!r}")
     if not listed:
         raise OptionError("no targets given", fix="name a class (goldfish) or a unit (LAYER:UNIT)")
     named: list[Objective | AnyTarget] = []
@@ -145,9 +151,9 @@ def check_domain(recipe: Recipe, generator: Generator) -> None:
 def seed_list(seeds: int | Iterable[int]) -> list[int]:
     """A checked list of seeds: 4 means seeds 0 to 3; or the seeds themselves. Raises `OptionError`."""
     if not isinstance(seeds, Iterable):
-        if seeds < 1:
-            raise OptionError(f"seeds must be at least 1, got {seeds}")
-        return list(range(operator.index(seeds)))
+        if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
+            raise OptionError(f"seeds must be a whole number from 1 to {MOST_SEEDS}, got {seeds}")
+        return list(range(seeds))
     try:
         numbers = [operator.index(seed) for seed in seeds]
     except TypeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -24,12 +23,12 @@ HOLD = 1.0
 
 
 def check_film(path: str | Path, fps: float) -> None:
-    """Raise `OptionError` for an unknown ending or `fps` <= 0, `MissingExtraError` if MP4 cannot be written."""
+    """Raise `OptionError` for an unknown ending or impossible `fps`, `MissingExtraError` if MP4 cannot be written."""
     ending = Path(path).suffix.lower()
     if ending not in KINDS:
         raise OptionError(f"animations are {', '.join(KINDS)}, got {str(path)!r}")
-    if not 0 < fps < math.inf:
-        raise OptionError(f"fps must be positive, got {fps}")
+    if not 0.01 <= fps <= 1000:
+        raise OptionError(f"fps must lie in 0.01 to 1000, got {fps}")
     if ending == ".mp4":
         _ffmpeg()
 
@@ -43,7 +42,7 @@ def write_animation(path: str | Path, frames: Iterable[Tensor], *, fps: float = 
     """
     path = Path(path)
     check_film(path, fps)
-    pictures = [to_pil(frame) for frame in frames]
+    pictures = [to_pil(_checked(frame)) for frame in frames]
     if not pictures:
         raise OptionError("an animation needs at least one frame")
     if path.suffix.lower() == ".mp4":
@@ -51,6 +50,12 @@ def write_animation(path: str | Path, frames: Iterable[Tensor], *, fps: float = 
     else:
         write_bytes(path, _looped(path, pictures, fps, hold))
     return path
+
+
+def _checked(frame: Tensor) -> Tensor:
+    if frame.ndim != 3 or frame.shape[0] not in (1, 3) or min(frame.shape) < 1 or frame.device.type == "meta":
+        raise OptionError(f"a frame must be [3, H, W], got {list(frame.shape)}")
+    return frame
 
 
 def _looped(path: Path, pictures: Sequence[Image.Image], fps: float, hold: float) -> bytes:

@@ -19,12 +19,13 @@ PARTIAL = ".part"
 
 @contextmanager
 def as_output_errors(*paths: Path) -> Iterator[None]:
-    """Turn an `OSError` in the block into an `OutputError` that names `paths`."""
+    """Turn an `OSError` (or a `RecursionError`) in the block into an `OutputError` that names `paths`."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RecursionError) as error:  # the latter of a path of a thousand folders
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"cannot write {', '.join(map(str, paths))}: {error.strerror or error}",
+            f"cannot write {', '.join(map(str, paths))}: {reason}",
             fix="free some space, or pass another folder with --out",
         ) from error
 
@@ -65,14 +66,17 @@ def files_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        status = Path(parent).stat()
+        try:
+            status = Path(parent).stat()
+        except OSError:  # a folder that was deleted since, or that this user may not enter
+            continue
         if (status.st_dev, status.st_ino) in seen:  # a link back to a folder that was read, or a loop of links
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         folders.sort()
         found += [Path(parent, name) for name in names]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 - Path.is_file raises at some links
 
 
 def write_files(files: Mapping[Path, bytes], *, publish: Callable[[], object] | None = None) -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from gen_prior.errors import ImageError
+from gen_prior.errors import ImageError, OptionError
 from gen_prior.util.files import files_below, write_bytes
 from gen_prior.util.reading import open_regular
 
@@ -95,6 +95,18 @@ def read_picture(source: str | Path | IO[bytes], name: str) -> Image.Image:
         raise
     except Exception as error:  # damaged images make decoders fail in any way
         raise ImageError(f"{name} is not an image that can be read ({', '.join(FORMATS)})") from error
+
+
+def check_rgb(image: Tensor) -> Tensor:
+    """An image `[3, H, W]` in float32. Raises `OptionError` for a tensor of another shape, or not of finite floats."""
+    dense = image.layout == torch.strided and image.device.type != "meta"
+    if image.ndim != 3 or image.shape[0] != 3 or min(image.shape) < 1 or not dense:
+        raise OptionError(f"an image must be RGB, [3, H, W], got {list(image.shape)}")
+    if not image.is_floating_point():
+        raise OptionError(f"an image holds floats in [0, 1], got {image.dtype}", fix="image.float() / 255")
+    if not image.isfinite().all():
+        raise OptionError("an image holds floats in [0, 1], got some that are not finite")
+    return image.detach().float()
 
 
 def centre_square(picture: Image.Image, size: int) -> Image.Image:

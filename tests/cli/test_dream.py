@@ -251,7 +251,7 @@ def test_an_interrupted_climb_is_playable(
         (("--layer", "conv9"), "conv2"),
         (("--layer", "conv2", "--film", "avi", "--frames", "2"), ".gif, .webp, .mp4"),
         (("--layer", "conv2", "--octaves", "0"), "octaves must be at least 1"),
-        (("--layer", "conv2", "--frames", "2", "--fps", "0"), "fps must be positive"),
+        (("--layer", "conv2", "--frames", "2", "--fps", "0"), "fps must lie in"),
         (("--layer", "conv2", "--frames", "2", "--rotate", "nan"), "rotate must be a number of degrees"),
         (("--layer", "conv2", "--zoom", "1.1"), "--zoom has no effect with a single frame"),
         (("--layer", "conv2", "--film", "mp4"), "--film has no effect with a single frame"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from command_runner import Run
 from rich.console import Console
 
 from gen_prior.cli import output
@@ -54,3 +55,22 @@ def test_a_terminal_breaks_remarks_between_words(
     monkeypatch.setattr(output, "errors", Console(stderr=True, width=40))
     output.complain("unknown class 'golfish'; did you mean goldfish, goldfinch?")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_escape_sequences_in_names_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[31mred\x1b]0;title\x07\u202etxt\udcff"
+    output.note(name)
+    output.print_table("", [name], [[name]])
+    output.complain(name)
+    printed = capsys.readouterr()
+    assert not {"\x1b", "\x07", "\u202e", "\udcff"} & {*printed.out, *printed.err}
+    assert printed.err.count(r"a\x1b[31mred\x1b]0;title\x07\u202etxt\udcff") == 2
+    for words in (
+        ["synth", f"--{name}"],
+        [name],
+        ["layers", "efficientnet-lite0", name],
+        ["models", "--json", "x", name],
+    ):
+        done = Run(*words)
+        assert done.code != 0
+        assert "\x1b" not in done.out + done.err

@@ -53,7 +53,7 @@ def gallery(folder: str | Path) -> Path:
     with reading("result", folder):
         page = render("gallery.html", **{"table": None, "shows": ""} | kinds[kind](folder))
     path = folder / PAGE
-    write_bytes(path, page.encode())
+    write_bytes(path, page.encode(errors="backslashreplace"))
     return path
 
 
