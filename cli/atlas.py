@@ -242,9 +242,10 @@ class _Lines:
         pass
 
     def show(self, progress: Progress) -> None:
-        ended = progress.done >= progress.total and progress.label != self._label
+        kind = progress.label.partition(",")[0]  # without the rate, which a last report of the same work changes
+        ended = progress.done >= progress.total and kind != self._label
         if time.monotonic() - self._last >= LINE_EVERY or ended:
-            self._last, self._label = time.monotonic(), progress.label
+            self._last, self._label = time.monotonic(), kind
             counts = "" if str(progress.total) in progress.label else f" ({progress.done} of {progress.total})"
             note(f"{time.strftime('%H:%M:%S')} {progress.label}{counts}")
 
@@ -276,10 +277,9 @@ def _conclude(atlas: Atlas, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         print(f"{state['finished']} of {state['neurons']} neurons in {atlas.folder}")
     if aside := [one for one in state["failed"] if one["set_aside"]]:
-        first = aside[0]
+        place, reason = f"{aside[0]['layer']}:{aside[0]['units']}", aside[0]["reasons"][-1]
         raise GenPriorError(
-            f"{len(aside)} shard{'s' * (len(aside) != 1)} failed, the first one ({first['layer']}:{first['units']}) "
-            f"with {first['reasons'][-1]}",
+            f"{len(aside)} shard{'s' * (len(aside) != 1)} failed, the first one ({place}) with {reason}",
             fix=f"mend the cause, then gen-prior atlas --retry-failed {atlas.folder}",
         )
 

@@ -184,7 +184,7 @@ def words_of(index: Mapping[str, Any]) -> dict[str, str]:
     if photographs:
         lead += f", beside the {counted(photographs, 'photograph')} that it was compared with"
     if made < index["planned"]:
-        lead += f". {counted(index['planned'] - made, 'unit')} more are not made yet"
+        lead += f". Still to be made: {counted(index['planned'] - made, 'unit')}"
     foot = f"Atlas {index['identity'][:12]}, made with gen-prior. "
     foot += {
         "link": "It holds crops of photographs, in photographs/, for this machine only: leave that folder out of what "

@@ -76,7 +76,7 @@ function change(name, value) {
 }
 
 function setUpControls() {
-  present().forEach(function (name) { byId("sort").appendChild(h("option", { value: name }, MEASURES[name].short)); });
+  present().forEach(function (name) { byId("sort").appendChild(h("option", { value: name }, MEASURES[name].title)); });
   layers.forEach(function (layer) { byId("layer").appendChild(h("option", { value: layer.number }, layer.name)); });
   byId("q").addEventListener("input", function () { change("q", byId("q").value.trim()); });
   ["sort", "show"].forEach(function (name) { byId(name).addEventListener("change", function () { change(name, byId(name).value); }); });

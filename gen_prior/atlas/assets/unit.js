@@ -9,7 +9,7 @@ function drawUnit(layer, position) {
   put(page, h("div", { class: "hero" }, row.methods.map(function (method) { return methodCard(method, folder, row); }), facts(row)));
   put(page, photographSection(row));
   put(page, nearestSection(row));
-  if (row.command) put(page, commandSection(row.command));
+  if (row.command && row.methods.length) put(page, commandSection(row.command, row.methods[0].generator));
   put(page, filesSection(row, folder));
   document.title = row.target + " · " + index.title;
 }
@@ -45,7 +45,7 @@ function methodCard(method, folder, row) {
     if (path) pictures.push({ path: path, kind: "seed", n: n, words: "seed " + method.seeds[n] + status, value: method.activations[n] });
   });
   (method.in_place || []).forEach(function (path, n) {
-    if (path) pictures.push({ path: path, kind: "place", n: n, words: "in place, seed " + method.seeds[n], value: method.activations[n] });
+    if (path) pictures.push({ path: path, kind: "place", n: n, words: "what the network was given, seed " + method.seeds[n], value: method.activations[n] });
   });
   if (method.least && method.least.image)
     pictures.push({ path: method.least.image, kind: "least", words: "least exciting", value: method.least.activation });
@@ -55,12 +55,13 @@ function methodCard(method, folder, row) {
   function choose(one) {
     large.src = link(folder + one.path);
     large.alt = alternative(method, one, row);
-    fill(caption, one.words + ", activation " + number(one.value));
+    fill(caption, one.words + ", activation " + number(one.value), one.kind === "place" &&
+      h("span", { class: "meaning" }, "The picture as large as the part of the input that the unit sees, and mirrored around it."));
     buttons.forEach(function (button, n) { button.setAttribute("aria-pressed", String(pictures[n] === one)); });
   }
   pictures.forEach(function (one) {
     buttons.push(h("button", { class: "picture", "aria-label": one.words + ", activation " + number(one.value), click: function () { choose(one); } },
-      h("img", { src: link(folder + one.path), alt: "", loading: "lazy" }), h("span", {}, one.kind === "seed" ? number(one.value) : one.kind === "place" ? "in place" : "least")));
+      h("img", { src: link(folder + one.path), alt: "", loading: "lazy" }), h("span", {}, one.kind === "seed" ? number(one.value) : one.kind === "place" ? "as given" : "least")));
   });
   choose(start);
   return h("section", { class: "method" },
@@ -71,7 +72,7 @@ function methodCard(method, folder, row) {
 }
 
 function alternative(method, picture, row) {
-  var what = { seed: "Preferred input", place: "Preferred input, at its place in the network's input,", least: "Least exciting input" };
+  var what = { seed: "Preferred input", place: "Preferred input, as the network was given it,", least: "Least exciting input" };
   return what[picture.kind] + " of " + row.target + (row.name ? " (" + row.name + ")" : "") + " by " + method.generator + ", " + picture.words;
 }
 
@@ -81,9 +82,9 @@ function facts(row) {
   var head = methods.length > 1 && h("thead", {}, h("tr", {}, h("td", {}), methods.map(function (m) { return h("th", { scope: "col", class: "number" }, m.generator); })));
   return h("section", { class: "facts" }, h("h2", {}, "Numbers"),
     h("table", {}, head, h("tbody", {}, numbersOf(row).map(function (one) {
-      var spread = one[2].length < methods.length ? methods.length : null;
+      var spread = one[2].length < methods.length ? methods.length : null;  // of photographs, so of no method
       return h("tr", {}, h("th", { scope: "row" }, one[0], h("span", { class: "meaning" }, one[1])),
-        one[2].map(function (value) { return h("td", { class: "number", colspan: spread }, value); }));
+        one[2].map(function (value) { return h("td", { class: spread ? "number shared" : "number", colspan: spread }, value); }));
     }))));
 }
 
@@ -121,9 +122,9 @@ function nearestSection(row) {
     })));
 }
 
-function commandSection(command) {
+function commandSection(command, generator) {
   var button = h("button", { class: "no-print small", click: function () { copy(command, button); } }, "Copy");
-  return h("section", {}, h("h2", {}, "Make it again"), h("div", { class: "command" }, h("pre", {}, h("code", {}, command)), button));
+  return h("section", {}, h("h2", {}, "Make it again"), h("p", { class: "soft small" }, "The pictures by " + generator + ":"), h("div", { class: "command" }, h("pre", {}, h("code", {}, command)), button));
 }
 
 function copy(text, button) {

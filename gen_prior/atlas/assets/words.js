@@ -2,19 +2,19 @@
 
 var MEASURES = {
   ratio: {
-    title: "Activation over photographs", short: "over photographs", mark: 1, marked: "the best photograph", low: 0, high: 2, show: number,
+    title: "Activation over photographs", mark: 1, marked: "the best photograph", low: 0, high: 2, show: number,
     about: "The picture's activation divided by that of the best photograph. Beyond 1, no photograph excites the unit as much."
   },
   quantile: {
-    title: "Photographs that excite it less", short: "photographs below", mark: null, low: 0, high: 1, show: percent,
+    title: "Photographs that excite it less", mark: null, low: 0, high: 1, show: percent,
     about: "The share of photographs whose activation is below the picture's."
   },
   path: {
-    title: "Path similarity", short: "path similarity", mark: 1, marked: "photographs among themselves", low: 0, high: 1, show: number,
-    about: "How alike the way through the network is to that of photographs which excite the unit: 0 as arbitrary photographs, 1 as such photographs among themselves."
+    title: "Path similarity", mark: 1, marked: "photographs among themselves", low: 0, high: 1, show: number,
+    about: "How similar the picture's path through the network is to that of photographs that excite the unit: 0 like any photographs, 1 like those photographs among themselves."
   },
   two_alternatives: {
-    title: "Two-alternative score", short: "two alternatives", mark: 0.5, marked: "chance", low: 0.4, high: 1, show: percent,
+    title: "Two-alternative score", mark: 0.5, marked: "chance", low: 0.4, high: 1, show: percent,
     about: "How often another network, shown the pictures, picks which of two photographs excites the unit more. Chance is 50 %."
   }
 };
@@ -62,7 +62,7 @@ function numbersOf(row) {
   function plain(name) { return each(function (method) { return MEASURES[name].show(method[name]); }); }
   var rows = [
     ["Activation", "Of the best picture, by the network alone.", each(function (m) { var b = best(m); return number(b && b.value); })],
-    ["Least exciting", "The activation that the opposite search ends at.", each(function (m) { return number(m.least && m.least.activation); })]
+    ["Least exciting", "What the unit does at the picture that it responds to least.", each(function (m) { return number(m.least && m.least.activation); })]
   ];
   Object.keys(MEASURES).forEach(function (name) { rows.push([MEASURES[name].title, MEASURES[name].about, plain(name)]); });
   rows.push(["Judge", "Pictures that another network, which nothing was optimised for, takes for the class, and what it sees in the best.", each(function (m) {
@@ -73,7 +73,7 @@ function numbersOf(row) {
   var found = row.photographs;
   if (found) {
     rows.push(["Best photograph", "The highest activation of " + count(found.images, "photograph") + ".", [number(found.best)]]);
-    rows.push(["Median photograph", "Half of the photographs excite it less, at their best place.", [number(found.median)]]);
+    rows.push(["Median photograph", "Half of the photographs excite it less, each where it excites it most.", [number(found.median)]]);
     rows.push(["Active", "Photographs that excite it anywhere (activation above 0).", [percent(found.active)]]);
   }
   return rows;

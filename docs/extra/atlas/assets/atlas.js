@@ -245,19 +245,19 @@ function sortBy(positions, column, direction) {
 
 var MEASURES = {
   ratio: {
-    title: "Activation over photographs", short: "over photographs", mark: 1, marked: "the best photograph", low: 0, high: 2, show: number,
+    title: "Activation over photographs", mark: 1, marked: "the best photograph", low: 0, high: 2, show: number,
     about: "The picture's activation divided by that of the best photograph. Beyond 1, no photograph excites the unit as much."
   },
   quantile: {
-    title: "Photographs that excite it less", short: "photographs below", mark: null, low: 0, high: 1, show: percent,
+    title: "Photographs that excite it less", mark: null, low: 0, high: 1, show: percent,
     about: "The share of photographs whose activation is below the picture's."
   },
   path: {
-    title: "Path similarity", short: "path similarity", mark: 1, marked: "photographs among themselves", low: 0, high: 1, show: number,
-    about: "How alike the way through the network is to that of photographs which excite the unit: 0 as arbitrary photographs, 1 as such photographs among themselves."
+    title: "Path similarity", mark: 1, marked: "photographs among themselves", low: 0, high: 1, show: number,
+    about: "How similar the picture's path through the network is to that of photographs that excite the unit: 0 like any photographs, 1 like those photographs among themselves."
   },
   two_alternatives: {
-    title: "Two-alternative score", short: "two alternatives", mark: 0.5, marked: "chance", low: 0.4, high: 1, show: percent,
+    title: "Two-alternative score", mark: 0.5, marked: "chance", low: 0.4, high: 1, show: percent,
     about: "How often another network, shown the pictures, picks which of two photographs excites the unit more. Chance is 50 %."
   }
 };
@@ -305,7 +305,7 @@ function numbersOf(row) {
   function plain(name) { return each(function (method) { return MEASURES[name].show(method[name]); }); }
   var rows = [
     ["Activation", "Of the best picture, by the network alone.", each(function (m) { var b = best(m); return number(b && b.value); })],
-    ["Least exciting", "The activation that the opposite search ends at.", each(function (m) { return number(m.least && m.least.activation); })]
+    ["Least exciting", "What the unit does at the picture that it responds to least.", each(function (m) { return number(m.least && m.least.activation); })]
   ];
   Object.keys(MEASURES).forEach(function (name) { rows.push([MEASURES[name].title, MEASURES[name].about, plain(name)]); });
   rows.push(["Judge", "Pictures that another network, which nothing was optimised for, takes for the class, and what it sees in the best.", each(function (m) {
@@ -316,7 +316,7 @@ function numbersOf(row) {
   var found = row.photographs;
   if (found) {
     rows.push(["Best photograph", "The highest activation of " + count(found.images, "photograph") + ".", [number(found.best)]]);
-    rows.push(["Median photograph", "Half of the photographs excite it less, at their best place.", [number(found.median)]]);
+    rows.push(["Median photograph", "Half of the photographs excite it less, each where it excites it most.", [number(found.median)]]);
     rows.push(["Active", "Photographs that excite it anywhere (activation above 0).", [percent(found.active)]]);
   }
   return rows;
@@ -595,7 +595,7 @@ function drawUnit(layer, position) {
   put(page, h("div", { class: "hero" }, row.methods.map(function (method) { return methodCard(method, folder, row); }), facts(row)));
   put(page, photographSection(row));
   put(page, nearestSection(row));
-  if (row.command) put(page, commandSection(row.command));
+  if (row.command && row.methods.length) put(page, commandSection(row.command, row.methods[0].generator));
   put(page, filesSection(row, folder));
   document.title = row.target + " · " + index.title;
 }
@@ -631,7 +631,7 @@ function methodCard(method, folder, row) {
     if (path) pictures.push({ path: path, kind: "seed", n: n, words: "seed " + method.seeds[n] + status, value: method.activations[n] });
   });
   (method.in_place || []).forEach(function (path, n) {
-    if (path) pictures.push({ path: path, kind: "place", n: n, words: "in place, seed " + method.seeds[n], value: method.activations[n] });
+    if (path) pictures.push({ path: path, kind: "place", n: n, words: "what the network was given, seed " + method.seeds[n], value: method.activations[n] });
   });
   if (method.least && method.least.image)
     pictures.push({ path: method.least.image, kind: "least", words: "least exciting", value: method.least.activation });
@@ -641,12 +641,13 @@ function methodCard(method, folder, row) {
   function choose(one) {
     large.src = link(folder + one.path);
     large.alt = alternative(method, one, row);
-    fill(caption, one.words + ", activation " + number(one.value));
+    fill(caption, one.words + ", activation " + number(one.value), one.kind === "place" &&
+      h("span", { class: "meaning" }, "The picture as large as the part of the input that the unit sees, and mirrored around it."));
     buttons.forEach(function (button, n) { button.setAttribute("aria-pressed", String(pictures[n] === one)); });
   }
   pictures.forEach(function (one) {
     buttons.push(h("button", { class: "picture", "aria-label": one.words + ", activation " + number(one.value), click: function () { choose(one); } },
-      h("img", { src: link(folder + one.path), alt: "", loading: "lazy" }), h("span", {}, one.kind === "seed" ? number(one.value) : one.kind === "place" ? "in place" : "least")));
+      h("img", { src: link(folder + one.path), alt: "", loading: "lazy" }), h("span", {}, one.kind === "seed" ? number(one.value) : one.kind === "place" ? "as given" : "least")));
   });
   choose(start);
   return h("section", { class: "method" },
@@ -657,7 +658,7 @@ function methodCard(method, folder, row) {
 }
 
 function alternative(method, picture, row) {
-  var what = { seed: "Preferred input", place: "Preferred input, at its place in the network's input,", least: "Least exciting input" };
+  var what = { seed: "Preferred input", place: "Preferred input, as the network was given it,", least: "Least exciting input" };
   return what[picture.kind] + " of " + row.target + (row.name ? " (" + row.name + ")" : "") + " by " + method.generator + ", " + picture.words;
 }
 
@@ -667,9 +668,9 @@ function facts(row) {
   var head = methods.length > 1 && h("thead", {}, h("tr", {}, h("td", {}), methods.map(function (m) { return h("th", { scope: "col", class: "number" }, m.generator); })));
   return h("section", { class: "facts" }, h("h2", {}, "Numbers"),
     h("table", {}, head, h("tbody", {}, numbersOf(row).map(function (one) {
-      var spread = one[2].length < methods.length ? methods.length : null;
+      var spread = one[2].length < methods.length ? methods.length : null;  // of photographs, so of no method
       return h("tr", {}, h("th", { scope: "row" }, one[0], h("span", { class: "meaning" }, one[1])),
-        one[2].map(function (value) { return h("td", { class: "number", colspan: spread }, value); }));
+        one[2].map(function (value) { return h("td", { class: spread ? "number shared" : "number", colspan: spread }, value); }));
     }))));
 }
 
@@ -707,9 +708,9 @@ function nearestSection(row) {
     })));
 }
 
-function commandSection(command) {
+function commandSection(command, generator) {
   var button = h("button", { class: "no-print small", click: function () { copy(command, button); } }, "Copy");
-  return h("section", {}, h("h2", {}, "Make it again"), h("div", { class: "command" }, h("pre", {}, h("code", {}, command)), button));
+  return h("section", {}, h("h2", {}, "Make it again"), h("p", { class: "soft small" }, "The pictures by " + generator + ":"), h("div", { class: "command" }, h("pre", {}, h("code", {}, command)), button));
 }
 
 function copy(text, button) {
@@ -819,7 +820,7 @@ function change(name, value) {
 }
 
 function setUpControls() {
-  present().forEach(function (name) { byId("sort").appendChild(h("option", { value: name }, MEASURES[name].short)); });
+  present().forEach(function (name) { byId("sort").appendChild(h("option", { value: name }, MEASURES[name].title)); });
   layers.forEach(function (layer) { byId("layer").appendChild(h("option", { value: layer.number }, layer.name)); });
   byId("q").addEventListener("input", function () { change("q", byId("q").value.trim()); });
   ["sort", "show"].forEach(function (name) { byId(name).addEventListener("change", function () { change(name, byId(name).value); }); });
