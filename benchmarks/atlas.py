@@ -14,6 +14,8 @@ neurons alone, from the first that is on the disk to the last. Only true on a qu
 
 `simulation`: many neurons of a network that costs next to nothing (`build_wide` of `tests/atlas_stand_in.py`), one
 evaluation each, by two workers: memory of driver and workers, a restart after SIGKILL, size (`atlas_simulation.py`).
+
+`restarts`: five more of them, of a simulation that was stopped and lies in the folder of --scratch.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from atlas_simulation import COMMAND, simulation
+from atlas_simulation import COMMAND, restarts, simulation
 
 import gen_prior as gp
 from gen_prior.atlas import neurons
@@ -147,7 +149,7 @@ def finished(out: Path) -> int:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["engine", "speed", "simulation"], action="append")
+    parser.add_argument("--only", choices=["engine", "speed", "simulation", "restarts"], action="append")
     parser.add_argument("--images", type=Path, help="a folder of photographs, for `speed`")
     parser.add_argument("--units", type=int, default=32)
     parser.add_argument("--evaluations", type=int, default=64)
@@ -168,6 +170,10 @@ def main() -> None:
             found["speed"] = speed(folder, given.images, given.units, given.evaluations)
         if "simulation" in wanted:
             found["simulation"] = simulation(folder, given.neurons)
+        if "restarts" in wanted:
+            if given.scratch is None:
+                parser.error("restarts needs --scratch, a folder with a simulation that was stopped")
+            found["restarts"] = restarts(given.scratch, given.neurons)
     print(found)
     if given.out is not None:
         write_json(given.out, found)

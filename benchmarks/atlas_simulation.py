@@ -44,6 +44,21 @@ def simulation(folder: Path, count: int) -> dict[str, Any]:
     return found | size_of(run.out)
 
 
+def restarts(folder: Path, count: int, kills: int = 5) -> dict[str, Any]:
+    """Seconds of several restarts of a simulation that was stopped and lies in `folder`, each after a SIGKILL."""
+    run = _Run(folder, count)
+    found: list[dict[str, Any]] = []
+    while len(found) < kills:
+        before = run.neurons()
+        while run.neurons() <= before and run.process.poll() is None:
+            time.sleep(EVERY)
+        if run.process.poll() is not None:
+            raise SystemExit("the simulation ended before it was killed often enough")
+        found.append(run.restart())
+    run.process.send_signal(signal.SIGKILL)
+    return {"neurons": count, "load": os.getloadavg()[0], "restarts": found}
+
+
 class _Run:
     """The command that makes the atlas, and what is seen of it from outside."""
 

@@ -74,6 +74,24 @@ def test_no_import_hides_in_a_function() -> None:
     assert not hidden
 
 
+def test_torchvision_is_imported_where_it_is_used() -> None:
+    """It takes as long as torch itself: seconds, which every command and every worker of an atlas would wait for."""
+    early = {
+        module
+        for module, tree in TREES.items()
+        if not module.startswith("gen_prior.training")
+        for node in tree.body
+        if "torchvision" in {str(name).partition(".")[0] for name in _third_party(node)}
+    }
+    assert not early
+
+
+def _third_party(node: ast.stmt) -> list[str | None]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
+
+
 def test_rooms_say_what_they_hold_and_what_they_import() -> None:
     assert len(list((ROOT / "gen_prior").glob("*.py"))) <= 8
     assert {path.parent.name for path in (ROOT / "gen_prior").glob("*/__init__.py")} == set(ROOMS)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from gen_prior.report.animation import write_animation
 from gen_prior.util.image_io import read_image
@@ -62,7 +62,7 @@ def _frames(record: Mapping[str, Any], m: int, item: Mapping[str, Any], folder: 
     with Image.open(image.with_suffix(f".{KEPT_AS}")) as film:
         for number in range(getattr(film, "n_frames", 1)):
             film.seek(number)
-            frame: Tensor = pil_to_tensor(film.convert("RGB"))
+            frame = torch.from_numpy(np.array(film.convert("RGB"))).movedim(2, 0)
             # The encoder joins frames that are equal; how long one is shown says how many it was.
             frames += [frame] * max(1, round(film.info["duration"] * FPS / 1000))
     result = (read_image(image) * 255).round().to(torch.uint8)

@@ -10,11 +10,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.report.animation import KINDS, check_film, write_animation
-from gen_prior.util.image_io import read_image, write_png
+from gen_prior.util.image_io import from_pil, read_image, write_png
 from gen_prior.util.mosaic import INK, LINE, TEXT_SIZE, write_line
 
 
@@ -148,8 +147,7 @@ def _words(labels: Sequence[str], row: Tensor, gap: int) -> Tensor:
     width = (row.shape[2] + gap) // len(labels)
     for number, label in enumerate(labels):
         write_line(ImageDraw.Draw(line), (number * width + 2, 1), label, TEXT_SIZE, INK, width - gap - 2)
-    words: Tensor = pil_to_tensor(line)
-    return words.to(row) / 255
+    return from_pil(line).to(row)
 
 
 class FrameFolder:
