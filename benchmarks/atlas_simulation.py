@@ -98,7 +98,11 @@ class _Run:
         self.highest["worker"] = max([self.highest["worker"], *now["workers_mb"]])
 
     def restart(self) -> dict[str, Any]:
-        """Kill the driver, run the same command again, and time it until the first neuron that it adds."""
+        """Kill the driver, run the same command again, and time it until the first neuron that it adds.
+
+        `processor_seconds` are those of the driver and of its busiest worker, one after the other: what remains on a
+        quiet machine.
+        """
         workers = children(self.process.pid)
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -108,7 +112,9 @@ class _Run:
         self.process = self._start()
         while self.neurons() <= before and self.process.poll() is None:
             time.sleep(0.02)
-        return {"after_shards": self.published(), "seconds": time.time() - began}
+        seconds = time.time() - began
+        used = processor_seconds(self.process.pid) + max(map(processor_seconds, children(self.process.pid)), default=0)
+        return {"after_shards": self.published(), "seconds": seconds, "processor_seconds": used}
 
 
 def size_of(folder: Path) -> dict[str, int]:
@@ -132,6 +138,15 @@ def resident(process: int) -> float:
         return 0.0
     match = re.search(r"VmRSS:\s+(\d+)", text)
     return int(match[1]) * 1024 / 1e6 if match else 0.0
+
+
+def processor_seconds(process: int) -> float:
+    """Processor time that a process has used; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(process: int) -> list[int]:

@@ -84,7 +84,7 @@ function facts(row) {
     h("table", {}, head, h("tbody", {}, numbersOf(row).map(function (one) {
       var spread = one[2].length < methods.length ? methods.length : null;  // of photographs, so of no method
       return h("tr", {}, h("th", { scope: "row" }, one[0], h("span", { class: "meaning" }, one[1])),
-        one[2].map(function (value) { return h("td", { class: spread ? "number shared" : "number", colspan: spread }, value); }));
+        one[2].map(function (value) { return h("td", { class: "number" + (spread ? " shared" : value.length > 10 ? " words" : ""), colspan: spread }, value); }));
     }))));
 }
 
