@@ -122,16 +122,18 @@ def speed(folder: Path, images: Path, units: int, evaluations: int) -> dict[str,
         words += ["--images", str(images), "--workers", str(workers), "--device", "cpu", "-q", "--out", str(out)]
         began = time.time()
         running = subprocess.Popen([*COMMAND, *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
-        first, most = 0.0, 0
+        first, most, last, before = 0.0, 0, 0.0, 0
         while running.poll() is None:
             time.sleep(0.05)
             count = finished(out)
             if count and not first:
                 first, most = time.time(), count
+            if count > before:
+                last, before = time.time(), count
         ended = time.time()
         if running.returncode:
             raise SystemExit(f"the atlas ended with exit code {running.returncode}")
-        rate = (found["neurons"] - most) / (ended - first)
+        rate = (before - most) / (last - first)
         found[f"workers_{workers}"] = {"seconds": ended - began, "neurons_an_hour": 3600 * rate}
     one, two = found["workers_1"], found["workers_2"]
     found["whole_command_times"] = one["seconds"] / two["seconds"]
@@ -140,10 +142,10 @@ def speed(folder: Path, images: Path, units: int, evaluations: int) -> dict[str,
 
 
 def finished(out: Path) -> int:
-    """Neurons that are on the disk."""
-    return sum(1 for path in out.glob("shards/.*.partial/[0-9]*.safetensors")) + sum(
-        int(path.name.partition("-")[0].isdecimal()) for path in out.glob("shards/[0-9]*/images/*-in-place.webp")
-    )
+    """Neurons that are on the disk, in the folder of a shard that is being made, a published one, or both."""
+    made = {(path.parent.name[1:6], path.stem) for path in out.glob("shards/.*.partial/[0-9]*.safetensors")}
+    published = out.glob("shards/[0-9]*/images/*-in-place.webp")
+    return len(made | {(path.parents[1].name, path.name.partition("-")[0]) for path in published})
 
 
 def main() -> None:
