@@ -145,7 +145,9 @@ class Loop:
                 self.best = torch.where(better, score, self.best)
                 self.best_code = torch.where(_per_code(better, code), code, self.best_code)
             gradient = torch.where(active, gradient, 0.0)
-            self.code = torch.where(active, self._updated(code, gradient, image, step), code)
+            moved = self._updated(code, gradient, image, step)
+            self.failed |= ~torch.isfinite(moved).flatten(1).all(1)  # a finite gradient may lead out of all numbers
+            self.code = torch.where(_per_code(~self.failed, code), moved, code)
         return image, image_gradient
 
     def _updated(self, code: Tensor, gradient: Tensor, image: Tensor, step: int) -> Tensor:

@@ -359,3 +359,13 @@ def test_bytes_per_item_count_activations_and_not_weights(
     # What each ReLU, the tanh and the first convolution keep. The weights would be another third of that.
     generator, classifier = 16 * 4 * 4 + 8 * 8 * 8 + 3 * 16 * 16, 3 * 32 * 32 + 8 * 32 * 32 + 12 * 16 * 16
     assert 4 * (generator + classifier) <= kept < 1.2 * 4 * (generator + classifier)
+
+
+def test_an_update_that_is_not_finite_is_not_made(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
+    def spoil(code: Tensor, context: gp.edits.Context) -> Tensor:
+        return code / 0 if context.step == 1 else code
+
+    found = gp.synthesize(tiny_classifier, "bee", tiny_generator, steps=3, edits=[spoil])
+    assert found.images.isfinite().all()
+    assert found.codes.isfinite().all()
+    assert found.status == [["non-finite gradient"]]

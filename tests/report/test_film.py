@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen_prior.classifiers import Classifier
-from gen_prior.errors import MissingExtraError, OptionError
+from gen_prior.errors import MissingExtraError, OptionError, OutputError
 from gen_prior.generators import Generator
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.film import FrameFolder, Recorder, strip, write_animation
@@ -204,3 +204,17 @@ def test_what_was_recorded_before_an_interruption_is_written(
         synthesize(tiny_classifier, "bee", tiny_generator, steps=20, record=recorder, progress=stop)
     with Image.open(tmp_path / "trajectory-000.gif") as film:
         assert getattr(film, "n_frames", 1) == len(recorder.frames[0]) == 4  # steps 1, 3, 5 and the last one seen
+
+
+def test_an_encoder_that_is_missing_or_silent_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "ffmpeg")
+
+    def wait(*arguments: object, **options: object) -> None:
+        raise subprocess.TimeoutExpired("ffmpeg", 1)
+
+    for fault in (refuse, wait):
+        monkeypatch.setattr(subprocess, "run", fault)
+        with pytest.raises(OutputError, match="cannot be run"):
+            write_animation(tmp_path / "x.mp4", [torch.zeros(3, 32, 32)] * 2)
+        assert not [*tmp_path.iterdir()]
