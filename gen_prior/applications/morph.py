@@ -46,7 +46,7 @@ def interpolate(generator: Generator | str, first: Tensor, second: Tensor, share
     """
     generator = as_generator(generator)
     for code in (first, second):
-        if tuple(code.shape) != generator.code_shape:
+        if tuple(code.shape) != generator.code_shape or code.is_meta or code.is_complex():
             raise OptionError(f"{generator.name} has codes of {list(generator.code_shape)}, got {list(code.shape)}")
     prior = generator.prior.to("cpu")
     mean = torch.as_tensor(prior.mean, dtype=torch.float32).expand(generator.code_shape).flatten()

@@ -36,6 +36,8 @@ class Items(Sequence[Item]):
                     f"start must have shape {list(shape)}, or {[*grid, *shape]} for one code per target and seed, "
                     f"got {list(start.shape)}"
                 )
+            if start.is_meta or start.is_complex():
+                raise OptionError(f"start must hold real numbers, got {start.dtype} on {start.device}")
             start = start.detach().float().cpu().expand(*grid, *shape)
         self._classifier, self._generator, self._start = classifier, generator, start
         self._pairs = [(t, s) for t in range(grid[0]) for s in range(grid[1])]
