@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ def prepared(module: nn.Module, *, in_place: bool = False) -> nn.Module:
 
     Raises `OptionError` for one that has no weights, lies on several devices, or cannot be copied.
     """
+    if isinstance(module, torch.export.ExportedProgram):
+        module = module.module()
     if not isinstance(module, nn.Module):
         raise OptionError(
             f"a classifier is made from a torch.nn.Module, got a {type(module).__name__}",
@@ -38,6 +41,7 @@ def prepared(module: nn.Module, *, in_place: bool = False) -> nn.Module:
             ) from error
     if isinstance(network, torch.jit.ScriptModule):
         network = Scripted(network)
+    _without_checkpoints(network)
     for parent in network.modules():
         if parent._compiled_call_impl is not None:  # of Module.compile(), which bypasses hooks
             parent._compiled_call_impl = None
@@ -48,6 +52,16 @@ def prepared(module: nn.Module, *, in_place: bool = False) -> nn.Module:
     if any(p.is_floating_point() and p.dtype != torch.float32 for p in (*network.parameters(), *network.buffers())):
         network.float()
     return network
+
+
+def _without_checkpoints(network: nn.Module) -> None:
+    """Switch gradient checkpointing off by the switches of timm and transformers, under which stages are skipped."""
+    for part in network.modules():
+        if callable(switch := getattr(part, "set_grad_checkpointing", None)):
+            with contextlib.suppress(Exception):  # a model may refuse it, and a method of the user take no argument
+                switch(False)
+        if getattr(part, "gradient_checkpointing", None) is True:
+            part.__dict__["gradient_checkpointing"] = False
 
 
 class Scripted(nn.Module):

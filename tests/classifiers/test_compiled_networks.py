@@ -23,12 +23,16 @@ def loaded(network: nn.Module) -> Any:
     return torch.jit.load(buffer)
 
 
-def exported(network: nn.Module) -> Any:
+def program(network: nn.Module) -> Any:
     batch = ({0: torch.export.Dim("batch", min=1, max=64)},)
-    return torch.export.export(network, (torch.rand(2, 3, 32, 32),), dynamic_shapes=batch).module()
+    return torch.export.export(network, (torch.rand(2, 3, 32, 32),), dynamic_shapes=batch)
 
 
-@pytest.mark.parametrize("compile_network", [torch.jit.script, loaded, exported])
+def exported(network: nn.Module) -> Any:
+    return program(network).module()
+
+
+@pytest.mark.parametrize("compile_network", [torch.jit.script, loaded, exported, program])
 def test_classes_but_no_layers(
     compile_network: Callable[[nn.Module], Any], make_tiny_network: Callable[..., nn.Module]
 ) -> None:

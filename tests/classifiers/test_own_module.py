@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -106,6 +107,15 @@ def test_gradient_checkpointing(reentrant: bool, tiny_generator: gp.Generator) -
     image = torch.rand(1, 3, 12, 12, requires_grad=True)
     network(image).sum().backward()  # checkpointing is as it was outside
     assert image.grad is not None
+
+
+def test_the_switch_of_timm_for_checkpointing_is_off_in_the_copy() -> None:
+    network: Any = timm.create_model("test_resnet", num_classes=4)
+    layers = gp.Classifier(network, input_size=32).layers()
+    network.set_grad_checkpointing(True)
+    assert gp.Classifier(network, input_size=32).layers() == layers
+    assert "layer2" in layers, "a stage, which checkpointing runs in parts"
+    assert network.grad_checkpointing
 
 
 class LastOfAll(nn.Module):
