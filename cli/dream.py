@@ -240,7 +240,7 @@ def _climb(
             pictures = [frame.float() / 255 for frame in recorder.frames[0]]
             labels = [f"step {step}" for step in recorder.steps[0]]
             film_and_strip(output.folder, "dream", pictures, output.kind, output.fps, labels)
-    start = generator(code[None].to(generator.device))[0].cpu()
+    start = generator.final_images(code[None].to(generator.device))[0].cpu()
     numbers = {"start_activation": float(result.start_activations), "activation": float(result.activations)}
     row = {"image": "dream.png", "target": result.targets[0]["name"], "seed": seed} | numbers
     write_tables(output.folder, NUMBERS, [row], DREAM)

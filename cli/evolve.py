@@ -176,7 +176,7 @@ def _search(
             evolve(search, score, evaluations=evaluations, save=path, progress=bar.show)
     finally:  # after Ctrl-C too: the best image so far
         if search.best_code is not None:
-            write_png(folder / "best.png", prior(search.best_code[None])[0].cpu())
+            write_png(folder / "best.png", prior.final_images(search.best_code[None])[0].cpu())
             export_search(search, folder)
     return search
 

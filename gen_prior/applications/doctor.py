@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from gen_prior.errors import DownloadError, OptionError, OutputError, UnknownNameError, WeightsError
@@ -106,8 +106,8 @@ class _Examination:
 
     def _load(self) -> dict[str, Any]:
         self.generator = generator = load_generator(self.name, device=self.device, **self.options)
-        modules = [module for module in (generator.module,) if isinstance(module, nn.Module)]
-        values = [value for module in modules for value in (*module.parameters(), *module.buffers())]
+        both = [value for module in generator.networks for value in (*module.parameters(), *module.buffers())]
+        values = {id(value): value for value in both}.values()  # both networks may share a part
         return {
             "parameters": sum(value.numel() for value in values),
             "bytes": sum(value.numel() * value.element_size() for value in values),
@@ -219,6 +219,17 @@ def _details(error: BaseException) -> dict[str, Any]:
     return {"kind": kind}
 
 
+def _short(value: Any) -> str:
+    """A finding for people: four digits of a number, and no brackets around several."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_short(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return (
+            " x ".join(map(str, value)) if all(isinstance(one, int) for one in value) else ", ".join(map(_short, value))
+        )
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def markdown(report: Mapping[str, Any]) -> str:
     """The report for people: what was examined, and a table of steps."""
     described = report["described"] or {}
@@ -230,7 +241,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += ["", "| step | status | seconds | findings |", "|---|---|---|---|"]
     for name, step in report["steps"].items():
         rest = {key: value for key, value in step.items() if key not in ("status", "seconds", "layout")}
-        found = "; ".join(f"{key}: {value}" for key, value in rest.items()).replace("|", "/").replace("\n", " ")
+        found = "; ".join(f"{key}: {_short(value)}" for key, value in rest.items()).replace("|", "/")
+        found = found.replace("\n", " ")
         lines.append(f"| {name} | {step['status']} | {step.get('seconds', '')} | {found} |")
     for name, step in report["steps"].items():
         if "layout" in step:

@@ -243,7 +243,7 @@ def _starts(classifier: Classifier, target: Target, generator: Generator, result
     weights = class_weights_of(target, classifier)
     codes = [generator.initial_code(seed, weights, hidden_unit=recipe.unit_start) for seed in result.seeds]
     with torch.no_grad():
-        drawn = generator(torch.stack(codes).to(classifier.device)).float().clamp(0, 1)
+        drawn = generator.final_images(torch.stack(codes).to(classifier.device)).float().clamp(0, 1)
     field = field_of(classifier, unit_objective(target), recipe.scale)
     return Placement([field] * len(codes), classifier.input_size, classifier.device)(classifier.resize(drawn)).cpu()
 

@@ -75,7 +75,8 @@ def export(
         _copy_statistics(generator, staged)
         for seed in range(samples):
             with torch.no_grad():
-                write_png(staged / "samples" / f"seed-{seed}.png", generator(generator.initial_code(seed)[None])[0])
+                code = generator.initial_code(seed)[None]
+                write_png(staged / "samples" / f"seed-{seed}.png", generator.final_images(code)[0])
         numbers = stated_comparison(staged) if given is None else given
         write_bytes(staged / "README.md", model_card(name, generator, samples, numbers).encode())
         staged.chmod(0o755)

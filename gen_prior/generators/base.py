@@ -100,10 +100,9 @@ class Generator:
         self.device = torch.device("cpu")
         self._start, self._class_init, self._unit_init = start, class_init or aim, unit_init
         self._encode, self._fit, self._redraw = encode, fit, redraw
-        for network in (module, redraw):
-            if isinstance(network, nn.Module):
-                network.eval()  # a user's own may return None
-                network.requires_grad_(False)
+        for network in self.networks:
+            network.eval()  # a user's own may return None
+            network.requires_grad_(False)
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.code_shape))
@@ -202,11 +201,15 @@ class Generator:
     def to(self, device: torch.device | str) -> Generator:
         """Move the network and the prior to `device`, in place, and return this generator."""
         self.device = torch.device(device)
-        for network in (self.module, self._redraw):
-            if isinstance(network, nn.Module):
-                network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for network in self.networks:
+            network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prior = self.prior.to(self.device)
         return self
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks that draw: the module, and the better one for results if there is one."""
+        return tuple(network for network in (self.module, self._redraw) if isinstance(network, nn.Module))
 
     def describe(self) -> dict[str, Any]:
         """Name, options, notes, code shape and provenance, as results record them."""

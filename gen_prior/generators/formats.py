@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,12 +19,13 @@ from gen_prior.generators.deepsim import generator as deepsim
 from gen_prior.generators.deepsim.network import VARIANTS, recognise
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
-from gen_prior.generators.diffusers import consistency
+from gen_prior.generators.diffusers import consistency, one_step
 from gen_prior.generators.pmf import generator as pmf
 from gen_prior.generators.titok import generator as titok
 from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import read_file_metadata, read_shapes, read_tensors
 
+log = logging.getLogger(__name__)
 DEEPSIM_FORMAT, DCGAN_FORMAT = "gen-prior/deepsim-1", "gen-prior/dcgan-1"
 """`format` in the `config.json` that `export` writes for families without a configuration of their own."""
 NAME_KEY = "gen-prior-generator"
@@ -79,8 +81,11 @@ def _described(files: Files, name: str) -> dict[str, Callable[..., Generator]]:
         pipeline = files.json("model_index.json")
         if pipeline.get("_class_name") == "ConsistencyModelPipeline":
             return {"model_index.json": partial(consistency.from_files, files, name=name)}
+        if one_step.is_one_step(files, pipeline):
+            return {"model_index.json": partial(one_step.from_files, files, name=name)}
         for part in ("vae", "vqvae"):
             if part in pipeline:
+                log.warning("%s is a pipeline of several networks: its autoencoder alone (%s/) is used", name, part)
                 found[f"{part}/"] = partial(diffusers_family.from_files, files, name=name, folder=f"{part}/")
     return found
 

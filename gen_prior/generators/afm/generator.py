@@ -83,7 +83,7 @@ def from_files(
     kinds = ("taesd", "vae") if decoder == "redraw" else ("taesd",) if decoder == "fast" else ("vae",)
     repos = {"taesd": taesd, "vae": vae}
     # Outside of the block above: a decoder that fails is no reason to delete the transformer's download.
-    decoders = {kind: _decoder(repos[kind], shape, side) for kind in kinds}
+    decoders = {kind: autoencoder.latent_decoder(repos[kind], shape, side, VAE) for kind in kinds}
     drawn, code = noise_and_class(network, shape, table, label, optimise, noise_seed)
     climbed, *better = (_through(drawn, made) for made in decoders.values())
     entry = registry.find_by_source(files.source)
@@ -95,7 +95,7 @@ def from_files(
         redraw=better[0] if better else None,
         provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.AFM_PAPER),
         options={"class_label": label, "optimise": optimise, "decoder": decoder}
-        | {kind: _pinned(made) for kind, made in decoders.items()}
+        | {kind: autoencoder.pinned(made) for kind, made in decoders.items()}
         | ({"noise_seed": noise_seed} if optimise == "class" else {}),
         notes={"format": FORMAT, "variant": chosen},
         **code.prior(),
@@ -118,25 +118,9 @@ def _read(files: Files, names: tuple[str, ...], sizes: Variant) -> tuple[FlowTra
     return network, table
 
 
-def _decoder(repo: str, shape: tuple[int, ...], side: int) -> Generator:
-    """The autoencoder in `repo`, whose code is the latent of this shape. Raises `OptionError` for another one."""
-    decoder = autoencoder.from_files(Files.from_hub(repo), name=f"diffusers:{repo}", image_size=side)
-    if decoder.code_shape != shape:
-        raise OptionError(
-            f"{repo} decodes latents of shape {list(decoder.code_shape)}, this model draws {list(shape)}",
-            fix=f"leave taesd and vae out, or name a decoder of the latents of {VAE}",
-        )
-    return decoder
-
-
 def _through(drawn: nn.Module, decoder: Generator) -> nn.Module:
     assert isinstance(decoder.module, nn.Module)
     return nn.Sequential(drawn, decoder.module)
-
-
-def _pinned(decoder: Generator) -> str:
-    """`org/name@commit` of a decoder."""
-    return f"{decoder.provenance.source.partition(':')[2]}@{decoder.provenance.revision}"
 
 
 __all__ = ["FORMAT", "from_files", "load"]

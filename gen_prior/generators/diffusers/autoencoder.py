@@ -220,4 +220,23 @@ def _sizes(
     return side, (channels, side // factor, side // factor)
 
 
-__all__ = ["FAMILIES", "RECIPE", "Autoencoder", "from_files", "load"]
+def latent_decoder(repo: str, shape: tuple[int, ...], side: int, known: str) -> Generator:
+    """The autoencoder in `repo`, whose code is a model's latent of this shape, for images of `side` pixels.
+
+    `known`: a repository of the same latents, for the message. Raises `OptionError` for another one.
+    """
+    decoder = from_files(Files.from_hub(repo), name=f"diffusers:{repo}", image_size=side)
+    if decoder.code_shape != shape:
+        raise OptionError(
+            f"{repo} decodes latents of shape {list(decoder.code_shape)}, this model draws {list(shape)}",
+            fix=f"leave the decoder out, or name one of the latents of {known}",
+        )
+    return decoder
+
+
+def pinned(decoder: Generator) -> str:
+    """`org/name@commit` of a decoder."""
+    return f"{decoder.provenance.source.partition(':')[2]}@{decoder.provenance.revision}"
+
+
+__all__ = ["FAMILIES", "RECIPE", "Autoencoder", "from_files", "latent_decoder", "load", "pinned"]

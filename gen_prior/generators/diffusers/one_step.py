@@ -19,7 +19,7 @@ from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.checks import check_generates, image_side, whole_number
 from gen_prior.generators.code_parts import Part, noise_and_embedding, reno_recipe
-from gen_prior.generators.diffusers.autoencoder import FAMILIES
+from gen_prior.generators.diffusers.autoencoder import FAMILIES, Autoencoder, latent_decoder, pinned
 from gen_prior.generators.diffusers.network import read_network, require_diffusers
 from gen_prior.generators.diffusers.prompt import Prompt, encode_prompt
 from gen_prior.hub import registry
@@ -27,6 +27,9 @@ from gen_prior.hub.files import Files
 
 PIPELINES = {"StableDiffusionPipeline": False, "StableDiffusionXLPipeline": True}
 """Class of a pipeline -> whether it has two text encoders and conditions on the image's size (SDXL)."""
+TAESD = {"StableDiffusionPipeline": "madebyollin/taesd", "StableDiffusionXLPipeline": "madebyollin/taesdxl"}
+"""Class of a pipeline -> small decoder of its latents."""
+DECODERS = ("full", "redraw")
 SCHEDULERS = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler")
 OPTIMISE = {"both": "both", "noise": "noise", "prompt": "class"}
 CHECKED_SIDE = 8
@@ -42,11 +45,11 @@ class Scheduler(NamedTuple):
 
 
 class OneStep(nn.Module):
-    """Noise `[B, C, h, w]` and prompt embedding `[B, E]` -> RGB images `[B, 3, H, W]`, nominally in [-1, 1]."""
+    """Noise `[B, C, h, w]` and prompt embedding `[B, E]` -> latents `[B, C, h, w]` for images of `side` pixels."""
 
-    def __init__(self, unet: Any, vae: Any, scheduler: Scheduler, prompt: Prompt, side: int) -> None:
+    def __init__(self, unet: Any, scheduler: Scheduler, prompt: Prompt, side: int) -> None:
         super().__init__()
-        self.unet, self.vae = unet, vae
+        self.unet = unet
         self.tokens = prompt.tokens.shape
         self.sized = prompt.pooled is not None
         self.sigma, self.velocity = scheduler.sigma, scheduler.velocity
@@ -62,9 +65,8 @@ class OneStep(nn.Module):
             condition = {"text_embeds": pooled, "time_ids": self.sizes.expand(len(noise), -1)}
         sigma, latent, scale = self.sigma, self.sigma * noise, math.hypot(self.sigma, 1)
         drawn = self.unet(latent / scale, self.time, encoder_hidden_states=tokens, added_cond_kwargs=condition).sample
-        clean = latent / scale**2 - sigma / scale * drawn if self.velocity else latent - sigma * drawn
-        image: Tensor = FAMILIES["AutoencoderKL"].decode(self.vae, clean, False)
-        return image
+        clean: Tensor = latent / scale**2 - sigma / scale * drawn if self.velocity else latent - sigma * drawn
+        return clean
 
 
 def load(where: str, *, revision: str | None = None, **options: Any) -> Generator:
@@ -83,6 +85,8 @@ def from_files(
     noise_seed: int = 0,
     image_size: int | None = None,
     variant: str | None = None,
+    decoder: str = "full",
+    taesd: str | None = None,
 ) -> Generator:
     """The generator in a repository or folder of diffusers' pipeline format.
 
@@ -92,12 +96,17 @@ def from_files(
             noise is held, drawn from `noise_seed`).
         image_size: side of the image in pixels; that of the model if None.
         variant: "fp16" to download weights of half precision, which are computed with in float32.
+        decoder: "full", or "redraw" to optimise through TAESD, a small decoder of the same latents, and draw results
+            with the full one.
+        taesd: repository `org/name[@revision]` of that decoder; that of the pipeline's latents if None.
 
     Raises:
         OptionError: an option out of range. WeightsError, DownloadError, MissingExtraError.
     """
     require_diffusers()
     chosen = _check_options(prompt, optimise, noise_seed, variant)
+    if decoder not in DECODERS:
+        raise OptionError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
     with files.loading():
         pipeline = str(files.json("model_index.json").get("_class_name"))
         if pipeline not in PIPELINES:
@@ -113,16 +122,25 @@ def from_files(
         side = (size * factor if isinstance(size, int) else 512) if image_size is None else image_size
         image_side(side, least=CHECKED_SIDE * factor, multiple=CHECKED_SIDE * factor)
         encoded = encode_prompt(files, prompt or "", PIPELINES[pipeline], variant)
-        network = OneStep(unet, vae, scheduler, encoded, side)
-        generator = _assemble(network, encoded, files, name, (prompt, chosen, noise_seed, side, variant), factor)
-        small = torch.randn(vae.config.latent_channels, CHECKED_SIDE, CHECKED_SIDE)
-        draw = partial(_draw, network, encoded.flat())
-        checked = CHECKED_SIDE * factor
-        return check_generates(generator, files.source, code=small, draw=draw, size=(checked, checked))
+        network = OneStep(unet, scheduler, encoded, side)
+    shape, full = (int(vae.config.latent_channels), side // factor, side // factor), _decoder(vae)
+    # Outside of the block above: a decoder that fails is no reason to delete the pipeline's download.
+    small = latent_decoder(taesd or TAESD[pipeline], shape, side, TAESD[pipeline]) if decoder == "redraw" else None
+    generator = _assemble(
+        network, full, small, encoded, files, name, (prompt, chosen, noise_seed, side, variant), shape
+    )
+    with files.loading():
+        code, checked = torch.randn(shape[0], CHECKED_SIDE, CHECKED_SIDE), CHECKED_SIDE * factor
+        draw = partial(_draw, network, full, encoded.flat())
+        return check_generates(generator, files.source, code=code, draw=draw, size=(checked, checked))
 
 
-def _draw(network: OneStep, embedding: Tensor, noise: Tensor) -> Tensor:
-    image: Tensor = network(noise, embedding[None])
+def _decoder(vae: Any) -> nn.Module:
+    return Autoencoder(vae, FAMILIES["AutoencoderKL"], quantise=False)
+
+
+def _draw(network: OneStep, decoder: nn.Module, embedding: Tensor, noise: Tensor) -> Tensor:
+    image: Tensor = decoder(network(noise, embedding[None]))
     return image
 
 
@@ -137,6 +155,15 @@ def _check_options(prompt: Any, optimise: Any, noise_seed: Any, variant: Any) ->
     if chosen not in OPTIMISE:
         raise OptionError(f"optimise must be one of {', '.join(OPTIMISE)}, got {optimise!r}")
     return str(chosen)
+
+
+def is_one_step(files: Files, pipeline: dict[str, Any]) -> bool:
+    """Return whether a `model_index.json` is of a pipeline that draws in one step, by its scheduler."""
+    file = "scheduler/scheduler_config.json"
+    if pipeline.get("_class_name") not in PIPELINES or files.find(file) is None:
+        return False
+    config = files.json(file)
+    return config.get("_class_name") in SCHEDULERS and config.get("timestep_spacing") == "trailing"
 
 
 def _read_scheduler(files: Files) -> Scheduler:
@@ -166,10 +193,17 @@ def _read(files: Files, folder: str, class_name: str, variant: str | None) -> An
 
 
 def _assemble(
-    network: OneStep, prompt: Prompt, files: Files, name: str, chosen: tuple[Any, ...], factor: int
+    network: OneStep,
+    full: nn.Module,
+    small: Generator | None,
+    prompt: Prompt,
+    files: Files,
+    name: str,
+    chosen: tuple[Any, ...],
+    shape: tuple[int, ...],
 ) -> Generator:
+    """The generator that climbs through the decoder `small`, if there is one, and draws results with `full`."""
     text, optimise, noise_seed, side, variant = chosen
-    shape = (int(network.vae.config.latent_channels), side // factor, side // factor)
     mean = prompt.flat()
     limit, one = torch.full_like(mean, torch.inf), torch.ones_like(mean)
 
@@ -179,16 +213,19 @@ def _assemble(
     embedding = Part(draw, torch.zeros_like(mean), one, -limit, limit)
     drawn, code = noise_and_embedding(network, shape, mean, prompt.spread(), embedding, OPTIMISE[optimise], noise_seed)
     entry = registry.find_by_source(files.source)
+    whole, module = nn.Sequential(drawn, full), small.module if small is not None else None
     return Generator(
-        drawn,
+        nn.Sequential(drawn, module) if isinstance(module, nn.Module) else whole,
         code.mean.shape,
         name=name,
         recipe=reno_recipe(0 if optimise == "prompt" else math.prod(shape)),
+        redraw=whole if small is not None else None,
         provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.TURBO_PAPER),
         options={"prompt": text, "optimise": optimise, "image_size": side, "variant": variant}
+        | ({"decoder": "redraw", "taesd": pinned(small)} if small is not None else {})
         | ({"noise_seed": noise_seed} if optimise == "prompt" else {}),
         **code.prior(),
     )
 
 
-__all__ = ["OneStep", "from_files", "load"]
+__all__ = ["OneStep", "from_files", "is_one_step", "load"]

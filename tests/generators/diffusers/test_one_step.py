@@ -157,6 +157,48 @@ def test_the_prompt_is_held_optimised_or_free(saved: Path) -> None:
     assert load_described(json.loads(json.dumps(both.describe())), device="cpu").describe() == both.describe()
 
 
+@torch.no_grad()
+def test_results_are_drawn_with_the_full_decoder(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    tiny = library.AutoencoderTiny(
+        encoder_block_out_channels=(4, 4), decoder_block_out_channels=(4, 4), num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1), latent_channels=4,
+    ).eval()  # fmt: skip
+    tiny.save_pretrained(tmp_path)
+    names = ("config.json", "diffusion_pytorch_model.safetensors")
+    commit = hub.publish("a/taesd", {name: tmp_path / name for name in names})
+    options = {"device": "cpu", "prompt": "a bee"}
+    full = load_generator(f"one-step:{saved}", **options)
+    both = load_generator(f"one-step:{saved}", **options, decoder="redraw", taesd="a/taesd")
+    code = full.initial_code(3)[None]
+    assert torch.equal(both.final_images(code), full(code))
+    latent = both.module[0](code)  # type: ignore[index]
+    torch.testing.assert_close(both(code), ((tiny.decode(latent).sample + 1) / 2).clamp(0, 1), atol=1e-5, rtol=0)
+    assert (both(code) - full(code)).abs().max() > 0.01
+    assert both.options["taesd"] == f"a/taesd@{commit}"
+    assert load_described(json.loads(json.dumps(both.describe())), device="cpu").describe() == both.describe()
+    with pytest.raises(OptionError, match="decoder must be one of full, redraw"):
+        load_generator(f"one-step:{saved}", device="cpu", decoder="fast")
+
+
+def test_a_repository_of_one_step_is_recognised(hub: Hub, saved: Path) -> None:
+    publish(hub, saved)
+    generator = load_generator("hf-hub:a/turbo", device="cpu", prompt="a bee")
+    assert generator.code_shape == (NOISE,)
+    code = generator.initial_code(0)[None]
+    assert torch.equal(generator(code), load_generator("one-step:a/turbo", device="cpu", prompt="a bee")(code))
+
+
+def test_of_another_pipeline_the_autoencoder_is_used_and_named(
+    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(saved, tmp_path / "copy")
+    path = tmp_path / "copy" / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"timestep_spacing": "leading"}))
+    assert load_generator(f"local-dir:{tmp_path / 'copy'}", device="cpu").notes["class"] == "AutoencoderKL"
+    assert "its autoencoder alone (vae/) is used" in caplog.text
+
+
 def test_the_gradient_reaches_noise_and_prompt_also_at_zero(saved: Path) -> None:
     generator = load_generator(f"one-step:{saved}", device="cpu", prompt="a bee", optimise="both")
     code = torch.zeros(1, *generator.code_shape, requires_grad=True)
