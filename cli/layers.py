@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,15 @@ def run(
     classifier: Annotated[
         str, typer.Argument(metavar="CLASSIFIER", help="A classifier; see gen-prior models.")
     ] = defaults.CLASSIFIER,
+    natural: Annotated[
+        Path | None,
+        typer.Option(
+            "--natural",
+            metavar="FILE",
+            help="A table of gen-prior natural: also list the dictionaries in it, and how many units or latents no "
+            "photograph activates (never), and at least half of them do at the layer's centre (mostly).",
+        ),
+    ] = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -30,9 +40,20 @@ def run(
     import gen_prior
 
     layouts = gen_prior.load_classifier(classifier, device=device, **network_options).layouts()
-    if as_json:
-        print_json({name: list(layout.shape) for name, layout in layouts.items()})
-        return
-    rows = [[name, " x ".join(map(str, layout.shape)), layout.axes] for name, layout in layouts.items()]
-    print_table("", ["layer", "output", "axes"], rows)
+    shapes = {name: list(layout.shape) for name, layout in layouts.items()}
+    if natural is None:
+        if as_json:
+            print_json(shapes)
+            return
+        rows = [[name, " x ".join(map(str, layout.shape)), layout.axes] for name, layout in layouts.items()]
+        print_table("", ["layer", "output", "axes"], rows)
+    else:
+        table = gen_prior.NaturalStatistics.load(natural)
+        counted = [(name, len(table.lowest[name]), *(table.activity(name) or (None, None))) for name in table.tables]
+        if as_json:
+            keys = ("layer", "units", "never_active", "mostly_active")
+            print_json([dict(zip(keys, row, strict=True)) for row in counted])
+            return
+        rows = [[name, *("-" if value is None else str(value) for value in values)] for name, *values in counted]
+        print_table("", ["layer", "units", "never active", "mostly active"], rows)
     note("A target is LAYER:UNIT, as in gen-prior synth blocks.10:42.", quiet=quiet)

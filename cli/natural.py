@@ -22,7 +22,10 @@ def run(
     layers: Annotated[
         list[str] | None,
         typer.Option(
-            "--layers", metavar="PATTERN", help="Layers, such as blocks.* or head; repeatable; all if not given."
+            "--layers",
+            metavar="PATTERN",
+            help="Layers, such as blocks.* or head; repeatable; all if not given. Latents of a sparse autoencoder: "
+            "blocks.9/sae:SOURCE.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The table, a safetensors file.")] = Path(
@@ -59,7 +62,14 @@ def run(
         table.save(out)
     shutil.rmtree(state, ignore_errors=True)
     counted = {"layers": len(table.tables), "units": sum(len(lowest) for lowest in table.lowest.values())}
+    activity = {name: found for name in table.tables if (found := table.activity(name)) is not None}
     if as_json:
-        print_json({"out": str(out)} | counted | table.metadata)
+        shares = {name: {"never_active": never, "mostly_active": most} for name, (never, most) in activity.items()}
+        print_json({"out": str(out)} | counted | table.metadata | {"activity": shares})
     elif not quiet:
         print(f"{counted['units']} units of {counted['layers']} layers over {table.metadata['images']} images in {out}")
+        for name, (never, most) in activity.items():
+            units = len(table.lowest[name])
+            print(
+                f"{name}: of {units}, {never} never active, {most} active at the centre of at least half of the images"
+            )

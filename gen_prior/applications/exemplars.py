@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import overload
@@ -16,12 +17,15 @@ from gen_prior.applications.photographs import as_seen, image_paths
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, TargetError
-from gen_prior.optimise.resolve import TargetLike, resolve_objectives
+from gen_prior.objectives.features import split_feature
+from gen_prior.optimise.resolve import TargetLike, few, resolve_objectives
 from gen_prior.optimise.result import Result
 from gen_prior.recipe import Recipe
 from gen_prior.util.image_io import png_bytes, read_image
 from gen_prior.util.mosaic import mosaic, row_pages, write_pages
 from gen_prior.util.progress import ProgressOption, progress_callback
+
+log = logging.getLogger(__name__)
 
 
 @overload
@@ -92,7 +96,20 @@ def find_exemplars(
     best = BestPhotographs(wanted, count)
     run_pass(classifier, folder, {"best": best}, batch=batch, on_bad=on_bad, progress=report)
     found = collect_exemplars(classifier, best, image_paths(folder))
+    _warn_of_latents(best)
     return found if isinstance(target, list) else found[0]
+
+
+def _warn_of_latents(best: BestPhotographs) -> None:
+    """Say in one line which latents no photograph activates."""
+    dead = [
+        wanted.unit[1].name
+        for wanted, active in zip(best.wanted, best.active.tolist(), strict=True)
+        if not active and wanted.unit is not None and wanted.unit[0] > 0
+        if split_feature(str(wanted.unit[1]))[1] == "sae"
+    ]
+    if dead:
+        log.warning("dead latents, never active in %d photographs: %s", int(best.seen), few(dead))
 
 
 def wanted_targets(

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.objectives import Activations, Objective
+from gen_prior.objectives.dictionary import Dictionary
+from gen_prior.objectives.features import dictionary_of, split_feature
 from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.natural_statistics import KINDS, LEVELS
-from gen_prior.objectives.targets import Target
+from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.objectives.units import units_by_position
 
 SAMPLE = 1024
@@ -32,22 +34,40 @@ UNITS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer whose units are counted: `units` of them at `positions` positions, of which `centre` is the central."""
+    """A layer whose units are counted: `units` of them at `positions` positions, of which `centre` is the central.
+
+    With a `dictionary`, its latents are counted instead, and `name` is `LAYER/sae:SOURCE`.
+    """
 
     name: str
     units: int
     centre: int
     positions: int
+    dictionary: Dictionary | None = None
+
+    @property
+    def recorded(self) -> str:
+        """The layer of the network."""
+        return self.name if self.dictionary is None else split_feature(self.name)[0]
+
+    def read(self, activations: Activations) -> Tensor:
+        """Return `[B, units, positions]` in float32."""
+        values = units_by_position(activations, self.recorded)
+        return values if self.dictionary is None else self.dictionary(values.mT).mT
 
 
 def countable_layers(classifier: Classifier, names: Iterable[str]) -> list[Layer]:
-    """Those of the layers `names` whose unit axis is known."""
+    """Those of the layers `names`, or of the dictionaries `LAYER/sae:SOURCE`, whose unit axis is known."""
     layers = []
     for name in names:
-        layout = classifier.layout(name)
+        layer, dictionary = dictionary_of(name)
+        layout = classifier.layout(layer)
         if layout.unit_axis is not None:
             centre = int(np.ravel_multi_index(layout.centre, layout.sides)) if layout.sides else 0
-            layers.append(Layer(name, layout.units(name), centre, math.prod(layout.sides)))
+            if dictionary is not None:
+                parse_target(f"{name}:0", classifier)  # raises for a dictionary of another width
+            units = layout.units(layer) if dictionary is None else len(dictionary)
+            layers.append(Layer(name, units, centre, math.prod(layout.sides), dictionary))
     return layers
 
 
@@ -69,15 +89,19 @@ class UnitCounter:
     @property
     def layer_names(self) -> list[str]:
         """The layers to record."""
-        return [layer.name for layer in self.layers]
+        return [layer.recorded for layer in self.layers]
 
     def describe(self) -> list[Any]:
         """Return what the outcome depends on, as plain values."""
-        return [[layer.name, layer.units, layer.centre] for layer in self.layers]
+        return [
+            [layer.name, layer.units, layer.centre]
+            + ([dict(layer.dictionary.provenance.sha256)] if layer.dictionary is not None else [])
+            for layer in self.layers
+        ]
 
     def add(self, numbers: Sequence[int], activations: Activations, images: Tensor) -> None:
         """Count a batch of photographs."""
-        parts = [units_by_position(activations, layer.name) for layer in self.layers]
+        parts = [layer.read(activations) for layer in self.layers]
         read = [
             torch.stack([part[..., layer.centre], part.amax(2), part.mean(2)], 1)
             for layer, part in zip(self.layers, parts, strict=True)
@@ -161,6 +185,8 @@ class BestPhotographs:
 
     def __init__(self, wanted: Sequence[Wanted], count: int) -> None:
         self.wanted = wanted
+        self.seen, self.active = torch.tensor(0), torch.zeros(len(wanted), dtype=torch.long)
+        """Photographs so far, and for each target how many of them activate it."""
         self.values = torch.full((len(wanted), count), -MOST)
         self.numbers = torch.full((len(wanted), count), -1)
         self.positions = torch.full((len(wanted), count), -1)
@@ -178,6 +204,8 @@ class BestPhotographs:
         """Compare a batch of photographs with the best so far."""
         rows = [one.read(activations, images) for one in self.wanted]
         count, shape = self.values.shape[1], (len(rows), -1)
+        self.seen = self.seen + len(numbers)
+        self.active = self.active + torch.stack([(row[0] > 0).sum() for row in rows])
         values = torch.cat([self.values, torch.stack([row[0] for row in rows])], 1)
         order = values.nan_to_num(nan=-MOST).argsort(dim=1, descending=True, stable=True)[:, :count]
         places = torch.cat([self.positions, torch.stack([row[1] for row in rows])], 1)
@@ -187,8 +215,10 @@ class BestPhotographs:
 
     def state(self) -> dict[str, Tensor]:
         """Tensors that `restore` takes."""
-        return {"values": self.values, "numbers": self.numbers, "positions": self.positions}
+        counts = {"seen": self.seen, "active": self.active}
+        return counts | {"values": self.values, "numbers": self.numbers, "positions": self.positions}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state`."""
+        self.seen, self.active = state["seen"], state["active"]
         self.values, self.numbers, self.positions = state["values"], state["numbers"], state["positions"]

@@ -19,7 +19,8 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import ImageError, UnknownNameError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
-from gen_prior.objectives.natural_statistics import NaturalStatistics
+from gen_prior.objectives.features import split_feature
+from gen_prior.objectives.natural_statistics import DICTIONARIES_KEY, NaturalStatistics
 from gen_prior.util.progress import Progress, ProgressCallback
 
 STATE = "state.safetensors"
@@ -117,6 +118,7 @@ def statistics_of_units(
 ) -> NaturalStatistics:
     """Statistics of all units of `layers` (None: of all) over the photographs under `folder`, in one pass.
 
+    A layer may be `LAYER/sae:SOURCE`, for the latents of a sparse autoencoder.
     `source`: where the photographs come from, for the metadata; `options` are those of `run_pass`. With `state`, the
     sample lies in that folder; else in a temporary one.
     """
@@ -126,7 +128,10 @@ def statistics_of_units(
         run_pass(classifier, folder, {"units": counter}, **options)
         tables, lowest = counter.tables()
         del counter.sample
-    return statistics_table(classifier, Path(folder), tables, lowest, int(counter.count), source)
+    table = statistics_table(classifier, Path(folder), tables, lowest, int(counter.count), source)
+    hashes = {layer.name: dict(layer.dictionary.provenance.sha256) for layer in countable if layer.dictionary}
+    table.metadata |= {DICTIONARIES_KEY: json.dumps(hashes)} if hashes else {}
+    return table
 
 
 def statistics_table(
@@ -150,12 +155,20 @@ def statistics_table(
 
 
 def matching_layers(classifier: Classifier, patterns: Iterable[str]) -> list[str]:
-    """The layers that match one of the shell-like `patterns`. Raises `UnknownNameError` for one without a match."""
+    """The layers that match one of the shell-like `patterns`, and dictionaries, `PATTERN/sae:SOURCE`, after them.
+
+    Raises `UnknownNameError` for a pattern without a match.
+    """
     layers = classifier.main_layers()
     chosen: set[str] = set()
-    for pattern in patterns:
+    dictionaries: dict[str, None] = {}
+    for text in patterns:
+        pattern, kind, source = split_feature(text)
         matches = fnmatch.filter(layers, pattern)
         if not matches:
             raise UnknownNameError("layer", pattern, layers, fix=f"list them: gen-prior layers {classifier.name}")
-        chosen.update(matches)
-    return [layer for layer in layers if layer in chosen]
+        if kind:
+            dictionaries |= {f"{layer}/{kind}:{source}": None for layer in matches}
+        else:
+            chosen.update(matches)
+    return [*(layer for layer in layers if layer in chosen), *dictionaries]

@@ -7,6 +7,7 @@ objectives.layer_l2("blocks.2")`. Any function of that type is one: `Objective(f
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.objectives.base import Objective, Score
 from gen_prior.objectives.matching import apart_from, gram, guide, match, match_image, style
+from gen_prior.objectives.other_network import seen_by
 from gen_prior.objectives.units import (
     activation,
     capped,
@@ -36,6 +37,7 @@ __all__ = [
     "match",
     "match_image",
     "neuron",
+    "seen_by",
     "style",
     "units",
 ]

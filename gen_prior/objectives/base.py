@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,15 @@ from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
 
 Score = Callable[[Activations, Tensor, Tensor], Tensor]
+ORIGIN = "origin"
+"""Attribute of a score function that a factory of this package made: the factory's name and arguments, plain values."""
+
+
+def made_by(function: Score, factory: str, **arguments: Any) -> Score:
+    """Note on `function` which factory made it, with tensors as lists: `rebuild` then makes it again from a file."""
+    plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in arguments.items()}
+    function.__dict__[ORIGIN] = {"factory": factory} | plain
+    return function
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +57,15 @@ class Objective:
             return tuple(self.positions)
         return tuple((layer, "mean") for layer in self.layers if layer != LOGITS)
 
+    @property
+    def origin(self) -> Mapping[str, Any] | None:
+        """What `rebuild` makes the same objective from, plain values; None for a function of the user's own."""
+        own: Mapping[str, Any] | None = getattr(self.function, ORIGIN, None)
+        if own is None or self.reported is None:
+            return own
+        reported = self.reported.origin
+        return None if reported is None else {"factory": "reporting", "part": own, "reported": reported}
+
     def __call__(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         """Return the scores `[B]`. Raises `OptionError` where the function returns another shape."""
         score = self.function(activations, image, code)
@@ -65,6 +84,9 @@ class Objective:
 
         layers = tuple(dict.fromkeys([*self.layers, *other.layers]))
         positions = tuple(dict.fromkeys([*self.read_positions, *other.read_positions]))
+        parts = [self.origin, other.origin]
+        if None not in parts:
+            made_by(total, "sum", parts=parts)
         return Objective(total, layers, f"{self.description} + {other.description}", positions=positions)
 
     def __radd__(self, other: object) -> Objective:
@@ -77,6 +99,8 @@ class Objective:
         def scaled(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
             return self(activations, image, code) * factor
 
+        if self.origin is not None:
+            made_by(scaled, "scaled", part=self.origin, factor=factor)
         return replace(self, function=scaled, description=f"{factor:g} * ({self.description})", reported=None)
 
     __rmul__ = __mul__

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,6 +109,24 @@ class Dictionary:
         self._check(number)
         return lambda units: self._on(units.device)._before(units, number)
 
+    def describe_latent(self, number: int) -> dict[str, Any] | None:
+        """Plain values from which `rebuild` reads one latent again: its source, or what one latent needs of it.
+
+        None for a latent that depends on others, of a dictionary that is in no file.
+        """
+        if self.provenance.sha256:
+            where = {"source": self.provenance.source, "revision": self.provenance.revision}
+            return {"number": number, "dictionary": where | {"sha256": dict(self.provenance.sha256)}}
+        if self.k is not None:
+            return None
+        one = slice(number, number + 1)
+        parts = {"encoder": self.encoder[:, one], "centre": self.centre} | {
+            name: None if value is None else value[one]
+            for name, value in (("bias", self.bias), ("threshold", self.threshold))
+        }
+        values = {name: None if value is None else value.tolist() for name, value in parts.items()}
+        return {"number": 0, "dictionary": values | {"rectified": self.rectified, "normalise": self.normalise}}
+
     def save(self, folder: str | Path) -> Path:
         """Write the dictionary in the layout of SAELens, which `load_dictionary` reads; return the folder.
 
@@ -150,7 +169,8 @@ class Dictionary:
             units = units * (math.sqrt(self.width) / units.norm(dim=-1, keepdim=True))
         units = units if self.centre is None else units - self.centre
         bias = 0.0 if self.bias is None else self.bias if number is None else self.bias[number]
-        return units @ (self.encoder if number is None else self.encoder[:, number]) + bias
+        # Contiguous: one latent rounds alike in the whole dictionary and by itself.
+        return units @ (self.encoder if number is None else self.encoder[:, number].contiguous()) + bias
 
     def _active(self, before: Tensor, threshold: Tensor | None) -> Tensor:
         """f of latents; where k counts, of all of them, `[..., latents]`."""

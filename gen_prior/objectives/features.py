@@ -47,6 +47,12 @@ def split_feature(text: str) -> tuple[str, str, str]:
     return (match[1].strip(), match[2], match[3].strip()) if match else (text, "", "")
 
 
+def dictionary_of(text: str) -> tuple[str, Dictionary | None]:
+    """`LAYER/KIND:SOURCE` -> LAYER and the dictionary at SOURCE, loaded; None for a layer alone."""
+    layer, kind, source = split_feature(text)
+    return layer, DICTIONARIES[kind](source) if kind else None
+
+
 def latent_of(kind: str, source: str, number: int, layer: str, classifier: Classifier) -> Feature:
     """The feature `LAYER/KIND:SOURCE:NUMBER`.
 

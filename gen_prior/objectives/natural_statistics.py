@@ -24,6 +24,7 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import WeightsError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
+from gen_prior.objectives.features import Feature, split_feature
 from gen_prior.objectives.targets import Target
 from gen_prior.util.reading import reading_weights
 
@@ -32,6 +33,8 @@ LEVELS = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 """Quantiles over photographs that a table holds; the first and the last are the minimum and the maximum."""
 KINDS = ("centre", "anywhere", "mean")
 """Ways to read a photograph's activation: at the layer's centre, the highest at any position, the mean of all."""
+DICTIONARIES_KEY = "dictionaries"
+"""Metadata key: {`LAYER/sae:SOURCE`: {file: SHA-256}} of the tables of latents, as JSON."""
 ATTACHED = "_natural_statistics"
 """Attribute of a classifier that holds the table attached to it."""
 EMBEDDED = {
@@ -73,6 +76,16 @@ class PhotographActivations:
         """`activation` divided by the best photograph's; None where no photograph excites the unit at all."""
         return activation / self.best if self.best > 0 else None
 
+    @property
+    def is_dead(self) -> bool:
+        """True for a latent, or a rectified unit, that no photograph activates anywhere."""
+        return self.quantiles[0] >= 0 and self.best <= 0
+
+    @property
+    def is_dense(self) -> bool:
+        """True for a latent, or a rectified unit, that at least half of the photographs activate where it is read."""
+        return self.quantiles[0] >= 0 and self.quantiles[LEVELS.index(0.5)] > 0
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> PhotographActivations | None:
         """Return what `to_dict` described; None for None, as a target without a table has it."""
@@ -87,7 +100,7 @@ class NaturalStatistics:
     """Quantiles of each unit's activation over photographs.
 
     Attributes:
-        tables: {layer: `[KINDS, LEVELS, units]`}.
+        tables: {layer: `[KINDS, LEVELS, units]`}; also of latents, as `LAYER/sae:SOURCE`.
         lowest: {layer: `[units]`}, the lowest activation at any position of any photograph.
         metadata: where the photographs came from, their number, the classifier and its weights.
     """
@@ -104,11 +117,29 @@ class NaturalStatistics:
 
         `kind`: one of `KINDS`; if None, "mean" for a target that is a mean, else "anywhere".
         """
-        if target.layer not in self.tables or target.feature is not None:
+        layer = target.layer if target.feature is None else self._table_of(target.layer, target.feature)
+        if layer not in self.tables:
             return None
         kind = kind or ("mean" if target.position == "mean" else "anywhere")
-        quantiles = self.tables[target.layer][KINDS.index(kind), :, target.unit]
+        quantiles = self.tables[layer][KINDS.index(kind), :, target.unit]
         return PhotographActivations(tuple(quantiles.float().tolist()), int(self.metadata["images"]))
+
+    def _table_of(self, layer: str, feature: Feature) -> str | None:
+        """The table of the dictionary with the same files at the same layer, wherever these lie; None without one."""
+        known: dict[str, Mapping[str, str]] = json.loads(self.metadata.get(DICTIONARIES_KEY, "{}"))
+        hashes = dict(feature.origin.get("sha256", {}))
+        same = (name for name, theirs in known.items() if split_feature(name)[0] == layer and theirs == hashes)
+        return next(same, None) if hashes else None
+
+    def activity(self, layer: str) -> tuple[int, int] | None:
+        """Count units or latents that no photograph activates anywhere, and those that half do at the layer's centre.
+
+        None for values that may be negative, of which "active" says nothing.
+        """
+        if (self.lowest[layer] < 0).any():
+            return None
+        centre, anywhere = (self.tables[layer][KINDS.index(kind)].float() for kind in ("centre", "anywhere"))
+        return int((anywhere[-1] <= 0).sum()), int((centre[LEVELS.index(0.5)] > 0).sum())
 
     def save(self, path: Path) -> None:
         """Write the table as safetensors; equal tensors of different layers are stored once. Raises `OSError`."""

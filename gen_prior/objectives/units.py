@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError
-from gen_prior.objectives.base import Objective, Score
+from gen_prior.objectives.base import Objective, Score, made_by
 from gen_prior.objectives.dictionary import Dictionary
 from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.targets import Position, Target, units_first
@@ -28,6 +29,7 @@ def activation(target: AnyTarget) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return target.score(activations)
 
+    made_by(score, "activation", target=str(target))
     positions = tuple((unit.layer, unit.position) for _, unit in target.terms if unit.layer != LOGITS)
     return Objective(score, target.layers, str(target), positions=positions)
 
@@ -41,6 +43,7 @@ def capped(target: AnyTarget, limit: float) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return limit - (target.score(activations) - limit).abs()
 
+    made_by(score, "capped", target=str(target), limit=limit)
     plain = activation(target)
     return replace(plain, function=score, description=f"{target} up to {limit:.4g}").reporting(plain)
 
@@ -56,6 +59,7 @@ def log_probability(target: Target) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return target.at_position(torch.log_softmax(units_first(activations, LOGITS).float(), 1)[:, target.unit])
 
+    made_by(score, "log_probability", target=str(target))
     return Objective(score, (LOGITS,), f"log p({target.label or target})")
 
 
@@ -65,6 +69,7 @@ def channel(layer: str, unit: int) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return _one(units_at(activations, "mean", layer), unit, layer)
 
+    made_by(score, "channel", layer=layer, unit=unit)
     return Objective(score, (layer,), f"channel {layer}:{unit}")
 
 
@@ -77,6 +82,7 @@ def neuron(layer: str, unit: int, position: Position = CENTRE) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return _one(units_at(activations, position, layer), unit, layer)
 
+    made_by(score, "neuron", layer=layer, unit=unit, position=_plain(position))
     return Objective(score, (layer,), f"neuron {layer}:{unit}@{_text(position)}", positions=((layer, position),))
 
 
@@ -92,6 +98,8 @@ def units(layer: str, weights: Mapping[int, float], position: Position = "mean")
         values = units_at(activations, position, layer)
         return torch.stack([weight * _one(values, unit, layer) for unit, weight in weights.items()], 1).sum(1)
 
+    pairs = [[unit, weight] for unit, weight in weights.items()]
+    made_by(score, "units", layer=layer, weights=pairs, position=_plain(position))
     parts = " ".join(f"{weight:+g}*{unit}" for unit, weight in weights.items())
     return Objective(score, (layer,), f"units {layer}:[{parts}]@{_text(position)}", positions=((layer, position),))
 
@@ -118,6 +126,7 @@ def direction(layer: str, vector: Tensor, position: Position = "mean", cosine_po
         cosine = along / values.norm(dim=1).clamp_min(1e-12)
         return along * cosine.clamp_min(0.1) ** cosine_power
 
+    made_by(score, "direction", layer=layer, vector=vector, position=_plain(position), cosine_power=cosine_power)
     return Objective(score, (layer,), f"direction in {layer}@{_text(position)}", positions=((layer, position),))
 
 
@@ -128,6 +137,7 @@ def latent(layer: str, dictionary: Dictionary, number: int, position: Position =
     report the latent. Raises `OptionError` for a number out of range and, in the first forward pass, another width.
     """
     readers = {"score": dictionary.drive(number), "read": dictionary.latent(number)}
+    described = dictionary.describe_latent(number)
 
     def at(name: str) -> Score:
         def value(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
@@ -135,6 +145,8 @@ def latent(layer: str, dictionary: Dictionary, number: int, position: Position =
                 return readers[name](units_by_position(activations, layer).mT).mean(1)
             return readers[name](units_at(activations, position, layer))
 
+        if described is not None:
+            made_by(value, "latent", layer=layer, position=_plain(position), value=name, **described)
         return value
 
     objective = Objective(
@@ -149,6 +161,7 @@ def layer_l2(layer: str) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return 0.5 * activations[layer].float().square().flatten(1).mean(1)
 
+    made_by(score, "layer_l2", layer=layer)
     return Objective(score, (layer,), f"L2 of {layer}")
 
 
@@ -183,6 +196,11 @@ def _one(units: Tensor, unit: int, layer: str) -> Tensor:
     if not 0 <= unit < units.shape[1]:
         raise OptionError(f"layer {layer!r} has units 0 to {units.shape[1] - 1}, got {unit}")
     return units[:, unit]
+
+
+def _plain(position: Position) -> Any:
+    """A position as JSON has it."""
+    return list(position) if isinstance(position, tuple) else position
 
 
 def _text(position: Position) -> str:

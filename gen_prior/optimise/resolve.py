@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from gen_prior.optimise.unit_scale import Field, field_of
 from gen_prior.recipe import Recipe
 from gen_prior.util.random import MAX_SEED
 
+log = logging.getLogger(__name__)
 TargetLike = str | int | Target | Mix | Objective
 
 
@@ -58,7 +60,9 @@ class ResolvedObjective:
         described = {
             "name": self.name, "objective": self.objective.description, "field": field, "photographs": photographs,
         }  # fmt: skip
-        return described | (self.target.to_dict() if self.target is not None else {"target": None})
+        if self.target is not None:
+            return described | self.target.to_dict()
+        return described | {"target": None, "origin": self.objective.origin}
 
 
 def resolve_objectives(
@@ -100,6 +104,30 @@ def resolve_objectives(
         field = field_of(classifier, objective, followed.scale)
         resolved.append(ResolvedObjective(objective, parsed, followed, field, photographs))
     return resolved
+
+
+def warn_of_latents(resolved: Sequence[ResolvedObjective], classifier: Classifier) -> None:
+    """Say in one line which latents no photograph of the table activates anywhere (dead).
+
+    In another line, which at least half of them activate at the layer's centre (dense).
+    """
+    table = natural_statistics(classifier)
+    latents = [one.target for one in resolved if isinstance(one.target, Target) and one.target.feature is not None]
+    dead: list[str] = []
+    dense: list[str] = []
+    for target in latents if table is not None else []:
+        anywhere, centre = (table.of(target, kind) for kind in ("anywhere", "centre"))  # type: ignore[union-attr]
+        dead += [target.name] if anywhere is not None and anywhere.is_dead else []
+        dense += [target.name] if centre is not None and centre.is_dense else []
+    if dead:
+        log.warning("dead latents, never active in the photographs of the table: %s", few(dead))
+    if dense:
+        log.warning("dense latents, active at the centre of at least half of the photographs: %s", few(dense))
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three of many names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,10 +15,12 @@ from gen_prior.classifiers import Classifier, as_classifier
 from gen_prior.classifiers import load_described as load_described_classifier
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.generators import Generator, as_generator, load_described
+from gen_prior.objectives import Objective
+from gen_prior.objectives.rebuild import rebuild
 from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.contact_sheet import write_contact_sheets
 from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
-from gen_prior.optimise.result_folder import Record
+from gen_prior.optimise.result_folder import Record, is_own
 from gen_prior.optimise.result_rows import write_result_numbers
 from gen_prior.optimise.result_view import ResultView
 from gen_prior.optimise.stored_result import UNFINISHED, item_shapes, read_item, read_record
@@ -27,7 +29,7 @@ from gen_prior.util.folders import run_writer
 from gen_prior.util.reading import first_line
 
 T = TypeVar("T")
-Rerun = Callable[["Result", Classifier, Generator, Path | None], "Result"]
+Rerun = Callable[["Result", Classifier, Generator, list[str | Objective], Path | None], "Result"]
 """`gen_prior.optimise.synthesize.rerun`, which lies above this module."""
 
 
@@ -216,38 +218,63 @@ class Result(ResultView):
         classifier: Classifier | str | None = None,
         generator: Generator | str | None = None,
         *,
+        objective: Objective | Sequence[Objective] | None = None,
         out: str | Path | None = None,
     ) -> Result:
         """Run the same synthesis again: bit-identical on a CPU of the same kind, with the same versions.
 
-        The classifier and generator of the settings are loaded unless others are given, themselves or by name. With a
-        new folder `out`, the images go there as they are finished, and memory does not grow with their number. Raises
-        `OutputError` for settings of a folder that are damaged.
+        Args:
+            classifier, generator: themselves or by name; those of the settings are loaded where None.
+            objective: the objectives that are functions of your own, which no file holds: one, or one for each of
+                these targets in order. Those that `gen_prior.objectives` makes of numbers are in the file.
+            out: a new folder, where the images go as they are finished, so that memory does not grow with their number.
+
+        Raises:
+            OptionError: functions of your own that are not given. OutputError: settings of a folder that are damaged.
         """
         place = None if out is None else Path(out)
         classifier = None if classifier is None else as_classifier(classifier)
         generator = None if generator is None else as_generator(generator)
+        given = [objective] if isinstance(objective, Objective) else list(objective or [])
         if self._folder is None:
-            return self._replay(classifier, generator, place)
+            return self._replay(classifier, generator, given, place)
         try:
-            return self._replay(classifier, generator, place)
+            return self._replay(classifier, generator, given, place)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise OutputError(f"the result in {self._folder} cannot be replayed: {first_line(error)}") from error
 
-    def _replay(self, classifier: Classifier | None, generator: Generator | None, out: Path | None) -> Result:
-        custom = self.settings["custom"]
-        if any(custom.values()) or any(target["target"] is None for target in self.targets):
+    def _replay(
+        self, classifier: Classifier | None, generator: Generator | None, given: list[Objective], out: Path | None
+    ) -> Result:
+        custom = [name for name, count in self.settings["custom"].items() if count]
+        if custom or self.settings["started_from"] != "seeds":
+            what = f"{' and '.join(custom)} of your own" if custom else "given codes"
             raise OptionError(
-                "this result used functions of your own, which no file holds", fix="call synthesize again"
+                f"this result used {what}, which no file holds",
+                fix="call synthesize again" if custom else "call synthesize(..., start=...) again",
             )
-        if self.settings["started_from"] != "seeds":
-            raise OptionError("this result started from given codes, which no file holds", fix="call synthesize again")
-        device = self.settings["environment"]["device"]
+        own = [str(target["name"]) for target in self.targets if is_own(target)]
+        if len(own) != len(given):
+            raise OptionError(
+                f"{len(own)} of {len(self.targets)} targets are functions of your own, which no file holds"
+                + (f" ({', '.join(own[:3])})" if own else "")
+                + (f", got {len(given)} objectives" if given else ""),
+                fix="from Python, load_result(DIR).replay(objective=[...]), with one objective for each of these",
+            )
+        device, parts = self.settings["environment"]["device"], iter(given)
         classifier = classifier or self._loaded_classifier()
+        targets = [next(parts) if is_own(target) else _recorded(target, classifier) for target in self.targets]
         generator = generator or self._generator or load_described(self.settings["generator"], device=device)
         if self._rerun is None:
             raise OptionError("this result was not made by synthesize", fix="call synthesize, or load_result")
-        return self._rerun(self, classifier, generator, out)
+        return self._rerun(self, classifier, generator, targets, out)
+
+
+def _recorded(target: dict[str, Any], classifier: Classifier) -> str | Objective:
+    """The target that a record names, or the objective that it describes."""
+    if target.get("origin") is None:
+        return str(target["target"])
+    return replace(rebuild(target["origin"], classifier), description=target["objective"])
 
 
 def _terms(item: dict[str, Any]) -> list[float]:

@@ -149,7 +149,7 @@ class ResultFolder:
         """Take over the whole batches of a record. Raises `OptionError` unless it is of this run."""
         now = json.loads(json.dumps({"targets": self.targets, "seeds": self.seeds} | self.settings))
         before = {"targets": found["targets"], "seeds": found["seeds"]} | found["settings"]
-        custom = any(now["custom"].values()) or now["started_from"] != "seeds" or None in _texts(now["targets"])
+        custom = any(now["custom"].values()) or now["started_from"] != "seeds" or any(map(is_own, now["targets"]))
         changed = [name for name in now if before.get(name) != now[name]]
         if changed or custom:
             what = f"a run with another {changed[0].replace('_', ' ')}" if changed else "a run"
@@ -192,8 +192,9 @@ class ResultFolder:
         self._replace = False
 
 
-def _texts(targets: list[dict[str, Any]]) -> list[str | None]:
-    return [target.get("target") for target in targets]
+def is_own(target: dict[str, Any]) -> bool:
+    """True for a recorded target that is a function of the user's own, which no file holds."""
+    return target.get("target") is None and target.get("origin") is None
 
 
 def beside_photographs(activation: Tensor | float, target: dict[str, Any]) -> dict[str, float | None]:

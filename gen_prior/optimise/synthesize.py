@@ -16,6 +16,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import GenPriorError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
+from gen_prior.objectives import Objective
 from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.batch_run import BatchRun
 from gen_prior.optimise.edits import Edit
@@ -29,6 +30,7 @@ from gen_prior.optimise.resolve import (
     check_domain,
     resolve_objectives,
     seed_list,
+    warn_of_latents,
 )
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import ResultFolder
@@ -128,6 +130,7 @@ def _synthesize(
         check_domain(one, engine.generator)
     classifier = engine.classifier
     resolved = resolve_objectives(targets, classifier, *recipes)
+    warn_of_latents(resolved, classifier)
     numbers = seed_list(seeds)
     generator = _fitted(engine.generator.to(classifier.device), classifier, start)
     engine = replace(engine, generator=generator)
@@ -198,8 +201,14 @@ def _sizes(engine: Engine, items: Items, batch: int | Sequence[int] | None, done
     return batch
 
 
-def rerun(result: Result, classifier: Classifier, generator: Generator, out: Path | None = None) -> Result:
-    """Run the synthesis that `result` records again: same targets, seeds, recipe, batches and precision.
+def rerun(
+    result: Result,
+    classifier: Classifier,
+    generator: Generator,
+    targets: list[str | Objective],
+    out: Path | None = None,
+) -> Result:
+    """Run the synthesis that `result` records again, of the same `targets`: same seeds, recipe, batches and precision.
 
     Items that were not finished are left out. `out`: a folder for the images, which are in memory where None.
     """
@@ -207,7 +216,7 @@ def rerun(result: Result, classifier: Classifier, generator: Generator, out: Pat
     with run_writer(out) if out is not None else nullcontext():
         return _synthesize(
             Engine(classifier, generator, precision=settings["precision"], compile=settings["compile"]),
-            [target["target"] for target in result.targets],
+            targets,
             result.seeds,
             (result.recipe, result.unit_recipe),
             None,

@@ -24,6 +24,8 @@ def test_natural_makes_a_table_and_removes_its_state(
     assert set(table.tables) == {"conv1", "conv2"}
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["table.safetensors"]
     assert run("natural", "tiny", "--layers", "conv9", *options).code == 2
+    listed = run("layers", "tiny", "--natural", tmp_path / "made" / "table.safetensors", "--json")
+    assert json.loads(listed.out)[0] == {"layer": "conv1", "units": 8, "never_active": None, "mostly_active": None}
 
 
 def test_synth_measures_faithfulness(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:

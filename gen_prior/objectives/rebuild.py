@@ -1,0 +1,125 @@
+"""Plain values that a result holds of an objective -> the same objective, so that the result replays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gen_prior.classifiers import load_described
+from gen_prior.classifiers.base import Classifier
+from gen_prior.errors import OutputError, WeightsError
+from gen_prior.objectives.base import Objective
+from gen_prior.objectives.dictionary import Dictionary
+from gen_prior.objectives.dictionary_formats import load_dictionary, load_directions
+from gen_prior.objectives.expressions import single_target
+from gen_prior.objectives.other_network import seen_by
+from gen_prior.objectives.units import (
+    activation,
+    capped,
+    channel,
+    direction,
+    latent,
+    layer_l2,
+    log_probability,
+    neuron,
+    units,
+)
+
+Origin = Mapping[str, Any]
+
+
+def rebuild(origin: Origin, classifier: Classifier) -> Objective:
+    """Make the objective again whose `Objective.origin` was `origin`, with the classifier of the result.
+
+    Raises `OutputError` for a factory that there is not, `WeightsError` for a dictionary that has changed.
+    """
+    factory = str(origin.get("factory"))
+    if factory not in FACTORIES:
+        raise OutputError(f"a result of another version: it names the objective {factory!r}")
+    return FACTORIES[factory](origin, classifier)
+
+
+def _of_target(origin: Origin, classifier: Classifier) -> Objective:
+    target = single_target(origin["target"], classifier)
+    if origin["factory"] == "capped":
+        return capped(target, origin["limit"])
+    return log_probability(target) if origin["factory"] == "log_probability" else activation(target)  # type: ignore[arg-type]
+
+
+def _of_units(origin: Origin, classifier: Classifier) -> Objective:
+    """The other factories, whose arguments are plain values."""
+    values = {name: value for name, value in origin.items() if name != "factory"}
+    if "position" in values:
+        values["position"] = _position(values["position"])
+    if "weights" in values:
+        values["weights"] = dict(values["weights"])
+    if "vector" in values:
+        values["vector"] = torch.tensor(values["vector"])
+    return BY_VALUES[origin["factory"]](**values)
+
+
+def _latent(origin: Origin, classifier: Classifier) -> Objective:
+    dictionary = _dictionary(origin["dictionary"])
+    made = latent(origin["layer"], dictionary, origin["number"], _position(origin["position"]))
+    assert made.reported is not None
+    return replace(made, reported=None) if origin["value"] == "score" else made.reported
+
+
+def _dictionary(described: Mapping[str, Any]) -> Dictionary:
+    if "source" not in described:
+        tensors = ("encoder", "bias", "centre", "threshold")
+        given = {name: None if described[name] is None else torch.tensor(described[name]) for name in tensors}
+        return Dictionary(**given, rectified=described["rectified"], normalise=described["normalise"])  # type: ignore[arg-type]
+    source, revision = described["source"], described["revision"]
+    where = f"{source}@{revision}" if source.startswith("hf-hub:") and revision else source
+    file = Path(source.removeprefix("local-dir:"))
+    found = load_directions(file) if file.is_file() else load_dictionary(where)
+    if dict(found.provenance.sha256) != described["sha256"]:
+        raise WeightsError(f"{source} has changed since this result was made")
+    return found
+
+
+def _position(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _seen_by(origin: Origin, classifier: Classifier) -> Objective:
+    return seen_by(load_described(origin["classifier"], device=classifier.device), origin["target"])
+
+
+def _sum(origin: Origin, classifier: Classifier) -> Objective:
+    first, second = (rebuild(part, classifier) for part in origin["parts"])
+    return first + second
+
+
+def _scaled(origin: Origin, classifier: Classifier) -> Objective:
+    return rebuild(origin["part"], classifier) * origin["factor"]
+
+
+def _reporting(origin: Origin, classifier: Classifier) -> Objective:
+    return rebuild(origin["part"], classifier).reporting(rebuild(origin["reported"], classifier))
+
+
+BY_VALUES: dict[str, Callable[..., Objective]] = {
+    "channel": channel,
+    "neuron": neuron,
+    "units": units,
+    "direction": direction,
+    "layer_l2": layer_l2,
+}
+FACTORIES: dict[str, Callable[[Origin, Classifier], Objective]] = {
+    **dict.fromkeys(("activation", "capped", "log_probability"), _of_target),
+    **dict.fromkeys(BY_VALUES, _of_units),
+    "latent": _latent,
+    "seen_by": _seen_by,
+    "sum": _sum,
+    "scaled": _scaled,
+    "reporting": _reporting,
+}
+"""Name of a factory -> how its objective is made again."""
+
+__all__ = ["rebuild"]
