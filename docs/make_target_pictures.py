@@ -9,14 +9,19 @@ Some take photographs (JPEG or PNG of 200 pixels or more), the more the better; 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 import gen_prior as gp
-from gen_prior.util.image_io import to_pil
+from gen_prior.applications.photograph_pass import statistics_of_units
+from gen_prior.applications.photographs import as_seen, image_paths
+from gen_prior.objectives.natural_statistics import KINDS, LEVELS
+from gen_prior.util.image_io import read_image, to_pil
 from gen_prior.util.mosaic import mosaic
 
 
@@ -35,7 +40,145 @@ def larger(photographs: Path) -> Tensor:
     return mosaic(rows, captions=numbers, row_names=["256 px", "512 px", "1024 px"], column_names=words, side=256)
 
 
+def sources(photographs: Path) -> Tensor:
+    """A first-layer filter of networks of three libraries, and the input that it prefers: the signs of its weights.
+
+    The weights are random, so that the only thing to see is whether the picture is that of the right unit.
+    """
+    import timm
+    import torchvision
+    import transformers
+
+    torch.manual_seed(0)
+    vit = transformers.ViTModel(transformers.ViTConfig(hidden_size=32, num_attention_heads=4, num_hidden_layers=1))
+    networks: dict[str, tuple[nn.Module, str]] = {
+        "torchvision resnet18": (torchvision.models.resnet18(), "conv1"),
+        "timm vit_tiny_patch16_224": (timm.create_model("vit_tiny_patch16_224"), "patch_embed.proj"),
+        "transformers ViTModel": (vit, "embeddings.patch_embeddings.projection"),
+    }
+    rows: list[list[Tensor]] = [[], []]
+    for network, layer in networks.values():
+        classifier = gp.Classifier(network, input_size=224, mean=(0.5,) * 3, std=(0.5,) * 3, in_place=True)
+        target = gp.parse_target(f"{layer}:7", classifier)
+        made = gp.synthesize(classifier, target, gp.load_generator("pixel-raw"), scale="image", steps=64).images[0, 0]
+        weight = network.get_submodule(layer).weight[7].detach()
+        rows[0].append((weight > 0).float())
+        rows[1].append(gp.receptive_field(classifier, target).crop(made))
+    return mosaic(rows, row_names=["signs of the filter", "synthesised"], column_names=list(networks), side=168)
+
+
+class Orientations(nn.Module):
+    """A small network for grey images of 36 x 64 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 8, 9, stride=2), nn.Conv2d(8, 16, 5, stride=2)
+        self.head = nn.Linear(16, len(ANGLES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 1, 36, 64] -> logits [B, 4]"""
+        logits: Tensor = self.head(self.conv2(self.conv1(x).relu()).relu().mean((2, 3)))
+        return logits
+
+
+ANGLES = {"horizontal": 90.0, "vertical": 0.0, "falling": 135.0, "rising": 45.0}
+"""Angle of the wave in degrees from the horizontal, by the name of the stripes."""
+
+
+def gratings(count: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noisy grey gratings [N, 1, 36, 64] of random phase and period, and the numbers of their orientations."""
+    labels = torch.randint(len(ANGLES), (count,), generator=source)
+    turn = torch.deg2rad(torch.tensor(list(ANGLES.values())))[labels][:, None, None]
+    phase, period = torch.rand(2, count, 1, 1, generator=source) * torch.tensor([6.3, 6.0])[:, None, None, None]
+    y, x = torch.meshgrid(torch.arange(36.0), torch.arange(64.0), indexing="ij")
+    waves = torch.sin((x * turn.cos() + y * turn.sin()) * 6.28 / (6 + period) + phase)
+    noise = torch.randn(count, 36, 64, generator=source)
+    return (0.5 + 0.15 * waves + 0.1 * noise).clamp(0, 1)[:, None], labels
+
+
+def grey(photographs: Path) -> Tensor:
+    """Most exciting inputs of a grey network of 36 x 64 pixels that was trained on noisy stripes, at fixed contrast."""
+    torch.manual_seed(0)
+    network, source = Orientations(), torch.Generator().manual_seed(0)
+    update = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(300):
+        images, labels = gratings(64, source)
+        update.zero_grad()
+        torch.nn.functional.cross_entropy(network((images - 0.5) / 0.25), labels).backward()
+        update.step()
+    images, labels = gratings(512, source)
+    right = (network((images - 0.5) / 0.25).argmax(1) == labels).float().mean()
+    print(f"the network names {right:.1%} of new stripes", flush=True)
+    classifier = gp.Classifier(network, input_size=(36, 64), mean=(0.5,), std=(0.25,), labels=list(ANGLES))
+    constraints = (("rms_contrast", {"value": 0.15}), ("mean", {"value": 0.5}))
+    recipe = gp.load_generator("pixel").recipe.with_options(edits=constraints)
+    shown = [images[labels == number][0].expand(3, -1, -1) for number in range(4)]
+    rows, captions = [shown], [[""] * 4]
+    for name, chosen in (("pixel", recipe), ("fourier", None), ("dgn-lite0", None)):
+        made = gp.synthesize(classifier, list(ANGLES), name, recipe=chosen)
+        rows.append(list(made.images[:, 0]))
+        captions.append([f"{value:.1f}" for value in made.activations[:, 0].tolist()])
+    words = ["it was trained on", "pixel, contrast 0.15", "fourier", "dgn-lite0, 256 px"]
+    return mosaic(rows, captions=captions, row_names=words, column_names=list(ANGLES), side=160)
+
+
+def sparse_autoencoder(classifier: gp.Classifier, layer: str, photographs: Path, folder: Path) -> gp.Dictionary:
+    """A top-k autoencoder (Gao et al. 2024) of a layer's units at all positions, trained on photographs in a minute."""
+    units: list[Tensor] = []
+    with torch.no_grad():
+        for path in image_paths(photographs)[:600]:
+            seen = classifier.activations(as_seen(classifier, read_image(path))[None], [layer])[layer]
+            units.append(seen.flatten(2)[0].T)
+    data, source = torch.cat(units), torch.Generator().manual_seed(0)
+    centre, size = data.mean(0), data.shape[1]
+    decoder = nn.functional.normalize(torch.randn(4 * size, size, generator=source), dim=1)
+    encoder, bias = decoder.T.clone().requires_grad_(), torch.zeros(4 * size, requires_grad=True)
+    decoder.requires_grad_()
+    update = torch.optim.Adam([encoder, decoder, bias], 1e-3)
+    for _ in range(1500):
+        x = data[torch.randint(len(data), (1024,), generator=source)] - centre
+        before = x @ encoder + bias
+        kept = torch.where(before >= before.topk(8, dim=1).values[:, -1:], before, 0.0).relu()
+        update.zero_grad()
+        loss = (kept @ nn.functional.normalize(decoder, dim=1) - x).square().sum(1).mean()
+        loss.backward()
+        update.step()
+    left = float(loss.detach()) / float((data - centre).square().sum(1).mean())
+    print(f"{len(data)} positions, {left:.1%} of the variance left", flush=True)
+    made = gp.Dictionary(
+        encoder.detach(), bias.detach(), centre, nn.functional.normalize(decoder.detach(), dim=1), k=8, layer=layer
+    )
+    made.save(folder)
+    return made
+
+
+def latents(photographs: Path) -> Tensor:
+    """Latents of an autoencoder that was trained on photographs: synthesised, and the photographs that excite each."""
+    classifier, layer = gp.load_classifier("efficientnet-lite0"), "blocks.10"
+    with tempfile.TemporaryDirectory() as scratch:
+        sparse_autoencoder(classifier, layer, photographs, Path(scratch))
+        table = statistics_of_units(classifier, photographs, [f"{layer}/sae:{scratch}"])
+        (name,) = table.tables
+        print(
+            "never active, active at the centre of at least half of the photographs:", table.activity(name), flush=True
+        )
+        half = table.tables[name][KINDS.index("anywhere"), LEVELS.index(0.5)]
+        best = table.tables[name][KINDS.index("anywhere"), -1]
+        chosen = torch.where(half > 0, 0.0, best).topk(4).indices.tolist()
+        targets = [f"{name}:{number}" for number in chosen]
+        made = gp.synthesize(classifier, targets, "dgn-lite0")
+        found = gp.find_exemplars(classifier, targets, photographs, count=5, on_bad=print)
+    rows = [[made.images[t, 0], *(one.patch for one in row)] for t, row in enumerate(found)]
+    values = [[made.activations[t, 0].item(), *(one.activation for one in row)] for t, row in enumerate(found)]
+    captions = [[f"{value:.1f}" for value in row] for row in values]
+    words = ["synthesised", "photographs"]
+    return mosaic(rows, captions=captions, row_names=[f"latent {n}" for n in chosen], column_names=words, side=128)
+
+
 PICTURES: dict[str, Callable[[Path], Tensor]] = {
+    "sources.png": sources,
+    "grey.jpg": grey,
+    "latents.jpg": latents,
     "larger.jpg": larger,
 }
 
