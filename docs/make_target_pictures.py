@@ -153,7 +153,7 @@ def sparse_autoencoder(classifier: gp.Classifier, layer: str, photographs: Path,
 
 
 def latents(photographs: Path) -> Tensor:
-    """Latents of an autoencoder that was trained on photographs: synthesised, and the photographs that excite each."""
+    """Synthesised inputs of latents of an autoencoder that was trained on photographs, two seeds each."""
     classifier, layer = gp.load_classifier("efficientnet-lite0"), "blocks.10"
     with tempfile.TemporaryDirectory() as scratch:
         sparse_autoencoder(classifier, layer, photographs, Path(scratch))
@@ -164,15 +164,13 @@ def latents(photographs: Path) -> Tensor:
         )
         half = table.tables[name][KINDS.index("anywhere"), LEVELS.index(0.5)]
         best = table.tables[name][KINDS.index("anywhere"), -1]
-        chosen = torch.where(half > 0, 0.0, best).topk(4).indices.tolist()
-        targets = [f"{name}:{number}" for number in chosen]
-        made = gp.synthesize(classifier, targets, "dgn-lite0")
-        found = gp.find_exemplars(classifier, targets, photographs, count=5, on_bad=print)
-    rows = [[made.images[t, 0], *(one.patch for one in row)] for t, row in enumerate(found)]
-    values = [[made.activations[t, 0].item(), *(one.activation for one in row)] for t, row in enumerate(found)]
-    captions = [[f"{value:.1f}" for value in row] for row in values]
-    words = ["synthesised", "photographs"]
-    return mosaic(rows, captions=captions, row_names=[f"latent {n}" for n in chosen], column_names=words, side=128)
+        chosen = torch.where(half > 0, 0.0, best).topk(6).indices.tolist()
+        made = gp.synthesize(classifier, [f"{name}:{number}" for number in chosen], "dgn-lite0", seeds=2)
+    captions = [[f"{value:.1f}" for value in row] for row in made.activations.T.tolist()]
+    print("best photographs:", [f"{best[number]:.1f}" for number in chosen], flush=True)
+    rows = [list(made.images[:, seed]) for seed in range(2)]
+    words = [f"latent {number}" for number in chosen]
+    return mosaic(rows, captions=captions, row_names=["seed 0", "seed 1"], column_names=words, side=128)
 
 
 PICTURES: dict[str, Callable[[Path], Tensor]] = {
