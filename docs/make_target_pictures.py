@@ -174,7 +174,7 @@ def latents(photographs: Path) -> Tensor:
 
 
 PICTURES: dict[str, Callable[[Path], Tensor]] = {
-    "sources.png": sources,
+    "sources.jpg": sources,
     "grey.jpg": grey,
     "latents.jpg": latents,
     "larger.jpg": larger,
