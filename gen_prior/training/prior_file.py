@@ -19,7 +19,7 @@ from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, OutputError, WeightsError
 from gen_prior.generators.dgn.generator import FILE, read_network
 from gen_prior.generators.dgn.network import WhitenedDecoder
-from gen_prior.hub.strict_loading import load_strictly
+from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import file_sha256, save_safetensors
 from gen_prior.training.networks import Encoder, FeatureExtractor
 from gen_prior.util.reading import BAD_FILE, read_regular
@@ -64,11 +64,14 @@ def _read_encoder(path: Path, extractor: FeatureExtractor) -> Encoder:
     own = part_of(load_networks(path)[0], "encoder")
     try:
         channels = [len(own[f"scales.{depth}"]) for depth in range(3)]
-        encoder = Encoder(channels, len(own["exit.weight"]) // 2)
-    except KeyError as error:
+        code_channels = len(own["exit.weight"]) // 2
+    except (KeyError, TypeError) as error:  # the latter of a tensor without dimensions
         raise WeightsError(
             f"{path} holds no encoder", fix=f"pass a folder with the {NETWORKS_FILE} of a run"
         ) from error
+    # Without memory at first: a tensor of no numbers may state any length.
+    encoder = build_on_meta(lambda: Encoder(channels, code_channels), str(path))
+    assert isinstance(encoder, Encoder)
     load_strictly(encoder, own, str(path))
     if extractor.channels != channels:
         raise OptionError(

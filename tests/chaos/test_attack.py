@@ -5,14 +5,10 @@ The short form spoils a few commands, the long form a thousand (`pytest -m chaos
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import resource
-import signal
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +16,7 @@ import typer
 from chaos.attack_calls import KINDS
 from chaos.attack_inputs import FILES, NAMES, VALID, spoiled, write_inputs
 from command_runner import Run
+from limits import TooSlowError, bounded
 from torch import Tensor
 
 from gen_prior.classifiers import Classifier
@@ -28,32 +25,6 @@ from gen_prior.errors import GenPriorError
 from gen_prior.generators import Generator
 
 LONG = pytest.mark.chaos
-
-SECONDS, MEMORY = 60, 8 * 2**30
-"""Most that a command may take of time, and ask for of memory."""
-
-
-class TooSlowError(BaseException):
-    """A command that does not end."""
-
-
-@contextlib.contextmanager
-def bounded() -> Iterator[None]:
-    """In this block time and memory are limited."""
-
-    def stop(signal: int, frame: object) -> None:
-        raise TooSlowError
-
-    before, limits = signal.signal(signal.SIGALRM, stop), resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int, int]]:

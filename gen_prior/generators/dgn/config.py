@@ -95,7 +95,7 @@ class NetworkConfig:
             values = json.loads(metadata["config"])
             flow = _parse(FlowConfig, values["flow"]) if values.get("flow") else None
             config = replace(_parse(cls, values), flow=flow)
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise WeightsError(f"{origin} is damaged: {str(error).splitlines()[0]}") from error
         config._check(origin, values)
         return config

@@ -113,7 +113,7 @@ def from_file(
     default = recipe_for(network)
     try:
         recipe = Recipe.from_dict(json.loads(metadata["recipe"])) if "recipe" in metadata else default
-    except (ValueError, TypeError, KeyError, AttributeError, GenPriorError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, GenPriorError) as error:
         raise WeightsError(f"{origin} holds an invalid recipe: {error}") from error
     drawn, init = sized(network, image_size, name), _class_init(network, metadata, origin)
     larger = isinstance(drawn, LargerDecoder)
@@ -191,7 +191,7 @@ def _class_init(network: WhitenedDecoder, metadata: Mapping[str, str], origin: s
         return None
     try:
         keys = [str(key) for key in json.loads(metadata.get("classes", "[]"))]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{origin} is damaged: {error}") from error
     classes = network.flow.classes.float().cpu()
     exemplars = network.flow.exemplars.cpu() if network.flow.config.exemplars else None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gen_prior.errors import MissingExtraError
+from gen_prior.errors import MissingExtraError, WeightsError
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, load_frozen, rename_tensors
 from gen_prior.hub.tensors import read_tensors
@@ -16,6 +16,8 @@ from gen_prior.hub.tensors import read_tensors
 TOKENISER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 PREFIX = "text_model."
 """Prefix of the tensors' names in published files; some versions of transformers leave it out."""
+MOST_TOKENS = 4096
+"""Most tokens to which a tokeniser may fill up a text; CLIP's have 77."""
 
 
 class Prompt(NamedTuple):
@@ -57,9 +59,12 @@ def _token_numbers(files: Files, suffix: str, text: str) -> Tensor:
     paths = [files.get(f"tokenizer{suffix}/{name}") for name in TOKENISER]
     files.find(f"tokenizer{suffix}/special_tokens_map.json")
     tokeniser = _class("CLIPTokenizer").from_pretrained(str(paths[0].parent), local_files_only=True)
-    made = tokeniser(
-        text, padding="max_length", max_length=tokeniser.model_max_length, truncation=True, return_tensors="pt"
-    )
+    length = tokeniser.model_max_length
+    if not isinstance(length, int) or not 1 <= length <= MOST_TOKENS:  # the library would end the process
+        raise WeightsError(
+            f"{files.source}/tokenizer{suffix}/{TOKENISER[2]}: model_max_length is {length}, not 1 to {MOST_TOKENS}"
+        )
+    made = tokeniser(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     numbers: Tensor = made.input_ids
     return numbers
 

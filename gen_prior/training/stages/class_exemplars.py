@@ -17,13 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.errors import ImageError, OptionError
+from gen_prior.generators.checks import LARGEST_SIDE
 from gen_prior.generators.dgn.config import MAX_ELEMENTS
 from gen_prior.generators.dgn.flow import CodeFlow, quantise_exemplars
+from gen_prior.generators.dgn.generator import FILE
 from gen_prior.generators.dgn.network import WhitenedDecoder
 from gen_prior.training.photograph_codes import VIEW, PhotographCodes, read_codes
 from gen_prior.training.prior_file import Prior
 from gen_prior.training.settings import TrainingSettings
 from gen_prior.training.stage import Material, Stage
+from gen_prior.util.reading import reading_weights
 
 MOST = 256
 CANDIDATES = 8
@@ -70,13 +73,17 @@ class ClassExemplarsStage(Stage):
         flow, folder = prior.network.flow, prior.folder
         if flow is None:
             raise OptionError(f"the prior in {folder} has no flow", fix="run the stage flow on it first")
-        if not json.loads(prior.metadata.get("classes", "[]")):
+        with reading_weights(folder / FILE):
+            names = json.loads(prior.metadata.get("classes", "[]"))
+            seen = int(json.loads(prior.metadata.get("flow", "{}")).get("view", VIEW))
+            if not 1 <= seen <= LARGEST_SIDE:
+                raise ValueError(f"its flow has seen photographs of {seen} pixels")
+        if not names:
             raise OptionError(
                 f"the classes of the prior in {folder} have no names, by which seeds find their exemplars",
                 fix="run the stage flow with a classifier that has labels",
             )
-        view = settings.view or json.loads(prior.metadata.get("flow", "{}")).get("view", VIEW)
-        return replace(settings, view=view, size=prior.network.config.size)
+        return replace(settings, view=settings.view or seen, size=prior.network.config.size)
 
     def network(self, *, final: bool = False) -> WhitenedDecoder:
         assert self.material.prior is not None
