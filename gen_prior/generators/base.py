@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError
 from gen_prior.generators.code_prior import CodePrior
+from gen_prior.generators.own_network import check_values, explain_types
 from gen_prior.hub.provenance import Provenance
 from gen_prior.recipe import Recipe
 
@@ -58,7 +59,7 @@ class Generator:
 
     Raises:
         OptionError: a shape that is not of positive integers, an invalid range or channels, or a prior that does
-            not broadcast to the code.
+            not broadcast to the code. Also a network whose weights have no values.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Generator:
         self._start, self._class_init, self._unit_init = start, class_init or aim, unit_init
         self._encode, self._fit, self._redraw = encode, fit, redraw
         for network in self.networks:
+            check_values(network)
             network.eval()  # a user's own may return None
             network.requires_grad_(False)
 
@@ -125,7 +127,12 @@ class Generator:
                 f"{self.name} takes codes of shape [B, {', '.join(map(str, self.code_shape))}], got {list(codes.shape)}"
             )
         low, high = self.output_range
-        images = module(codes)
+        try:
+            images = module(codes)
+        except RuntimeError as error:
+            if (explained := explain_types(self.networks, error)) is None:
+                raise
+            raise explained from error
         expected = 1 if self.channels == "L" else 3
         if images.ndim != 4 or images.shape[:2] != (len(codes), expected):
             raise OptionError(

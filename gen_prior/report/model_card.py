@@ -101,7 +101,7 @@ def stated_comparison(folder: Path) -> Mapping[str, Mapping[str, Any]]:
             rows = found["methods"] if isinstance(found.get("methods"), list) else None
             summary = {row["name"]: row["summary"] for row in rows} if rows is not None else found
             return {str(name): row for name, row in summary.items() if isinstance(row, Mapping)}
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             log.warning("the comparison stated in %s cannot be read and is left out (%r)", path.name, error)
     return {}
 
@@ -111,9 +111,17 @@ def _cell(text: str) -> str:
 
 
 def _value(entry: Any) -> str:
-    """Text of a measure: its value and interval, or a bare number."""
+    """Text of a measure: its value and interval, or a bare number; "-" for anything else."""
     entry = entry if isinstance(entry, Mapping) else {"value": entry}
-    value, low, high = (entry.get(key) for key in ("value", "low", "high"))
-    if not isinstance(value, int | float):
+    value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
+    if value is None:
         return "-"
     return f"{value:.3g}" + (f" ({low:.3g} to {high:.3g})" if low is not None and high is not None else "")
+
+
+def _number(value: Any) -> float | None:
+    """The number in a file of someone else's, or None if it is another thing or too large."""
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import timm
 import torch
 from checkpoints import BIGGAN, biggan_state, consistency, dcgan, pickled, saved_folder, tiny, upconv_state
+from command_runner import Run
 from hub_server import Hub, left_in_cache
 from huggingface_hub import constants
 from safetensors.torch import save as safetensors
@@ -21,12 +23,13 @@ import gen_prior.applications.comparison as comparison
 from gen_prior.applications.publish import export, pull
 from gen_prior.classifiers import load_classifier
 from gen_prior.errors import OptionError, OutputError, UnknownNameError, WeightsError
-from gen_prior.generators import load_generator
+from gen_prior.generators import Generator, load_generator
 from gen_prior.generators.code_statistics import Accumulator, save
 from gen_prior.generators.deepsim.network import VARIANTS, UpconvNetwork
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.hub import registry
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
+from gen_prior.report.model_card import model_card
 
 EMBEDDED = Path(str(resources.files("gen_prior.weights").joinpath(dgn.EMBEDDED["dgn-lite0"])))
 
@@ -276,10 +279,33 @@ def test_numbers_that_the_weights_state_are_in_the_card(tmp_path: Path) -> None:
     assert "0.875" not in card
 
 
-@pytest.mark.parametrize("stated", [None, "", "[1]", '"x"', "{", '{"methods": [{}]}', '{"methods": [1]}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "stated",
+    [None, "", "[1]", '"x"', "{", '{"methods": [{}]}', '{"methods": [1]}', '{"a": 1}', "[" * 5000],
+)
 def test_a_comparison_that_cannot_be_read_is_left_out(tmp_path: Path, stated: str | None) -> None:
     spec = with_metadata(tmp_path / "source", **({} if stated is None else {"comparison": stated}))
     assert "Compared" not in (export(spec, tmp_path / "out", samples=0) / "README.md").read_text()
+
+
+@pytest.mark.parametrize("wrong", ["x", 10**400, {"value": 10**400}, {"value": 1, "low": "x", "high": 2}, [1], True])
+def test_numbers_that_are_none_leave_the_card_whole(tiny_generator: Generator, wrong: Any) -> None:
+    card = model_card("tiny", tiny_generator, 0, {"tiny": {"activation": wrong, "seconds": 3}})
+    assert re.search(r"\| tiny \| (-|1) \| 3 \|", card)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"", b"[1]", b"{" * 5000, b"\xff", b'{"format": 3}', None],
+)
+def test_a_damaged_comparison_is_refused(tmp_path: Path, record: bytes | None) -> None:
+    wrong = {"methods": [{"name": "a", "folder": "a", "summary": {"x": {"value": 1, "low": 0, "high": 10**400}}}]}
+    data = json.dumps(COMPARED | wrong).encode() if record is None else record
+    (tmp_path / "comparison.json").write_bytes(data)
+    done = Run("export", "dgn-lite0", tmp_path / "out", "--comparison", tmp_path)
+    assert done.code == 1
+    assert "comparison" in done.complaint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.json"]
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -155,3 +155,29 @@ def test_several_classes_begin_at_their_mean_as_far_out_as_they_are() -> None:
     expected = (2 * starts["ant"] + starts["cup"]) / 3
     torch.testing.assert_close(away / away.norm(), expected / expected.norm())
     torch.testing.assert_close(away.norm(), (2 * starts["ant"].norm() + starts["cup"].norm()) / 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_type_than_codes_take_one_line(dtype: torch.dtype, tiny_generator: Generator) -> None:
+    assert isinstance(tiny_generator.module, nn.Module)
+    tiny_generator.module.to(dtype)
+    with pytest.raises(OptionError, match=rf"weights are {dtype}, its codes torch.float32\. Fix: pass network.float"):
+        tiny_generator(torch.zeros(1, 8))
+
+
+def test_a_network_of_another_type_that_takes_codes_as_they_are_works() -> None:
+    class Casting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 12).double()
+
+        def forward(self, code: Tensor) -> Tensor:
+            image: Tensor = self.linear(code.double())
+            return image.float().view(-1, 3, 2, 2)
+
+    assert Generator(Casting(), (8,))(torch.zeros(1, 8)).shape == (1, 3, 2, 2)
+
+
+def test_a_network_without_values_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"without values, on the device 'meta'\. Fix: load its weights"):
+        Generator(nn.Linear(8, 12, device="meta"), (8,))
