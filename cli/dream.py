@@ -186,6 +186,8 @@ def _dream_through(
     from gen_prior.applications.dream import objective_of
     from gen_prior.applications.dream_folder import DreamFolder, dream_settings
     from gen_prior.generators import load_generator
+    from gen_prior.optimise.memory import batch_sizes
+    from gen_prior.util.devices import autocast
     from gen_prior.util.folders import remove_run
 
     given = {"steps": THROUGH_STEPS, "strength": THROUGH_STRENGTH} | given
@@ -194,6 +196,9 @@ def _dream_through(
     what: dict[str, Any] = {"layer": None, "target": None}
     what |= {name: given[name] for name in ("layer", "target", "guide", "style", "style_layers") if name in given}
     objective_of(network, **what)
+    # Refuse wrong options now: the photograph's code is written before they are used.
+    autocast(given.get("precision", "auto"), network.device)
+    batch_sizes(given.get("batch", 1))
     generator = load_generator(name, device=network.device)
     options = {"through": generator.describe(), "frames": output.frames}
     options |= {key: given[key] for key in given if key != "target"}

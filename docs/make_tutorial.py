@@ -65,7 +65,7 @@ def main() -> None:
         os.chdir(folder)
         variables: dict[str, object] = {}
         page = renewed(page, variables)
-        pictures = {name: Image.open(Path(run, "sheet.png")).convert("RGB") for run, name in SHEETS.items()}
+        pictures = {name: Image.open(Path(run, "contact-sheet.png")).convert("RGB") for run, name in SHEETS.items()}
         pictures["mixed.jpg"] = variables["mixed"].sheet()  # type: ignore[attr-defined]
         for name, picture in pictures.items():
             picture.thumbnail((WIDEST, 4 * WIDEST))

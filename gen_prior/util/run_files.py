@@ -28,6 +28,18 @@ def listing(folder: Path) -> Iterator[None]:
         if is_first:
             with _guard:
                 del _open[key]
+            _sort(key)
+
+
+def _sort(folder: Path) -> None:
+    """Write the list in the order of its names, so that it does not tell in how many runs it was written."""
+    names = _listed(folder)
+    if names != (ordered := sorted(set(names))):
+        partial = folder / f"{LIST}.part"
+        text = "".join(f"{name}\n" for name in ordered)
+        with contextlib.suppress(OSError):  # the list as it is does as well
+            partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+            partial.replace(folder / LIST)
 
 
 def note(paths: Iterable[Path]) -> None:

@@ -121,7 +121,7 @@ def test_a_report_of_a_finished_comparison_computes_nothing(
     assert "report, figure, sheet" in done.out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == images
     assert (tmp_path / "comparison.json").read_text() == record
-    assert "| activation (logit) | tiny - pixel-raw | 3 |" in (tmp_path / "report.md").read_text()
+    assert "| activation (logit) | tiny minus pixel-raw | 3 |" in (tmp_path / "report.md").read_text()
     assert {"report.tex", "figure.pdf", "figure.png"} < {path.name for path in tmp_path.iterdir()}
 
 

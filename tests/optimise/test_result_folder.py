@@ -70,7 +70,7 @@ def test_another_run_is_refused_unless_it_may_overwrite(
     assert load_result(tmp_path).seeds == made.seeds
     items = json.loads((tmp_path / "result.json").read_text())["items"]
     named = {item[kind] for item in items for kind in ("image", "data")}
-    made_of_these = {"result.json", "numbers.csv", "numbers.parquet", "contact-sheet.png"}
+    made_of_these = {"result.json", "numbers.csv", "numbers.parquet", "contact-sheet.png", ".gen-prior-files"}
     assert {path.name for path in tmp_path.iterdir()} == named | made_of_these
 
 
@@ -157,10 +157,19 @@ def test_a_lock_is_of_a_thread_and_ends_with_its_block(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_removed(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".ant-seed0.png.abc.part").write_bytes(b"half")
     run()
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".gen-prior-files"]
 
 
-@pytest.mark.parametrize("record", ["comparison.json", "inversion.json", "evolution.npz", "settings.json"])
+@pytest.mark.parametrize("record", ["evolution.npz", "settings.json"])
+def test_an_evolution_or_a_dataset_is_never_overwritten(run: Run, tmp_path: Path, record: str) -> None:
+    (tmp_path / record).write_text("{}")
+    for overwrite in (False, True):
+        with pytest.raises(OptionError, match=rf"holds an? .* \({record}\).*pass another --out$"):
+            run(overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == [record]
+
+
+@pytest.mark.parametrize("record", ["comparison.json", "inversion.json"])
 def test_a_run_of_another_kind_is_refused(run: Run, tmp_path: Path, record: str) -> None:
     (tmp_path / record).write_text("{}")
     with pytest.raises(OptionError, match=rf"holds .* \({record}\).*--overwrite"):
