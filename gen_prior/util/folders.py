@@ -59,10 +59,8 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
     written to.
     """
     path = Path(folder)
-    with as_output_errors(path):
-        is_new = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDONLY) if fcntl is not None else None
+    is_new = not path.exists()
+    handle = _opened(path)
     if handle is None:
         yield path
         return
@@ -76,20 +74,42 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
                 _held[key] = me
         try:
             if not again:
-                with as_output_errors(path):
-                    tempfile.TemporaryFile(dir=path).close()
-                    for left in path.rglob(f".*{PARTIAL}"):
-                        left.unlink()
+                _check_writable(path, found)
             yield path
         finally:
+            if is_new:
+                with contextlib.suppress(OSError):
+                    path.rmdir()  # nothing was written; while it is locked, so that it is no other writer's
             if not again:
                 with _guard:
                     del _held[key]
     finally:
         os.close(handle)
-        if is_new:
-            with contextlib.suppress(OSError):
-                path.rmdir()  # nothing was written
+
+
+def _opened(path: Path) -> int | None:
+    """Create the folder and open it; None without locks. Raises as `only_writer` does."""
+    with as_output_errors(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            if path.exists():
+                raise
+            raise _in_use(path) from error  # another writer has just deleted it, since it wrote nothing
+        try:
+            return os.open(path, os.O_RDONLY) if fcntl is not None else None
+        except FileNotFoundError as error:
+            raise _in_use(path) from error
+
+
+def _check_writable(path: Path, opened: os.stat_result) -> None:
+    """Delete what killed writers left in the locked folder that was opened. Raises as `only_writer` does."""
+    with as_output_errors(path):
+        if not path.exists() or not os.path.samestat(path.stat(), opened):
+            raise _in_use(path)
+        tempfile.TemporaryFile(dir=path).close()
+        for left in path.rglob(f".*{PARTIAL}"):
+            left.unlink()
 
 
 @contextlib.contextmanager
@@ -131,11 +151,13 @@ def _lock(handle: int, path: Path, held: bool) -> None:
             raise BlockingIOError
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InUseError(
-            f"another process is writing to {path}", fix="wait until it has ended, or pass another --out"
-        ) from error
+        raise _in_use(path) from error
     except OSError as error:
         log.info("%s cannot be locked (%s)", path, error)
+
+
+def _in_use(path: Path) -> InUseError:
+    return InUseError(f"another process is writing to {path}", fix="wait until it has ended, or pass another --out")
 
 
 def check_kind(folder: Path, record: str | Sequence[str] | None, *, overwrite: bool = False) -> None:
