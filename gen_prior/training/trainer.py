@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gen_prior.errors import DivergedError, OptionError
 from gen_prior.training.checkpoints import latest_checkpoint, save_checkpoint
 from gen_prior.training.settings import TrainingSettings, differences, mixed_precision
-from gen_prior.util.files import write_bytes
+from gen_prior.util.files import as_output_errors, write_bytes
 from gen_prior.util.image_io import write_png
 
 LOG = "log.jsonl"
@@ -87,7 +87,8 @@ class Trainer:
         """
         if resume:
             self._go_on(out)
-        truncate_log(out / LOG, self.step)
+        with as_output_errors(out / LOG):
+            truncate_log(out / LOG, self.step)
         last = saved = time.monotonic()
         sums: dict[str, Tensor] = {}
         count = 0
@@ -107,7 +108,7 @@ class Trainer:
             rate = count * self.settings.batch / max(now - last, 1e-9)
             record: StepReport = {"step": self.step, "seconds": round(self.seconds, 1)}
             record |= {"images_per_second": round(rate, 1)} | {name: round(loss, 5) for name, loss in losses.items()}
-            with (out / LOG).open("a") as lines:
+            with as_output_errors(out / LOG), (out / LOG).open("a") as lines:
                 lines.write(json.dumps(record, allow_nan=False) + "\n")
             if due:
                 save_checkpoint(out, self.step, self.state())

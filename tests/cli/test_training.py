@@ -147,6 +147,24 @@ def test_a_stage_trains_as_its_flags_say(run: type[Run], written_by_0_1: Path, t
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
+@pytest.mark.parametrize("fault", ["file", "below a file", "no folder", "log", "checkpoint"])
+def test_an_out_that_cannot_be_written_is_one_line(
+    run: type[Run], written_by_0_1: Path, tmp_path: Path, fault: str
+) -> None:
+    """Of a stage without photographs, which writes nothing before its log and its checkpoint."""
+    (tmp_path / "file").write_text("mine")
+    places = {"file": tmp_path / "file", "below a file": tmp_path / "file" / "out", "no folder": Path("/proc/none/out")}
+    out = places.get(fault, tmp_path / "out")
+    if fault in ("log", "checkpoint"):
+        (out / {"log": "log.jsonl", "checkpoint": "checkpoint-00000001.sha256"}[fault]).mkdir(parents=True)
+    flags = ("--steps", "1", "--device", "cpu", "-q", "--out", out)
+    done = run("train-prior", "stage", "texture", written_by_0_1 / "training" / "calmed", *flags)
+    assert done.code == 1
+    assert "cannot write" in done.complaint
+    assert "Traceback" not in done.err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_stages_of_other_settings(
     run: type[Run], tiny: tuple[str, ...], ran: list[dict[str, Any]], tmp_path: Path
 ) -> None:

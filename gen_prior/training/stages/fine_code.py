@@ -32,7 +32,7 @@ from gen_prior.training.prior_file import Prior
 from gen_prior.training.settings import EnlargingSettings, TrainingSettings
 from gen_prior.training.stage import Material
 from gen_prior.training.trainer import StepReport, Trainer
-from gen_prior.util.files import write_bytes
+from gen_prior.util.files import as_output_errors, write_bytes
 from gen_prior.util.progress import Progress, ProgressCallback
 
 FITTED = "details.safetensors"
@@ -190,7 +190,8 @@ def fit_fine_code(stage: GanStage, details: FineCode, photographs: Photographs, 
     folder, progress = material.out / "fit", material.progress
     if not material.resume:
         shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
+    with as_output_errors(folder):
+        folder.mkdir(exist_ok=True)
     coarse, fine = _code_pairs(stage, photographs, chosen, progress)
     own = TrainingSettings(
         settings.fit_steps, settings.fit_batch, FIT_RATE, cooldown=0.5, ema=0.99, seed=settings.seed, precision="fp32"

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from gen_prior.generators.dgn.fine_code import FineCode
 from gen_prior.training.settings import TrainingSettings
 from gen_prior.training.stages.class_exemplars import ExemplarSettings
 from gen_prior.training.stages.decoder import DecoderSettings
-from gen_prior.training.stages.fine_code import FineCodeFit, FineCodeSettings
+from gen_prior.training.stages.fine_code import FineCodeFit, FineCodeSettings, fit_fine_code
 from gen_prior.training.stages.flow import FlowSettings
 from gen_prior.training.stages.larger_images import RefinerSettings
 
@@ -126,6 +127,37 @@ def test_what_follows_is_fitted_and_the_rest_gets_its_directions(tmp_path: Path)
     assert basis.shape == (256, 2)
     assert basis[:64, 0].abs().mean() == pytest.approx(0.6, rel=0.2), "what all places share"
     assert basis[64:, 0].abs().max() < 0.3
+
+
+def test_a_fit_that_is_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fit takes minutes before the first step of the stage: its checkpoints are its own."""
+    source = torch.Generator().manual_seed(0)
+    codes = torch.randn(30, 4, 4, 4, generator=source), torch.randn(30, 4, 8, 8, generator=source)
+    monkeypatch.setattr("gen_prior.training.stages.fine_code._code_pairs", lambda *given: codes)
+    clock = iter(range(0, 10**9, 1000))
+    monkeypatch.setattr("gen_prior.training.trainer.time.monotonic", lambda: next(clock))  # each report is late enough
+
+    def fit(out: Path, resume: bool, until: int = 99) -> tuple[FineCode, list[int]]:
+        steps: list[int] = []
+
+        def progress(done: gp.Progress) -> None:
+            steps.append(done.done)
+            if done.done == until:
+                raise KeyboardInterrupt
+
+        out.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        material = SimpleNamespace(out=out, resume=resume, progress=progress)
+        stage: Any = SimpleNamespace(settings=replace(SMALL, fit_steps=30), material=material)
+        return fit_fine_code(stage, FineCode(4, 12, 8), cast(Any, None), torch.arange(30)), steps
+
+    whole, steps = fit(tmp_path / "whole", False)
+    assert steps == [10, 20, 30]
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "stopped", False, until=20)
+    rest, steps = fit(tmp_path / "stopped", True)
+    assert steps == [30]
+    assert all(torch.equal(value, rest.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
 def test_a_detailed_prior_learns_on(
