@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
+from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
 
 
+@takes_network
 def run(
     classifier: Annotated[
         str, typer.Argument(metavar="CLASSIFIER", help="A classifier; see gen-prior models.")
@@ -44,6 +46,8 @@ def run(
     html: extra_outputs.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Measure generators on classes and hidden units of a classifier: one table, in Markdown and JSON.
 
@@ -57,7 +61,7 @@ def run(
         from gen_prior.report.benchmark_table import markdown
         from gen_prior.report.pages.gallery import gallery
 
-        network = gen_prior.load_classifier(classifier, device=device)
+        network = gen_prior.load_classifier(classifier, device=device, **network_options)
         arbiter = gen_prior.load_classifier(judge, device=device)
         with ProgressBar(quiet) as bar:
             record = gen_prior.benchmark(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gen_prior.cli import options
-from gen_prior.cli.output import note, print_json
+from gen_prior.cli.network import takes_network
+from gen_prior.cli.output import counted_in_words, note, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.errors import OptionError
 from gen_prior.util.files import as_output_errors
 
 
+@takes_network
 def run(
     classifier: Annotated[str, typer.Argument(metavar="CLASSIFIER", help="A classifier; see gen-prior models.")],
     images: Annotated[Path, typer.Option("--images", metavar="DIR", help="A folder of photographs.")],
@@ -38,6 +40,8 @@ def run(
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    network_options: dict[str, Any],
 ) -> None:
     """Count how strongly photographs excite each unit: the table that results are compared with.
 
@@ -50,7 +54,7 @@ def run(
 
     if not out.name or os.path.isdir(out):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         raise OptionError(f"the table is one file, got {str(out)!r}", fix="--out natural.safetensors")
-    network = gen_prior.load_classifier(classifier, device=device)
+    network = gen_prior.load_classifier(classifier, device=device, **network_options)
     names = matching_layers(network, layers) if layers else None
     state = out.with_name(f".{out.name}.partial")
     with ProgressBar(quiet) as bar:
@@ -67,9 +71,10 @@ def run(
         shares = {name: {"never_active": never, "mostly_active": most} for name, (never, most) in activity.items()}
         print_json({"out": str(out)} | counted | table.metadata | {"activity": shares})
     elif not quiet:
-        print(f"{counted['units']} units of {counted['layers']} layers over {table.metadata['images']} images in {out}")
+        units, of = counted_in_words(counted["units"], "unit"), counted_in_words(counted["layers"], "layer")
+        print(f"{units} of {of} over {counted_in_words(table.metadata['images'], 'photograph')}, in {out}")
         for name, (never, most) in activity.items():
-            units = len(table.lowest[name])
+            number = len(table.lowest[name])
             print(
-                f"{name}: of {units}, {never} never active, {most} active at the centre of at least half of the images"
+                f"{name}: of {number}, {never} never active, {most} active at the centre of at least half of the images"
             )

@@ -62,6 +62,11 @@ def note_all(remarks: Mapping[str, Sequence[str]], *, quiet: bool = False) -> No
         note(f"{', '.join(names[:NAMES_SHOWN])}{more}: {remark}", quiet=quiet)
 
 
+def counted_in_words(count: int | str, noun: str) -> str:
+    """`1, "image"` -> "1 image", `2, "image"` -> "2 images"."""
+    return f"{count} {noun}{'s' * (str(count) != '1')}"
+
+
 def print_json(value: Any) -> None:
     """Print `value` as JSON."""
     print(json.dumps(value, indent=1, allow_nan=False), flush=True)

@@ -20,7 +20,7 @@ from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import ImageError, UnknownNameError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.objectives.features import split_feature
-from gen_prior.objectives.natural_statistics import DICTIONARIES_KEY, NaturalStatistics
+from gen_prior.objectives.natural_statistics import DICTIONARIES_KEY, INPUT_KEY, NaturalStatistics, described_input
 from gen_prior.util.progress import Progress, ProgressCallback
 
 STATE = "state.safetensors"
@@ -99,7 +99,8 @@ def run_pass(
 
 def _key(classifier: Classifier, folder: Path, paths: Sequence[Path], counters: Mapping[str, Counter]) -> str:
     """Hash of everything that the outcome of a pass depends on."""
-    what = [classifier.describe(), listing_sha256(folder, paths), {name: c.describe() for name, c in counters.items()}]
+    seen = [classifier.describe(), described_input(classifier)]
+    what = [*seen, listing_sha256(folder, paths), {name: c.describe() for name, c in counters.items()}]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -146,6 +147,7 @@ def statistics_table(
     metadata = {
         "classifier": classifier.name,
         "weights": json.dumps(classifier.provenance.sha256, sort_keys=True),
+        INPUT_KEY: described_input(classifier),
         "source": source,
         "listing_sha256": listing_sha256(folder, image_paths(folder)),
         "images": str(images),

@@ -22,7 +22,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import WeightsError
+from gen_prior.errors import OptionError, WeightsError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.objectives.features import Feature, split_feature
 from gen_prior.objectives.targets import Target
@@ -35,6 +35,8 @@ KINDS = ("centre", "anywhere", "mean")
 """Ways to read a photograph's activation: at the layer's centre, the highest at any position, the mean of all."""
 DICTIONARIES_KEY = "dictionaries"
 """Metadata key: {`LAYER/sae:SOURCE`: {file: SHA-256}} of the tables of latents, as JSON."""
+INPUT_KEY = "input"
+"""Metadata key: what `described_input` describes, as JSON; absent in tables of early versions."""
 ATTACHED = "_natural_statistics"
 """Attribute of a classifier that holds the table attached to it."""
 EMBEDDED = {
@@ -109,7 +111,19 @@ class NaturalStatistics:
         self.tables, self.lowest, self.metadata = dict(tables), dict(lowest), dict(metadata)
 
     def attach(self, classifier: Classifier) -> None:
-        """Compare all results of `classifier` with this table from now on."""
+        """Compare all results of `classifier` with this table from now on.
+
+        Raises `OptionError` where the table was made at another input size, mean or std, which would change every
+        ratio; a table that does not record them is taken as it is.
+        """
+        here = json.loads(described_input(classifier))
+        for name, then in json.loads(self.metadata.get(INPUT_KEY, "{}")).items():
+            if name in here and here[name] != then:
+                raise OptionError(
+                    f"the table of natural statistics was made at {name} {_short(then)}, and {classifier.name} has "
+                    f"{name} {_short(here[name])}",
+                    fix="give both the same --input-size, --mean and --std, or make the table again: gen-prior natural",
+                )
         classifier.__dict__[ATTACHED] = self
 
     def of(self, target: Target, kind: str | None = None) -> PhotographActivations | None:
@@ -176,8 +190,21 @@ class NaturalStatistics:
                 raise ValueError(f"the table of {layer} has shape {list(table.shape)}")
         if not 0 < int(metadata["images"]) < 2**63:
             raise ValueError(f"{metadata['images']} images")
+        for name, values in dict(json.loads(metadata.get(INPUT_KEY, "{}"))).items():
+            if not (isinstance(values, list) and all(isinstance(value, int | float) for value in values)):
+                raise ValueError(f"{name} of the input is {values!r}")
         rest = {key: value for key, value in metadata.items() if key not in ("format", "stored")}
         return cls(parts["quantiles"], parts["lowest"], rest)
+
+
+def described_input(classifier: Classifier) -> str:
+    """How `classifier` sees an image, as JSON: input size (height, width) in pixels, mean and std of each channel."""
+    numbers = {name: getattr(classifier, name).flatten().tolist() for name in ("mean", "std")}
+    return json.dumps({"input size": list(classifier.input_size), **numbers})
+
+
+def _short(numbers: list[float]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers)
 
 
 def natural_statistics(classifier: Classifier) -> NaturalStatistics | None:

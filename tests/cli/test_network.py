@@ -70,12 +70,27 @@ def test_the_axis_of_units_is_told(run: type[Run], code: str) -> None:
 def test_every_command_that_takes_a_classifier_takes_them(run: type[Run]) -> None:
     for name in COMMANDS:
         shown = re.sub(r"(\x1b\[[\d;]*m|[│\s])+", " ", run(name, "--help").out)
-        if "--classifier" in shown or name in ("layers", "dataset"):
+        if "--classifier" in shown or "CLASSIFIER" in shown:
             assert all(option in shown for option in ("--input-size", "--mean", "--std", "--labels", "--unit-axis")), (
                 name
             )
         if "--classifier" in shown and name != "labels":
             assert "imported and run" in shown, name
+
+
+def test_ratios_are_of_the_input_that_the_table_was_made_at(run: type[Run], code: str, photo: Path) -> None:
+    options = ("--images", photo.parent, "--out", "table.safetensors", "--device", "cpu")
+    made = run("natural", code, *DESCRIBED, "--layers", "0", *options)
+    assert made.code == 0, made.err
+    assert "4 units of 1 layer over 1 photograph, in" in made.out
+    synth: tuple[object, ...] = ("synth", "0:1", "-g", "pixel", "--seeds", 1, "--steps", 1, "--device", "cpu")
+    synth += ("--natural", "table.safetensors")
+    done = run(*synth, "-c", code, *DESCRIBED)
+    assert done.code == 0, done.err
+    assert "1 image in" in done.out
+    refused = run(*synth, "-c", code)
+    assert refused.code == 2
+    assert "made at input size 16, 24, and" in refused.complaint
 
 
 def test_other_sources_refuse_them(run: type[Run]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError, WeightsError
@@ -14,10 +16,12 @@ from gen_prior.generators import Generator
 from gen_prior.hub.tensors import read_shapes
 from gen_prior.objectives import natural_statistics as module
 from gen_prior.objectives.natural_statistics import (
+    INPUT_KEY,
     KINDS,
     LEVELS,
     NaturalStatistics,
     PhotographActivations,
+    described_input,
     natural_statistics,
 )
 from gen_prior.objectives.targets import parse_target
@@ -68,6 +72,31 @@ def test_a_table_is_found_by_the_weights_or_attached(table: NaturalStatistics, t
     assert natural_statistics(tiny_classifier) is None
     table.attach(tiny_classifier)
     assert natural_statistics(tiny_classifier) is table
+
+
+def test_a_table_of_another_input_is_refused(table: NaturalStatistics, tmp_path: Path) -> None:
+    """Ratios to photographs that the network saw at another size, or normalised otherwise, mean nothing."""
+
+    def made(**options: Any) -> Classifier:
+        described: dict[str, Any] = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.2, 0.2), "input_size": 32}
+        return Classifier(nn.Conv2d(3, 12, 3), **described | options)
+
+    table.metadata[INPUT_KEY] = described_input(made())
+    table.save(tmp_path / "table.safetensors")
+    again = NaturalStatistics.load(tmp_path / "table.safetensors")
+    again.attach(made())
+    cases: dict[str, dict[str, Any]] = {
+        "input size 32, 32, and custom has input size 16, 32": {"input_size": (16, 32)},
+        "mean 0.5, 0.4, 0.3, and custom has mean 0, 0, 0": {"mean": (0.0,) * 3},
+        "std 0.2, 0.2, 0.2, and custom has std 1, 1, 1": {"std": (1.0,) * 3},
+    }
+    for name, options in cases.items():
+        with pytest.raises(OptionError, match=f"made at {name}.*--input-size"):
+            again.attach(made(**options))
+    table.metadata[INPUT_KEY] = '{"mean": 3}'
+    table.save(tmp_path / "table.safetensors")
+    with pytest.raises(WeightsError, match="mean of the input is 3"):
+        NaturalStatistics.load(tmp_path / "table.safetensors")
 
 
 def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
