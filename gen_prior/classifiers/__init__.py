@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from gen_prior.classifiers import caffenet, efficientnet_lite, own_code, torchvision_dense
 from gen_prior.classifiers import local as local_folder
 from gen_prior.classifiers import torchvision as torchvision_family
 from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import OptionError
+from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.hub.provenance import Provenance
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.registry import find_loader
 
@@ -91,11 +93,24 @@ def load_described(description: Mapping[str, Any], *, device: str | torch.device
             f"{name} is code of your own, which is not run because a file names it",
             fix=f"name it yourself: --classifier {name}, or replay(classifier)",
         )
-    return load_classifier(name, device=device, **description.get("options", {}))
+    try:
+        return load_classifier(name, device=device, **description.get("options", {}))
+    except UnknownNameError as error:
+        if description.get("source") != Provenance().source:
+            raise
+        raise OptionError(
+            f"this result is of a network of your own, {name!r}, which no name loads",
+            fix="gen-prior replay FOLDER --classifier my_module:build, or in Python replay(classifier)",
+        ) from error
 
 
 def as_classifier(given: Classifier | str) -> Classifier:
-    """Return `given`, or the classifier of that name, loaded. Raises as `load_classifier`."""
+    """Return `given`, or the classifier of that name, loaded. Raises as that, and `OptionError` for a module."""
+    if isinstance(given, nn.Module):
+        raise OptionError(
+            f"a classifier is a gp.Classifier or its name, got a {type(given).__name__}",
+            fix="wrap it: gp.Classifier(module, mean=..., std=..., input_size=...)",
+        )
     return load_classifier(given) if isinstance(given, str) else given
 
 

@@ -77,10 +77,20 @@ class Classifier:
         in_place: bool = False,
         unit_axis: Mapping[str, int] | None = None,
     ) -> None:
+        for name_of, values in (("mean", mean), ("std", std)):
+            if isinstance(values, int | float):
+                raise OptionError(
+                    f"{name_of} has one number per channel, got {values}", fix=f"{name_of}=({values},) * 3"
+                )
         if len(mean) != len(std) or not mean:
             raise OptionError(f"mean and std need one value per input channel, got {len(mean)} and {len(std)}")
         if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
             raise OptionError(f"mean must be finite and std positive, got {tuple(mean)} and {tuple(std)}")
+        if min(mean) < 0 or max(*mean, *std) > 1:
+            raise OptionError(
+                f"mean and std are of pixels in [0, 1], got {tuple(mean)} and {tuple(std)}",
+                fix="divide those of pixels from 0 to 255 by 255",
+            )
         size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
         if len(size) != 2 or min(size) < 1:
             raise OptionError(f"input_size must be a side or (height, width) in pixels, got {input_size!r}")

@@ -263,6 +263,12 @@ class Result(ResultView):
             )
         device, parts = self.settings["environment"]["device"], iter(given)
         classifier = classifier or self._loaded_classifier()
+        here, then = list(classifier.input_size), self.settings["classifier"].get("input_size")
+        if then is not None and here != list(then):
+            raise OptionError(
+                f"this result was made at input size {'x'.join(map(str, then))}, and {classifier.name} has {'x'.join(map(str, here))}",
+                fix="give the classifier the same input size: --input-size, or gp.Classifier(..., input_size=...)",
+            )
         targets = [next(parts) if is_own(target) else _recorded(target, classifier) for target in self.targets]
         generator = generator or self._generator or load_described(self.settings["generator"], device=device)
         if self._rerun is None:

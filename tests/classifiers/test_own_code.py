@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from gen_prior.classifiers import load_classifier
+from gen_prior.classifiers import Classifier, as_classifier, load_classifier, load_described
 from gen_prior.errors import GenPriorError, OptionError, UnknownNameError
 
 CODE = """
@@ -82,6 +83,27 @@ def test_what_it_may_not_be(
     with pytest.raises(error, match=says) as caught:
         load_classifier(f"{package}.{name}", device="cpu", **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_no_name_loads_is_said_to_be_the_users_own() -> None:
+    with pytest.raises(OptionError, match=r"network of your own, 'w3'.*replay FOLDER --classifier my_module:build"):
+        load_described(Classifier(nn.Conv2d(3, 4, 3), name="w3").describe(), device="cpu")
+    with pytest.raises(OptionError, match=r"got a Conv2d\. Fix: wrap it: gp\.Classifier"):
+        as_classifier(nn.Conv2d(3, 4, 3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"mean": (128.0,) * 3, "std": (64.0,) * 3}, "divide .* by 255"),
+        ({"std": (64.0,) * 3}, "divide .* by 255"),
+        ({"mean": (-0.5,) * 3}, r"pixels in \[0, 1\]"),
+        ({"mean": 0.5}, r"one number per channel, got 0\.5 and"),
+    ],
+)
+def test_a_normalisation_of_other_pixels(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        Classifier(nn.Conv2d(3, 4, 3), **options)
 
 
 def test_a_source_that_is_misspelt() -> None:

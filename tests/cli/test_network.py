@@ -58,6 +58,7 @@ def test_a_replay_runs_code_only_where_the_user_names_it(run: type[Run], code: s
     assert f"--classifier {code}" in " ".join(refused.err.split())
     assert not Path("was-run").exists()
     assert run("replay", "made", "-c", code, *DESCRIBED).code == 0
+    assert "made at input size 16x24, and" in run("replay", "made", "-c", code).complaint
 
 
 def test_the_axis_of_units_is_told(run: type[Run], code: str) -> None:
