@@ -266,7 +266,8 @@ class Result(ResultView):
         here, then = list(classifier.input_size), self.settings["classifier"].get("input_size")
         if then is not None and here != list(then):
             raise OptionError(
-                f"this result was made at input size {'x'.join(map(str, then))}, and {classifier.name} has {'x'.join(map(str, here))}",
+                f"this result was made at input size {'x'.join(map(str, then))}, "
+                f"and {classifier.name} has {'x'.join(map(str, here))}",
                 fix="give the classifier the same input size: --input-size, or gp.Classifier(..., input_size=...)",
             )
         targets = [next(parts) if is_own(target) else _recorded(target, classifier) for target in self.targets]
