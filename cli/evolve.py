@@ -97,6 +97,8 @@ def run(
 
         if (bool(names) and not ask) + ask + (tell is not None) != 1:
             raise OptionError("evolve takes one of TARGET, --ask and --tell", fix="gen-prior evolve goldfish")
+        if tell is not None and not (any(folder.glob("evolution.npz")) or (folder / "experiment.json").is_file()):
+            raise OptionError(f"there is no experiment in {folder}", fix="pass the --out of the command with --ask")
         if reference and not ask:
             raise OptionError("--reference has no effect without --ask", fix="gen-prior evolve --ask --reference DIR")
         prior = load_generator(generator, device=resolve_device(device))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ from gen_prior.applications.experiment_record import (
     generation_name,
     show_references,
 )
-from gen_prior.applications.responses import COLUMNS
+from gen_prior.applications.responses import COLUMNS, NO_CODE
 from gen_prior.applications.scores_file import IMAGE
-from gen_prior.applications.scores_table import Waiting, read_table
+from gen_prior.applications.scores_table import Waiting, check_measured, read_table
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
@@ -144,6 +145,11 @@ class Experiment(ExperimentView):
         or a number are missing, see `Evolution.tell`. Raises `OptionError` for scores of another generation or of
         unknown images, and as `Evolution.tell` does; then nothing has changed.
         """
+        if not isinstance(path, str | PathLike):
+            raise OptionError(
+                f"scores are told by a file that names their images, got {type(path).__name__}",
+                fix="fill in scores.csv of the folder that ask() returned, and pass its path; a list: gp.Evolution",
+            )
         path = Path(path) / SCORES if Path(path).is_dir() else Path(path)
         number = self.generation
         if not self.waits:
@@ -157,6 +163,7 @@ class Experiment(ExperimentView):
             own, before = rows[: len(self._images())], [float(score) for score in first[-1]] if first else None
             table = read_table(path, Waiting(self.folder, number, self.neurons, own, rows, before))
             scores = {name: self._own_scores(table, name, number) for name in self.neurons}
+            check_measured(path, scores)
             for name, values in scores.items():
                 self.searches[name].checked_scores(values)
             self._write_scores(number, table)
@@ -257,20 +264,16 @@ class Experiment(ExperimentView):
             for index, image in enumerate(self._rows(number)):
                 search, place = images[index][1:] if index < len(images) else (None, 0)
                 row: dict[str, Any] = {"generation": number, "image": image, "kind": "evolved"}
-                row |= {"search": _shown(search), "code": number * population + place}
+                row |= {"search": search, "code": number * population + place}
                 if search is None:
-                    row |= {"kind": "reference", "code": None}
+                    row |= {"kind": "reference", "code": NO_CODE}
                 measured = table.get(image, {})
                 rows += [
-                    row | {"neuron": _shown(neuron), "score": measured.get(neuron)}
+                    row | {"neuron": neuron, "score": measured.get(neuron)}
                     for neuron in self.neurons
                     if neuron in measured or neuron == search
                 ]
         return rows
-
-
-def _shown(neuron: str | None) -> str | None:
-    return None if neuron == SCORE else neuron
 
 
 __all__ = ["Experiment", "Told"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gen_prior.errors import OptionError, OutputError
+from gen_prior.errors import ImageError, OptionError, OutputError
 from gen_prior.hub.tensors import file_sha256
 from gen_prior.objectives.targets import file_name
 from gen_prior.util.files import as_output_errors, write_json
@@ -83,13 +83,24 @@ def check_neurons(names: Sequence[str]) -> list[str]:
     return listed
 
 
+def reference_files(paths: Sequence[Path]) -> list[Path]:
+    """The image files among `paths`, and those of the folders there. Raises `ImageError` for a path that is neither."""
+    for path in paths:
+        if not path.is_dir() and not path.is_file():
+            raise ImageError(
+                f"no such folder of reference images: {path}",
+                fix="--reference DIR, a folder of images or an image file",
+            )
+    return image_files(paths)
+
+
 def copy_references(paths: Sequence[Path], folder: Path) -> list[dict[str, str]]:
     """Copy image files, and those of folders, to `references/` in `folder`; returns the record's entries for them.
 
     Raises `ImageError` for a file that is no image, `OutputError` if it cannot be written.
     """
     listed: list[dict[str, str]] = []
-    for path in image_files(paths):
+    for path in reference_files(paths):
         read_image(path)  # a file that is no image is refused now, not during the experiment
         stem, taken = file_name(path.stem), {one["file"].lower() for one in listed}
         candidates = [f"{stem}{path.suffix}", *(f"{stem}-{again}{path.suffix}" for again in range(2, len(listed) + 3))]
@@ -102,8 +113,8 @@ def copy_references(paths: Sequence[Path], folder: Path) -> list[dict[str, str]]
 
 
 def check_references(paths: Sequence[Path], record: Record, folder: Path) -> None:
-    """Raise `OptionError` unless the images are the references of the experiment."""
-    if sorted(map(file_sha256, image_files(paths))) != sorted(one["sha256"] for one in record.references):
+    """Raise `OptionError` unless the images are the references of the experiment, `ImageError` where there is none."""
+    if sorted(map(file_sha256, reference_files(paths))) != sorted(one["sha256"] for one in record.references):
         raise OptionError(
             f"{folder} holds an experiment with other reference images",
             fix="leave --reference out, or pass another --out",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from gen_prior.applications.evolution import MEASURED_AT_LEAST
 from gen_prior.applications.experiment_record import RECORD, Table, generation_name
 from gen_prior.applications.scores_file import Scores, read_scores
 from gen_prior.errors import OptionError
@@ -68,6 +71,19 @@ def read_table(path: Path, waiting: Waiting) -> Table:
     }
 
 
+def check_measured(path: Path, scores: Mapping[str, Tensor]) -> None:
+    """Raise `OptionError` where the scores `[N]` of a neuron, NaN for none, are too few for its search."""
+    for neuron, values in scores.items():
+        measured = int((~values.isnan()).sum())
+        if measured < MEASURED_AT_LEAST:
+            whose = f" of {neuron}" if len(scores) > 1 else ""
+            raise OptionError(
+                f"{measured} of {len(values)} images{whose} have a score in {path}, "
+                f"and at least {MEASURED_AT_LEAST} images need one",
+                fix="fill in its empty cells, and tell it again: the same generation waits",
+            )
+
+
 def _from_numbers(scores: Scores, path: Path, waiting: Waiting) -> Table:
     """Numbers alone, which are those of the images in order, as far as can be seen."""
     if len(waiting.neurons) > 1:
@@ -118,4 +134,4 @@ def _with_generation(image: str, path: Path, waiting: Waiting) -> str:
     return f"{waiting.name}/{image}"
 
 
-__all__ = ["Waiting", "read_table"]
+__all__ = ["Waiting", "check_measured", "read_table"]

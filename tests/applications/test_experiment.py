@@ -141,7 +141,8 @@ def test_rows_may_be_missing_or_come_several_times(experiment: Callable[..., Exp
         ("image,score\nimage-00.png,1\n", "without its generation"),
         ("image,score\ngen-0000/image-00.png,loud\n", "'loud' for gen-0000/image-00.png, which is no score"),
         ("image,score\ngen-0000/image-00.png,inf\n", "'inf'"),
-        ("image,score\ngen-0000/image-00.png,1\n", "at least 2 images"),
+        ("image,score\ngen-0000/image-00.png,1\n", "1 of 5 images have a score in .*, and at least 2 images"),
+        ("image,score\ngen-0000/image-00.png,\n", "0 of 5 images have a score in .*scores.csv"),
         ("image,a,b\ngen-0000/image-00.png,1,2\n", "no column 'score'; besides image it has a, b"),
         ("image,score\n,1\n", "row 2 of .* does not name its image"),
         ("1,2,3\n4,5,6\n", "has 3 columns, but none is called 'image'"),
@@ -178,6 +179,13 @@ def test_scores_that_were_told_are_not_told_again(experiment: Callable[..., Expe
         opened.tell(tmp_path / "numbers.txt")
 
 
+def test_scores_are_told_by_a_file(experiment: Callable[..., Experiment]) -> None:
+    opened = experiment()
+    opened.ask()
+    with pytest.raises(OptionError, match="by a file that names their images, got list"):
+        opened.tell([1, 2, 3, 4, 5])  # type: ignore[arg-type]
+
+
 def test_scores_of_another_experiment_are_refused(
     experiment: Callable[..., Experiment], tiny_generator: Generator, tmp_path: Path
 ) -> None:
@@ -204,7 +212,9 @@ def test_references_are_shown_and_kept_but_not_searched(
     shown = {row["image"]: (row["kind"], row["code"], row["score"]) for row in table}
     assert shown["gen-0000/image-04.png"] == ("evolved", "4", "4.0")
     for name in names:
-        assert shown[f"gen-0000/{name}"] == ("reference", "", "100.0")
+        assert shown[f"gen-0000/{name}"] == ("reference", "-1", "100.0")
+    assert {row["neuron"] for row in table} == {"score"}
+    assert {row["search"] for row in table} == {"score", ""}
     (references / "face.png").unlink()
     with pytest.raises(OptionError, match="other reference images"):
         experiment(references=[references]).ask()

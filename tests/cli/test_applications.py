@@ -146,7 +146,8 @@ def test_several_units_evolve_each_in_its_folder(run: type[Run], tiny: tuple[str
         assert (tmp_path / "all" / "bee" / name).read_bytes() == (tmp_path / "bee" / name).read_bytes()
     assert (tmp_path / "all" / "cup-plus-ant" / "evolution.npz").is_file()
     lines = (tmp_path / "bee" / "responses.csv").read_text().splitlines()
-    assert lines[0] == "generation,kind,code,score"
+    assert lines[0] == "generation,kind,search,code,neuron,score"
+    assert lines[1].startswith("0,evolved,bee,0,bee,")
     assert len(lines) == 1 + 20
 
 
@@ -177,7 +178,8 @@ def test_an_experiment_with_neurons_references_and_missing_scores(
     filled = [lines[0].replace(",", ";"), *(f"{line.split(',')[0]};{row},5;" for row, line in enumerate(lines[1:]))]
     table.write_text("\n".join(filled))
     refused = run(*common, "--tell", table)
-    assert refused.code == 2, "no score for B2 at all"
+    assert refused.code == 2
+    assert f"0 of 4 images of B2 have a score in {table}" in refused.complaint
     table.write_text("\n".join(line + "1" * (row > 2) for row, line in enumerate(filled)))
     told = run(*common, "--tell", table)
     assert told.code == 0, told.err
@@ -189,6 +191,23 @@ def test_an_experiment_with_neurons_references_and_missing_scores(
         "holds an experiment (experiment.json)" in run("evolve", "bee", *common[1:], "--classifier", "tiny").complaint
     )
     assert "--reference has no effect" in run("evolve", "bee", "--reference", photo.parent, *common[1:]).complaint
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_references_that_are_not_there(run: type[Run], tiny: tuple[str, ...], tmp_path: Path, begun: bool) -> None:
+    common = ("evolve", "-g", "tiny", "--device", "cpu", "--out", tmp_path / "cell", "--ask", "--population", 4)
+    assert not begun or run(*common).code == 0
+    done = run(*common, "--reference", tmp_path / "none")
+    assert done.code == 1
+    assert f"no such folder of reference images: {tmp_path / 'none'}. Fix: --reference DIR" in done.complaint
+
+
+def test_scores_without_an_experiment(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("image,score\ngen-0000/image-00.png,1\n")
+    done = run("evolve", "-g", "tiny", "--tell", tmp_path / "scores.csv", "--out", tmp_path / "sesion")
+    assert done.code == 2
+    assert f"there is no experiment in {tmp_path / 'sesion'}" in done.complaint
+    assert not (tmp_path / "sesion").exists()
 
 
 def test_dataset_makes_labelled_images(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:

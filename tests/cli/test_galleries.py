@@ -94,4 +94,5 @@ def test_an_experiment_shows_its_generations(run: type[Run], photo: Path, tmp_pa
     assert "gen-0000/image-03.png" in sources(page)
     assert "best score 3.00" in page, "the reference image is no part of the search"
     assert "score 9.00" in page
-    assert "1 search, 3 images scored." in page
+    assert "1 search, 4 images shown, 3 with a score; 1 reference image beside them." in page
+    assert f"gen-0000/reference-{photo.name}" in sources(page)

@@ -12,6 +12,7 @@ from typing import Any
 from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
 from gen_prior.report.pages.gallery_parts import Json, picture, section
 from gen_prior.report.pages.render import counted, number, percent
+from gen_prior.util.image_io import is_image
 from gen_prior.util.reading import read_regular
 
 MOST_PICTURES = 600
@@ -114,25 +115,47 @@ def evolution(folder: Path) -> Json:
         scores = _scores(place, folder)
         made += len(scores)
         if (place / "best.png").is_file() and scores:
-            path, of = (place / "best.png").relative_to(folder).as_posix(), f"of {counted(len(scores), 'image')}"
+            path, of = (place / "best.png").relative_to(folder).as_posix(), f"of {counted(len(scores), 'scored image')}"
             best = picture(folder, path, "the best image", f"best score {number(max(scores))}", [of])
             sections.append(section(place.name if place != folder else "best", [best]))
-    shown: dict[str, list[str]] = {}
-    for row in _rows(folder, "responses"):
-        neuron = f"{row['neuron']}: " if row.get("neuron") else "score "
-        shown.setdefault(row.get("image", ""), []).append(f"{neuron}{_read(row['score'])}")
-    for generation in sorted(folder.glob("gen-[0-9]*")):
-        listed = [
-            picture(folder, name, name, "", shown.get(name, ["no score"]))
-            for name in (f"{generation.name}/{path.name}" for path in sorted(generation.glob("*.png")))
-        ]
-        sections += _sections(f"generation {int(generation.name[4:])}", listed)
+    listed, shown, references = _generations(folder)
     searches = f"{len(places)} search{'es' * (len(places) != 1)}"
+    lead = f"{counted(shown, 'image')} shown, {made:,} with a score" if shown else f"{counted(made, 'image')} scored"
+    beside = f"; {counted(references, 'reference image')} beside them" if references else ""
     return {
         "title": "Preferred inputs without gradients",
-        "lead": f"{searches}, {counted(made, 'image')} scored.",
-        "sections": sections,
+        "lead": f"{searches}, {lead}{beside}.",
+        "sections": sections + listed,
     }
+
+
+def _generations(folder: Path) -> tuple[list[Json], int, int]:
+    """A section for each generation of an experiment; how many images of searches they show, and how many references.
+
+    An image that waits for its score is shown without one.
+    """
+    scores: dict[str, list[str]] = {}
+    for row in _rows(folder, "responses"):
+        neuron = f"{row['neuron']}: " if row.get("neuron", "score") not in ("", "score") else "score "
+        scores.setdefault(row.get("image", ""), []).append(f"{neuron}{_read(row['score'])}")
+    sections, shown, references = [], 0, set[str]()
+    for generation in sorted(folder.glob("gen-[0-9]*")):
+        names = sorted(path.name for path in generation.iterdir() if is_image(path.name))
+        shown += sum(not name.startswith("reference-") for name in names)
+        references |= {name for name in names if name.startswith("reference-")}
+        rows = {
+            words: [
+                picture(
+                    folder, f"{generation.name}/{name}", name, "", scores.get(f"{generation.name}/{name}", ["no score"])
+                )
+                for name in names
+                if name.startswith("reference-") == bool(words)
+            ]
+            for words in ("", "reference images")
+        }
+        listed = [(words, pictures) for words, pictures in rows.items() if pictures]
+        sections.append({"name": f"generation {int(generation.name[4:])}", "target": None, "rows": listed})
+    return sections, shown, len(references)
 
 
 def _scores(place: Path, folder: Path) -> list[float]:
