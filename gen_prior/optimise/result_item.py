@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,9 +73,11 @@ class ResultItem:
 
 
 def find_target(targets: Sequence[dict[str, Any]], slugs: Sequence[str], wanted: str | int) -> int:
-    """The place of a target among `targets`, by its name, its expression, its class or its file name.
+    """The place of a target among `targets`, by its name, its expression, its file name, its class or its number.
 
-    Raises `UnknownNameError` with close matches, and `OptionError` for a name that several targets have.
+    An expression without positions (`blocks.10:42`) is found if a single target is the same but for its position, and
+    a number is that of a class, or else the place of the target, from 0. Raises `UnknownNameError` with close matches,
+    and `OptionError` for a name that several targets have.
     """
     text = str(wanted)
     for names in ([target["name"] for target in targets], [_expression(target) for target in targets], slugs):
@@ -90,6 +93,11 @@ def find_target(targets: Sequence[dict[str, Any]], slugs: Sequence[str], wanted:
         classes = [t for t, target in enumerate(targets) if target.get("label") and target.get("unit") == wanted]
         if len(classes) == 1:
             return classes[0]
+        if not classes and 0 <= wanted < len(targets):
+            return wanted
+    alike = [t for t, target in enumerate(targets) if _same_but_for_position(text, target)]
+    if len(alike) == 1:
+        return alike[0]
     raise UnknownNameError("target of this result", text, dict.fromkeys(target["name"] for target in targets))
 
 
@@ -103,3 +111,13 @@ def find_seed(seeds: Sequence[int], wanted: int) -> int:
 
 def _expression(target: dict[str, Any]) -> str | None:
     return None if target.get("target") is None else str(target["target"])
+
+
+def _same_but_for_position(typed: str, target: dict[str, Any]) -> bool:
+    """True if an expression as it was typed is that of a target: spaces are free, and positions may be left out."""
+    bare = re.sub(r"\s", "", typed)
+    for text in filter(None, (target["name"], _expression(target))):
+        full = re.sub(r"\s", "", str(text))
+        if bare and bare in (full, re.sub(r"@\w+(=\d+)?(,\d+)*", "", full)):
+            return True
+    return False

@@ -34,8 +34,9 @@ class ResultView(ResultData):
     def __getitem__(self, key: str | int | tuple[str | int, int]) -> ResultItem | list[ResultItem]:
         """`result["goldfish", 0]` is the item of a target and a seed, `result["goldfish"]` those of all seeds.
 
-        A target is called by its name, its expression, the number of its class, or its file name (`slugs`). Raises
-        `UnknownNameError` with close matches, `OptionError` for a seed that the result does not have.
+        A target is called by its name, its expression (its position may be left out where that is plain), its file name
+        (`slugs`), the number of its class, or else its place from 0. Raises `UnknownNameError`
+        with close matches, `OptionError` for a seed that the result does not have.
         """
         if isinstance(key, tuple):
             if len(key) != 2:

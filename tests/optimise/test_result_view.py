@@ -45,6 +45,16 @@ def test_items_are_called_by_target_and_seed(result: gp.Result) -> None:
     assert [one.name for one in result] == result.names()
 
 
+def test_a_target_is_found_as_it_was_typed(result: gp.Result) -> None:
+    assert result["conv2:3", 7].name == result["conv2:3@mean", 7].name
+    assert result.image("ant+0.5*bee", 5).tobytes() == result.image("ant + 0.5*bee", 5).tobytes()
+    assert [result[number, 5].target for number in range(3)] == [result[t["name"], 5].target for t in result.targets]
+    assert result[3, 5].target == "golden retriever", "the number of its class"
+    result.targets[2] = result.targets[1] | {"target": "conv2:3@1,1", "name": "conv2:3@1,1"}
+    with pytest.raises(gp.GenPriorError, match=r"did you mean conv2:3@"):
+        _ = result["conv2:3", 7]
+
+
 def test_names_that_a_result_does_not_have(result: gp.Result, tiny_classifier: gp.Classifier) -> None:
     with pytest.raises(gp.GenPriorError, match="unknown target of this result 'retriever'; did you mean golden retr"):
         _ = result["retriever"]
