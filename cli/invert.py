@@ -10,7 +10,7 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import print_json, print_table
+from gen_prior.cli.output import console, print_json, print_table
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
 
@@ -88,3 +88,4 @@ def run(
             [name, *(f"{row[each].error:.4f}" for each in found.layers)] for name, row in found.reconstructions.items()
         ]
         print_table("Relative squared feature error", ["generator", *found.layers], rows, right=tuple(found.layers))
+        console.print(str(folder / "inversion.png"), markup=False, soft_wrap=True)

@@ -90,12 +90,13 @@ def _is_file(end: str) -> bool:
 
 
 def _print(made: Morph) -> None:
-    """The activations at the ends and half way between them."""
-    steps = len(made.images) - 1
-    shown = [round(number * steps / (2 * len(made.names) - 2)) for number in range(2 * len(made.names) - 1)]
-    columns = ["unit", *(name for end in made.names for name in (end, "half way"))][:-1]
+    """The activations at the ends and, between them, at the frame that is nearest to half way."""
+    frames = (len(made.images) - 1) // (len(made.names) - 1)  # from one end to the next
+    places = [number * frames + half for number in range(len(made.names) - 1) for half in (0, frames // 2)]
+    middle = f"{frames // 2 / frames:.2g} of the way" if frames % 2 else "half way"
+    columns = ["unit", *(name for end in made.names for name in (end, middle))][:-1]
     rows = [
-        [unit, *(f"{float(made.activations[frame, number]):.3g}" for frame in shown)]
+        [unit, *(f"{float(made.activations[frame, number]):.3g}" for frame in [*places, len(made.images) - 1])]
         for number, unit in enumerate(made.units)
     ]
     print_table("Activation", columns, rows, right=tuple(columns[1:]))

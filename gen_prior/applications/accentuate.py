@@ -31,6 +31,7 @@ from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.recipe import Recipe
 from gen_prior.report.animation import check_film
 from gen_prior.util.folders import run_writer
+from gen_prior.util.image_io import AnyImage, as_image
 from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
 
 LAYER = "blocks.4"
@@ -51,7 +52,7 @@ STEPS_THROUGH = 60
 
 def accentuate(
     classifier: Classifier | str,
-    image: Tensor,
+    image: AnyImage,
     targets: str | int | AnyTarget | Sequence[str | int | AnyTarget],
     generator: Generator | str = "fourier",
     *,
@@ -74,7 +75,8 @@ def accentuate(
     of its features there. A photograph that cannot be bettered so is returned as it is.
 
     Args:
-        image: `[3, H, W]`, RGB, in [0, 1]; its centre is cropped and resized to the classifier's input size first.
+        image: `[3, H, W]`, RGB, in [0, 1], a PIL picture or a file; its centre is cropped and resized to the
+            classifier's input size first.
         targets: as `parse_targets` takes them; each gives an image of its own.
         generator: "fourier", as published, or a prior, through which only images of the prior can come. Then all is
             relative to the prior's copy of the photograph, found by `encode`.
@@ -108,7 +110,7 @@ def accentuate(
             raise OptionError("a film needs a folder, which is not given", fix="pass out=")
     found = parse_targets(targets, classifier)
     generator = generator.fitted_to(classifier.input_size, len(classifier.mean))
-    photograph = as_seen(classifier, square(image) if generator.domain == "code" else image, crop=1.0)
+    photograph = as_seen(classifier, square(image) if generator.domain == "code" else as_image(image), crop=1.0)
     recipe = _recipe(generator, steps)
     settings = {
         "classifier": classifier.describe(), "generator": generator.describe(), "layer": layer, "nearness": nearness,

@@ -31,7 +31,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.film import check_film
 from gen_prior.util.folders import run_writer
-from gen_prior.util.image_io import check_rgb
+from gen_prior.util.image_io import AnyImage, as_image
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 PUBLISHED = preset("deepdream2015")
@@ -48,8 +48,8 @@ def objective_of(
     classifier: Classifier,
     layer: str | None,
     target: TargetLike | None,
-    guide: Tensor | None = None,
-    style: Tensor | None = None,
+    guide: AnyImage | None = None,
+    style: AnyImage | None = None,
     style_layers: Sequence[str] = STYLE_LAYERS,
 ) -> TargetLike:
     """The objective of a dream; see `dream`. Raises `OptionError` unless exactly one thing is asked for."""
@@ -72,12 +72,12 @@ def objective_of(
 
 def dream(
     classifier: Classifier | str,
-    image: Tensor,
+    image: AnyImage,
     layer: str | None = None,
     *,
     target: TargetLike | None = None,
-    guide: Tensor | None = None,
-    style: Tensor | None = None,
+    guide: AnyImage | None = None,
+    style: AnyImage | None = None,
     style_layers: Sequence[str] = STYLE_LAYERS,
     octaves: int = 4,
     scale: float = SCALE,
@@ -92,11 +92,11 @@ def dream(
     """DeepDream: change `image` so that `layer` or `target` responds more, octave by octave (Mordvintsev et al. 2015).
 
     Args:
-        image: `[3, H, W]`, RGB, in [0, 1], at least 32 pixels each way.
+        image: `[3, H, W]`, RGB, in [0, 1], a PIL picture or a file, at least 32 pixels each way.
         layer: the layer whose L2 norm is maximised; or else `target`, a class, a unit or an objective.
-        guide: an image `[3, H, W]`: at each place of `layer`, what the guide has most like it there is maximised
+        guide: another image: at each place of `layer`, what the guide has most like it there is maximised
             (guided dreaming, `objectives.guide`).
-        style: an image `[3, H, W]` whose texture and colours the picture takes on: its Gram matrices at `style_layers`
+        style: another image, whose texture and colours the picture takes on: its Gram matrices at `style_layers`
             are matched (Gatys et al. 2016, `objectives.style`), by the same steps, which keep the picture's content.
         octaves, scale: number of sizes, each `scale` times the one before. The change made at one size is enlarged
             and added to the image at the next.
@@ -120,10 +120,10 @@ def dream(
     objective = objective_of(classifier, layer, target, guide, style, style_layers)
     if steps < 1 or not strength > 0:
         raise OptionError(f"steps must be at least 1 and strength positive, got {steps} and {strength}")
-    check_rgb(image)
+    image = as_image(image)
     sizes = octave_sizes(int(image.shape[1]), int(image.shape[2]), octaves, scale)
     source = torch.Generator().manual_seed(seed)
-    image = image.float().cpu()
+    image = image.cpu()
     change = torch.zeros(3, *sizes[0])
     done, total = 0, len(sizes) * steps
     with tile_size(classifier, tile):
@@ -146,7 +146,7 @@ def dream(
 
 def dream_frames(
     classifier: Classifier | str,
-    image: Tensor,
+    image: AnyImage,
     layer: str | None = None,
     *,
     frames: int = 10,
@@ -183,7 +183,8 @@ def dream_frames(
         GenPriorError: as `dream` does; a folder that holds another run or cannot be written to; a film of an unknown
             kind.
     """
-    classifier = as_classifier(classifier)
+    classifier, image = as_classifier(classifier), as_image(image)
+    options |= {name: as_image(options[name]) for name in ("guide", "style") if options.get(name) is not None}  # type: ignore[arg-type]
     report = progress_callback(progress, lambda p: _frame_progress(p, frames))
     if frames < 1 or not 0 < zoom < math.inf:
         raise OptionError(f"frames must be at least 1 and zoom positive, got {frames} and {zoom}")
@@ -235,8 +236,8 @@ def dream_through(
     layer: str | None = None,
     *,
     target: TargetLike | None = None,
-    guide: Tensor | None = None,
-    style: Tensor | None = None,
+    guide: AnyImage | None = None,
+    style: AnyImage | None = None,
     style_layers: Sequence[str] = STYLE_LAYERS,
     strength: float = 0.3,
     **options: object,

@@ -13,15 +13,16 @@ from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Activations, Objective, match_image
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.util.image_io import check_rgb
+from gen_prior.util.image_io import AnyImage, as_image
 from gen_prior.util.progress import ProgressOption
 from gen_prior.util.resample import centre_crop
 
 
-def encode(generator: Generator | str, image: Tensor, **options: object) -> Tensor:
-    """The code `[*code_shape]` of `image` `[3, H, W]` in [0, 1]: by the generator's encoder, or else by `fit_code`.
+def encode(generator: Generator | str, image: AnyImage, **options: object) -> Tensor:
+    """The code `[*code_shape]` of an image: by the generator's encoder, or else by `fit_code`.
 
-    The code is on the CPU. `options` are those of `fit_code`. Raises `OptionError` if `image` is not `[3, H, W]`.
+    `image` is a tensor `[3, H, W]` in [0, 1], a PIL picture or a file. The code is on the CPU. `options` are those of
+    `fit_code`. Raises `OptionError` if `image` is none of these, `ImageError` for a file that is no image.
     """
     generator = as_generator(generator)
     if generator.can_encode:
@@ -31,7 +32,7 @@ def encode(generator: Generator | str, image: Tensor, **options: object) -> Tens
 
 def fit_code(
     generator: Generator | str,
-    image: Tensor,
+    image: AnyImage,
     classifier: Classifier | str | None = None,
     *,
     layer: str | None = None,
@@ -45,7 +46,7 @@ def fit_code(
     """Fit a code to `image` by gradient descent from the prior's mean (Lipton & Tripathi 2017).
 
     Args:
-        image: `[3, H, W]`, RGB, in [0, 1]; its largest centred square is fitted.
+        image: `[3, H, W]`, RGB, in [0, 1], a PIL picture or a file; its largest centred square is fitted.
         classifier, layer: if given, the classifier's features at `layer` are matched too, which keeps the content
             if not every pixel can be matched. Only pixels if None.
         steps, rate: number of Adam steps and step size.
@@ -93,10 +94,11 @@ def pixels_of(picture: Tensor, size: tuple[int, int]) -> Objective:
     return Objective(score, (), "pixels of an image")
 
 
-def square(image: Tensor) -> Tensor:
-    """The largest centred square of `image` `[3, H, W]`, as float32. Raises `OptionError` for another shape."""
-    side = min(check_rgb(image).shape[1:])
-    return centre_crop(image, side, side).float()
+def square(image: AnyImage) -> Tensor:
+    """The largest centred square of an image, `[3, H, W]` in float32. Raises as `as_image` does."""
+    picture = as_image(image)
+    side = min(picture.shape[1:])
+    return centre_crop(picture, side, side)
 
 
 def _no_classifier(generator: Generator) -> Classifier:

@@ -24,7 +24,7 @@ from gen_prior.objectives import Objective, match_image, style
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import check_kind, remove_run, run_writer
-from gen_prior.util.image_io import check_rgb
+from gen_prior.util.image_io import AnyImage, as_image
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 
 WEIGHT = 100.0
@@ -33,13 +33,13 @@ WEIGHT = 100.0
 
 def invert(
     classifier: Classifier | str,
-    image: Tensor,
-    layers: Sequence[str],
-    generators: Mapping[str, Generator | str] | Sequence[Generator | str],
+    image: AnyImage,
+    layers: str | Sequence[str],
+    generators: Generator | str | Mapping[str, Generator | str] | Sequence[Generator | str],
     *,
     recipes: Mapping[str, Recipe] | None = None,
     distance: str = "l2",
-    style_layers: Sequence[str] = (),
+    style_layers: str | Sequence[str] = (),
     style_weight: float = 1.0,
     steps: int | None = None,
     seed: int = 0,
@@ -55,9 +55,10 @@ def invert(
     minus the relative squared feature error.
 
     Args:
-        image: `[3, H, W]`, RGB, in [0, 1]; its centre is cropped and resized to the classifier's input size first.
-        layers: sorted into the network's own order.
-        generators: name -> a prior or an image parameterisation (pixel, fourier, maco); or these in order.
+        image: `[3, H, W]`, RGB, in [0, 1], a PIL picture or a file; its centre is cropped and resized to the
+            classifier's input size first.
+        layers: one or more, sorted into the network's own order.
+        generators: name -> a prior or an image parameterisation (pixel, fourier, maco); or these in order, or one.
         recipes: name of the generator -> recipe; `inversion_recipe` for those without.
         distance: "l2" or "cosine" (independent of the features' norm; suits logits).
         style_layers: layers whose Gram matrices are matched too (Gatys et al. 2015): texture, wherever it is.
@@ -74,6 +75,7 @@ def invert(
         UnknownNameError: no such layer. OptionError: no layers or generators, or a negative style weight.
     """
     classifier = as_classifier(classifier)
+    layers, style_layers = ([one] if isinstance(one, str) else one for one in (layers, style_layers))
     loaded = _loaded(generators)
     methods = list(loaded)
     report = progress_callback(progress, lambda p: _generator_progress(p, methods))
@@ -82,7 +84,7 @@ def invert(
             f"at least one generator and a style_weight of at least 0 are needed, got {methods}, {style_weight}"
         )
     names = _in_order(classifier, layers, style_layers)
-    original = as_seen(classifier, check_rgb(image), crop=1.0)
+    original = as_seen(classifier, as_image(image), crop=1.0)
     objectives = [WEIGHT * match_image(classifier, original, layer, distance) for layer in names]
     texture = style(classifier, original, style_layers) if style_layers else None
     if texture is not None:
@@ -117,8 +119,12 @@ def invert(
     return inversion
 
 
-def _loaded(generators: Mapping[str, Generator | str] | Sequence[Generator | str]) -> dict[str, Generator]:
+def _loaded(
+    generators: Generator | str | Mapping[str, Generator | str] | Sequence[Generator | str],
+) -> dict[str, Generator]:
     """Generators by name."""
+    if isinstance(generators, Generator | str):
+        generators = [generators]
     if isinstance(generators, Mapping):
         return {name: as_generator(generator) for name, generator in generators.items()}
     return {generator.name: generator for generator in map(as_generator, generators)}

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gen_prior.applications.encode import encode, square
@@ -22,16 +24,17 @@ from gen_prior.errors import OptionError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives.expressions import parse_targets
-from gen_prior.objectives.mixes import AnyTarget
+from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.folders import check_kind, remove_run, run_writer
+from gen_prior.util.image_io import is_image
 from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
 
-End = str | int | AnyTarget | Tensor
-"""A target, a photograph `[3, H, W]` in [0, 1], or a code `[*code_shape]`."""
+End = str | int | AnyTarget | Tensor | Image.Image | PathLike[str]
+"""A target, a photograph (an image file, a PIL picture, or `[3, H, W]` in [0, 1]), or a code `[*code_shape]`."""
 BATCH = 16
 """Frames drawn and measured at a time."""
 
@@ -102,8 +105,8 @@ def morph(
 
     Args:
         classifier: the network whose units are maximised and measured.
-        ends: two or more of: a target, a photograph `[3, H, W]` (its largest centred square is used), a code
-            `[*code_shape]`.
+        ends: two or more of: a target, a photograph (an image file, a PIL picture or `[3, H, W]`; its largest centred
+            square is used), a code `[*code_shape]`.
         generator: the prior, or an image parameterisation.
         names: names of the ends; those of the targets, "image 1" and "code 1" where None.
         frames: images from one end to the next, with both ends.
@@ -121,6 +124,8 @@ def morph(
     """
     classifier, generator = as_classifier(classifier), as_generator(generator).to(as_classifier(classifier).device)
     generator = generator.fitted_to(classifier.input_size, len(classifier.mean))
+    if isinstance(ends, str):
+        raise OptionError(f"a morph needs a list of two ends, got {ends!r}", fix='["goldfish", "tabby"]')
     if len(ends) < 2 or frames < 2:
         raise OptionError(f"a morph needs two ends and two frames, got {len(ends)} and {frames}")
     found = [_Source.of(end, classifier, generator, number) for number, end in enumerate(ends, 1)]
@@ -176,10 +181,16 @@ class _Source:
 
     @classmethod
     def of(cls, end: End, classifier: Classifier, generator: Generator, number: int) -> _Source:
+        if isinstance(end, PathLike) or (isinstance(end, str) and is_image(end)):
+            return cls(Path(end).stem, image=square(end))
+        if isinstance(end, Image.Image):
+            return cls(f"image {number}", image=square(end))
         if isinstance(end, Tensor):
             if tuple(end.shape) == generator.code_shape:
                 return cls(f"code {number}", code=end.detach().float().cpu())
             return cls(f"image {number}", image=square(end))
+        if not isinstance(end, str | int | Target | Mix):
+            raise OptionError(f"an end of a morph is a target, a photograph or a code, got {type(end).__name__}")
         targets = parse_targets(end, classifier)
         if len(targets) != 1:
             raise OptionError(f"an end of a morph is one target, but {end!r} names {len(targets)}")

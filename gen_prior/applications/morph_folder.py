@@ -60,7 +60,7 @@ class Morph:
         """One dict for each unit of each frame, as in `numbers.csv`."""
         return [
             {
-                "image": frame_name(frame), "position": float(self.positions[frame]), "target": unit,
+                "image": frame_name(frame), "position": round(float(self.positions[frame]), 6), "target": unit,
                 "activation": float(self.activations[frame, number]),
             }
             for frame in range(len(self.images))
@@ -102,8 +102,11 @@ class Morph:
         return [round(last * number / (count - 1)) for number in range(count)]
 
     def film(self, path: str | Path, *, fps: float = 12.0) -> Path:
-        """Write a film (.gif, .webp or .mp4) that goes to the last end and back, and return its path."""
-        return write_animation(path, [*self.images, *self.images[1:-1].flip(0)], fps=fps, hold=0)
+        """Write a film (.gif, .webp or .mp4) that goes to the last end and back, and return its path.
+
+        It ends at the first end, held for a second as the last frame of other films is.
+        """
+        return write_animation(path, [*self.images, *self.images[:-1].flip(0)], fps=fps)
 
     def save(self, out: str | Path) -> Path:
         """Write the frames, a strip of up to nine, exact tensors, `numbers.csv` and `morph.json`; returns `out`."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from gen_prior.applications.evolution import MEASURED_AT_LEAST
 from gen_prior.applications.experiment_record import RECORD, Table, generation_name
 from gen_prior.applications.scores_file import Scores, read_scores
+from gen_prior.applications.searchers import MEASURED_AT_LEAST
 from gen_prior.errors import OptionError
 
 GENERATION = re.compile(r"gen-\d{4,}")

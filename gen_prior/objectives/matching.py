@@ -15,7 +15,7 @@ from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import OptionError
 from gen_prior.objectives.base import Objective
 from gen_prior.objectives.units import units_by_position
-from gen_prior.util.image_io import check_rgb
+from gen_prior.util.image_io import AnyImage, as_image
 
 DISTANCES = ("l2", "cosine")
 
@@ -57,10 +57,11 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
     return Objective(score, (layer,), f"match of {layer} ({distance})", positions=((layer, "all"),))
 
 
-def match_image(classifier: Classifier | str, image: Tensor, layer: str, distance: str = "l2") -> Objective:
+def match_image(classifier: Classifier | str, image: AnyImage, layer: str, distance: str = "l2") -> Objective:
     """Match the activation of an image at `layer`: its inversion (Mahendran & Vedaldi 2015), see `match`.
 
-    `image`: `[3, H, W]` or `[1, 3, H, W]`, RGB in [0, 1]. Raises `OptionError` for another shape.
+    `image`: `[3, H, W]` or `[1, 3, H, W]`, RGB in [0, 1], a PIL picture or an image file. Raises `OptionError` for
+    another shape, `ImageError` for another file.
     """
     classifier = as_classifier(classifier)
     matched = match(layer, _activations(classifier, image, [layer])[layer][0], distance)
@@ -73,7 +74,7 @@ def gram(activations: Activations, layer: str) -> Tensor:
     return units @ units.transpose(1, 2) / units.shape[2]
 
 
-def style(classifier: Classifier | str, image: Tensor, layers: Sequence[str]) -> Objective:
+def style(classifier: Classifier | str, image: AnyImage, layers: Sequence[str]) -> Objective:
     """Match the style of an image (Gatys et al. 2015, arXiv 1508.06576). Scores are at most 0.
 
     The score is minus the mean over `layers` of the squared error of the Gram matrix, divided by the squared norm of
@@ -96,7 +97,7 @@ def style(classifier: Classifier | str, image: Tensor, layers: Sequence[str]) ->
     return Objective(score, tuple(wanted), f"style of {', '.join(wanted)}")
 
 
-def guide(classifier: Classifier | str, image: Tensor, layer: str) -> Objective:
+def guide(classifier: Classifier | str, image: AnyImage, layer: str) -> Objective:
     """Guided dreaming (Mordvintsev et al. 2015): at each position, more of what resembles it most in a guide image.
 
     The score is the mean over positions of the largest dot product of the layer's units there with those at any
@@ -134,11 +135,9 @@ def apart_from(classifier: Classifier | str, images: Tensor, layer: str) -> Obje
     return Objective(score, (layer,), f"apart from {len(finished)} at {layer}", positions=())
 
 
-def _activations(classifier: Classifier, image: Tensor, layers: Sequence[str]) -> Activations:
+def _activations(classifier: Classifier, image: AnyImage, layers: Sequence[str]) -> Activations:
     """Return `{layer: [1, ...]}` of one image, without gradients."""
-    single = image[None] if image.ndim == 3 else image
-    if single.ndim != 4 or len(single) != 1 or single.shape[1] != 3:
-        raise OptionError(f"one image [3, H, W], RGB in [0, 1], is needed, got {list(image.shape)}")
-    check_rgb(single[0])
+    one_of_one = isinstance(image, Tensor) and image.ndim == 4 and len(image) == 1
+    single = as_image(image[0] if isinstance(image, Tensor) and one_of_one else image)
     with torch.no_grad():
-        return classifier.activations(single.float().to(classifier.device), layers)
+        return classifier.activations(single[None].to(classifier.device), layers)

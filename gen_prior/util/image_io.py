@@ -6,8 +6,9 @@ import io
 import math
 import warnings
 from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +20,10 @@ from gen_prior.util.files import files_below, write_bytes
 from gen_prior.util.reading import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+AnyImage: TypeAlias = "Tensor | Image.Image | str | PathLike[str]"
+"""A tensor `[3, H, W]` in [0, 1], a PIL picture, or an image file."""
+BEYOND = 0.01
+"""How far outside [0, 1] the values of an image may lie, as after resampling."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
@@ -56,9 +61,7 @@ def read_image(path: str | Path) -> Tensor:
         raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     with file:
         picture = read_picture(file, str(path))
-    if picture.mode == "F":
-        return (torch.from_numpy(np.array(picture))[None] / 255).clamp(0, 1).expand(3, -1, -1).contiguous()
-    return from_pil(picture)
+    return _tensor(picture)
 
 
 def read_picture(source: str | Path | IO[bytes], name: str) -> Image.Image:
@@ -80,13 +83,7 @@ def read_picture(source: str | Path | IO[bytes], name: str) -> Image.Image:
                     f"{name} has 32 bits a channel, without saying which value is black and which white",
                     fix="save it with 8 or 16 bits",
                 )
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode in ("I;16", "I;16L", "I;16B", "I"):
-                return Image.fromarray(np.array(picture, dtype=np.float32) / 257)
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            return picture.convert("RGB")
+            return _rgb(file)
     except FileNotFoundError as error:
         raise ImageError(f"no such image: {name}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -97,15 +94,59 @@ def read_picture(source: str | Path | IO[bytes], name: str) -> Image.Image:
         raise ImageError(f"{name} is not an image that can be read ({', '.join(FORMATS)})") from error
 
 
+def _rgb(picture: Image.Image) -> Image.Image:
+    """The picture as `read_picture` gives it."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I;16", "I;16L", "I;16B", "I"):
+        return Image.fromarray(np.array(picture, dtype=np.float32) / 257)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    """`[3, H, W]` of a picture that `_rgb` returned."""
+    if picture.mode == "F":
+        return (torch.from_numpy(np.array(picture))[None] / 255).clamp(0, 1).expand(3, -1, -1).contiguous()
+    return from_pil(picture)
+
+
+def as_image(image: AnyImage) -> Tensor:
+    """An image file, a PIL picture or a tensor as RGB `[3, H, W]` in [0, 1], float32.
+
+    Raises `ImageError` for a file as `read_image` does, `OptionError` as `check_rgb` and for anything else.
+    """
+    if isinstance(image, str | PathLike):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        if image.mode in ("F", "I"):
+            raise OptionError(f"a picture of mode {image.mode} does not say what is white", fix='image.convert("RGB")')
+        return _tensor(_rgb(image))
+    return check_rgb(image)
+
+
 def check_rgb(image: Tensor) -> Tensor:
-    """An image `[3, H, W]` in float32. Raises `OptionError` for a tensor of another shape, or not of finite floats."""
+    """An image `[3, H, W]` in float32. Raises `OptionError` for another shape or type, or values outside [0, 1]."""
+    if not isinstance(image, Tensor):
+        raise OptionError(
+            f"an image is a file, a PIL picture or a tensor [3, H, W], got {type(image).__name__}",
+            fix="PIL.Image.fromarray(image), of an array [H, W, 3] in uint8" if isinstance(image, np.ndarray) else None,
+        )
     dense = image.layout == torch.strided and image.device.type != "meta"
     if image.ndim != 3 or image.shape[0] != 3 or min(image.shape) < 1 or not dense:
-        raise OptionError(f"an image must be RGB, [3, H, W], got {list(image.shape)}")
+        shape = tuple(image.shape)
+        one = "image[0]" if shape[:2] == (1, 3) and len(shape) == 4 else None
+        turned = "image.permute(2, 0, 1)" if len(shape) == 3 and shape[-1] == 3 else None
+        raise OptionError(f"an image must be RGB, [3, H, W], got {list(shape)}", fix=one or turned)
     if not image.is_floating_point():
         raise OptionError(f"an image holds floats in [0, 1], got {image.dtype}", fix="image.float() / 255")
     if not image.isfinite().all():
         raise OptionError("an image holds floats in [0, 1], got some that are not finite")
+    low, high = float(image.min()), float(image.max())
+    if low < -BEYOND or high > 1 + BEYOND:
+        fix = "divide by 255" if low >= 0 and 2 < high <= 255 else "image.clamp(0, 1), if that is meant"
+        raise OptionError(f"an image holds floats in [0, 1], got {low:.4g} to {high:.4g}", fix=fix)
     return image.detach().float()
 
 

@@ -18,7 +18,7 @@ def test_morph_films_the_way_there_and_back(run: type[Run], tiny: tuple[str, ...
         assert getattr(film, "n_frames", 1) >= 6
     again = run(*common)
     assert again.code == 0, again.err
-    assert "half way" in again.out
+    assert "0.33 of the way" in again.out
     assert str(tmp_path / "out" / "morph.webp") in again.out
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gen_prior.errors import ImageError
-from gen_prior.util.image_io import read_image
+from gen_prior.errors import ImageError, OptionError
+from gen_prior.util.image_io import as_image, read_image
 
 RED = torch.tensor([1.0, 0.0, 0.0])
 
@@ -121,3 +121,28 @@ def test_a_folder_and_a_missing_file(tmp_path: Path) -> None:
         read_image(tmp_path / "missing.png")
     with pytest.raises(ImageError):
         read_image(tmp_path)
+
+
+def test_an_image_may_be_a_file_a_picture_or_a_tensor(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3))
+    path = saved(tmp_path, picture)
+    for given in (path, str(path), picture, read_image(path)):
+        assert torch.equal(as_image(given), read_image(path))
+    assert as_image(picture.convert("L")).shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (torch.zeros(1, 3, 4, 4), r"got \[1, 3, 4, 4\]. Fix: image\[0\]"),
+        (torch.zeros(4, 4, 3), r"got \[4, 4, 3\]. Fix: image.permute"),
+        (torch.full((3, 4, 4), 200.0), "got 200 to 200. Fix: divide by 255"),
+        (torch.full((3, 4, 4), -1.0), "got -1 to -1. Fix: image.clamp"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), "Fix: image.float"),
+        (np.zeros((4, 4, 3)), "got ndarray"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_image_is_refused(image: Any, says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        as_image(image)
