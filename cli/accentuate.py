@@ -65,7 +65,7 @@ def run(
         from gen_prior.applications.accentuation import RECORD
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
         from gen_prior.util.image_io import read_image
 
         picture = read_image(image)
@@ -76,8 +76,7 @@ def run(
                 nearness=nearness, steps=steps, seed=seed, batch=batch, precision=precision, out=folder,
                 overwrite=overwrite, film=film, progress=bar.show,
             )  # fmt: skip
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     if as_json:
         print_json({"out": str(folder), "record": RECORD} | made.to_dict())
     elif not quiet:

@@ -59,7 +59,7 @@ def run(
     with run_folder(out, "benchmark", [classifier]) as folder:
         import gen_prior
         from gen_prior.report.benchmark_table import markdown
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         arbiter = gen_prior.load_classifier(judge, device=device)
@@ -68,8 +68,7 @@ def run(
                 network, generators, folder, judge=arbiter, units=units, layers=layers, classes=classes, images=images,
                 seeds=seeds, evaluations=evaluations, precision=precision, overwrite=overwrite, progress=bar.show,
             )  # fmt: skip
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     if as_json:
         print_json({"out": str(folder)} | record)
     elif not quiet:

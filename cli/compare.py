@@ -113,7 +113,7 @@ def run(
         import gen_prior
         from gen_prior.applications.methods import preset_remarks
         from gen_prior.report.comparison_figure import check_figures
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
 
         if report:
             check_figures()
@@ -129,8 +129,7 @@ def run(
             )  # fmt: skip
         if report:
             comparison.report(folder)
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     if images is not None and not faithfulness:
         note("--images is for --faithfulness, which is not given", quiet=quiet)
     record = comparison.record

@@ -61,7 +61,7 @@ def run(
         from gen_prior.applications.measurement import check_judge
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
 
         network = load_classifier(classifier, device=device, **network_options)
         if judge is not None:
@@ -74,8 +74,7 @@ def run(
                 batch=batch if batch is not None else 8, shard_size=shard_size, progress=bar.show,
                 **options.given(steps=steps),
             )  # fmt: skip
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     kept = sum(sample.kept for sample in samples)
     if as_json:
         print_json({"out": str(folder), "made": len(samples), "kept": kept})

@@ -107,7 +107,7 @@ def run(
     with run_folder(out, "dream", [image.stem]) as folder:
         from gen_prior.classifiers import load_classifier
         from gen_prior.report.film import check_film
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
         from gen_prior.util.image_io import read_image
 
         _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
@@ -126,8 +126,7 @@ def run(
             else:
                 given |= options.given(octaves=octaves, zoom=zoom, rotate=rotate)
                 written = _dream(network, picture, given, output, bar)
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     if as_json:
         print_json({"out": str(folder), "files": [str(path) for path in written]})
     elif not quiet:

@@ -92,7 +92,7 @@ def run(
     with run_folder(out, "evolve", [] if in_experiment else names, numbered=False) as folder:
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
         from gen_prior.util.devices import resolve_device
 
         if (bool(names) and not ask) + ask + (tell is not None) != 1:
@@ -110,8 +110,7 @@ def run(
         else:
             network = load_classifier(classifier, device=device, **network_options)
             _searches(folder, prior, network, names, evaluations, settings, as_json, quiet)
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
 
 
 def _start(path: Path, prior: Generator, quiet: bool) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def run(
         from gen_prior.classifiers import load_classifier
         from gen_prior.errors import OptionError
         from gen_prior.generators import load_generator
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
         from gen_prior.util.image_io import read_image
 
         if style_weight is not None and not style:
@@ -79,8 +79,7 @@ def run(
                 seed=seed, batch=batch, out=folder, overwrite=overwrite, progress=bar.show,
                 **options.given(style_weight=style_weight),
             )  # fmt: skip
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     if as_json:
         print_json({"out": str(folder)} | found.to_dict())
     elif not quiet:

@@ -61,7 +61,7 @@ def run(
         from gen_prior.classifiers import load_classifier
         from gen_prior.generators import load_generator
         from gen_prior.report.film import check_film
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
         from gen_prior.util.image_io import read_image
 
         path, speed = folder / f"morph.{film or 'gif'}", 12.0 if fps is None else fps
@@ -75,8 +75,7 @@ def run(
                 overwrite=overwrite, progress=bar.show, **options.given(frames=frames),
             )  # fmt: skip
         made.film(path, fps=speed)
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     if as_json:
         print_json({"out": str(folder), "film": str(path)} | made.to_dict() | {"numbers": made.rows()})
     elif not quiet:

@@ -78,7 +78,7 @@ def run(
         import gen_prior
         from gen_prior.optimise.resolve import planned_names
         from gen_prior.report.numbers import write_result_numbers
-        from gen_prior.report.pages.gallery import gallery
+        from gen_prior.report.pages.gallery import keep_gallery
 
         network = gen_prior.load_classifier(classifier, device=device, **network_options)
         if natural is not None:
@@ -102,8 +102,7 @@ def run(
         extra.write(result, network, prior)
         if extra.panels:
             write_result_numbers(result, folder, extra.panels)
-        if html:
-            gallery(folder)
+        keep_gallery(folder, html)
     _print(result, folder, as_json, quiet)
 
 

@@ -29,7 +29,7 @@ def contact_sheet(result: ResultData, targets: range | None = None) -> Image.Ima
         for pair in ((result.activations[t].tolist(), result.status[t]) for t in targets)
     ]
     if len(result.seeds) == 1:
-        captions = [f"{name} {row[0]}" for name, row in zip(names, values, strict=True)]
+        captions = [f"{name}: {row[0]}" for name, row in zip(names, values, strict=True)]
         starts = range(0, len(rows), COLUMNS)
         return draw_mosaic(
             [[row[0] for row in rows[start : start + COLUMNS]] for start in starts],

@@ -69,6 +69,10 @@ def test_a_page_of_each_kind_of_folder(name: str, run: type[Run], photo: Path, t
     assert shown
     assert pictures <= set(shown)
     assert all((tmp_path / "out" / source).is_file() for source in shown)
+    if name not in ("benchmark", "compare"):  # quick enough to run again
+        (tmp_path / "out" / "gallery.html").write_text("of an earlier call")
+        done = run(name, *given, "--out", tmp_path / "out", "--device", "cpu", "-q")
+        assert (done.code, (tmp_path / "out" / "gallery.html").read_text(encoding="utf-8")) == (0, page)
     for path in tmp_path.rglob("*"):  # the same folder, in which every name of the target and the layer is hostile
         if path.suffix in (".csv", ".json", ".jsonl"):
             text = re.sub(rf'"{NAMES}"|\b{NAMES}\b(?=[,\n])', f'"{HOSTILE}"', path.read_text())

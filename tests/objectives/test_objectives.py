@@ -153,7 +153,7 @@ def test_perfect_matches_score_best(tiny_classifier: Classifier) -> None:
         (lambda c: objectives.direction("conv2", torch.zeros(12)), "other than zero"),
         (lambda c: objectives.match("conv2", torch.ones(12), "l1"), "l2, cosine"),
         (lambda c: objectives.match("logits", torch.tensor([torch.nan])), "finite"),
-        (lambda c: objectives.match_image(c, torch.rand(2, 3, 8, 8), "relu1"), "one image"),
+        (lambda c: objectives.match_image(c, torch.rand(2, 3, 8, 8), "relu1"), r"\[3, H, W\], got \[2, 3, 8, 8\]"),
         (lambda c: objectives.style(c, PHOTOGRAPH, []), "at least one layer"),
         (lambda c: objectives.apart_from(c, torch.empty(0, 3, 8, 8), "relu1"), "finished images"),
         (lambda c: objectives.log_probability(parse_target("conv2:1", c)), "no probability"),

@@ -57,6 +57,15 @@ def gallery(folder: str | Path) -> Path:
     return path
 
 
+def keep_gallery(folder: Path, asked: bool) -> None:
+    """Write the gallery of a run if it is `asked` for, or if there is one of an earlier call, which this one outdates.
+
+    Raises as `gallery` does.
+    """
+    if asked or (folder / PAGE).is_file():
+        gallery(folder)
+
+
 def _of_result(folder: Path) -> Json:
     """Content of the page of a synthesis: a section for each target, its seeds side by side."""
     record = read_record(folder)
