@@ -119,6 +119,9 @@ class ComparisonView:
             found = [method["summary"].get(measure) for method in methods]
             if any(found):
                 words = ["" if one is None else f"{one['value']:.3g}" for one in found]
-                spans = ["" if one is None else f"{one['low']:.3g} to {one['high']:.3g}" for one in found]
+                spans = [
+                    "" if one is None or one.get("count") == 1 else f"{one['low']:.3g} to {one['high']:.3g}"
+                    for one in found
+                ]
                 rows.append((measure.replace("_", " "), [cell(*pair) for pair in zip(words, spans, strict=True)]))
         return table("", [method["name"] for method in methods], rows) if rows else ""

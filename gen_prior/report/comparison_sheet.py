@@ -192,13 +192,10 @@ def _cell(
     line += LINE
     if judged and item["judge_class"] is None:
         write_line(draw, (x, line), "judge: not finite", TEXT_SIZE, WRONG, CELL)
-    if item["judge_class"] is not None:
-        if judged:
-            colour = RIGHT if item["judge_top1"] else WRONG
-            draw.text((x + CELL, line), f"p {item['judge_probability']:.1%}", colour, font(TEXT_SIZE), anchor="ra")
-            write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, colour, CELL - 62)
-        else:
-            write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, GREY, CELL)
+    if judged and item["judge_class"] is not None:
+        colour = RIGHT if item["judge_top1"] else WRONG
+        draw.text((x + CELL, line), f"p {item['judge_probability']:.1%}", colour, font(TEXT_SIZE), anchor="ra")
+        write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, colour, CELL - 62)
     if item["status"] != "ok":
         write_line(draw, (x, line + LINE), item["status"], TEXT_SIZE, WRONG, CELL)
 

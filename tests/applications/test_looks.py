@@ -132,3 +132,13 @@ def test_models_are_one_line(tiny_classifier: gp.Classifier, tiny_generator: gp.
     assert repr(tiny_classifier) == "<Classifier tiny: 5 classes, input 32 x 32, on cpu>"
     assert repr(tiny_generator) == "<Generator tiny: codes of 8, on cpu>"
     assert repr(gp.Recipe(rate=0.2)) == "Recipe(steps=128, rate=0.2)"
+
+
+def test_the_summary_of_one_image_has_no_interval() -> None:
+    shown = {}
+    for count in (1, 2):
+        measure = {"statistic": "median", "value": 12.75, "low": 12.5, "high": 12.75, "count": count}
+        record = {"methods": [{"name": "pixel", "summary": {"activation": measure}}]}
+        shown[count] = gp.Comparison(record)._summary()
+    assert "12.5 to 12.8" in shown[2]
+    assert " to " not in shown[1]

@@ -183,3 +183,12 @@ def test_damaged_records(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps(wanted)[:-20])
     with pytest.raises(OutputError, match="damaged"):
         draw_sheet(tmp_path)
+
+
+def test_a_target_that_is_not_judged_shows_no_class_of_the_judge(tmp_path: Path) -> None:
+    sheets = []
+    for name in ("goldfish", "stole"):
+        wanted = record(right=True, judge_class=name, judge_top1=None, judge_probability=None)
+        wanted["targets"][0]["judged"] = False
+        sheets.append(drawn(tmp_path, wanted))
+    assert sheets[0].tobytes() == sheets[1].tobytes()
