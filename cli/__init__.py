@@ -120,11 +120,7 @@ class Command(TyperCommand):
                     fix=f'write a target that is to respond least after all options, as in "gen-prior {self.name} -- '
                     f'{given}", and the value of a short option after a blank',
                 )
-        rest: list[str] = super().parse_args(ctx, args)
-        source = ctx.get_parameter_source("seeds")
-        if ctx.params.get("seed") and source is not None and source.name == "COMMANDLINE":
-            raise OptionError("--seed names the seeds and --seeds counts them, got both", fix="leave one of them out")
-        return rest
+        return super().parse_args(ctx, args)
 
 
 def _one_by_one(args: list[str], several: set[str]) -> list[str]:

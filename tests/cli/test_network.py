@@ -124,10 +124,3 @@ def test_files_of_labels(tmp_path: Path) -> None:
             read_labels(file)
     with pytest.raises(OptionError, match="No such file"):
         read_labels(tmp_path / "absent.txt")
-
-
-def test_seeds_are_named_or_counted(run: type[Run]) -> None:
-    for name in ("synth", "compare"):
-        refused = run(name, "bee", "--seed", 2, "--seeds", 4)
-        assert refused.code == 2
-        assert "got both" in refused.complaint
