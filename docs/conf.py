@@ -127,11 +127,16 @@ def api_page() -> str:
     return "\n".join(lines)
 
 
+smartquotes = False  # help texts hold syntax to be copied
+
+
 def plain(help_text: str | None) -> str:
-    """A help text without rich's markup, as Markdown."""
+    """A help text without rich's markup, as Markdown; what Markdown would read as its own is escaped."""
     text = re.sub(r"\[bold\](.*?)\[/bold\]", r"`\1`", inspect.cleandoc(help_text or ""), flags=re.DOTALL)
     parts = re.split(r"(`[^`]*`)", text)
-    parts[::2] = [re.sub(r"(?<![\w-])--[a-z][\w-]*", r"`\g<0>`", part) for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"(?<![\w-])--[a-z][\w-]*", r"`\g<0>`", re.sub(r"[*_\[\]<>]", r"\\\g<0>", part)) for part in parts[::2]
+    ]
     parts[1::2] = [" ".join(code.split()) for code in parts[1::2]]
     return "".join(parts)
 

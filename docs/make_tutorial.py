@@ -23,7 +23,7 @@ DOCS = Path(__file__).resolve().parent
 TUTORIAL = DOCS / "tutorial.md"
 PAIR = re.compile(r"```(bash|python)\n([^`]*)```\n(?:\n```text\n([^`]*)```\n)?")
 SHEETS = {"first": "first.jpg", "compared": "compared.jpg", "hidden": "hidden.jpg"}
-WIDEST = 900
+WIDEST = 720
 
 
 def output_of(command: str) -> str:
@@ -53,7 +53,7 @@ def renewed(page: str, variables: dict[str, object]) -> str:
             printed = caught.getvalue()
         if before is None or "..." in before:
             return match.group()
-        return match.group().replace(before, printed)
+        return match.group().replace(before, "".join(f"{line.rstrip()}\n" for line in printed.splitlines()))
 
     return PAIR.sub(run, page)
 
