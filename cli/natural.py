@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -52,11 +53,14 @@ def run(
     import gen_prior
     from gen_prior.applications.photograph_pass import matching_layers, statistics_of_units
 
-    if not out.name or os.path.isdir(out):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+    is_other = os.path.lexists(out) and not os.path.isfile(out)  # noqa: PTH113 - Path's raise for long names
+    if not out.name or is_other:
         raise OptionError(f"the table is one file, got {str(out)!r}", fix="--out natural.safetensors")
     network = gen_prior.load_classifier(classifier, device=device, **network_options)
     names = matching_layers(network, layers) if layers else None
     state = out.with_name(f".{out.name}.partial")
+    with as_output_errors(out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        state.stat()  # a name may be too long
     with ProgressBar(quiet) as bar:
         table = statistics_of_units(
             network, images, names, source=source, state=state, batch=batch, progress=bar.show,

@@ -14,7 +14,10 @@ import typer
 
 from gen_prior.cli.options import parse_size
 from gen_prior.errors import OptionError
+from gen_prior.util.reading import read_regular
 
+LARGEST_LABELS = 2**24
+"""Bytes of a file of class names."""
 InputSize = Annotated[
     str | None,
     typer.Option(
@@ -100,7 +103,7 @@ def _axis_of(text: str) -> tuple[str, int]:
 def read_labels(file: Path) -> list[str]:
     """The class names in `file`, in order. Raises `OptionError` for a file that holds none."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_regular(file, limit=LARGEST_LABELS).decode("utf-8-sig")
         if file.suffix != ".json":
             return text.splitlines()
         found = json.loads(text)
@@ -109,7 +112,7 @@ def read_labels(file: Path) -> list[str]:
         if not isinstance(found, list):
             raise ValueError(f"holds a {type(found).__name__}")
         return [str(name) for name in found]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise OptionError(
             f"no class names in {file}: {reason}", fix="write one name a line, or a JSON list of all names"

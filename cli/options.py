@@ -167,6 +167,6 @@ def parse_settings(pairs: Sequence[str] | None, *, example: str = "image_size=12
             raise OptionError(f"--set takes NAME=VALUE, got {pair!r}", fix=f"for example --set {example}")
         try:
             settings[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             settings[name] = value
     return settings

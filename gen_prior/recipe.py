@@ -16,6 +16,9 @@ Specs = tuple[tuple[str, Mapping[str, Any]], ...]
 OPTIMISER_NAMES = ("adam", "sgd", "normalised")
 """Keys of `gen_prior.optimise.update_rules.OPTIMISERS`."""
 
+MOST = {"steps": 10**9, "candidates": 10**6, "trials": 10**6}
+"""Largest values of the numbers of passes: more never end."""
+
 TRIAL_SHARE = 8
 """A trial takes `steps // TRIAL_SHARE` steps."""
 
@@ -102,6 +105,8 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise OptionError(f"{name} must be a whole number, at least 1, got {value!r}")
+            if value > MOST[name]:
+                raise OptionError(f"{name} must be at most {MOST[name]}, got {value}")
         for name in ("rate", "final_rate", "momentum", "prior_weight", "shrink", "sigmas", "code_noise"):
             value = getattr(self, name)
             if value is None and name == "sigmas":

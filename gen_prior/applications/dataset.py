@@ -45,6 +45,7 @@ SETTINGS = "settings.json"
 FORMAT = "gen-prior/dataset-1"
 LARGEST = 2**28
 """Bytes of the settings, and of an image."""
+MOST_PER_CLASS = 1_000_000
 KEEP = ("all", "top1", "top5")
 
 
@@ -110,7 +111,8 @@ def make_dataset(
                 if left <= 0:
                     break
                 used = {sample.seed for sample in mine}
-                seeds = [seed for seed in range(len(used) + left) if seed not in used][: min(left, batch)]
+                wanted = min(left, batch)
+                seeds = [seed for seed in range(len(used) + wanted) if seed not in used][:wanted]
                 result = synthesize(classifier, target, generator, seeds=seeds, recipe=recipe, batch=batch)
                 made = _judged(classifier, judge, target, seeds, result.images[0], result.activations[0], keep)
                 for sample, image in zip(made, result.images[0], strict=True):
@@ -131,6 +133,8 @@ def _check_options(
         raise OptionError(f"keep must be one of {', '.join(KEEP)}, got {keep!r}")
     if per_class < 1 or tries < 1 or batch < 1 or shard_size < 0:
         raise OptionError("per_class, tries and batch must be at least 1, and shard_size at least 0")
+    if per_class > MOST_PER_CLASS:
+        raise OptionError(f"per_class must be at most {MOST_PER_CLASS}, got {per_class}")
     if keep != "all" and judge is None:
         raise OptionError(f"keep={keep!r} needs a judge", fix="--judge efficientnet-lite2")
     if judge is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,12 @@ def build_pages(folder: str | Path, photographs: Photographs = "link", *, out: s
 
 
 def _build(folder: Path, home: Path, photographs: Photographs) -> Path:
-    contents = _Contents(Records(folder, Manifest.read(folder)))
+    records = Records(folder, Manifest.read(folder))
+    with records.in_use() if home == folder else nullcontext():
+        return _build_of(_Contents(records), folder, home, photographs)
+
+
+def _build_of(contents: _Contents, folder: Path, home: Path, photographs: Photographs) -> Path:
     written = _write_shards(contents, PagePhotographs(folder, photographs), home)
     for left in (home / "data").glob("shard-*.js"):
         if left.name not in written:

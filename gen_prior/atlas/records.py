@@ -37,11 +37,12 @@ class Records:
     manifest: Manifest
 
     def in_use(self) -> AbstractContextManager[None]:
-        """A context in which shards are made; the first of several clears what killed processes left."""
+        """A context in which shards or pages are made; the first of several clears what killed processes left."""
         return shared_folder(self.folder / "shards", self._clear_leftovers)
 
     def _clear_leftovers(self) -> None:
-        for place in (".", "records", "failed", "photographs", "photographs/exemplars"):
+        photographs, pages = ("photographs", "photographs/exemplars"), ("data", "assets", "thumbnails")
+        for place in (".", "records", "failed", *photographs, *pages):
             for name in _names(self.folder / place):
                 if name.startswith(".") and name.endswith(PARTIAL):
                     (self.folder / place / name).unlink(missing_ok=True)

@@ -59,7 +59,8 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
     written to.
     """
     path = Path(folder)
-    is_new = not path.exists()
+    with as_output_errors(path):
+        is_new = not path.exists()
     handle = _opened(path)
     if handle is None:
         yield path

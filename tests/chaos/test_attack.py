@@ -82,6 +82,31 @@ def shown(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}"
 
 
+KNOWN = [
+    ("synth", "-o", "a" * 300),
+    ("compare", "-o", "a" * 300),
+    ("natural", "--out", "a" * 300),
+    ("natural", "-o", "inputs/loop"),
+    ("natural", "-o", "inputs/dangling"),
+    *(("accentuate", "--labels", name) for name in ("inputs/huge", "inputs/zero", "inputs/deep.json", "/dev/full")),
+    ("doctor", "--set", "image_size=" + "[" * 5000),
+    ("dataset", "--per-class", str(2**64)),
+    ("synth", "--candidates", "9" * 30),
+    ("synth", "--trials", "9" * 30),
+]
+"""Command, option and value of attacks that once succeeded."""
+
+
+@pytest.mark.parametrize(("command", "option", "value"), KNOWN)
+def test_attacks_that_once_succeeded(
+    command: str, option: str, value: str, tiny: None, box: Path, figures: Counter[str]
+) -> None:
+    words = [command, *VALID[command]]
+    if option in words:
+        words[words.index(option) + 1] = value
+    attack(words if option in words else [command, option, value, *words[1:]], box, figures)
+
+
 @pytest.mark.parametrize("count", [6, pytest.param(1000, marks=LONG)])
 def test_hostile_commands(count: int, tiny: None, box: Path, figures: Counter[str]) -> None:
     assert Run("synth", *VALID["synth"], "--out", box / "here" / "inputs" / "result").code == 0

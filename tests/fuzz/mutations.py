@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 T = TypeVar("T")
@@ -31,7 +32,10 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 def fuzz(count: int, strategy: st.SearchStrategy[T], check: Callable[[T], None], known: Iterable[T] = ()) -> None:
-    """Run `check` on `count` values, and on those that once failed; few values are the same in every run."""
+    """Run `check` on `count` values, and on those that once failed.
+
+    Fewer than 1000 values are the same in every run; others by GEN_PRIOR_CHAOS_SEED.
+    """
 
     def test(value: T) -> None:
         check(value)
@@ -39,7 +43,14 @@ def fuzz(count: int, strategy: st.SearchStrategy[T], check: Callable[[T], None],
     test = given(strategy)(test)
     for value in known:
         test = example(value)(test)
-    repeatable: dict[str, Any] = {"derandomize": count < 1000, "database": None, "deadline": None}
+    chosen = os.environ.get("GEN_PRIOR_CHAOS_SEED")
+    if chosen is not None:
+        test = seed(int(chosen))(test)
+    repeatable: dict[str, Any] = {
+        "derandomize": count < 1000 and chosen is None,
+        "database": None,
+        "deadline": None,
+    }
     quick = settings(max_examples=count, suppress_health_check=list(HealthCheck), **repeatable)
     quick(test)()
 

@@ -20,8 +20,8 @@ from gen_prior.atlas.reader import load_atlas
 from gen_prior.atlas.shards import Neuron
 from gen_prior.errors import GenPriorError
 
-COUNTS = pytest.mark.parametrize("count", [10, pytest.param(600, marks=LONG)])
-SLOW_COUNTS = pytest.mark.parametrize("count", [3, pytest.param(100, marks=LONG)])
+COUNTS = pytest.mark.parametrize("count", [10, pytest.param(150, marks=LONG)])
+SLOW_COUNTS = pytest.mark.parametrize("count", [3, pytest.param(30, marks=LONG)])
 
 
 @pytest.fixture
@@ -93,6 +93,15 @@ def test_neurons_that_are_made(count: int, tmp_path: Path) -> None:
 
     fuzz(count, damaged(valid), check, [valid.replace(b"signature", b"signaturf")])
     fuzz(count, damaged_header(valid), check)
+
+
+def test_pages_clear_what_killed_writers_left(atlas: Path) -> None:
+    gp.build_pages(atlas)
+    left = [atlas / name for name in ("data/.shard-00000.js.abc.part", "assets/.atlas.css.abc.part")]
+    for path in left:
+        path.touch()
+    gp.build_pages(atlas)
+    assert not any(path.exists() for path in left)
 
 
 def test_pages_take_no_file_from_outside_along(atlas: Path, tmp_path: Path) -> None:

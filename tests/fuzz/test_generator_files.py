@@ -27,7 +27,7 @@ from gen_prior.training.networks import Encoder, FeatureExtractor
 from gen_prior.training.prior_file import NETWORKS_FILE, open_prior
 from gen_prior.training.stages.class_exemplars import ClassExemplarsStage, ExemplarSettings
 
-COUNTS = pytest.mark.parametrize("count", [4, pytest.param(150, marks=LONG)])
+COUNTS = pytest.mark.parametrize("count", [4, pytest.param(40, marks=LONG)])
 EACH = pytest.mark.parametrize("family", FAMILIES)
 SECONDS, MEMORY = 20, 2**31
 """Most that loading one of these small generators may take of time, and ask for of memory."""

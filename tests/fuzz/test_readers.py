@@ -32,8 +32,8 @@ from gen_prior.report.comparison_sheet import draw_sheet
 from gen_prior.training.photographs import open_photographs
 from gen_prior.util.image_io import read_image
 
-COUNTS = pytest.mark.parametrize("count", [20, pytest.param(1500, marks=LONG)])
-SLOW_COUNTS = pytest.mark.parametrize("count", [8, pytest.param(250, marks=LONG)])
+COUNTS = pytest.mark.parametrize("count", [20, pytest.param(500, marks=LONG)])
+SLOW_COUNTS = pytest.mark.parametrize("count", [8, pytest.param(80, marks=LONG)])
 
 
 @COUNTS
@@ -205,7 +205,7 @@ def _families(tmp_path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(120, marks=LONG)])
+@pytest.mark.parametrize("count", [3, pytest.param(40, marks=LONG)])
 @pytest.mark.parametrize("family", ["tiny-vae", "kl", "consistency", "biggan", "dcgan", "deepsim"])
 def test_configurations_of_generators(count: int, family: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
@@ -229,7 +229,7 @@ def test_configurations_of_generators(count: int, family: str, tmp_path: Path) -
     fuzz(count, st.one_of(changes), check)
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(150, marks=LONG)])
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=LONG)])
 def test_configurations_of_classifiers(count: int, tmp_path: Path) -> None:
     import timm
 

@@ -20,8 +20,8 @@ from gen_prior.training.checkpoints import latest_checkpoint
 from gen_prior.training.prior_file import load_networks
 from gen_prior.training.recipe import TrainingRecipe, read_recipe, recipe_text
 
-COUNTS = pytest.mark.parametrize("count", [20, pytest.param(1500, marks=LONG)])
-SLOW_COUNTS = pytest.mark.parametrize("count", [8, pytest.param(250, marks=LONG)])
+COUNTS = pytest.mark.parametrize("count", [20, pytest.param(500, marks=LONG)])
+SLOW_COUNTS = pytest.mark.parametrize("count", [8, pytest.param(80, marks=LONG)])
 SCORES = b"image,V4-1\ngen-0000/image-00.png,0.5\ngen-0000/image-01.png,\ngen-0000/image-02.png,nan\n"
 
 

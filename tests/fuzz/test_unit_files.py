@@ -21,7 +21,7 @@ from gen_prior.objectives.dictionary_formats import load_dictionary, load_direct
 from gen_prior.objectives.natural_statistics import LEVELS, NaturalStatistics
 from gen_prior.objectives.targets import parse_target
 
-COUNTS = pytest.mark.parametrize("count", [15, pytest.param(1500, marks=LONG)])
+COUNTS = pytest.mark.parametrize("count", [15, pytest.param(500, marks=LONG)])
 STATE = {"W_enc": torch.randn(5, 9), "b_enc": torch.randn(9), "W_dec": torch.randn(9, 5), "b_dec": torch.randn(5)}
 SAELENS = {
     "architecture": "topk", "k": 3, "d_in": 5, "d_sae": 9, "apply_b_dec_to_input": True, "activation_fn": "topk",
