@@ -57,7 +57,9 @@ class Record:
             scores = [score for table in generations for row in table.values() for score in row.values()]
             if not all(map(math.isfinite, scores)):
                 raise ValueError("a score is not finite")
-            return cls(check_neurons(found["neurons"]), references, generations)
+            if not (neurons := check_neurons(found["neurons"])):
+                raise ValueError("it names no neurons")
+            return cls(neurons, references, generations)
 
     def write(self, folder: Path) -> None:
         """Write the record. Raises `OutputError` if that fails."""

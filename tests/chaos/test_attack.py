@@ -47,9 +47,9 @@ def options_of(command: str) -> list[str]:
 def attack(words: list[str], box: Path, figures: Counter[str]) -> None:
     """Run a command in `box/here`; see that it ends as it should."""
     before = listing(box / "here" / "inputs")
+    figures["tried"] += 1
     with bounded():
         done = Run(*words)
-    figures["tried"] += 1
     figures[f"exit code {done.code}"] += 1
     assert done.code in (0, 1, 2), words
     assert "Traceback" not in done.err, words
