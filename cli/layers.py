@@ -56,4 +56,6 @@ def run(
             return
         rows = [[name, *("-" if value is None else str(value) for value in values)] for name, *values in counted]
         print_table("", ["layer", "units", "never active", "mostly active"], rows)
-    note("A target is LAYER:UNIT, as in gen-prior synth blocks.10:42.", quiet=quiet)
+    known = [name for name, layout in layouts.items() if layout.unit_axis is not None]
+    if known:
+        note(f"A target is LAYER:UNIT, as in gen-prior synth {known[len(known) // 2]}:0.", quiet=quiet)

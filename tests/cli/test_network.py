@@ -44,6 +44,7 @@ def test_synth_layers_and_labels(run: type[Run], code: str) -> None:
     assert done.json["settings"]["classifier"]["input_size"] == [16, 24]
     assert [item["target"] for item in done.json["items"]]
     assert run("layers", code, *DESCRIBED, "--json").json["0"] == [4, 14, 22]
+    assert "as in gen-prior synth 3:0." in run("layers", code, *DESCRIBED).err
     assert run("labels", "bee", "-c", code, *DESCRIBED, "--json").json[0]["index"] == 1
 
 
