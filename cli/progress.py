@@ -51,7 +51,7 @@ class ProgressBar:
 
 
 def _columns(width: int) -> list[bars.ProgressColumn]:
-    """What fits into a line of `width` letters: always the label, cut, the share, and how long it still takes."""
+    """Text that fits into a line of `width` letters: always the label, cut, the share, and how long it still takes."""
     shown: list[tuple[int, bars.ProgressColumn]] = [(4, bars.TaskProgressColumn())]
     if width >= MIDDLE:
         shown.append((20, bars.TextColumn("{task.fields[activation]}")))

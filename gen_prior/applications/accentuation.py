@@ -114,7 +114,7 @@ class Accentuation:
         return f"<Accentuation: photograph towards {names}{more}; {made_by}, near at {self.settings['layer']}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the photograph's copy and each altered image, with the activations."""
+        """View in a notebook: the photograph's copy and each altered image, with the activations."""
         rows = [
             (one.name, [
                 cell(f"{one.start_activation:.4g}", image=picture_tag(self.start, "photograph")),

@@ -33,7 +33,7 @@ Record = Callable[[int, int, Tensor], None]
 
 @dataclass(frozen=True)
 class AccentuationRun:
-    """What all targets of an accentuation share."""
+    """Inputs that all targets of an accentuation share."""
 
     classifier: Classifier
     generator: Generator

@@ -67,7 +67,7 @@ class EvolutionView:
         return f"<Evolution: {best}; {generations}, {where}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the best image of up to eight generations, with best and mean score."""
+        """View in a notebook: the best image of up to eight generations, with best and mean score."""
         shown = self._best_of_generations()
         if not shown:
             return table(repr(self)[1:-1], [], [])
@@ -121,7 +121,7 @@ class ExperimentView:
         return f"<Experiment: {', '.join(self.neurons)}; {state}, in {self.folder}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the search of each neuron."""
+        """View in a notebook: the search of each neuron."""
         return table(repr(self)[1:-1], [], []) + "".join(
             table(name, [], []) + search._repr_html_() for name, search in self.views.items()
         )

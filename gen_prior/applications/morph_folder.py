@@ -77,7 +77,7 @@ class Morph:
         return f"<Morph: {len(self.images)} frames from {ways}; {made_by}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: up to nine frames, and how strongly each unit responds to them."""
+        """View in a notebook: up to nine frames, and how strongly each unit responds to them."""
         shown = self._shown()
         head = [f"{float(self.positions[frame]):.2f}" for frame in shown]
         rows = [("", [picture_tag(self.images[frame], f"frame {frame}") for frame in shown])]

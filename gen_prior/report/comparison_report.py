@@ -93,7 +93,7 @@ def _grouped(analysis: Analysis) -> list[list[str]]:
 
 
 def notes(record: Mapping[str, Any], analysis: Analysis) -> list[str]:
-    """What the measures of a report mean, a sentence or two for each kind of them."""
+    """Explain the measures of a report, a sentence or two for each kind of them."""
     names = {measure.name for measure in analysis.measures}
     counts = {mean.count for means in analysis.means.values() for mean in means.values()}
     found = [words for measures, words in NOTES.items() if names & set(measures.split())]

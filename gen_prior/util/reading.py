@@ -22,7 +22,7 @@ BAD_FILE = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError, EOFError,
     SafetensorError,
 )  # fmt: skip
-"""What readers, ours and those of libraries, raise for files that are damaged or hold other things than they expect."""
+"""Exceptions that readers, ours and those of libraries, raise for damaged or unexpected files."""
 
 
 def open_regular(path: str | Path, *, limit: int | None = None, within: Path | None = None) -> BinaryIO:

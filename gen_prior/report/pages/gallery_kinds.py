@@ -16,7 +16,7 @@ from gen_prior.util.image_io import is_image
 from gen_prior.util.reading import read_regular
 
 MOST_PICTURES = 600
-"""Of a dataset, whose page would never load otherwise."""
+"""Limit of images on the page of a dataset, which would never load otherwise."""
 FILMS = (".gif", ".webp")
 """Kinds of films that stand in a page like pictures; an mp4 lies beside it."""
 

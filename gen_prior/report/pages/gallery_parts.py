@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 def place_of(image: object) -> PurePosixPath:
-    """Where a picture lies, from the folder of the page. Raises `ValueError` for one outside it."""
+    """Path of a picture, relative to the folder of the page. Raises `ValueError` for one outside it."""
     path = PurePosixPath(str(image))
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"the picture {path} lies outside the folder")
