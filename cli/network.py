@@ -14,7 +14,6 @@ import typer
 
 from gen_prior.cli.options import parse_size
 from gen_prior.errors import OptionError
-from gen_prior.util.reading import read_regular
 
 LARGEST_LABELS = 2**24
 """Bytes of a file of class names."""
@@ -102,6 +101,8 @@ def _axis_of(text: str) -> tuple[str, int]:
 
 def read_labels(file: Path) -> list[str]:
     """The class names in `file`, in order. Raises `OptionError` for a file that holds none."""
+    from gen_prior.util.reading import read_regular
+
     try:
         text = read_regular(file, limit=LARGEST_LABELS).decode("utf-8-sig")
         if file.suffix != ".json":
