@@ -15,6 +15,7 @@ from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import errors, note, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.errors import GenPriorError, OptionError
+from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
     from gen_prior.atlas.reader import Atlas
@@ -212,8 +213,7 @@ def _check_code(atlas: Atlas, classifier: str | None, judge: str) -> None:
 def _prepare(atlas: Atlas, retry: bool, verify: bool, quiet: bool) -> None:
     """Forget failures or damaged shards, so that they are made again."""
     if retry:
-        count = atlas.retry_failed()
-        note(f"{count} shard{'s' * (count != 1)} that failed will be tried again", quiet=quiet)
+        note(f"{counted(atlas.retry_failed(), 'shard')} that failed will be tried again", quiet=quiet)
     if verify:
         damaged = atlas.verify()
         note(f"{', '.join(damaged)} damaged" if damaged else "no shard is damaged", quiet=quiet)
@@ -275,11 +275,11 @@ def _conclude(atlas: Atlas, as_json: bool, quiet: bool) -> None:
     if as_json:
         print_json({"out": str(atlas.folder)} | state)
     elif not quiet:
-        print(f"{state['finished']} of {state['neurons']} neurons in {atlas.folder}")
+        print(f"{state['finished']} of {counted(state['neurons'], 'neuron')} in {atlas.folder}")
     if aside := [one for one in state["failed"] if one["set_aside"]]:
         place, reason = f"{aside[0]['layer']}:{aside[0]['units']}", aside[0]["reasons"][-1]
         raise GenPriorError(
-            f"{len(aside)} shard{'s' * (len(aside) != 1)} failed, the first one ({place}) with {reason}",
+            f"{counted(len(aside), 'shard')} failed, the first one ({place}) with {reason}",
             fix=f"mend the cause, then gen-prior atlas --retry-failed {atlas.folder}",
         )
 
@@ -290,11 +290,11 @@ def _print_status(atlas: Atlas, as_json: bool) -> None:
         print_json({"out": str(atlas.folder)} | state)
         return
     print(
-        f"{state['finished']} of {state['neurons']} neurons finished, {state['shards_finished']} of {state['shards']} "
-        f"shards, {state['shards_begun']} begun"
+        f"{state['finished']} of {counted(state['neurons'], 'neuron')} finished, {state['shards_finished']} of "
+        f"{counted(state['shards'], 'shard')}, {state['shards_begun']} begun"
     )
     for one in state["failed"]:
         print(
-            f"{one['layer']}:{one['units']} failed {one['attempts']} times"
+            f"{one['layer']}:{one['units']} failed {counted(one['attempts'], 'time')}"
             f"{', set aside' if one['set_aside'] else ''}: {one['reasons'][-1]}"
         )

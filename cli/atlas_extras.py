@@ -11,6 +11,7 @@ import typer
 
 from gen_prior.cli.output import note, print_json
 from gen_prior.errors import OptionError
+from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -75,7 +76,7 @@ def export_numbers(folder: Path, file: Path, *, as_json: bool, quiet: bool) -> N
     if as_json:
         print_json({"file": str(file), "rows": rows})
     elif not quiet:
-        print(f"{rows} row{'s' * (rows != 1)} in {file}")
+        print(f"{counted(rows, 'row')} in {file}")
 
 
 def make_map(
@@ -116,4 +117,4 @@ def make_map(
     if as_json:
         print_json({"page": str(made.page), "cells": len(made.cells), "points": len(made.places)})
     elif not quiet:
-        print(f"{len(made.cells)} cell{'s' * (len(made.cells) != 1)} of {len(made.places)} points in {made.page}")
+        print(f"{counted(len(made.cells), 'cell')} of {counted(len(made.places), 'point')} in {made.page}")

@@ -12,6 +12,7 @@ from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
+from gen_prior.util.words import counted
 
 
 @takes_network
@@ -79,4 +80,5 @@ def run(
     if as_json:
         print_json({"out": str(folder), "made": len(samples), "kept": kept})
     elif not quiet:
-        console.print(f"{kept} images kept of {len(samples)} made, in {folder}", markup=False, soft_wrap=True)
+        words = f"{counted(kept, 'image')} kept of {len(samples):,} made, in {folder}"
+        console.print(words, markup=False, soft_wrap=True)

@@ -12,10 +12,11 @@ import typer
 
 from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import counted_in_words, note, print_json
+from gen_prior.cli.output import note, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.errors import OptionError
 from gen_prior.util.files import as_output_errors
+from gen_prior.util.words import counted
 
 
 @takes_network
@@ -69,14 +70,14 @@ def run(
     with as_output_errors(out):
         table.save(out)
     shutil.rmtree(state, ignore_errors=True)
-    counted = {"layers": len(table.tables), "units": sum(len(lowest) for lowest in table.lowest.values())}
+    size = {"layers": len(table.tables), "units": sum(len(lowest) for lowest in table.lowest.values())}
     activity = {name: found for name in table.tables if (found := table.activity(name)) is not None}
     if as_json:
         shares = {name: {"never_active": never, "mostly_active": most} for name, (never, most) in activity.items()}
-        print_json({"out": str(out)} | counted | table.metadata | {"activity": shares})
+        print_json({"out": str(out)} | size | table.metadata | {"activity": shares})
     elif not quiet:
-        units, of = counted_in_words(counted["units"], "unit"), counted_in_words(counted["layers"], "layer")
-        print(f"{units} of {of} over {counted_in_words(table.metadata['images'], 'photograph')}, in {out}")
+        units, of = counted(size["units"], "unit"), counted(size["layers"], "layer")
+        print(f"{units} of {of} over {counted(int(table.metadata['images']), 'photograph')}, in {out}")
         for name, (never, most) in activity.items():
             number = len(table.lowest[name])
             print(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-NAMES_SHOWN = 3
+from gen_prior.util.words import few
 
 
 def plain(text: str) -> str:
@@ -56,15 +56,9 @@ def _between_words(message: str, before: int = 0) -> str:
 
 
 def note_all(remarks: Mapping[str, Sequence[str]], *, quiet: bool = False) -> None:
-    """Print one line for each remark on the names that it is about: the first `NAMES_SHOWN` of them, then a count."""
+    """Print one line for each remark on the names that it is about: the first three of them, then a count."""
     for remark, names in remarks.items():
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        note(f"{', '.join(names[:NAMES_SHOWN])}{more}: {remark}", quiet=quiet)
-
-
-def counted_in_words(count: int | str, noun: str) -> str:
-    """`1, "image"` -> "1 image", `2, "image"` -> "2 images"."""
-    return f"{count} {noun}{'s' * (str(count) != '1')}"
+        note(f"{few(names)}: {remark}", quiet=quiet)
 
 
 def print_json(value: Any) -> None:

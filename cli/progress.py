@@ -12,6 +12,7 @@ from rich import progress as bars
 from rich.table import Column
 
 from gen_prior.cli.output import errors, plain
+from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
     from gen_prior.util.progress import Progress
@@ -71,7 +72,7 @@ def keeping(out: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         new = [path for path, written in _write_times(out).items() if before.get(path) != written]
-        finished = f"{len(new)} finished image{'s' * (len(new) != 1)} in {out}" if new else "nothing was finished"
+        finished = f"{counted(len(new), 'finished image')} in {out}" if new else "nothing was finished"
         raise KeyboardInterrupt(f"stopped; {finished}") from None
 
 

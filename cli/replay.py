@@ -11,6 +11,7 @@ from gen_prior.cli import options
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, print_json
 from gen_prior.errors import GenPriorError, OutputError
+from gen_prior.util.words import counted
 
 
 class DifferentError(GenPriorError):
@@ -59,8 +60,8 @@ def run(
         print_json(reports)
     for report in reports:
         whole = report["images"] + report["not_finished"]
-        count = f"the {report['images']} finished of {whole}" if report["not_finished"] else report["images"]
-        words = f"{report['folder']}: {count} image{'s' * (whole != 1)}, "
+        count = (f"the {report['images']} finished of " if report["not_finished"] else "") + counted(whole, "image")
+        words = f"{report['folder']}: {count}, "
         words += (
             "identical to the bit" if report["identical"] else f"up to {report['largest_difference']:.3g} different"
         )

@@ -12,9 +12,10 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import extra_outputs, options
 from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, counted_in_words, note, note_all, print_json
+from gen_prior.cli.output import console, note, note_all, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
+from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
     from gen_prior.classifiers import Classifier
@@ -149,4 +150,4 @@ def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
             for n, term in enumerate(target.get("terms", []) if result.terms[t][0] else []):
                 values = ", ".join(f"{terms[n]:.4g}" for terms in result.terms[t])
                 console.print(f"  {term['name']}: activation {values}", markup=False, soft_wrap=True)
-        console.print(f"{counted_in_words(result.activations.numel(), 'image')} in {out}", markup=False, soft_wrap=True)
+        console.print(f"{counted(result.activations.numel(), 'image')} in {out}", markup=False, soft_wrap=True)

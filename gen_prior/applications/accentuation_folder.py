@@ -26,6 +26,7 @@ from gen_prior.optimise.stored_result import LARGEST_RECORD
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import check_kind, remove_run
 from gen_prior.util.reading import read_regular, reading
+from gen_prior.util.words import others
 
 
 class AccentuationFolder:
@@ -51,9 +52,8 @@ class AccentuationFolder:
             before = json.loads(read_regular(self.folder / RECORD, limit=LARGEST_RECORD, within=self.folder))
             changed = [name for name in self._settings if before["settings"].get(name) != self._settings[name]]
         if changed:
-            what = changed[0].replace("_sha256", "").replace("_", " ")
             raise OptionError(
-                f"{self.folder} holds an accentuation with {'other' if what == 'targets' else 'another'} {what}",
+                f"{self.folder} holds an accentuation with {others(changed)}",
                 fix="pass another --out, or replace it with --overwrite",
             )
 

@@ -13,6 +13,7 @@ from gen_prior.report.numbers import write_benchmark_numbers
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.folders import check_kind, remove_run
 from gen_prior.util.reading import read_regular, reading
+from gen_prior.util.words import others
 
 RECORD = "benchmark.json"
 FORMAT = "gen-prior/benchmark-1"
@@ -50,7 +51,7 @@ def check_same(
         changed += [one["name"] for one in before["generators"] if one["settings"] != own.get(one["name"])]
         fewer = [name for name in MAY_GROW if not set(before[name]) <= set(now[name])]
     if fewer or changed:
-        words = f"other {fewer[0].replace('_name', '')}" if fewer else f"another {changed[0]}"
         raise OptionError(
-            f"{folder} holds a benchmark with {words}", fix="pass another --out, or replace it with --overwrite"
+            f"{folder} holds a benchmark with {others(fewer + changed)}",
+            fix="pass another --out, or replace it with --overwrite",
         )

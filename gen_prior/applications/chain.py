@@ -11,6 +11,7 @@ from gen_prior.optimise.unit_scale import Field
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import to_pil
 from gen_prior.util.mosaic import mosaic
+from gen_prior.util.words import counted
 
 COLUMNS, SHOWN = 8, 12
 """Samples in a row of a sheet, and most that a notebook shows."""
@@ -45,8 +46,7 @@ class Chain:
         )
 
     def __repr__(self) -> str:
-        count = len(self.images)
-        return f"<Chain: {count} sample{'s' * (count != 1)} kept of {len(self.visited)} checks>"
+        return f"<Chain: {counted(len(self.images), 'sample')} kept of {counted(len(self.visited), 'check')}>"
 
     def _repr_html_(self) -> str:
         cells = [

@@ -28,6 +28,7 @@ from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import check_kind, remove_run, run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
+from gen_prior.util.words import others
 
 
 def compare(
@@ -165,7 +166,7 @@ def _earlier(folder: Path, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     same = [name for name in now if name not in ("methods", "finished")]
     if changed := [name for name in same if before.get(name) != now[name]]:
         raise OptionError(
-            f"{folder} holds a comparison with another {changed[0].replace('_', ' ')}",
+            f"{folder} holds a comparison with {others(changed)}",
             fix="pass another --out, or replace it with --overwrite",
         )
     return {method["name"]: method for method in before["methods"]}

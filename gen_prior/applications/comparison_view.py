@@ -16,6 +16,7 @@ from gen_prior.report.numbers import comparison_rows
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import read_image
 from gen_prior.util.tables import dataframe
+from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -71,8 +72,7 @@ class ComparisonView:
 
     def __repr__(self) -> str:
         record = self.record
-        targets, seeds = (len(record[name]) for name in ("targets", "seeds"))
-        counts = f"{targets} target{'s' * (targets != 1)} x {seeds} seed{'s' * (seeds != 1)}"
+        counts = " x ".join(counted(len(record[f"{noun}s"]), noun) for noun in ("target", "seed"))
         methods = ", ".join(method["name"] for method in record["methods"]) or "nothing yet"
         judge = f", judged by {record['judge']['name']}" if record["judge"] else ""
         return f"<Comparison: {counts} through {methods}; for {record['classifier']['name']}{judge}>"

@@ -38,6 +38,7 @@ from gen_prior.util.folders import check_kind, only_writer
 from gen_prior.util.image_io import write_png
 from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 from gen_prior.util.reading import read_regular
+from gen_prior.util.words import others
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ def _check_same_settings(folder: Path, settings: dict[str, Any]) -> None:
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, GenPriorError) as error:
             raise OutputError(f"{path} is damaged") from error
         if changed := [name for name in settings if before.get(name) != settings[name]]:
-            raise OptionError(f"{folder} holds a dataset made with another {changed[0]}", fix="pass another --out")
+            raise OptionError(f"{folder} holds a dataset made with {others(changed)}", fix="pass another --out")
         return
     write_json(path, settings)
 

@@ -21,6 +21,7 @@ from gen_prior.util.files import as_output_errors
 from gen_prior.util.folders import check_kind, remove_run
 from gen_prior.util.image_io import read_image, write_png
 from gen_prior.util.reading import reading
+from gen_prior.util.words import others
 
 PICTURE, STATE = "dream.png", "dream.safetensors"
 FORMAT = "gen-prior/dream-1"
@@ -71,7 +72,7 @@ class DreamFolder:
             before, finished = json.loads(metadata["settings"]), int(metadata["finished"])
             last = read_tensors(self.folder / STATE)["image"]
         if changed := [name for name in self.settings if before.get(name) != self.settings[name]]:
-            self._refuse(f"a dream with another {changed[0].replace('_', ' ')}")
+            self._refuse(f"a dream with {others(changed)}")
         if self.settings["custom"]:
             self._refuse("a dream of an objective of your own, which cannot be compared with this one")
         if finished > self._count:

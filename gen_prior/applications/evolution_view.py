@@ -18,6 +18,7 @@ from gen_prior.generators.base import Generator
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import to_pil
 from gen_prior.util.mosaic import mosaic
+from gen_prior.util.words import counted
 
 SHOWN = 8
 """Most generations in a sheet."""
@@ -61,8 +62,8 @@ class EvolutionView:
 
     def __repr__(self) -> str:
         best = f"best {self.best_score:.4g}" if math.isfinite(self.best_score) else "no scores yet"
-        settings, count = self.settings, len(self.scores)
-        generations = f"{count} generation{'s' * (count != 1)} of {settings['population']}"
+        settings = self.settings
+        generations = f"{counted(len(self.scores), 'generation')} of {settings['population']}"
         where = f"{settings['method']} in {settings['dims']} dims of {self.generator.name}"
         return f"<Evolution: {best}; {generations}, {where}>"
 

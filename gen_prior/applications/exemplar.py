@@ -14,6 +14,7 @@ from gen_prior.objectives.receptive_field import Box
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import to_pil
 from gen_prior.util.mosaic import mosaic
+from gen_prior.util.words import counted
 
 SHOWN = 12
 """Most photographs that a notebook shows."""
@@ -81,7 +82,7 @@ class Exemplars(list[Exemplar]):
         if not self:
             return "<Exemplars: none>"
         span = f"{self[0].activation:.4g} to {self[-1].activation:.4g}"
-        return f"<Exemplars: {len(self)} photograph{'s' * (len(self) != 1)}, activation {span}>"
+        return f"<Exemplars: {counted(len(self), 'photograph')}, activation {span}>"
 
     def _repr_html_(self) -> str:
         cells = [

@@ -18,12 +18,13 @@ from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, TargetError
 from gen_prior.objectives.features import split_feature
-from gen_prior.optimise.resolve import TargetLike, few, resolve_objectives
+from gen_prior.optimise.resolve import TargetLike, resolve_objectives
 from gen_prior.optimise.result import Result
 from gen_prior.recipe import Recipe
 from gen_prior.util.image_io import png_bytes, read_image
 from gen_prior.util.mosaic import mosaic, row_pages, write_pages
 from gen_prior.util.progress import ProgressOption, progress_callback
+from gen_prior.util.words import few
 
 log = logging.getLogger(__name__)
 

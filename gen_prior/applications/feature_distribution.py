@@ -25,6 +25,7 @@ from gen_prior.objectives.expressions import single_target
 from gen_prior.objectives.targets import Target
 from gen_prior.objectives.units import activation, units_by_position
 from gen_prior.optimise.unit_scale import Placement, field_of
+from gen_prior.util.words import counted
 
 LAYERS = 4
 """Layers that are compared, evenly spread from the first to the target's own."""
@@ -74,9 +75,8 @@ def match_photographs(
 
     reported = activation(one)
     layers_read = tuple(dict.fromkeys([*names, *reported.layers]))
-    objective = Objective(
-        score, layers_read, f"{one.name} like {len(exemplars)} photographs", positions=reported.read_positions
-    )
+    description = f"{one.name} like {counted(len(exemplars), 'photograph')}"
+    objective = Objective(score, layers_read, description, positions=reported.read_positions)
     return objective.reporting(reported)
 
 

@@ -22,6 +22,7 @@ from gen_prior.util.image_io import to_pil, write_png
 from gen_prior.util.mosaic import mosaic
 from gen_prior.util.reading import read_regular, reading
 from gen_prior.util.tables import Row, write_tables
+from gen_prior.util.words import others
 
 RECORD = "inversion.json"
 
@@ -177,7 +178,7 @@ def finished_reconstructions(folder: Path, inversion: Inversion) -> dict[str, di
             name for name in now["settings"] if before["settings"].get(name) != now["settings"][name]
         ]:
             raise OptionError(
-                f"{folder} holds an inversion with another {changed[0].replace('_', ' ')}",
+                f"{folder} holds an inversion with {others(changed)}",
                 fix="pass another --out, or replace it with --overwrite",
             )
         found: dict[str, dict[str, Reconstruction]] = {}

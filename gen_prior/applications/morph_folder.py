@@ -22,6 +22,7 @@ from gen_prior.util.image_io import to_pil, write_png
 from gen_prior.util.mosaic import mosaic
 from gen_prior.util.reading import read_regular, reading
 from gen_prior.util.tables import Columns, write_tables
+from gen_prior.util.words import others
 
 RECORD = "morph.json"
 SHOWN = 9
@@ -155,7 +156,7 @@ def check_same(folder: Path, settings: Mapping[str, Any]) -> bool:
         changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         raise OptionError(
-            f"{folder} holds another morph: not the same {', '.join(changed)}",
+            f"{folder} holds a morph with {others(changed)}",
             fix="pass another --out, or replace it with --overwrite",
         )
     return True

@@ -34,6 +34,7 @@ from gen_prior.util.files import as_output_errors, write_files, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.progress import Progress, ProgressCallback
 from gen_prior.util.reading import read_regular
+from gen_prior.util.words import others
 
 GENERATORS = (defaults.GENERATOR, "fourier")
 CLASSES = 8
@@ -167,7 +168,7 @@ class _Making:
                 before = json.loads(read_regular(file, limit=2**24))
             if changed := [name for name in self.settings if before.get(name) != self.settings[name]]:
                 raise OptionError(
-                    f"{self.folder} holds a map of {self.layer} with other {', '.join(changed)}",
+                    f"{self.folder} holds a map of {self.layer} with {others(changed)}",
                     fix="pass another --out, or replace it with --overwrite",
                 )
         write_json(file, self.settings)

@@ -32,6 +32,7 @@ from gen_prior.recipe import check_scale
 from gen_prior.util.devices import autocast, resolve_device
 from gen_prior.util.folders import InUseError, check_kind, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
+from gen_prior.util.words import others
 
 WAIT = 1.0
 """Seconds between two looks at a pass over photographs that another process makes."""
@@ -138,7 +139,7 @@ def begin(folder: Path, manifest: Manifest, before: Manifest | None) -> None:
         manifest.write(folder)
     elif changed := before.differences(manifest):
         raise OptionError(
-            f"{folder} holds another atlas: they differ in {', '.join(changed[:6])}",
+            f"{folder} holds an atlas with {others(changed)}",
             fix="pass another --out, or the settings and versions of the one that is there",
         )
 

@@ -20,6 +20,7 @@ from gen_prior.errors import DeviceError, GenPriorError
 from gen_prior.util.folders import InUseError, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback
 from gen_prior.util.reading import first_line
+from gen_prior.util.words import counted
 
 WIDTH = 8
 """Shards that an engine without a `width` works on at once."""
@@ -171,7 +172,7 @@ class Sweep:
             if left := self.total - self.done:
                 parts.append(f"{in_words(left / made * elapsed)} left")
         if self.set_aside:
-            parts.append(f"{self.set_aside} shard{'s' * (self.set_aside != 1)} failed")
+            parts.append(f"{counted(self.set_aside, 'shard')} failed")
         return ", ".join(parts)
 
     def _end(self) -> None:

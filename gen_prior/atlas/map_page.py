@@ -12,9 +12,10 @@ from PIL import Image
 
 from gen_prior.atlas.shards import webp
 from gen_prior.objectives.targets import file_name
-from gen_prior.report.pages.render import asset, counted, render
+from gen_prior.report.pages.render import asset, render
 from gen_prior.util.files import as_output_errors, write_bytes
 from gen_prior.util.image_io import read_picture
+from gen_prior.util.words import counted
 
 TILE, BLOCK = 192, 6
 """Side of a cell's picture on the page, in pixels; and of a sheet, in cells."""

@@ -17,10 +17,11 @@ from gen_prior.atlas.page_data import SIGNATURE, Json, LayerColumns, inside, pla
 from gen_prior.atlas.page_photographs import PagePhotographs, Photographs, check_mode
 from gen_prior.atlas.records import Records
 from gen_prior.errors import OptionError, OutputError
-from gen_prior.report.pages.render import asset, counted, render
+from gen_prior.report.pages.render import asset, render
 from gen_prior.util.files import write_bytes
 from gen_prior.util.image_io import read_picture
 from gen_prior.util.reading import open_regular, reading
+from gen_prior.util.words import counted
 
 INDEX = "index.html"
 COPIED_SIDE, COPIED_QUALITY = 160, 75

@@ -14,6 +14,7 @@ from gen_prior.atlas.shards import read_rows
 from gen_prior.errors import OptionError, OutputError, TargetError, UnknownNameError
 from gen_prior.util.image_io import read_picture
 from gen_prior.util.reading import open_regular, reading
+from gen_prior.util.words import counted
 
 
 class Atlas:
@@ -35,7 +36,7 @@ class Atlas:
 
     def __repr__(self) -> str:
         name, neurons = self.manifest["classifier"]["name"], self.records.manifest.neurons
-        return f"Atlas({str(self.folder)!r}: {neurons} neurons of {name})"
+        return f"Atlas({str(self.folder)!r}: {counted(neurons, 'neuron')} of {name})"
 
     def neurons(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of all neurons of finished shards, in order; one shard at a time is in memory.

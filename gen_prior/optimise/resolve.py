@@ -20,6 +20,7 @@ from gen_prior.optimise.presets import fitting_presets
 from gen_prior.optimise.unit_scale import Field, field_of
 from gen_prior.recipe import Recipe
 from gen_prior.util.random import MAX_SEED
+from gen_prior.util.words import few
 
 log = logging.getLogger(__name__)
 TargetLike = str | int | Target | Mix | Objective
@@ -123,11 +124,6 @@ def warn_of_latents(resolved: Sequence[ResolvedObjective], classifier: Classifie
         log.warning("dead latents, never active in the photographs of the table: %s", few(dead))
     if dense:
         log.warning("dense latents, active at the centre of at least half of the photographs: %s", few(dense))
-
-
-def few(names: Sequence[str]) -> str:
-    """The first three of many names, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def resolve_objective(target: TargetLike, classifier: Classifier, recipe: Recipe) -> ResolvedObjective:

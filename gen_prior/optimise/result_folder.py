@@ -28,6 +28,7 @@ from gen_prior.util.files import write_stream
 from gen_prior.util.folders import check_kind
 from gen_prior.util.image_io import png_bytes
 from gen_prior.util.reading import first_line
+from gen_prior.util.words import others
 
 
 class Record:
@@ -152,7 +153,7 @@ class ResultFolder:
         custom = any(now["custom"].values()) or now["started_from"] != "seeds" or any(map(is_own, now["targets"]))
         changed = [name for name in now if before.get(name) != now[name]]
         if changed or custom:
-            what = f"a run with another {changed[0].replace('_', ' ')}" if changed else "a run"
+            what = f"a run with {others(changed)}" if changed else "a run"
             also = "" if changed else ", and functions of your own or given codes cannot be compared with it"
             raise OptionError(
                 f"{self.folder} holds {what}{also}", fix="pass another --out, or replace it with --overwrite"

@@ -16,6 +16,7 @@ from gen_prior.optimise.result_rows import result_rows
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.tables import dataframe
+from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -80,12 +81,11 @@ class ResultView(ResultData):
     def __repr__(self) -> str:
         unfinished = sum(row.count(UNFINISHED) for row in self.status)
         images = self.activations.numel()
-        count = f"{images - unfinished} of {images}" if unfinished else str(images)
+        count = (f"{images - unfinished:,} of " if unfinished else "") + counted(images, "image")
         names = [target["name"] for target in self.targets]
         shown = ", ".join(names[:4]) + (f", ... ({len(names)} targets)" if len(names) > 4 else "")
         made_by = f"{self.settings['generator']['name']} for {self.settings['classifier']['name']}"
-        steps = f"{self.history.shape[-1]} steps"
-        return f"<Result: {count} image{'s' * (images != 1)} of {shown}; {made_by}, {steps}>"
+        return f"<Result: {count} of {shown}; {made_by}, {counted(self.history.shape[-1], 'step')}>"
 
     def _repr_html_(self) -> str:
         """View in a notebook: images, activations, and their ratios to the best photograph's."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.report.distances import bootstrap_interval, diversity, frechet_distance, kernel_distance
+from gen_prior.util.words import counted
 
 Item = dict[str, Any]
 CONTROLS = ("start", "shuffled unit", "random network")
@@ -97,8 +98,9 @@ def markdown(record: dict[str, Any]) -> str:
     lines = [
         f"# {record['classifier']['name']}, judged by {record['judge']['name']}",
         "",
-        f"{len(record['targets'])} targets, {len(record['seeds'])} seeds, {record['evaluations']} evaluations for an "
-        "image at most. Means; 95 % bootstrap intervals in brackets.",
+        f"{counted(len(record['targets']), 'target')}, {counted(len(record['seeds']), 'seed')}, "
+        f"{counted(record['evaluations'], 'evaluation')} for an image at most. "
+        "Means; 95 % bootstrap intervals in brackets.",
         "",
         "| | " + " | ".join(f"`{one['name']}`" for one in generators) + " |",
         "|---|" + "---|" * len(generators),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,15 @@ def write_films(record: Mapping[str, Any], folder: Path, kind: str) -> list[Path
         shown = [[item for item in method["items"] if item["target"] == t] for method in record["methods"]]
         columns = [[_frames(record, m, item, folder) for item in row[:SEEDS_SHOWN]] for m, row in enumerate(shown)]
         length = max(len(frames) for column in columns for frames in column)
-        name = Path(shown[0][0]["image"]).stem.rpartition("-seed")[0]
-        paths.append(
-            write_animation(
-                folder / f"film-{name}.{kind}", (_picture(record, columns, moment) for moment in range(length)), fps=FPS
-            )
-        )
+        path = folder / f"{film_stem(shown[0])}.{kind}"
+        paths.append(write_animation(path, (_picture(record, columns, moment) for moment in range(length)), fps=FPS))
     return paths
+
+
+def film_stem(items: Sequence[Mapping[str, Any]]) -> str | None:
+    """Name without its ending of the film of a target, whose items these are; None where none of them is finished."""
+    images = [item["image"] for item in items if "image" in item]
+    return f"film-{Path(images[0]).stem.rpartition('-seed')[0]}" if images else None
 
 
 def _frames(record: Mapping[str, Any], m: int, item: Mapping[str, Any], folder: Path) -> Timed:

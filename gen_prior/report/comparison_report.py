@@ -11,6 +11,7 @@ from gen_prior.report.comparison_figure import check_figures, figure_files
 from gen_prior.report.latex import latex_table, latex_text
 from gen_prior.report.paired import EXACT_UP_TO, FEWEST, RANDOM_FLIPS, RESAMPLES
 from gen_prior.util.files import write_files
+from gen_prior.util.words import counted
 
 PAIRED = ("measure", "difference of", "targets", "difference", "p", "p (Holm)")
 SIGNIFICANT = 0.05
@@ -106,7 +107,7 @@ def notes(record: Mapping[str, Any], analysis: Analysis) -> list[str]:
 def _of_figure(record: Mapping[str, Any], analysis: Analysis) -> str:
     """The caption of the figure."""
     words = (
-        f"Means over {_counted(len(record['targets']), 'target')} (large dots) with 95 % bootstrap intervals (bars); "
+        f"Means over {counted(len(record['targets']), 'target')} (large dots) with 95 % bootstrap intervals (bars); "
     )
     dashed = any(measure.name in record["natural"] for measure in analysis.measures)
     return words + "each small dot is a target." + (" Dashed: photographs." if dashed else "")
@@ -123,7 +124,7 @@ def _escaped(row: Sequence[str]) -> list[str]:
 def _terms(record: Mapping[str, Any]) -> str:
     """How many targets, seeds and evaluations; the judge."""
     targets, seeds = len(record["targets"]), len(record["seeds"])
-    words = f"{_counted(targets, 'target')}, {_counted(seeds, 'seed')} each, {record['evaluations']} classifier "
+    words = f"{counted(targets, 'target')}, {counted(seeds, 'seed')} each, {record['evaluations']} classifier "
     words += "evaluations for each image."
     judge = record["judge"]
     return words + (f" Judge, which no method optimises: `{judge['name']}`." if judge else " There was no judge.")
@@ -141,7 +142,7 @@ def _methods(analysis: Analysis) -> str:
         return words + f" Differences of fewer than {FEWEST} targets are not tested: no p could be below {SIGNIFICANT}."
     words += (
         f" p: two-sided sign-flip permutation test of the paired differences (all flips up to {EXACT_UP_TO} targets, "
-        f"{RANDOM_FLIPS:,} random ones beyond). p (Holm): corrected for all {_counted(analysis.tests, 'test')} of this "
+        f"{RANDOM_FLIPS:,} random ones beyond). p (Holm): corrected for all {counted(analysis.tests, 'test')} of this "
         "report."
     )
     return words + _power(analysis)
@@ -206,10 +207,6 @@ def _p(value: float | None) -> str:
     if value is None:
         return "-"
     return "<0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _markdown_table(heads: list[str], rows: list[list[str]]) -> list[str]:

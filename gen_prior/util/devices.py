@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import DeviceError, OptionError
+from gen_prior.util.words import counted
 
 log = logging.getLogger(__name__)
 PRECISIONS = ("fp32", "bf16", "auto")
@@ -35,7 +36,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     if resolved.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (resolved.index or 0) >= count:
-            found = f"this machine has {count} CUDA device{'s' * (count != 1)}"
+            found = f"this machine has {counted(count, 'CUDA device')}"
             raise DeviceError(f"no device {str(device)!r}: {found}", fix="use --device auto or --device cpu")
     elif resolved.type == "mps":
         if not torch.backends.mps.is_available():

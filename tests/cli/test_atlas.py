@@ -24,7 +24,7 @@ def test_an_atlas_goes_on_and_says_how_far_it_is(tiny: tuple[str, ...], run: typ
     assert run(*words, "-q").err == ""
     other = run(*words, "--steps", 3)
     assert other.code == 2
-    assert "holds another atlas: they differ in" in other.complaint
+    assert "holds an atlas with" in other.complaint
     assert "evaluations" in other.complaint
     status = run("atlas", "--status", tmp_path, "--json").json
     assert (status["neurons"], status["finished"], status["failed"]) == (6, 6, [])

@@ -99,7 +99,7 @@ def test_a_stopped_comparison_goes_on(
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
     assert run(*command).code == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")} == times
-    assert "another method names" in run(*command, "-m", "fourier").complaint
+    assert "other methods" in run(*command, "-m", "fourier").complaint
     assert "holds a comparison" in run(*SYNTH, "--out", tmp_path / "out", *tiny).complaint
 
 

@@ -68,6 +68,31 @@ def comparison(**item: Any) -> dict[str, Any]:
     }
 
 
+def test_single_pictures_share_the_width(
+    tmp_path: Path, tiny_classifier: Classifier, tiny_generator: Generator
+) -> None:
+    gen_prior.synthesize(tiny_classifier, ["bee", "conv2:3"], tiny_generator, steps=2, out=tmp_path)
+    (tmp_path / "bee-seed0.mp4").touch()
+    page = gallery(tmp_path).read_text(encoding="utf-8")
+    assert page.count('<div class="pictures">') == 1
+    assert page.count("<h2>") == 0
+    assert all(f"<h3>{name}" in page for name in ("bee", "conv2:3"))
+    assert '<a href="bee-seed0.mp4">film</a>' in page
+
+
+def test_methods_share_the_width_above_the_film(tmp_path: Path) -> None:
+    record = comparison(image="m/ant-seed0.png")
+    record["methods"] += [record["methods"][0] | {"name": "second"}]
+    (tmp_path / "comparison.json").write_text(json.dumps(record), encoding="utf-8")
+    (tmp_path / "film-ant.gif").touch()
+    page = gallery(tmp_path).read_text(encoding="utf-8")
+    pictures = [re.findall(r'src="([^"]*)"', row) for row in page.split('<div class="pictures">')[1:]]
+    assert pictures == [["m/ant-seed0.png"] * 2, ["film-ant.gif"]]
+    assert "<h3>second</h3>" in page
+    (tmp_path / "film-ant.gif").rename(tmp_path / "film-ant.mp4")
+    assert '<video src="film-ant.mp4"' in gallery(tmp_path).read_text(encoding="utf-8")
+
+
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     record = comparison(judge_class=HOSTILE, judge_top1=False)
     (tmp_path / "comparison.json").write_text(json.dumps(record), encoding="utf-8")

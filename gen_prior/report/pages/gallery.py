@@ -10,12 +10,14 @@ from typing import Any
 from gen_prior.errors import OutputError
 from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
 from gen_prior.optimise.stored_result import RECORD as RESULT
+from gen_prior.report.comparison_film import film_stem
 from gen_prior.report.comparison_sheet import RECORD as COMPARISON
 from gen_prior.report.pages.gallery_kinds import KINDS
-from gen_prior.report.pages.gallery_parts import Json, place_of
-from gen_prior.report.pages.render import counted, number, percent, render
+from gen_prior.report.pages.gallery_parts import FILMS, Json, film, picture, place_of, sheets, side_by_side
+from gen_prior.report.pages.render import number, percent, render
 from gen_prior.util.files import write_bytes
 from gen_prior.util.reading import read_regular, reading
+from gen_prior.util.words import counted
 
 PAGE = "gallery.html"
 PREFERRED = "Preferred input of "
@@ -51,7 +53,8 @@ def gallery(folder: str | Path) -> Path:
     if kind is None:
         raise OutputError(f"no result in {folder}", fix="name a folder that a command of gen-prior wrote")
     with reading("result", folder):
-        page = render("gallery.html", **{"table": None, "shows": ""} | kinds[kind](folder))
+        content = {"table": None, "shows": ""} | kinds[kind](folder)
+        page = render("gallery.html", **content | {"sections": side_by_side(content["sections"])})
     path = folder / PAGE
     write_bytes(path, page.encode(errors="backslashreplace"))
     return path
@@ -85,7 +88,8 @@ def _of_result(folder: Path) -> Json:
             "sections": [
                 _section(target, [("", [_picture(folder, item, target["name"], "") for item in listed])])
                 for target, listed in zip(record["targets"], items, strict=True)
-            ],
+            ]
+            + sheets(folder, "exemplars", "photographs"),
         }
 
 
@@ -96,10 +100,14 @@ def _of_comparison(folder: Path) -> Json:
         methods = record["methods"]
         sections = []
         for t, target in enumerate(record["targets"]):
-            rows = []
-            for method in methods:
-                listed = [item for item in method["items"] if item["target"] == t]
-                rows.append((method["name"], [_picture(folder, i, target["name"], method["name"]) for i in listed]))
+            items = [[item for item in method["items"] if item["target"] == t] for method in methods]
+            rows = [
+                (method["name"], [_picture(folder, item, target["name"], method["name"]) for item in listed])
+                for method, listed in zip(methods, items, strict=True)
+            ]
+            if stem := next((film_stem(listed) for listed in items if listed), None):
+                films = film(folder, stem, f"film, {target['name']}", wide=True)
+                rows += [("film", [one | {"caption": "the methods, step by step"} for one in films])] if films else []
             sections.append(_section(target, rows))
         judge = record["judge"]["name"] if record.get("judge") else None
         lead = (
@@ -124,34 +132,22 @@ def _picture(folder: Path, item: Mapping[str, Any], name: str, method: str) -> J
     """A picture: where it lies, its words, and the pictures beside it; without a place if it is not finished."""
     words = f"{name}, seed {item['seed']}" + (f", by {method}" if method else "")
     if item["status"] == UNFINISHED:
-        return {
-            "path": None,
-            "words": words,
-            "caption": f"seed {item['seed']}: not finished",
-            "lines": [],
-            "beside": [],
-            "wide": False,
-        }
+        return picture(folder, "", words, f"seed {item['seed']}: not finished")
     path = place_of(item["image"])
     lines = []
     if (ratio := item.get("photograph_ratio")) is not None:
         lines.append(f"{number(ratio)} of the best photograph's")
     if item.get("probability") is not None:
         lines.append(f"probability {percent(item['probability'])}")
-    if item.get("judge_class") is not None:
-        verdict = "right" if item.get("judge_top1") else "wrong"
-        lines.append(f"judge: {item['judge_class']} ({verdict})" if item.get("judge_top1") is not None else "")
+    if item.get("judge_class") is not None and item.get("judge_top1") is not None:
+        lines.append(f"judge: {item['judge_class']} ({'right' if item['judge_top1'] else 'wrong'})")
     if item["status"] != "ok":
         lines.append(str(item["status"]))
+    shown = picture(folder, path, words, f"seed {item['seed']}: activation {number(item['activation'])}", lines)
     beside = [(path.with_name(f"{path.stem}-{kind}.png"), shows) for kind, shows in BESIDE.items()]
-    return {
-        "path": str(path),
-        "words": words,
-        "caption": f"seed {item['seed']}: activation {number(item['activation'])}",
-        "lines": [line for line in lines if line],
-        "beside": [(str(file), shows) for file, shows in beside if (folder / file).is_file()],
-        "wide": False,
-    }
+    beside += [(path.with_suffix(kind), "film") for kind in FILMS]
+    there = [(str(file), shows) for file, shows in beside if (folder / file).is_file()]
+    return shown | {"path": str(path), "beside": there}
 
 
 def _medians(methods: Sequence[Mapping[str, Any]]) -> Json:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
-from gen_prior.report.pages.gallery_parts import Json, picture, section
-from gen_prior.report.pages.render import counted, number, percent
+from gen_prior.report.pages.gallery_parts import Json, film, picture, section, section_if_any, sheets
+from gen_prior.report.pages.render import number, percent
 from gen_prior.util.image_io import is_image
 from gen_prior.util.reading import read_regular
+from gen_prior.util.words import counted
 
 MOST_PICTURES = 600
 """Limit of images on the page of a dataset, which would never load otherwise."""
-FILMS = (".gif", ".webp")
-"""Kinds of films that stand in a page like pictures; an mp4 lies beside it."""
 
 
 def inversion(folder: Path) -> Json:
@@ -58,7 +57,7 @@ def accentuation(folder: Path) -> Json:
             picture(folder, row["image"], f"accentuated, {name}", f"accentuated: activation {after}", [
                 f"distance {_read(row['distance'])} at {record['settings']['layer']}"
             ]),
-            *_film(folder, Path(row["image"]).stem, f"film, {name}"),
+            *film(folder, Path(row["image"]).stem, f"film, {name}"),
         ]  # fmt: skip
         sections.append(section(name, pictures))
     return {
@@ -78,9 +77,9 @@ def dream(folder: Path) -> Json:
     frames = sorted(folder.glob("frame-[0-9][0-9][0-9][0-9].png"))
     pictures = [
         picture(folder, "dream.png", "the dream", "the dream", lines),
-        *_film(folder, "dream", "film of the dream"),
+        *film(folder, "dream", "film of the dream"),
     ]
-    sections = [section("dream", pictures), *_wide(folder, "dream-sheet.png", "sheet")]
+    sections = [section("dream", pictures), *sheets(folder, "dream-sheet", "sheet")]
     if frames:
         listed = [picture(folder, path.name, f"frame {n}", f"frame {n}") for n, path in enumerate(frames)]
         sections.append(section("frames", listed))
@@ -103,7 +102,7 @@ def morph(folder: Path) -> Json:
         "title": " to ".join(map(str, record["names"])),
         "lead": f"{counted(len(listed), 'frame')} through {record['settings']['generator']['name']}, with the "
         "activations of the units of the ends.",
-        "sections": [*_sections("film", _film(folder, "morph", "film there and back")), section("frames", listed)],
+        "sections": [*section_if_any("film", film(folder, "morph", "film there and back")), section("frames", listed)],
     }
 
 
@@ -119,12 +118,11 @@ def evolution(folder: Path) -> Json:
             best = picture(folder, path, "the best image", f"best score {number(max(scores))}", [of])
             sections.append(section(place.name if place != folder else "best", [best]))
     listed, shown, references = _generations(folder)
-    searches = f"{len(places)} search{'es' * (len(places) != 1)}"
     lead = f"{counted(shown, 'image')} shown, {made:,} with a score" if shown else f"{counted(made, 'image')} scored"
     beside = f"; {counted(references, 'reference image')} beside them" if references else ""
     return {
         "title": "Preferred inputs without gradients",
-        "lead": f"{searches}, {lead}{beside}.",
+        "lead": f"{counted(len(places), 'search')}, {lead}{beside}.",
         "sections": sections + listed,
     }
 
@@ -255,22 +253,3 @@ def _read(cell: str) -> str:
 
 def _mean(value: Any) -> str:
     return number(value["value"] if isinstance(value, dict) else value)
-
-
-def _film(folder: Path, stem: str, words: str) -> list[Json]:
-    """The film of that name and its strip, those that are there."""
-    films = [f"{stem}{kind}" for kind in FILMS if (folder / f"{stem}{kind}").is_file()][:1]
-    strips = [f"{stem}-strip.png"] if (folder / f"{stem}-strip.png").is_file() else []
-    return [
-        *(picture(folder, name, words, "film") for name in films),
-        *(picture(folder, name, f"{words}, as a strip", "strip", wide=True) for name in strips),
-    ]
-
-
-def _wide(folder: Path, name: str, words: str) -> list[Json]:
-    return _sections(words, [picture(folder, name, words, "", wide=True)] if (folder / name).is_file() else [])
-
-
-def _sections(name: str, pictures: Sequence[Json]) -> list[Json]:
-    """A section of the pictures, or none where there are none."""
-    return [section(name, pictures)] if pictures else []

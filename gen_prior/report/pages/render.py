@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gen_prior.util.words import short
+
 PACKAGE = "gen_prior.report.pages"
 """Package with the frame and the style of all pages, in templates/ and assets/."""
 
@@ -37,11 +39,8 @@ def fingerprint(name: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """`value` with at most two decimals, fewer where it is large; a dash where there is none."""
-    if value is None:
-        return "–"
-    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:.{decimals}f}".replace("-", "−")
+    """`value` with two or three significant digits; a dash where there is none."""
+    return "–" if value is None else short(value).replace("-", "−")
 
 
 def percent(value: float | None) -> str:
@@ -50,11 +49,6 @@ def percent(value: float | None) -> str:
         return "–"
     near = 0 < abs(value) < 0.1 or 0.99 < value < 1
     return (f"{value:.1%}" if near else f"{value:.0%}").replace("%", " %").replace("-", "−")
-
-
-def counted(count: int, what: str) -> str:
-    """`1 picture`, `1,200 pictures`."""
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 @cache

@@ -1,0 +1,36 @@
+"""Words of messages, tables and pages: counts, short numbers, lists of names, settings that are others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `1,200 images`, `2 searches`."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}" + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first `most` of many names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def others(names: Sequence[str]) -> str:
+    """Settings that are not the same, in words: `["seeds", "unit_recipe"]` -> "other seeds, another unit recipe"."""
+    plain = [name.replace("_sha256", "").replace("_names", "s").replace("_", " ") for name in names]
+    return few([f"other {name}" if _is_plural(name) else f"another {name}" for name in plain])
+
+
+def short(value: float) -> str:
+    """`value` with two or three significant digits, without a sign where it rounds to 0: 1234, 12.3, 1.23, 0.012."""
+    size = abs(value)
+    if size >= 1e6 or 0 < size < 0.095:
+        return f"{value:.2g}"
+    text = f"{value:.{0 if size >= 99.95 else 1 if size >= 9.995 else 2}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def _is_plural(name: str) -> bool:
+    return name.endswith("s") and not name.endswith("ss")
