@@ -11,7 +11,6 @@ from importlib import metadata
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from gen_prior.cli import (
     accentuate,
@@ -36,6 +35,7 @@ from gen_prior.cli import (
     train_prior,
     train_stages,
 )
+from gen_prior.cli.help import PlainCommand, PlainGroup
 from gen_prior.cli.output import complain, plain
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
 
@@ -74,7 +74,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
 """Error -> exit code; the first match counts. Any other exception is a bug and keeps its traceback."""
 
 
-class Commands(TyperGroup):
+class Commands(PlainGroup):
     """Runs a command; an error that the user can fix becomes one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -101,8 +101,8 @@ class PlainFormatter(logging.Formatter):
         return plain(super().format(record))
 
 
-class Command(TyperCommand):
-    """Refuses an argument such as `-goldfish`, which would be read as `-g oldfish`.
+class Command(PlainCommand):
+    """Refuses an argument such as `-goldfish`, which would be read as `-g oldfish`, and options where they are none.
 
     An option whose metavar ends with dots takes all words up to the next option: `--layers layer3 layer4`.
     """
@@ -113,6 +113,9 @@ class Command(TyperCommand):
         options = [param for param in self.params if param.param_type_name == "option"]
         with_value = {name for option in options if not option.is_flag for name in option.opts}  # type: ignore[attr-defined]
         ours = args[: args.index("--")] if "--" in args else args
+        known = {name for option in options for name in option.opts}
+        if late := [word for word in args[len(ours) + 1 :] if word.startswith("--") or word in known]:
+            raise OptionError(f"{late[0]} stands after --, where no word is an option", fix="put all options before --")
         for before, given in zip(["", *ours], ours, strict=False):
             if re.match(r"-[^-].", given) and before not in with_value:
                 raise OptionError(
@@ -120,7 +123,11 @@ class Command(TyperCommand):
                     fix=f'write a target that is to respond least after all options, as in "gen-prior {self.name} -- '
                     f'{given}", and the value of a short option after a blank',
                 )
-        return super().parse_args(ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        source = ctx.get_parameter_source("seeds")
+        if ctx.params.get("seed") and source is not None and source.name == "COMMANDLINE":
+            raise OptionError("--seed names the seeds and --seeds counts them, got both", fix="leave one of them out")
+        return rest
 
 
 def _one_by_one(args: list[str], several: set[str]) -> list[str]:
@@ -166,7 +173,7 @@ for _name, _function in COMMANDS.items():
     app.command(_name, cls=Command)(_function)
 app.add_typer(train_prior.app, name="train-prior")
 for _name, _function in train_stages.OLD_COMMANDS.items():
-    app.command(_name, hidden=True)(_function)
+    app.command(_name, cls=PlainCommand, hidden=True)(_function)
 
 
 def main() -> None:

@@ -51,6 +51,14 @@ Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, c
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds: 0, 1, 2, ...")]
 Seed = Annotated[list[int] | None, typer.Option("--seed", help="A seed, instead of --seeds; repeatable.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimisation steps; the recipe's if not given.")]
+Evaluations = Annotated[
+    int | None,
+    typer.Option(
+        "--evaluations",
+        help="Instead of --steps: classifier evaluations for each image, those that choose its start included, as "
+        "compare counts them.",
+    ),
+]
 Rate = Annotated[float | None, typer.Option("--rate", help="Step size; the recipe's if not given.")]
 Candidates = Annotated[
     int | None,

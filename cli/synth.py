@@ -41,6 +41,7 @@ def run(
     seeds: options.Seeds = defaults.SEEDS,
     seed: options.Seed = None,
     steps: options.Steps = None,
+    evaluations: options.Evaluations = None,
     rate: options.Rate = None,
     candidates: options.Candidates = None,
     trials: options.Trials = None,
@@ -98,7 +99,7 @@ def run(
                 network, list(targets), prior, seeds=chosen, recipe=recipe, precision=precision,
                 batch=batch, compile=compiled, out=folder, overwrite=overwrite, progress=bar.show,
                 record=extra.record, **options.given(steps=steps, rate=rate, candidates=candidates, trials=trials),
-                **options.given(scale=options.parsed_scale(scale), score=score),
+                evaluations=evaluations, **options.given(scale=options.parsed_scale(scale), score=score),
             )  # fmt: skip
         extra.write(result, network, prior)
         if extra.panels:

@@ -9,13 +9,14 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options, train_stages, training_options
+from gen_prior.cli.help import PlainGroup
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import print_json, print_table
 from gen_prior.cli.train_stages import train_stage, warn_of_old_name
 from gen_prior.cli.training_output import announce, reporting
 from gen_prior.errors import OptionError
 
-app = typer.Typer(invoke_without_command=True, rich_markup_mode="rich", add_completion=False)
+app = typer.Typer(cls=PlainGroup, invoke_without_command=True, rich_markup_mode="rich", add_completion=False)
 app.add_typer(
     train_stages.app, name="stage", help="Run one stage: make a prior, or extend the prior of an earlier stage."
 )

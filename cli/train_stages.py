@@ -11,11 +11,12 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli import options, training_options
+from gen_prior.cli.help import PlainCommand, PlainGroup
 from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import note
 from gen_prior.cli.training_output import announce, reporting
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
+app = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
 OLD_COMMANDS: dict[str, Callable[..., None]] = {}
 """Names of version 0.1 of commands that are `train-prior stage NAME` today."""
 
@@ -76,7 +77,7 @@ def _extension(name: str, old: str, help_text: str) -> None:
 
 def _register(name: str, old: str | None, run: Callable[..., None]) -> None:
     """Register `train-prior stage NAME`, and the hidden command `old`, which warns."""
-    app.command(name)(run)
+    app.command(name, cls=PlainCommand)(run)
     if old is None:
         return
 

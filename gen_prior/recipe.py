@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -169,12 +170,17 @@ class Recipe:
         return self.all_trial_steps
 
     def within(self, evaluations: int) -> Recipe:
-        """Return a copy with as many steps as fit into `evaluations`, of which at most a quarter scores candidates."""
+        """Return a copy with as many steps as fit into `evaluations`, of which at most a quarter scores candidates.
+
+        Raises `OptionError` for fewer than one evaluation, or more than 10^9.
+        """
+        if type(evaluations) is not int or not 1 <= evaluations <= MOST["steps"]:
+            raise OptionError(f"evaluations must be a whole number from 1 to {MOST['steps']}, got {evaluations!r}")
         candidates = max(1, min(self.candidates, evaluations // 4))
-        steps = next(
-            steps
-            for steps in range(evaluations, 0, -1)
-            if replace(self, candidates=candidates, steps=steps).evaluations <= evaluations
+        steps = bisect_right(
+            range(1, evaluations + 1),
+            evaluations,
+            key=lambda steps: replace(self, candidates=candidates, steps=steps).evaluations,
         )
         return replace(self, candidates=candidates, steps=steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +25,11 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.outputs import LOGITS
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.objectives.expressions import matching_layers
+from gen_prior.util.words import few
 
 Units = str | Iterable[int] | Mapping[str, str | Iterable[int]]
 AUTO = "auto"
+log = logging.getLogger(__name__)
 
 
 def chosen_layers(classifier: Classifier, patterns: Sequence[str] | str | None) -> list[str]:
@@ -78,20 +81,46 @@ def _is_list(module: nn.Module) -> bool:
 def chosen_units(classifier: Classifier, layer: str, units: Units | None) -> str:
     """The units of a layer, as ranges: all, those of a range, or those of the last pattern that matches the layer.
 
-    Numbers beyond the layer's last unit are left out. Raises `OptionError` where none is left.
+    Numbers beyond the layer's last unit are left out, see `check_units`. Raises `OptionError` where none is left.
     """
     count = classifier.layout(layer).units(layer)
-    if isinstance(units, Mapping):
-        matching = [
-            one for pattern, one in units.items() if layer in matching_layers(pattern, classifier) or pattern == "*"
-        ]
-        units = matching[-1] if matching else None
-    if units is None:
+    found = _asked(classifier, layer, units)[1]
+    if found is None:
         return as_ranges(range(count))
-    found = numbers(units) if isinstance(units, str) else sorted({operator.index(unit) for unit in units})
     if not (within := [unit for unit in found if 0 <= unit < count]):
         raise OptionError(f"layer {layer} has units 0 to {count - 1}, none of which is among those that are asked for")
     return as_ranges(within)
+
+
+def _asked(classifier: Classifier, layer: str, units: Units | None) -> tuple[str, Sequence[int] | None]:
+    """The pattern of `units` that counts for the layer, and its numbers; None for all units."""
+    pattern = "*"
+    if isinstance(units, Mapping):
+        matching = [one for one in units if layer in matching_layers(one, classifier) or one == "*"]
+        pattern, units = (matching[-1], units[matching[-1]]) if matching else ("", None)
+    if units is None:
+        return pattern, None
+    return pattern, numbers(units) if isinstance(units, str) else sorted({operator.index(unit) for unit in units})
+
+
+def check_units(classifier: Classifier, layers: Sequence[str], units: Units | None) -> None:
+    """Say in one line which layers have fewer units than are asked for.
+
+    Raises `OptionError` for a number that none of the layers has for which it is asked.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    fewer: list[str] = []
+    asked = {layer: _asked(classifier, layer, units) for layer in layers}
+    for layer, (pattern, _) in asked.items():
+        counts.setdefault(pattern, {})[layer] = classifier.layout(layer).units(layer)
+    for layer, (pattern, found) in asked.items():
+        widest, most = max(counts[pattern].items(), key=lambda pair: pair[1])
+        if wrong := [unit for unit in found or () if not 0 <= unit < most]:
+            raise OptionError(f"there is no unit {wrong[-1]}: layer {widest!r} has units 0 to {most - 1}")
+        if found and max(found) >= counts[pattern][layer]:
+            fewer.append(f"{layer} (0 to {counts[pattern][layer] - 1})")
+    if fewer:
+        log.warning("layers with fewer units than are asked for: %s", few(fewer))
 
 
 def parse_units(texts: Sequence[str]) -> dict[str, str]:
@@ -156,6 +185,7 @@ def plan(
 ) -> Manifest:
     """The manifest of an atlas of these networks. Raises `OptionError` for settings that JSON cannot hold."""
     classifier, judge = networks.classifier, networks.judge
+    check_units(classifier, layers, units)
     content = {
         "format": FORMAT,
         "classifier": classifier.describe(),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
-from gen_prior.errors import GenPriorError
+from gen_prior.errors import GenPriorError, OptionError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective
@@ -51,6 +51,7 @@ def synthesize(
     recipe: Recipe | str | None = None,
     unit_recipe: Recipe | None = None,
     start: Tensor | None = None,
+    evaluations: int | None = None,
     transforms: Sequence[Transform | Callable[[Tensor], Tensor]] = (),
     regularisers: Sequence[Regulariser] = (),
     edits: Sequence[Edit] = (),
@@ -78,6 +79,8 @@ def synthesize(
             `score="log_probability"`.
         unit_recipe: settings for hidden units where they differ from `recipe`.
         start: codes to start from instead of the seeds' own: `[*code_shape]` for all, or `[T, S, *code_shape]`.
+        evaluations: classifier evaluations for each image, those that choose a start included; the steps follow from
+            it (`Recipe.within`). The recipe's steps where None.
         transforms, regularisers, edits: custom ones, applied after the recipe's.
         batch: items at a time, or the sizes of successive batches (the last one repeats); chosen from the free
             memory where None. Halved whenever memory runs out.
@@ -102,7 +105,10 @@ def synthesize(
     classifier, generator = as_classifier(classifier), as_generator(generator)
     recipe = as_recipe(recipe)
     engine = Engine(classifier, generator, transforms, regularisers, edits, precision, compile)
+    if evaluations is not None and "steps" in options:
+        raise OptionError("steps follow from evaluations, got both", fix="leave one of them out")
     recipes = [one.with_options(**options) for one in _recipes(recipe, unit_recipe, generator, start is not None)]
+    recipes = recipes if evaluations is None else [one.within(evaluations) for one in recipes]
     with run_writer(out) if out is not None else nullcontext():
         return _synthesize(
             engine, targets, seeds, recipes, start, batch,

@@ -8,7 +8,7 @@ import torchvision
 from transformers import ViTConfig, ViTForImageClassification
 
 from gen_prior.atlas.manifest import as_ranges, numbers
-from gen_prior.atlas.plan import block_layers, chosen_judge, chosen_layers, chosen_units, parse_units
+from gen_prior.atlas.plan import block_layers, check_units, chosen_judge, chosen_layers, chosen_units, parse_units
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 
@@ -32,11 +32,20 @@ def test_units_are_ranges_of_all_layers_or_of_one(tiny_classifier: Classifier) -
     assert chosen_units(tiny_classifier, "logits", units) == "0,2,4"
     assert chosen_units(tiny_classifier, "conv1", {"conv2": "0"}) == "0-7"
     assert chosen_units(tiny_classifier, "conv1", [3, 1, 3, 99]) == "1,3"
+    check_units(tiny_classifier, ["conv1", "conv2"], {"*": "0-11", "conv1": "7"})
+    for layers, units in ((["conv1"], "0-8"), (["conv1", "conv2"], [12]), (["conv2"], {"conv2": "5-70"})):
+        with pytest.raises(OptionError, match=r"no unit \d+: layer 'conv\d' has units 0 to"):
+            check_units(tiny_classifier, layers, units)
     for text in ("", "a", "3-1", "1-5:0", "1:2"):
         with pytest.raises(OptionError, match="0-31"):
             numbers(text)
     drawn = sorted(set(torch.randint(500, (100,), generator=torch.Generator().manual_seed(0)).tolist()))
     assert numbers(as_ranges(drawn)) == tuple(drawn)
+
+
+def test_layers_with_fewer_units_are_said(tiny_classifier: Classifier, caplog: pytest.LogCaptureFixture) -> None:
+    check_units(tiny_classifier, ["conv1", "conv2", "logits"], {"*": "0-9", "logits": "0-4"})
+    assert [one.message for one in caplog.records] == ["layers with fewer units than are asked for: conv1 (0 to 7)"]
 
 
 def test_patterns_choose_layers_in_network_order(lite0: Classifier) -> None:

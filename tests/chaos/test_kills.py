@@ -123,7 +123,7 @@ def test_killed_while_it_replaces_another_run(
 ) -> None:
     new = content("synth", whole("synth"))
     other = tmp_path / "other"
-    assert command("synth", other, "--seed", 0, "--seed", 5).code == 0
+    assert command("synth", other, "--steps", 3).code == 0
     old = content("synth", other)
     for point in random.Random(2).sample(range(1, 21), count or 20):
         folder = tmp_path / f"killed-{point}"
@@ -208,9 +208,9 @@ def test_a_result_that_is_replaced_while_it_is_read(
     count: int, command: Command, whole: Callable[[str], Path], tmp_path: Path, figures: Counter[str]
 ) -> None:
     folder, other = tmp_path / "result", tmp_path / "other"
-    assert command("synth", other, "--seed", 0, "--seed", 5).code == 0
+    assert command("synth", other, "--seeds", 3).code == 0
     results = {str(load_result(path).seeds): load_result(path) for path in (whole("synth"), other)}
-    results["[0, 5]"].save(folder)
+    results["[0, 1, 2]"].save(folder)
     stop = threading.Event()
 
     def replace() -> None:

@@ -109,6 +109,46 @@ def test_usage_errors_are_one_line_and_write_nothing(
     assert list(out.rglob("*.png")) == []
 
 
+def test_evaluations_are_counted_as_compare_does(run: type[Run], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    common = ("bee", "--seeds", 1, *tiny[:-2])
+    done = run("synth", *common, "-g", "tiny", "--candidates", 4, "--evaluations", 16, "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    recipe = load_result(tmp_path / "a").recipe
+    assert (recipe.candidates, recipe.steps, recipe.evaluations) == (4, 12, 16)
+    both = run("synth", *common, "-g", "tiny", "--steps", 4, "--evaluations", 16, "--out", tmp_path / "b")
+    assert (both.code, (tmp_path / "b").exists()) == (2, False)
+    assert "steps follow from evaluations" in both.complaint
+    assert "from 1 to" in run("synth", *common, "-g", "tiny", "--evaluations", 0, "--out", tmp_path / "b").complaint
+    methods = ("-m", "tiny", "--judge", "none", "--evaluations", 16, "--out", tmp_path / "c")
+    assert run("compare", *common, *methods).code == 0
+    ours = run("synth", *common, "-g", "tiny", "--evaluations", 16, "--out", tmp_path / "d")
+    assert ours.code == 0
+    assert load_result(tmp_path / "d").recipe == load_result(tmp_path / "c" / "tiny").recipe
+
+
+@pytest.mark.parametrize("words", [("--seed", 2, "--seeds", 4), ("--seeds", 4, "--seed", 2)])
+@pytest.mark.parametrize("command", ["synth", "compare", "atlas"])
+def test_seeds_are_named_or_counted(run: type[Run], command: str, words: tuple[object, ...]) -> None:
+    refused = run(command, "bee", *words)
+    assert refused.code == 2
+    assert "got both" in refused.complaint
+
+
+@pytest.mark.parametrize("words", [("--seeds", "2"), ("--seeds=2",), ("-q",)])
+def test_options_after_the_dashes_are_refused(run: type[Run], words: tuple[str, ...]) -> None:
+    refused = run("synth", "--", "-goldfish", *words)
+    assert refused.code == 2
+    assert f"{words[0]} stands after --" in refused.complaint
+    assert "before --" in refused.complaint
+
+
+@pytest.mark.parametrize("words", [("synth",), ("evolve",), (), ("train-prior",), ("train-prior", "stage", "flow")])
+def test_help_shows_no_type_of_flags(run: type[Run], words: tuple[str, ...]) -> None:
+    shown = run(*words, "--help").out
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+
+
 @pytest.mark.parametrize("device", ["cuda:63", "tpu", "cuda:x"])
 def test_a_device_that_is_not_there(run: type[Run], tiny: tuple[str, ...], tmp_path: Path, device: str) -> None:
     done = run("synth", "bee", "--generator", "tiny", "--out", tmp_path, *tiny, "--device", device)
