@@ -24,7 +24,7 @@ def run(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Download the weights of these models, so that they can be loaded offline.
+    """Download, check and convert the weights of these models, so that they can be loaded offline.
 
     Example: [bold]gen-prior pull caffenet deepsim-fc6[/bold]
     """

@@ -114,7 +114,9 @@ def _run(
         check_kind(folder, RECORD, overwrite=overwrite)
         known = _earlier(folder, comparison.record) if not overwrite else {}
         if not known:  # first, so that no mixture is taken for the comparison that was there
-            write_json(folder / RECORD, comparison.record, publish=(lambda: remove_run(folder)) if overwrite else None)
+            write_json(
+                folder / RECORD, comparison.record, before_rename=(lambda: remove_run(folder)) if overwrite else None
+            )
             write_comparison_numbers(comparison.record, folder)
     share, total = setup.evaluations_per_method, len(rows) * setup.evaluations_per_method
     for index, method in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The file of a search without gradients: settings, scores, the last points and the best code, as numbers and text."""
+"""The file of a search without gradients: settings, scores, the last generation and the best code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gen_prior.util.reading import read_arrays
 
 FORMAT = "gen-prior/evolution-3"
 KNOWN = (FORMAT, "gen-prior/evolution-2")
-"""Formats that are read; 0.1 wrote the second, which knows no start, no spread and no missing scores."""
+"""Formats that are read; 0.1 wrote the second, which has no `start`, `spread` or missing scores."""
 LARGEST = 2**31
 """Bytes of a saved search, and of a generation of points."""
 IN_FILE = {"dims": "numbers"}
@@ -41,7 +41,9 @@ def read_evolution(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[
     arrays: dict[str, NDArray[Any]] = dict(read_arrays(path, limit=LARGEST))
     settings = json.loads(arrays.pop("settings").tobytes())
     if settings.pop("format") not in KNOWN:
-        raise OutputError(f"{path} is not an evolution of format {FORMAT}", fix="save to another file")
+        raise OutputError(
+            f"{path} is not an evolution of format {FORMAT}", fix="name a file that gen-prior evolve wrote"
+        )
     names = {old: name for name, old in IN_FILE.items()}
     return {names.get(name, name): value for name, value in settings.items()}, arrays
 

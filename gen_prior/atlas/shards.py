@@ -1,8 +1,8 @@
 """The folder of a shard: finished neurons while it is made, then one published folder.
 
 While a shard is made, each finished neuron is one file, written atomically. Once all are there, the published folder is
-written beside them, renamed into place, and recorded; the files of the neurons go last. So a process may be killed at
-any moment, and no finished neuron is lost.
+written beside them, renamed into place, and recorded; the files of the neurons are deleted last. So a process may be
+killed at any moment, and no finished neuron is lost.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _write(folder: Path, records: Records, shard: Shard) -> dict[str, str]:
     for tile, unit in enumerate(shard.units):
         neuron = Neuron.load(neuron_file(records, shard, unit), records.manifest.identity)
         if neuron is None:
-            raise OutputError(f"neuron {shard.layer}:{unit} of shard {shard.name} was changed while it was published")
+            raise OutputError(f"the file of neuron {shard.layer}:{unit} is missing, damaged, or of another atlas")
         rows.append(neuron.row | {"tile": tile})
         codes |= {f"{unit}/{name}": code for name, code in neuron.codes.items()}
         signatures.append(neuron.signature)

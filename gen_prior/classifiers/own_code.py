@@ -26,11 +26,14 @@ SPEC = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 
 
 def is_code(spec: str) -> bool:
-    """True for `MODULE:NAME` whose module, or the package that it is in, is installed or in the current directory."""
+    """True for `MODULE:NAME` whose module, or the package that it is in, is installed or in the current directory.
+
+    The current directory becomes the first from which modules are imported, as with `python -m`.
+    """
     match = SPEC.fullmatch(spec)
     here = str(Path.cwd())
     if match is not None and here not in sys.path:
-        sys.path.insert(0, here)  # as for `python -m`
+        sys.path.insert(0, here)
     importlib.invalidate_caches()
     return match is not None and importlib.util.find_spec(match[1].partition(".")[0]) is not None
 

@@ -52,7 +52,7 @@ class BatchRun:
         return max(recipe.steps for recipe in self.recipes)
 
     @cached_property
-    def _steps_before(self) -> list[int]:
+    def _run_steps_before(self) -> list[int]:
         """Steps, with those of trials, of all items before each one; the last number is that of all items."""
         return [0, *accumulate(recipe.steps + self._trial_steps(recipe) for recipe in self.recipes)]
 
@@ -60,23 +60,27 @@ class BatchRun:
         return recipe.all_trial_steps if self.select else 0
 
     def _may_return_start(self, recipe: Recipe) -> bool:
-        """False if a start need not obey the edits, constraints and penalties, or is not what the transforms make."""
+        """True if an item that ended below its start may return the start.
+
+        Not with the user's own transforms, regularisers or edits, nor with a fixed mean or contrast, which the start
+        need not have.
+        """
         engine, named = self.engine, (*recipe.edits, *recipe.transforms)
         own = engine.edits or engine.regularisers or engine.transforms
         return not own and all(name not in CONSTRAINTS for name, _ in named)
 
-    def _progress(self, first: int, size: int, steps_before: int) -> ProgressCallback | None:
-        """Callback that reports a batch, of which `steps_before` are done, as part of the whole run."""
+    def _progress(self, first: int, size: int, trial_steps: int) -> ProgressCallback | None:
+        """Callback that reports a batch, of which `trial_steps` are done, as part of the whole run."""
         progress = self.progress
         if progress is None:
             return None
-        before = self._steps_before
+        before = self._run_steps_before
         images = f"image {first + 1}" + (f"-{first + size}" if size > 1 else "") + f" of {len(self.recipes)}"
-        done, total = before[first] + steps_before * size, before[-1]
+        done, total = before[first] + trial_steps * size, before[-1]
         steps = before[first + 1] - before[first]
 
         def report(inner: Progress) -> None:
-            label = f"{images}, step {steps_before + inner.done // size}/{steps}"
+            label = f"{images}, step {trial_steps + inner.done // size}/{steps}"
             progress(inner.within(done, total, label))
 
         return report

@@ -87,7 +87,9 @@ class Record:
             yield self._bytes()  # last: it tells what is finished
 
         paths = [folder / name for index in items for name in self.files_of(index)]
-        write_stream([*paths, folder / RECORD], parts(), publish=(lambda: clear_result(folder)) if replace else None)
+        write_stream(
+            [*paths, folder / RECORD], parts(), before_rename=(lambda: clear_result(folder)) if replace else None
+        )
 
     def _bytes(self) -> bytes:
         whole = {

@@ -22,7 +22,7 @@ def as_output_errors(*paths: Path) -> Iterator[None]:
     """Turn an `OSError` (or a `RecursionError`) in the block into an `OutputError` that names `paths`."""
     try:
         yield
-    except (OSError, RecursionError) as error:  # the latter of a path of a thousand folders
+    except (OSError, RecursionError) as error:  # a very deep path raises RecursionError
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
             f"cannot write {', '.join(map(str, paths))}: {reason}",
@@ -31,11 +31,11 @@ def as_output_errors(*paths: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(*paths: Path, publish: Callable[[], object] | None = None) -> Iterator[tuple[Path, ...]]:
-    """Temporary files that take the names `paths` when the block ends; after an exception, nothing has changed.
+def atomic_write(*paths: Path, before_rename: Callable[[], object] | None = None) -> Iterator[tuple[Path, ...]]:
+    """Temporary files that take the names `paths` when the block ends, each atomically, with the umask's mode.
 
-    All are on disk before the first takes its name, with the mode that the umask gives. `publish` is called between
-    the two, to take away what the new files replace. Raises `OSError`.
+    If writing fails before the first rename, nothing has changed. `before_rename` is called once all data is on disk,
+    before the first rename; used to delete what the new files replace. Raises `OSError`.
     """
     partial: list[Path] = []
     try:
@@ -51,8 +51,8 @@ def atomic_write(*paths: Path, publish: Callable[[], object] | None = None) -> I
             with part.open("ab") as file:
                 os.fsync(file.fileno())
             part.chmod(0o666 & ~mask)
-        if publish is not None:
-            publish()
+        if before_rename is not None:
+            before_rename()
         note(paths)
         for part, path in zip(partial, paths, strict=True):
             part.replace(path)
@@ -79,28 +79,28 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 - Path.is_file raises at some links
 
 
-def write_files(files: Mapping[Path, bytes], *, publish: Callable[[], object] | None = None) -> None:
-    """Write several files, all or none of them, as `atomic_write` does; the last one takes its name last.
+def write_files(files: Mapping[Path, bytes], *, before_rename: Callable[[], object] | None = None) -> None:
+    """Write several files as `atomic_write` does; the last one is renamed last.
 
     Raises `OutputError` for a full disk or a read-only folder.
     """
-    write_stream(list(files), files.values(), publish=publish)
+    write_stream(list(files), files.values(), before_rename=before_rename)
 
 
 def write_stream(
-    paths: Sequence[Path], contents: Iterable[bytes], *, publish: Callable[[], object] | None = None
+    paths: Sequence[Path], contents: Iterable[bytes], *, before_rename: Callable[[], object] | None = None
 ) -> None:
     """As `write_files`, with one of the `contents` in memory at a time."""
-    with as_output_errors(*paths[-1:]), atomic_write(*paths, publish=publish) as partial:
+    with as_output_errors(*paths[-1:]), atomic_write(*paths, before_rename=before_rename) as partial:
         for part, data in zip(partial, contents, strict=True):
             part.write_bytes(data)
 
 
-def write_bytes(path: Path, data: bytes, *, publish: Callable[[], object] | None = None) -> None:
+def write_bytes(path: Path, data: bytes, *, before_rename: Callable[[], object] | None = None) -> None:
     """Write one file. Raises `OutputError` as `write_files` does."""
-    write_files({path: data}, publish=publish)
+    write_files({path: data}, before_rename=before_rename)
 
 
-def write_json(path: Path, value: Any, *, publish: Callable[[], object] | None = None) -> None:
+def write_json(path: Path, value: Any, *, before_rename: Callable[[], object] | None = None) -> None:
     """Write `value` as indented JSON. Raises `ValueError` for NaN, which JSON does not have."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), publish=publish)
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), before_rename=before_rename)

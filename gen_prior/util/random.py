@@ -12,15 +12,15 @@ _SALT = 0x9E3779B1
 
 
 def derived_seed(seed: int, index: int) -> int:
-    """Seed number `index` of a series that follows from `seed`: for the pieces of a chain, or the candidate starts."""
+    """A distinct seed for item `index`, computed from `seed` by a linear map."""
     return (seed * 1_000_003 + index * 7919 + 1) % (MAX_SEED + 1)
 
 
 class Streams:
     """Random draws for a batch of B items during optimisation, each from a CPU generator of its own.
 
-    Drawing on the CPU gives the same values for the same seed on every device. The uniform values of all steps are
-    drawn before the loop and copied to the device once, so the loop never waits for the host.
+    Drawing on the CPU gives the same values for the same seed on every device. `uniform` draws the values of
+    all steps at once, before the loop; `normal`, for noise on codes and gradients, draws at each call.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
