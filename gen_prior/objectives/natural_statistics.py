@@ -43,7 +43,15 @@ EMBEDDED = {
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db": (
         "natural-efficientnet-lite0.safetensors",
         "cd0b224d06d33c960b4e69480dce68d645f09f798539c6cea987fc323ec8a0cb",
-    )
+    ),
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850": (
+        "natural-efficientnet-lite1.safetensors",
+        "b09827189abff053320161b9771e2c86aaba96321347caf054aaf1a850024ee1",
+    ),
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d": (
+        "natural-efficientnet-lite2.safetensors",
+        "6c216c55a7d5aaadde735d8f3ff810698240956c5d4ea62f4c879210ce7c0f33",
+    ),
 }
 """SHA-256 of a classifier's weights -> installed table of it, and that table's SHA-256."""
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gen_prior.classifiers import Classifier
+from gen_prior.classifiers import Classifier, load_classifier
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators import Generator
 from gen_prior.hub.tensors import read_shapes
@@ -109,19 +109,24 @@ def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         NaturalStatistics.load(Path(str(resources.files("gen_prior.weights") / "natural-statistics.safetensors")))
 
 
-def test_the_installed_table_of_lite0(lite0: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = natural_statistics(lite0)
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"])
+def test_the_installed_tables(name: str) -> None:
+    classifier = load_classifier(name, device="cpu")
+    table = natural_statistics(classifier)
     assert table is not None
     assert table.metadata["images"] == "1000"
     assert table.metadata["source"].endswith("EliSchwartz/imagenet-sample-images")
     for layer, quantiles in table.tables.items():
-        shape = lite0.layer_shape(layer)
+        shape = classifier.layer_shape(layer)
         assert quantiles.shape == (len(KINDS), len(LEVELS), shape[0])
         assert (quantiles.float().diff(dim=1) >= 0).all()
         assert (quantiles[1, -1] >= quantiles[0, -1]).all(), "the best position is at least the centre"
         assert (table.lowest[layer] <= quantiles[0, 0]).all()
-    logits = lite0(torch.full((1, 3, 224, 224), 0.5))[0]
+    logits = classifier(torch.full((1, 3, 224, 224), 0.5))[0]
     assert (logits < table.tables["logits"][0, -1]).float().mean() > 0.99, "a grey image excites no class"
+
+
+def test_a_changed_installed_table_is_refused() -> None:
     (file, _), *_ = module.EMBEDDED.values()
     with pytest.raises(WeightsError, match="expected beef"):
         module._embedded(file, "beef")
