@@ -13,28 +13,26 @@ from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, note_all, print_json, print_numbers
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
+from gen_prior.util.words import percent, short
 
 MEASURES = {
-    "activation": ("activation", "{:.1f}"),
-    "of the best photograph's": ("photograph_ratio", "{:.2f}"),
-    "photographs below it": ("photograph_quantile", "{:.1%}"),
-    "probability": ("probability", "{:.1%}"),
-    "judge top-1 right": ("judge_top1", "{:.0%}"),
-    "judge top-5 right": ("judge_top5", "{:.0%}"),
-    "judge probability": ("judge_probability", "{:.1%}"),
-    "kept after blur": ("kept_blur", "{:.0%}"),
-    "kept after JPEG": ("kept_jpeg", "{:.0%}"),
-    "kept after shift": ("kept_shift", "{:.0%}"),
-    "high-frequency power": ("high_frequency", "{:.1%}"),
-    "spectrum slope": ("slope", "{:.2f}"),
-    "diversity": ("diversity", "{:.2f}"),
+    "activation": ("activation", short),
+    "of the best photograph's": ("photograph_ratio", short),
+    "photographs below it": ("photograph_quantile", percent),
+    "probability": ("probability", percent),
+    "judge top-1 right": ("judge_top1", percent),
+    "judge top-5 right": ("judge_top5", percent),
+    "judge probability": ("judge_probability", percent),
+    "kept after blur": ("kept_blur", percent),
+    "kept after JPEG": ("kept_jpeg", percent),
+    "kept after shift": ("kept_shift", percent),
+    "high-frequency power": ("high_frequency", percent),
+    "spectrum slope": ("slope", short),
+    "diversity": ("diversity", short),
+    "path similarity": ("path_similarity", short),
+    "two-alternative score": ("two_alternatives", percent),
 }
-FAITHFULNESS = {
-    "path similarity": ("path_similarity", "{:.2f}"),
-    "two-alternative score": ("two_alternatives", "{:.0%}"),
-    "the same, shown photographs": ("two_alternatives_photographs", "{:.0%}"),
-}
-"""Printed with --faithfulness; both: printed name -> measure of the summary and its format."""
+"""Printed name -> measure of the summary and its format; the last two are measured with --faithfulness."""
 
 
 @takes_network
@@ -161,21 +159,20 @@ def _remarks(record: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _print(record: dict[str, Any]) -> None:
-    """Print the summary: a column for each method, and one for photographs."""
-
-    def shown(method: dict[str, Any], measure: str, form: str) -> str:
-        found = method["summary"][measure]
-        return form.format(found["value"]) if found is not None else "-"
-
+    """Print the summary: a column for each method, and one for photographs; measures that none has are left out."""
     methods = record["methods"]
-    faithful = any(any(method["faithfulness"]) for method in methods)
+    summaries = [method["summary"] for method in methods]
+    photographs = dict(record["natural"])
+    if shown := summaries[0].get("two_alternatives_photographs"):  # the same for all methods
+        photographs["two_alternatives"] = shown["value"]
     rows = [
         [
             words,
-            *(shown(method, measure, form) for method in methods),
-            form.format(record["natural"][measure]) if measure in record["natural"] else "",
+            *(form(found[measure]["value"]) if found.get(measure) else "-" for found in summaries),
+            form(photographs[measure]) if measure in photographs else "",
         ]
-        for words, (measure, form) in (MEASURES | (FAITHFULNESS if faithful else {})).items()
+        for words, (measure, form) in MEASURES.items()
+        if any(found.get(measure) for found in summaries)
     ]
     rows.append(["seconds", *(f"{method['seconds']:.0f}" for method in methods), ""])
     names = [method["name"] for method in methods]

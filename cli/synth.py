@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from gen_prior.cli.network import takes_network
 from gen_prior.cli.output import console, note, note_all, print_json
 from gen_prior.cli.progress import ProgressBar
 from gen_prior.cli.run_folder import run_folder
-from gen_prior.util.words import counted
+from gen_prior.util.words import counted, percent, short
 
 if TYPE_CHECKING:
     from gen_prior.classifiers import Classifier
@@ -105,7 +106,7 @@ def run(
         if extra.panels:
             write_result_numbers(result, folder, extra.panels)
         keep_gallery(folder, html)
-    _print(result, folder, as_json, quiet)
+    _print(result, folder, as_json, quiet, extra.panels)
 
 
 def _load_generator(
@@ -129,8 +130,10 @@ def _load_generator(
     return prior, recipe
 
 
-def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
-    """Print remarks on images that failed, and the activations or the record."""
+def _print(
+    result: Result, out: Path, as_json: bool, quiet: bool, panels: Sequence[dict[str, Any] | None] | None
+) -> None:
+    """Print remarks on images that failed, and the activations, with their faithfulness, or the record."""
     from gen_prior.optimise.batch import NO_GRADIENT
 
     remarks: dict[str, list[str]] = {}
@@ -145,10 +148,31 @@ def _print(result: Result, out: Path, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         for t, target in enumerate(result.targets):
             values = ", ".join(f"{value:.4g}" for value in result.activations[t].tolist())
-            ratios = [f"{ratio:.2f}" for ratio in result.photograph_ratios[t].tolist() if math.isfinite(ratio)]
+            ratios = [short(ratio) for ratio in _ratios(result, t, panels)]
             beside = f"; {', '.join(ratios)} of the best photograph's" if ratios else ""
             console.print(f"{target['name']}: activation {values}{beside}", markup=False, soft_wrap=True)
             for n, term in enumerate(target.get("terms", []) if result.terms[t][0] else []):
                 values = ", ".join(f"{terms[n]:.4g}" for terms in result.terms[t])
                 console.print(f"  {term['name']}: activation {values}", markup=False, soft_wrap=True)
+            if panels and (panel := panels[t]) is not None:
+                console.print(f"  {_faithfulness(panel)}", markup=False, soft_wrap=True)
         console.print(f"{counted(result.activations.numel(), 'image')} in {out}", markup=False, soft_wrap=True)
+
+
+def _ratios(result: Result, t: int, panels: Sequence[dict[str, Any] | None] | None) -> list[float]:
+    """Activations of a target's images divided by the best photograph's, of the table or else of the panel."""
+    from gen_prior.objectives.natural_statistics import ratio_to
+
+    known = [ratio for ratio in result.photograph_ratios[t].tolist() if math.isfinite(ratio)]
+    if known or not panels or (panel := panels[t]) is None:
+        return known
+    found = [ratio_to(panel["best_photograph"], value) for value in result.activations[t].tolist()]
+    return [ratio for ratio in found if ratio is not None and math.isfinite(ratio)]
+
+
+def _faithfulness(panel: dict[str, Any]) -> str:
+    """The faithfulness of a target's images in words."""
+    path = panel["path"]["normalised"]
+    similarity = f"path similarity {short(path)}; " if path is not None else ""
+    scores = [percent(panel[name]) for name in ("two_alternatives", "two_alternatives_photographs")]
+    return f"{similarity}two-alternative score {scores[0]}, of photographs {scores[1]}"

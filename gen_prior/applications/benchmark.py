@@ -27,6 +27,7 @@ from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
+from gen_prior.objectives.natural_statistics import ratio_to
 from gen_prior.objectives.targets import Target, file_name, parse_target
 from gen_prior.optimise.resolve import seed_list
 from gen_prior.optimise.synthesize import synthesize
@@ -247,5 +248,5 @@ class _Run:
             item["panel"] = self.panel.measure(result, 0, method.generator, target)
             if None in item["ratios"]:
                 best = self.panel.references[target].most[0].activation
-                item["ratios"] = [value / best if best > 0 else None for value in item["activations"]]
+                item["ratios"] = [ratio_to(best, value) for value in item["activations"]]
         return item, features

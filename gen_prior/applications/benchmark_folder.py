@@ -13,7 +13,7 @@ from gen_prior.report.numbers import write_benchmark_numbers
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.folders import check_kind, remove_run
 from gen_prior.util.reading import read_regular, reading
-from gen_prior.util.words import others
+from gen_prior.util.words import few, others
 
 RECORD = "benchmark.json"
 FORMAT = "gen-prior/benchmark-1"
@@ -48,10 +48,11 @@ def check_same(
         before.setdefault("generator_names", [one["name"] for one in before["generators"]])
         fixed = [name for name in now if name not in (*MAY_GROW, "generators", "finished")]
         changed = [name for name in fixed if before.get(name) != now[name]]
-        changed += [one["name"] for one in before["generators"] if one["settings"] != own.get(one["name"])]
+        unlike = [one["name"] for one in before["generators"] if one["settings"] != own.get(one["name"])]
         fewer = [name for name in MAY_GROW if not set(before[name]) <= set(now[name])]
-    if fewer or changed:
+    if fewer or changed or unlike:
+        words = others(fewer + changed) or f"other settings of {few(unlike)}"
         raise OptionError(
-            f"{folder} holds a benchmark with {others(fewer + changed)}",
+            f"{folder} holds a benchmark with {words}",
             fix="pass another --out, or replace it with --overwrite",
         )

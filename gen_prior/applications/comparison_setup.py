@@ -10,7 +10,7 @@ from typing import Any
 
 from gen_prior.applications.comparison import FORMAT
 from gen_prior.applications.faithfulness import Panel
-from gen_prior.applications.measurement import check_judge, measure, summarise
+from gen_prior.applications.measurement import check_judge, fill_ratios, measure, summarise
 from gen_prior.applications.methods import Method
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
@@ -66,12 +66,14 @@ class ComparisonSetup:
             measure(self.classifier, self.judge, one.target, self.judged[t][0], result, t, method.folder)
             for t, one in enumerate(self.objectives)
         ]
-        items = [item for part in parts for item in part.items]
         diversities = [part.diversity for part in parts]
         panels = [
             None if self.panel is None else self.panel.measure(result, t, method.generator, one.target)
             for t, one in enumerate(self.objectives)
         ]
+        for part, panel in zip(parts, panels, strict=True):
+            fill_ratios(part.items, panel)
+        items = [item for part in parts for item in part.items]
         return {
             "name": method.name,
             "folder": method.folder,

@@ -30,6 +30,7 @@ from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.objectives.expressions import single_target
 from gen_prior.objectives.mixes import AnyTarget, Mix
+from gen_prior.objectives.natural_statistics import ratio_to
 from gen_prior.objectives.receptive_field import Box
 from gen_prior.objectives.targets import Position, Target
 from gen_prior.objectives.units import activation as unit_objective
@@ -151,6 +152,7 @@ class Panel:
             name: None if images is None else self._scores(target, images, least) for name, images in made.items()
         }
         return self._scores(target, result.inputs(t, self.classifier), least) | {
+            "best_photograph": self.references[target].most[0].activation,
             "two_alternatives_photographs": self._photographs(target).two_alternatives,
             "controls": controls,
         }
@@ -166,7 +168,7 @@ class Panel:
         path = self._path(target, [(image, self.fields.effective(target)) for image in inputs])
         return {
             "activation": activation,
-            "ratio": activation / best if best > 0 else None,
+            "ratio": ratio_to(best, activation),
             "path": path_similarity(path, beside.exciting, beside.arbitrary).to_dict(),
             "two_alternatives": two_alternative_score(self._features(inputs, target), least, beside.high, beside.low),
         }

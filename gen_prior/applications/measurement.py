@@ -18,6 +18,7 @@ import gen_prior.report.metrics as metrics
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.objectives.mixes import AnyTarget
+from gen_prior.objectives.natural_statistics import ratio_to
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import UNFINISHED, beside_photographs
@@ -170,6 +171,13 @@ def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[A
     }
     names = (*MEDIANS[1:], "judge_class", "judge_rank", *RATES)
     return item | {name: _plain(columns[name][s]) if name in columns else None for name in names}
+
+
+def fill_ratios(items: Sequence[dict[str, Any]], panel: dict[str, Any] | None) -> None:
+    """Give the images of a target their ratio to the panel's best photograph, where no table of photographs has one."""
+    for item in items if panel is not None else ():
+        if item["photograph_ratio"] is None:
+            item["photograph_ratio"] = ratio_to(panel["best_photograph"], item["activation"])  # type: ignore[index]
 
 
 def summarise(

@@ -56,6 +56,11 @@ EMBEDDED = {
 """SHA-256 of a classifier's weights -> installed table of it, and that table's SHA-256."""
 
 
+def ratio_to(best: float | None, activation: float | None) -> float | None:
+    """`activation` divided by the best photograph's; None where one of them is not known, or `best` is not positive."""
+    return activation / best if best is not None and best > 0 and activation is not None else None
+
+
 @dataclass(frozen=True)
 class PhotographActivations:
     """One unit's activations over photographs.
@@ -84,7 +89,7 @@ class PhotographActivations:
 
     def ratio(self, activation: float) -> float | None:
         """`activation` divided by the best photograph's; None where no photograph excites the unit at all."""
-        return activation / self.best if self.best > 0 else None
+        return ratio_to(self.best, activation)
 
     @property
     def is_dead(self) -> bool:

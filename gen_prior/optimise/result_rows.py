@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gen_prior.objectives.natural_statistics import ratio_to
 from gen_prior.optimise.result_data import ResultData
 from gen_prior.optimise.result_folder import beside_photographs, finite
 from gen_prior.optimise.stored_result import UNFINISHED
@@ -56,6 +57,8 @@ def result_rows(result: ResultData, panels: Sequence[Mapping[str, Any] | None] |
             row |= {"image": f"{name}.png", "status": status, "activation": finite(result.activations[t, s])}
             row |= {"start_activation": finite(result.start_activations[t, s])}
             row |= beside_photographs(result.activations[t, s], target)
+            if row.get("photograph_ratio") is None and (panel := panels[t]) is not None:
+                row["photograph_ratio"] = ratio_to(panel.get("best_photograph"), row["activation"])
             row |= {"terms": _terms(target, result.terms[t][s])} | panel_row(panels[t])
             rows.append(row)
     return rows

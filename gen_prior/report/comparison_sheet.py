@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,22 @@ from PIL import Image, ImageDraw
 from gen_prior.util.image_io import read_image, to_pil
 from gen_prior.util.mosaic import font, pages, paste, wrapped, write_line, write_pages
 from gen_prior.util.reading import reading
+from gen_prior.util.words import percent, short
 
 RECORD = "comparison.json"
 SHEET = "contact-sheet"
 CELL, GAP, MARGIN, SIDE = 224, 20, 36, 250
 """Pixels: side of an image, space between images, border, width of the column with the methods' names."""
-LINE = 21
+LINE, NAME = 21, 32
+"""Pixels: a line of text, and the name of a method above its lines."""
 TITLE_SIZE, HEAD_SIZE, TEXT_SIZE = 30, 22, 15
 INK, GREY, RULE, RIGHT, WRONG = "#1a1a1a", "#6a6a6a", "#dddddd", "#1a7f37", "#b3261e"
 PLOT_HEIGHT = 190
+ABREAST = 3
+"""Most methods side by side."""
+ABSENT = "-"
+SCORES = ("two_alternatives", "two_alternatives_photographs")
+"""The two-alternative scores of a panel: shown the images, and shown photographs."""
 COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0a8a8a", "#555555")
 
 
@@ -64,21 +71,33 @@ def _png(sheet: Image.Image) -> bytes:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Pixels: width of a sheet, height of a method's row and of a target's block; the legend's lines."""
+    """Pixels: width of a sheet, height of a method's row and of a target's block; the legend's lines.
+
+    `columns`: methods side by side, several where there is a single seed.
+    """
 
     width: int
     row: int
     block: int
     legend: list[str]
+    columns: int
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> _Layout:
         """The layout of a comparison's sheets, the same for all of them."""
         has_failures = any(item["status"] != "ok" for method in record["methods"] for item in method["items"])
-        row = CELL + 8 + (3 if has_failures else 2) * LINE + GAP
-        block = 60 + LINE + len(record["methods"]) * row + PLOT_HEIGHT + 40
-        width = max(2 * MARGIN + SIDE + len(record["seeds"]) * (CELL + GAP) - GAP, 900)
-        return cls(width, row, block, wrapped(_legend(record), width - 2 * MARGIN, TEXT_SIZE))
+        most = max(len(_measures(record, t)) for t in range(len(record["targets"])))
+        row = max(CELL + 8 + (3 if has_failures else 2) * LINE, NAME + most * LINE) + GAP
+        seeds, methods = len(record["seeds"]), len(record["methods"])
+        columns = max(1, min(methods, ABREAST)) if seeds == 1 else 1
+        block = 60 + LINE + -(-methods // columns) * row + PLOT_HEIGHT + 40
+        width = max(2 * MARGIN + columns * (SIDE + seeds * (CELL + GAP)) - GAP, 900)
+        return cls(width, row, block, wrapped(_legend(record), width - 2 * MARGIN, TEXT_SIZE), columns)
+
+    def corner(self, method: int, top: int) -> tuple[int, int]:
+        """Left and top of a method in the block of a target at `top`."""
+        row, column = divmod(method, self.columns)
+        return MARGIN + column * (SIDE + CELL + GAP), top + 60 + LINE + row * self.row
 
     @property
     def header(self) -> int:
@@ -88,7 +107,7 @@ class _Layout:
 
 def _draw(record: dict[str, Any], folder: Path, targets: range, layout: _Layout) -> Image.Image:
     """The sheet of some of the targets."""
-    width, row, block, header = layout.width, layout.row, layout.block, layout.header
+    width, block, header = layout.width, layout.block, layout.header
     sheet = Image.new("RGB", (width, MARGIN + header + len(targets) * block), "white")
     draw = ImageDraw.Draw(sheet)
     title = f"What {record['classifier']['name']} wants to see"
@@ -101,20 +120,19 @@ def _draw(record: dict[str, Any], folder: Path, targets: range, layout: _Layout)
         end = write_line(draw, (MARGIN, top + 14), target["name"], HEAD_SIZE, INK, width - 2 * MARGIN)
         if target["target"] not in (None, target["name"]):
             write_line(draw, (end + 14, top + 20), target["target"], TEXT_SIZE, GREY, width - end - 14 - MARGIN)
-        for column, seed in enumerate(record["seeds"]):
-            write_line(draw, (_left(column), top + 52), f"seed {seed}", TEXT_SIZE, GREY, CELL)
+        measures = _measures(record, t)
         for m, method in enumerate(record["methods"]):
-            y = top + 60 + LINE + m * row
-            _method(draw, method, t, y, COLOURS[m % len(COLOURS)], target["judged"])
+            x, y = layout.corner(m, top)
+            lines = [(name, values[m]) for name, values in measures]
+            _method(draw, method["name"], lines, (x, y), COLOURS[m % len(COLOURS)])
             items = [item for item in method["items"] if item["target"] == t]
             for column, item in enumerate(items):
-                _cell(sheet, draw, folder, item, (_left(column), y), target["judged"])
-        _plot(draw, record, t, top + 60 + LINE + len(record["methods"]) * row, width)
+                left = x + SIDE + column * (CELL + GAP)
+                if m < layout.columns:
+                    write_line(draw, (left, top + 52), f"seed {item['seed']}", TEXT_SIZE, GREY, CELL)
+                _cell(sheet, draw, folder, item, (left, y), target["judged"])
+        _plot(draw, record, t, top + block - PLOT_HEIGHT - 40, width)
     return sheet
-
-
-def _left(column: int) -> int:
-    return MARGIN + SIDE + column * (CELL + GAP)
 
 
 def _legend(record: dict[str, Any]) -> str:
@@ -128,47 +146,59 @@ def _legend(record: dict[str, Any]) -> str:
             "; below, the judge's class and its probability of the target, green if the class is right. "
             f"Judge, which no method optimises: {record['judge']['name']}"
         )
+    if any(any(method.get("faithfulness") or ()) for method in record["methods"]):
+        words += (
+            ". Two alternatives: of two photographs, how often a machine says which one excites the unit more if it is "
+            "shown these images; then, if it is shown photographs"
+        )
     return words + (
-        f". Natural photographs at {natural['size']} px have {natural['high_frequency']:.1%} of their power above half "
-        f"the Nyquist frequency and a spectrum slope of {natural['slope']:.2f}."
+        f". Natural photographs at {natural['size']} px have {percent(natural['high_frequency'])} of their power above "
+        f"half the Nyquist frequency and a spectrum slope of {short(natural['slope'])}."
     )
 
 
-def _method(draw: ImageDraw.ImageDraw, method: dict[str, Any], t: int, y: int, colour: str, judged: bool) -> None:
-    """Draw a row's left column: the method's name and medians of its measures over the target's images."""
-    items = [item for item in method["items"] if item["target"] == t]
-    draw.rectangle([(MARGIN, y), (MARGIN + 5, y + CELL)], colour)
-    x = MARGIN + 16
-    write_line(draw, (x, y), method["name"], HEAD_SIZE - 2, INK, SIDE - 26)
-    has_table = any(item.get("photograph_ratio") is not None for item in items)
-    lines = [
-        ("activation", _median(items, "activation", "{:.1f}")),
-        *([("of best photograph", _median(items, "photograph_ratio", "{:.2f}"))] if has_table else []),
-        *([("judge is right", _share(items, "judge_top1"))] if judged else []),
-        *([("judge's p", _median(items, "judge_probability", "{:.1%}"))] if judged else []),
-        ("kept after blur", _median(items, "kept_blur", "{:.0%}")),
-        ("kept after JPEG", _median(items, "kept_jpeg", "{:.0%}")),
-        ("kept after shift", _median(items, "kept_shift", "{:.0%}")),
-        ("high frequency", _median(items, "high_frequency", "{:.1%}")),
-        ("spectrum slope", _median(items, "slope", "{:.2f}")),
-        *_panel_lines((method.get("faithfulness") or {t: None})[t]),
-        ("diversity", "-" if method["diversity"][t] is None else f"{method['diversity'][t]:.2f}"),
-    ]
-    for index, (name, value) in enumerate(lines):
-        line = y + 32 + index * LINE
-        write_line(draw, (x, line), name, TEXT_SIZE, GREY, SIDE)
+def _method(
+    draw: ImageDraw.ImageDraw, name: str, lines: Sequence[tuple[str, str]], corner: tuple[int, int], colour: str
+) -> None:
+    """Draw a row's left column: the method's name and its measures of the target's images."""
+    x, y = corner[0] + 16, corner[1]
+    draw.rectangle([corner, (corner[0] + 5, y + max(CELL, NAME + len(lines) * LINE - 4))], colour)
+    write_line(draw, (x, y), name, HEAD_SIZE - 2, INK, SIDE - 26)
+    for index, (words, value) in enumerate(lines):
+        line = y + NAME + index * LINE
+        write_line(draw, (x, line), words, TEXT_SIZE, GREY, SIDE)
         draw.text((x + 205, line), value, INK, font(TEXT_SIZE), anchor="ra")
 
 
-def _panel_lines(panel: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """How faithful the images are: the path, and the two-alternative score beside that of photographs."""
-    if panel is None:
-        return []
-    path, scores = panel["path"]["normalised"], (panel["two_alternatives"], panel["two_alternatives_photographs"])
-    return [
-        ("path similarity", "-" if path is None else f"{path:.2f}"),
-        ("two alternatives", "{:.0%} of {:.0%}".format(*scores)),
-    ]
+def _measures(record: dict[str, Any], t: int) -> list[tuple[str, list[str]]]:
+    """Name of each measure of a target that any method has, and its value by each method."""
+    columns = [_values(method, t) for method in record["methods"]]
+    names = columns[0] if columns else ()
+    listed = [(name, [column[name] for column in columns]) for name in names]
+    return [(name, values) for name, values in listed if any(value != ABSENT for value in values)]
+
+
+def _values(method: dict[str, Any], t: int) -> dict[str, str]:
+    """Name of each measure -> its median over the images of a target, or the value that they share."""
+    items = [item for item in method["items"] if item["target"] == t]
+    panel = (method.get("faithfulness") or {t: None})[t]
+    path = panel["path"]["normalised"] if panel is not None else None
+    shared = [panel[name] if panel is not None else None for name in SCORES]
+    return {
+        "activation": _median(items, "activation", short),
+        "of best photograph": _median(items, "photograph_ratio", short),
+        "judge is right": _share(items, "judge_top1"),
+        "judge's p": _median(items, "judge_probability", percent),
+        "kept after blur": _median(items, "kept_blur", percent),
+        "kept after JPEG": _median(items, "kept_jpeg", percent),
+        "kept after shift": _median(items, "kept_shift", percent),
+        "high frequency": _median(items, "high_frequency", percent),
+        "spectrum slope": _median(items, "slope", short),
+        "diversity": _formatted(method["diversity"][t], short, ABSENT),
+        "path similarity": _formatted(path, short, ABSENT),
+        "two alternatives": _formatted(shared[0], percent, ABSENT),
+        "if shown photographs": _formatted(shared[1], percent, ABSENT),
+    }
 
 
 def _cell(
@@ -186,15 +216,15 @@ def _cell(
         raise ValueError(f"{item['image']} lies outside the folder")
     paste(sheet, to_pil(read_image(path)), (x, y), CELL)
     line = y + CELL + 6
-    write_line(draw, (x, line), f"activation {_formatted(item['activation'], '{:.1f}')}", TEXT_SIZE, INK, CELL)
+    write_line(draw, (x, line), f"activation {_formatted(item['activation'], short)}", TEXT_SIZE, INK, CELL)
     if item["probability"] is not None:
-        draw.text((x + CELL, line), f"p {item['probability']:.1%}", INK, font(TEXT_SIZE), anchor="ra")
+        draw.text((x + CELL, line), f"p {percent(item['probability'])}", INK, font(TEXT_SIZE), anchor="ra")
     line += LINE
     if judged and item["judge_class"] is None:
         write_line(draw, (x, line), "judge: not finite", TEXT_SIZE, WRONG, CELL)
     if judged and item["judge_class"] is not None:
         colour = RIGHT if item["judge_top1"] else WRONG
-        draw.text((x + CELL, line), f"p {item['judge_probability']:.1%}", colour, font(TEXT_SIZE), anchor="ra")
+        draw.text((x + CELL, line), f"p {percent(item['judge_probability'])}", colour, font(TEXT_SIZE), anchor="ra")
         write_line(draw, (x, line), f"judge: {item['judge_class']}", TEXT_SIZE, colour, CELL - 62)
     if item["status"] != "ok":
         write_line(draw, (x, line + LINE), item["status"], TEXT_SIZE, WRONG, CELL)
@@ -214,7 +244,7 @@ def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, w
         write_line(draw, (MARGIN + 16, top + index * LINE), line, TEXT_SIZE, GREY, SIDE)
     draw.line([(left, top), (left, bottom), (right, bottom)], GREY, 1)
     for value, y in ((high, top), (low, bottom)):
-        draw.text((left - 8, y), f"{value:.1f}", GREY, font(TEXT_SIZE), anchor="rm")
+        draw.text((left - 8, y), short(value), GREY, font(TEXT_SIZE), anchor="rm")
     steps = max(len(curve) for curve in curves.values())
     draw.text((left, bottom + 6), "1", GREY, font(TEXT_SIZE), anchor="la")
     draw.text((right, bottom + 6), f"step {steps}", GREY, font(TEXT_SIZE), anchor="ra")
@@ -228,18 +258,18 @@ def _plot(draw: ImageDraw.ImageDraw, record: dict[str, Any], t: int, top: int, w
             draw.line(points, COLOURS[index % len(COLOURS)], 3, joint="curve")
 
 
-def _median(items: Sequence[dict[str, Any]], name: str, form: str) -> str:
+def _median(items: Sequence[dict[str, Any]], name: str, form: Callable[[float], str]) -> str:
     values = sorted(item[name] for item in items if item.get(name) is not None)
     if not values:
-        return "-"
+        return ABSENT
     middle = len(values) // 2
-    return form.format(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
+    return form(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
 
 
 def _share(items: Sequence[dict[str, Any]], name: str) -> str:
     values = [item[name] for item in items if item[name] is not None]
-    return f"{sum(values)} of {len(values)}" if values else "-"
+    return f"{sum(values)} of {len(values)}" if values else ABSENT
 
 
-def _formatted(value: float | None, form: str) -> str:
-    return form.format(value) if value is not None else "not finite"
+def _formatted(value: float | None, form: Callable[[float], str], absent: str = "not finite") -> str:
+    return form(value) if value is not None else absent

@@ -32,5 +32,16 @@ def short(value: float) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+def percent(value: float) -> str:
+    """A share in percent with about two digits, more near 1: 0.3%, 4.3%, 41%, 99.7%, 105%."""
+    size = abs(100 * value)
+    if 0 < size < 0.01:
+        return "<0.01%"
+    if 99.95 <= size < 100:
+        return ">99.9%"
+    decimals = 1 if 1 <= size < 9.95 or 99 < size < 100 else 0
+    return f"{100 * value:.2g}%" if 0 < size < 1 else f"{100 * value:.{decimals}f}%"
+
+
 def _is_plural(name: str) -> bool:
     return name.endswith("s") and not name.endswith("ss")

@@ -117,8 +117,8 @@ def test_another_benchmark_is_refused(small: Callable[..., dict[str, Any]], tmp_
     small()
     before = (tmp_path / "benchmark.json").read_bytes()
     for other, words in (
-        ({"seeds": 2}, "another seeds"),
-        ({"evaluations": 3}, "another evaluations"),
+        ({"seeds": 2}, "other seeds"),
+        ({"evaluations": 3}, "other evaluations"),
         ({"classes": 1}, "other targets"),
         ({"generators": ["pixel-raw"]}, "other generators"),
     ):

@@ -110,6 +110,10 @@ def test_compare_records_the_panel(
     for method in json.loads((tmp_path / "comparison.json").read_text())["methods"]:
         assert [panel["controls"]["start"] is not None for panel in method["faithfulness"]] == [True, True]
         assert method["summary"]["two_alternatives"]["count"] == 2
+        for item, panel in zip(method["items"], method["faithfulness"], strict=True):
+            best = panel["best_photograph"]
+            assert item["photograph_ratio"] == (pytest.approx(item["activation"] / best) if best > 0 else None)
+        assert method["summary"]["photograph_ratio"] is not None
     assert compared.summary()["tiny"]["path_similarity"] is not None
     for options, words in (({"images": None}, "--images"), ({"judge": None}, "--judge")):
         settings: dict[str, Any] = {"judge": judge, "images": folder} | options

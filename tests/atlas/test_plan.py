@@ -8,7 +8,15 @@ import torchvision
 from transformers import ViTConfig, ViTForImageClassification
 
 from gen_prior.atlas.manifest import as_ranges, numbers
-from gen_prior.atlas.plan import block_layers, check_units, chosen_judge, chosen_layers, chosen_units, parse_units
+from gen_prior.atlas.plan import (
+    Units,
+    block_layers,
+    check_units,
+    chosen_judge,
+    chosen_layers,
+    chosen_units,
+    parse_units,
+)
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import OptionError
 
@@ -33,9 +41,14 @@ def test_units_are_ranges_of_all_layers_or_of_one(tiny_classifier: Classifier) -
     assert chosen_units(tiny_classifier, "conv1", {"conv2": "0"}) == "0-7"
     assert chosen_units(tiny_classifier, "conv1", [3, 1, 3, 99]) == "1,3"
     check_units(tiny_classifier, ["conv1", "conv2"], {"*": "0-11", "conv1": "7"})
-    for layers, units in ((["conv1"], "0-8"), (["conv1", "conv2"], [12]), (["conv2"], {"conv2": "5-70"})):
+    mistakes: list[tuple[list[str], Units]] = [
+        (["conv1"], "0-8"),
+        (["conv1", "conv2"], [12]),
+        (["conv2"], {"conv2": "5-70"}),
+    ]
+    for layers, wrong in mistakes:
         with pytest.raises(OptionError, match=r"no unit \d+: layer 'conv\d' has units 0 to"):
-            check_units(tiny_classifier, layers, units)
+            check_units(tiny_classifier, layers, wrong)
     for text in ("", "a", "3-1", "1-5:0", "1:2"):
         with pytest.raises(OptionError, match="0-31"):
             numbers(text)

@@ -37,3 +37,7 @@ def test_synth_measures_faithfulness(run: type[Run], tiny: tuple[str, ...], phot
     assert done.code == 0, done.err
     (target,) = json.loads((tmp_path / "out" / "faithfulness.json").read_text())
     assert target["faithfulness"]["controls"]["random network"]["two_alternatives"] >= 0
+    assert "of the best photograph's" in done.out
+    assert "two-alternative score" in done.out
+    header, row = (tmp_path / "out" / "numbers.csv").read_text().splitlines()
+    assert float(row.split(",")[header.split(",").index("photograph_ratio")]) != 0

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageColor, ImageDraw
 
 from gen_prior.errors import OutputError
-from gen_prior.report.comparison_sheet import CELL, RIGHT, WRONG, draw_sheet
+from gen_prior.report.comparison_sheet import CELL, RIGHT, WRONG, _measures, draw_sheet
 from gen_prior.util.files import write_json
 from gen_prior.util.image_io import write_png
 from gen_prior.util.mosaic import TALLEST, wrapped, write_line
@@ -74,6 +74,30 @@ def test_rows_are_methods_and_columns_seeds(tmp_path: Path) -> None:
     wider, taller = drawn(tmp_path, record(right=True, seeds=5)), drawn(tmp_path, record(right=True, methods=3))
     assert wider.width > sheet.width
     assert taller.height > sheet.height
+
+
+def test_methods_of_a_single_seed_stand_side_by_side(tmp_path: Path) -> None:
+    one, three, four = (drawn(tmp_path, record(right=True, seeds=1, methods=count)) for count in (1, 3, 4))
+    assert three.width > one.width
+    assert three.height < drawn(tmp_path, record(right=True, seeds=2, methods=2)).height
+    assert (four.height > three.height, four.width) == (True, three.width)
+    assert count(four, (51, 102, 153)) == 4 * CELL**2
+
+
+def panel() -> dict[str, Any]:
+    return {"path": {"normalised": 0.5}, "two_alternatives": 0.5, "two_alternatives_photographs": 0.4}
+
+
+def test_rows_are_as_high_as_their_measures_and_none_is_empty(tmp_path: Path) -> None:
+    plain = drawn(tmp_path, record(right=True))
+    wanted = record(right=True, photograph_ratio=1.5)
+    for method in wanted["methods"]:
+        method["faithfulness"] = [panel()]
+    assert drawn(tmp_path, wanted).height > plain.height
+    names = [name for name, _ in _measures(wanted, 0)]
+    assert names[-3:] == ["path similarity", "two alternatives", "if shown photographs"]
+    assert "kept after shift" not in names, "no image has it"
+    assert dict(_measures(wanted, 0))["two alternatives"] == ["50%", "50%"]
 
 
 def test_pictures_keep_their_proportions(tmp_path: Path) -> None:

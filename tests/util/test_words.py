@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gen_prior.util.words import counted, few, others, short
+from gen_prior.util.words import counted, few, others, percent, short
 
 
 def test_counts() -> None:
@@ -29,3 +29,9 @@ def test_others_follow_the_number_of_the_noun() -> None:
 )  # fmt: skip
 def test_short_numbers_keep_two_or_three_digits(value: float, text: str) -> None:
     assert short(value) == text
+
+
+def test_shares_keep_two_digits() -> None:
+    shares = (0, 0.00001, 0.0028, 0.043, 0.41, 0.997, 0.9999, 1, 1.05, -0.2)
+    words = ["0%", "<0.01%", "0.28%", "4.3%", "41%", "99.7%", ">99.9%", "100%", "105%", "-20%"]
+    assert [percent(share) for share in shares] == words

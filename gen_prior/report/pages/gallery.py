@@ -35,7 +35,8 @@ MEDIANS = {
     "slope": ("spectrum slope", number),
     "diversity": ("diversity", number),
     "path_similarity": ("path similarity", number),
-    "two_alternatives": ("two-alternative score", percent),
+    "two_alternatives": ("two-alternative score, shown these images", percent),
+    "two_alternatives_photographs": ("two-alternative score, shown photographs", percent),
 }
 """Measure of a comparison's summary -> its name in the table, and how it is shown."""
 

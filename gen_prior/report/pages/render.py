@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gen_prior.util.words import short
+from gen_prior.util import words
 
 PACKAGE = "gen_prior.report.pages"
 """Package with the frame and the style of all pages, in templates/ and assets/."""
@@ -40,15 +40,12 @@ def fingerprint(name: str) -> str:
 
 def number(value: float | None) -> str:
     """`value` with two or three significant digits; a dash where there is none."""
-    return "–" if value is None else short(value).replace("-", "−")
+    return "–" if value is None else words.short(value).replace("-", "−")
 
 
 def percent(value: float | None) -> str:
-    """A share in percent, with a decimal where it is near 0 or 1; a dash where there is none."""
-    if value is None:
-        return "–"
-    near = 0 < abs(value) < 0.1 or 0.99 < value < 1
-    return (f"{value:.1%}" if near else f"{value:.0%}").replace("%", " %").replace("-", "−")
+    """A share in percent, with about two digits; a dash where there is none."""
+    return "–" if value is None else words.percent(value).replace("%", " %").replace("-", "−")
 
 
 @cache
