@@ -35,8 +35,8 @@ from gen_prior.cli import (
     train_prior,
     train_stages,
 )
-from gen_prior.cli.help import PlainCommand, PlainGroup
-from gen_prior.cli.output import complain, plain
+from gen_prior.cli.shared.help import PlainCommand, PlainGroup
+from gen_prior.cli.shared.output import complain, plain
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import atlas_extras, options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import errors, note, print_json
-from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli import atlas_extras
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import errors, note, print_json
+from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.errors import GenPriorError, OptionError
 from gen_prior.util.words import counted
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gen_prior.cli.output import note, print_json
+from gen_prior.cli.shared.output import note, print_json
 from gen_prior.errors import OptionError
 from gen_prior.util.words import counted
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import extra_outputs, options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, print_json
-from gen_prior.cli.progress import ProgressBar
-from gen_prior.cli.run_folder import run_folder
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import console, print_json
+from gen_prior.cli.shared.progress import ProgressBar
+from gen_prior.cli.shared.run_folder import run_folder
 
 
 @takes_network
@@ -43,7 +43,7 @@ def run(
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    html: extra_outputs.Html = False,
+    html: options.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,

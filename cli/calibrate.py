@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gen_prior.cli import options
-from gen_prior.cli.output import console, note, print_json
-from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.output import console, note, print_json
+from gen_prior.cli.shared.progress import ProgressBar
 
 
 def run(

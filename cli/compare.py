@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import extra_outputs, options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, note, note_all, print_json, print_numbers
-from gen_prior.cli.progress import ProgressBar
-from gen_prior.cli.run_folder import run_folder
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import console, note, note_all, print_json, print_numbers
+from gen_prior.cli.shared.progress import ProgressBar
+from gen_prior.cli.shared.run_folder import run_folder
 from gen_prior.util.words import percent, short
 
 MEASURES = {
@@ -82,7 +82,7 @@ def run(
             "mp4. Methods that are finished without films are made again.",
         ),
     ] = None,
-    html: extra_outputs.Html = False,
+    html: options.Html = False,
     report: Annotated[
         bool,
         typer.Option(

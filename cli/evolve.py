@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import extra_outputs, options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, note, print_json
-from gen_prior.cli.progress import ProgressBar
-from gen_prior.cli.run_folder import run_folder
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import console, note, print_json
+from gen_prior.cli.shared.progress import ProgressBar
+from gen_prior.cli.shared.run_folder import run_folder
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     out: options.Out = None,
     device: options.Device = "auto",
-    html: extra_outputs.Html = False,
+    html: options.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gen_prior.cli import options
-from gen_prior.cli.output import console, print_json
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.output import console, print_json
 from gen_prior.errors import OptionError
 
 

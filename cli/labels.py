@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gen_prior.cli import options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import print_json, print_table
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import print_json, print_table
 from gen_prior.errors import OptionError, TargetError
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import note, print_json, print_table
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import note, print_json, print_table
 
 
 @takes_network

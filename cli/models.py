@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gen_prior.cli import options
-from gen_prior.cli.output import console, note, print_json
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.output import console, note, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

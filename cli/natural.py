@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gen_prior.cli import options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import note, print_json
-from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import note, print_json
+from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.errors import OptionError
 from gen_prior.util.files import as_output_errors
 from gen_prior.util.words import counted

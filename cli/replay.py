@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gen_prior.cli import options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, note, print_json
+from gen_prior.cli.shared import options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import console, note, print_json
 from gen_prior.errors import GenPriorError, OutputError
 from gen_prior.util.words import counted
 

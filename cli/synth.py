@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import extra_outputs, options
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import console, note, note_all, print_json
-from gen_prior.cli.progress import ProgressBar
-from gen_prior.cli.run_folder import run_folder
+from gen_prior.cli.shared import extra_outputs, options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.output import console, note, note_all, print_json
+from gen_prior.cli.shared.progress import ProgressBar
+from gen_prior.cli.shared.run_folder import run_folder
 from gen_prior.util.words import counted, percent, short
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(
     images: extra_outputs.Images = None,
     faithfulness: extra_outputs.Faithfulness = False,
     judge: extra_outputs.Judge = defaults.JUDGE,
-    html: extra_outputs.Html = False,
+    html: options.Html = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options, train_stages, training_options
-from gen_prior.cli.help import PlainGroup
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import print_json, print_table
+from gen_prior.cli import train_stages
+from gen_prior.cli.shared import options, training_options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.help import PlainGroup
+from gen_prior.cli.shared.output import print_json, print_table
+from gen_prior.cli.shared.training_output import announce, reporting
 from gen_prior.cli.train_stages import train_stage, warn_of_old_name
-from gen_prior.cli.training_output import announce, reporting
 from gen_prior.errors import OptionError
 
 app = typer.Typer(cls=PlainGroup, invoke_without_command=True, rich_markup_mode="rich", add_completion=False)

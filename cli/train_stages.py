@@ -10,11 +10,11 @@ from typing import Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli import options, training_options
-from gen_prior.cli.help import PlainCommand, PlainGroup
-from gen_prior.cli.network import takes_network
-from gen_prior.cli.output import note
-from gen_prior.cli.training_output import announce, reporting
+from gen_prior.cli.shared import options, training_options
+from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.help import PlainCommand, PlainGroup
+from gen_prior.cli.shared.output import note
+from gen_prior.cli.shared.training_output import announce, reporting
 
 app = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
 OLD_COMMANDS: dict[str, Callable[..., None]] = {}

@@ -1,1 +1,1 @@
-"""The embedded weights and the registry of everything that can be loaded by name."""
+"""Data of the package: the embedded generator prior and tables of statistics, with the scripts that made them."""

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from gen_prior.classifiers import caffenet, efficientnet_lite, own_code, torchvision_dense
-from gen_prior.classifiers import local as local_folder
+from gen_prior.classifiers import caffenet, efficientnet_lite, formats, own_code
 from gen_prior.classifiers import torchvision as torchvision_family
+from gen_prior.classifiers import torchvision_classification as classification
 from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
 from gen_prior.util.devices import resolve_device
-from gen_prior.util.registry import find_loader
+from gen_prior.util.lookup import find_loader
 
 Loader = Callable[..., Classifier]
 
@@ -34,10 +34,10 @@ NAMED: dict[str, Loader] = {
 """Name -> `load(name, **options)`."""
 
 PREFIXED: dict[str, Loader] = {
-    "torchvision": torchvision_dense.load,
-    "hf-hub": local_folder.load_hub,
+    "torchvision": torchvision_family.load,
+    "hf-hub": formats.load_hub,
     "transformers": transformers_family.load,
-    "local-dir": local_folder.load,
+    "local-dir": formats.load,
 }
 """Prefix -> `load(rest, **options)`, for names written as `prefix:rest`."""
 
@@ -116,7 +116,7 @@ def as_classifier(given: Classifier | str) -> Classifier:
 
 def _fix(spec: str) -> str:
     """Correct spelling of `spec`, a name without its source."""
-    if spec in torchvision_family.names():
+    if spec in classification.names():
         return f"name the source: torchvision:{spec} or hf-hub:timm/{spec}.TAG"
     if re.fullmatch(r"\w+\.\w+", spec):
         return f"name the source: hf-hub:timm/{spec}"

@@ -1,4 +1,4 @@
-"""Classifiers in timm's layout, from a repository or folder, built by timm (extra `timm`); `local` loads them.
+"""Classifiers in timm's layout, from a repository or folder, built by timm (extra `timm`); `formats` loads them.
 
 A repository holds a configuration, which names an architecture of timm, and a safetensors file. Nothing from it is
 executed or unpickled, and timm itself downloads nothing.

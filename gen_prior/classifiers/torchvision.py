@@ -1,183 +1,100 @@
-"""`torchvision:NAME[@WEIGHTS]`: torchvision's classifiers with their published weights, input size and normalisation.
+"""`torchvision:NAME[@WEIGHTS]` of any network of torchvision: of its classifiers, or for detection and segmentation.
 
-The file is downloaded once into torch's cache, checked against the digest in its name, read with `weights_only=True`,
-and must fit the network exactly.
+The latter have no classes to be targets, only hidden units. They are loaded as the classifiers are.
 """
 
 from __future__ import annotations
 
-import importlib
-import re
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from gen_prior.classifiers import torchvision_classification as classification
 from gen_prior.classifiers.base import Classifier
-from gen_prior.classifiers.labels import Labels, imagenet
-from gen_prior.errors import DownloadError, OptionError, UnknownNameError, WeightsError
-from gen_prior.hub.convert import read_pickled
+from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.hub.provenance import Provenance
-from gen_prior.hub.strict_loading import check_shapes
-from gen_prior.hub.tensors import check_finite, file_sha256, hashed
+from gen_prior.hub.tensors import file_sha256
 
-LICENCE = "torchvision: BSD-3-Clause; weights trained on ImageNet: see the page of the model"
-AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
-"""Network -> its extra heads for training, which are removed after the weights, which include them, are loaded."""
+EXACT_NORMS = tuple(f"{kind}_resnet50_fpn" for kind in ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet"))
+"""Networks whose weights COCO_V1 were trained without an epsilon in the batch norms."""
 
 
-def models() -> Any:
-    """The module `torchvision.models`, imported when it is first needed: it imports the compiler of torch, too."""
-    return importlib.import_module("torchvision.models")
+def names() -> dict[str, Any]:
+    """Return `{name: module}` of torchvision's networks for detection and segmentation."""
+    models = classification.models()
+    modules = (models.detection, models.segmentation)
+    return {name: module for module in modules for name in models.list_models(module=module)}
 
 
-def names() -> list[str]:
-    """Names of all classifiers of the installed torchvision."""
-    module = models()
-    listed: list[str] = module.list_models(module=module)
-    return listed
+def load(spec: str, *, weights: str | None = "DEFAULT", input_size: int | None = None, fold: bool = True) -> Classifier:
+    """Load the network `NAME` or `NAME@WEIGHTS` of torchvision.
 
+    Args:
+        weights: as of `gen_prior.classifiers.torchvision_classification.load`.
+        input_size: side in pixels, of networks for detection and segmentation only, which take any; by default the one
+            that the weights were trained for, 800 for most of those for detection, which is slow.
 
-def load(spec: str, *, weights: str | None = "DEFAULT", fold: bool = True) -> Classifier:
-    """Load the classifier `NAME` or `NAME@WEIGHTS`.
-
-    `weights` is one of torchvision's for this network (`IMAGENET1K_V1`, `DEFAULT`); None or "none" gives random
-    weights, to measure speed. Raises `UnknownNameError` for the name or the weights, `OptionError` for weights
-    without a classifier, `DownloadError`, and `WeightsError` for a damaged file.
+    Raises as `gen_prior.classifiers.torchvision_classification.load`.
     """
     name, at, chosen = spec.partition("@")
-    weights = chosen if at else weights
-    if name not in names():
-        raise UnknownNameError("torchvision classifier", name, names(), fix="list them: gen-prior models")
-    entry, is_random = find_weights(name, weights)
-    categories = entry.meta["categories"]
-    if categories is None:
-        raise OptionError(f"the weights {entry.name} of {name} have no classifier", fix=f"torchvision:{name}@DEFAULT")
-    transforms = entry.transforms()
-    side = int(transforms.crop_size[0])
-    network = build(name, classes=len(categories), side=side, published=not is_random)
+    kinds = names()
+    if name in classification.names():
+        if input_size is not None:
+            raise OptionError(f"torchvision:{name} has a fixed input size", fix="leave input_size out")
+        return classification.load(spec, weights=weights, fold=fold)
+    if name not in kinds:
+        known = [*classification.names(), *kinds]
+        raise UnknownNameError("torchvision network", name, known, fix="list them: gen-prior models")
+    entry, is_random = classification.find_weights(name, chosen if at else weights)
+    network = build(name, len(entry.meta["categories"]))
     sha256: dict[str, str] = {}
     if not is_random:
-        path = download(entry.url)
+        path = classification.download(entry.url)
         sha256[path.name] = file_sha256(path)
-        load_weights(network, read(path, sha256[path.name]), str(path), name)
+        classification.load_weights(network, classification.read(path, sha256[path.name]), str(path), name)
+        if name in EXACT_NORMS and entry.name == "COCO_V1":
+            _set_epsilon(network, 0.0)
+    detects = kinds[name] is classification.models().detection
+    transforms = entry.transforms()
+    side = input_size or (min(network.transform.min_size) if detects else transforms.resize_size[0])
+    if detects:
+        _set_side(network.transform, side)
     return Classifier(
-        without_auxiliary(network, name),
-        mean=transforms.mean,
-        std=transforms.std,
+        network,  # one for detection normalises for itself
+        mean=(0.0, 0.0, 0.0) if detects else transforms.mean,
+        std=(1.0, 1.0, 1.0) if detects else transforms.std,
         input_size=side,
-        labels=match_labels(categories),
         name=f"torchvision:{name}",
-        interpolation=transforms.interpolation.value,
         provenance=Provenance(
             source=f"torchvision:{name}",
             revision="random weights" if is_random else entry.name,
             sha256=sha256,
-            licence=entry.meta.get("license", LICENCE),
+            licence=entry.meta.get("license", classification.LICENCE),
         ),
         fold=fold,
         in_place=True,
+        has_classes=False,
     )
 
 
-def find_weights(name: str, weights: str | None) -> tuple[Any, bool]:
-    """The entry of torchvision's table for network `name`, and whether random weights are asked for.
-
-    Raises `UnknownNameError` for weights that are not published.
-    """
-    known = models().get_model_weights(name)
-    listed = [entry.name for entry in known]
-    wanted = None if weights is None or weights.lower() == "none" else weights.rpartition(".")[2]
-    if wanted not in (None, "DEFAULT", *listed):
-        raise UnknownNameError(f"weights of {name}", str(weights), ["DEFAULT", *listed, "none"])
-    return known[wanted or "DEFAULT"], wanted is None
-
-
-def build(name: str, *, classes: int, side: int, published: bool, auxiliary: bool = True) -> nn.Module:
-    """Build network `name` with random weights; `published` if published weights follow, `auxiliary` if with heads."""
+def build(name: str, classes: int) -> Any:
+    """Build network `name` with random weights, as published weights need it."""
     options: dict[str, Any] = {"num_classes": classes}
-    if name.startswith("vit_"):
-        options["image_size"] = side
-    elif name == "maxvit_t":
-        options["input_size"] = (side, side)
-    elif name in AUXILIARY:
-        # Published weights expect the input range of another framework; the network converts to it.
-        options |= {"aux_logits": auxiliary, "transform_input": published, "init_weights": False}
-    network: nn.Module = models().get_model(name, weights=None, **options)
-    return network.eval()
+    if name.startswith(("fcn_", "deeplabv3_")):
+        options["aux_loss"] = True
+    return classification.models().get_model(name, weights=None, weights_backbone=None, **options).eval()
 
 
-def without_auxiliary(network: nn.Module, name: str) -> nn.Module:
-    """Remove the heads that only training uses."""
-    if name in AUXILIARY:
-        network.aux_logits = False  # type: ignore[assignment]
-        for head in AUXILIARY[name]:
-            setattr(network, head, None)
-    return network
+def _set_side(transform: Any, side: int) -> None:
+    """Set the side in pixels to which a network for detection, which resizes for itself, resizes its input."""
+    transform.min_size, transform.max_size = (side,), max(side, transform.max_size)
+    if transform.fixed_size is not None:
+        transform.fixed_size = (side, side)
 
 
-def match_labels(categories: Sequence[str]) -> Labels:
-    """ImageNet's table, with ids and synonyms, where these are its classes in order; else labels of these names."""
-    return imagenet() if list(categories) == list(imagenet()) else Labels.plain(categories)
+def _set_epsilon(network: nn.Module, epsilon: float) -> None:
+    from torchvision.ops import FrozenBatchNorm2d  # slow to import
 
-
-def download(url: str) -> Path:
-    """Download a file to torch's cache (`TORCH_HOME`) unless it is there. Raises `DownloadError`."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), _digest(path.name), progress=False)
-    except (OSError, RuntimeError, ValueError) as error:  # URLError is an OSError, a wrong hash a RuntimeError
-        reason = str(getattr(error, "reason", None) or error).splitlines()[0]
-        raise DownloadError(
-            f"cannot download {url} to {path.parent}: {reason}",
-            fix=f"check the network and TORCH_HOME, put the file there by hand as {path.name},"
-            " or use efficientnet-lite0, which needs no download",
-        ) from error
-    return path
-
-
-def read(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read tensors of a published file by the names that torchvision uses today. Raises `WeightsError`."""
-    fix = f"delete {path} and run it again"
-    expected = _digest(path.name)
-    if expected is not None and not sha256.startswith(expected):
-        raise WeightsError(f"{path} is damaged: its SHA-256 starts with {sha256[:16]}, not {expected}", fix=fix)
-    try:
-        state = read_pickled(hashed(path, sha256))
-    except WeightsError as error:
-        raise WeightsError(error.message, fix=fix) from error
-    # DenseNet's files are older than the ban on dots in names: denselayer1.norm.1 is norm1 today.
-    return {
-        re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): value for key, value in state.items()
-    }
-
-
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], file: str, name: str) -> None:
-    """Copy weights into `network`, whose names and shapes they must have; batch counters may be missing.
-
-    Raises `WeightsError` that lists the differences, or names a tensor that is not finite.
-    """
-    own = network.state_dict()
-    counters = {key for key in own if key.endswith("num_batches_tracked")}  # missing in old files, and unused
-    check_shapes(
-        {key: tuple(value.shape) for key, value in own.items() if key not in counters},
-        {key: tuple(value.shape) for key, value in tensors.items() if key not in counters},
-        file,
-        name,
-    )
-    for key, value in tensors.items():
-        check_finite(key, value, file)
-    complete = OrderedDict((key, tensors.get(key, value)) for key, value in own.items())
-    complete._metadata = own._metadata  # type: ignore[attr-defined]
-    network.load_state_dict(complete)
-
-
-def _digest(file_name: str) -> str | None:
-    match = re.search(r"-([0-9a-f]{8,})\.", file_name)
-    return match[1] if match else None
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
+            module.eps = epsilon

@@ -27,7 +27,7 @@ from gen_prior.generators.pmf import generator as pmf
 from gen_prior.generators.pmf.network import VARIANTS as PMF
 from gen_prior.generators.titok import generator as titok
 from gen_prior.util.devices import resolve_device
-from gen_prior.util.registry import find_loader
+from gen_prior.util.lookup import find_loader
 
 Loader = Callable[..., Generator]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError
 from gen_prior.generators.code_prior import CodePrior
-from gen_prior.generators.own_network import check_values, explain_types
+from gen_prior.generators.shared.own_network import check_values, explain_types
 from gen_prior.hub.provenance import Provenance
 from gen_prior.recipe import Recipe
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import check_generates, class_index, whole_number
+from gen_prior.generators.shared.checks import check_generates, class_index, whole_number
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, load_frozen, pop_float
 from gen_prior.hub.tensors import read_tensors

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from gen_prior.classifiers.base import LUMA
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.image_modes import Fit, ImageSize, following, options
-from gen_prior.generators.natural import colour_root, magnitude
+from gen_prior.generators.shared.image_spectrum import colour_root, magnitude
+from gen_prior.generators.shared.resizable import Fit, ImageSize, following, options
 from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 

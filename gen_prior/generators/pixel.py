@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gen_prior.classifiers.base import luma
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.image_modes import Fit, ImageSize, following, options
+from gen_prior.generators.shared.resizable import Fit, ImageSize, following, options
 from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import OptionError
-from gen_prior.generators.natural import colour_root, magnitude
-from gen_prior.util.registry import build
+from gen_prior.generators.shared.image_spectrum import colour_root, magnitude
+from gen_prior.util.lookup import build
 
 Regulariser = Callable[[Tensor, Tensor], Tensor]
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from gen_prior.errors import OptionError
 from gen_prior.optimise.constraints import check_constraint, with_mean, with_rms_contrast
-from gen_prior.util.registry import build
+from gen_prior.util.lookup import build
 from gen_prior.util.resample import gaussian_blur
 
 

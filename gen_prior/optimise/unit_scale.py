@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.outputs import LOGITS
-from gen_prior.generators.natural import colour_root, magnitude
+from gen_prior.generators.shared.image_spectrum import colour_root, magnitude
 from gen_prior.objectives import Objective
 from gen_prior.objectives.targets import Position
 from gen_prior.objectives.units import CENTRE, units_at

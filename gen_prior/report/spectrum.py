@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gen_prior.generators.natural import colour_root, magnitude
+from gen_prior.generators.shared.image_spectrum import colour_root, magnitude
 
 BINS = 16
 

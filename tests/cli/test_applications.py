@@ -12,7 +12,7 @@ import torch
 from command_runner import Run
 from PIL import Image
 
-from gen_prior.cli.progress import ProgressBar
+from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.util.image_io import read_image
 from gen_prior.util.progress import Progress
 
@@ -94,7 +94,7 @@ def test_evolve_never_gives_one_search_for_another(
 def test_an_interrupted_evolution_shows_its_best_and_goes_on(
     run: type[Run], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gen_prior.cli.progress import ProgressBar
+    from gen_prior.cli.shared.progress import ProgressBar
 
     whole = ProgressBar.show
 
@@ -301,7 +301,7 @@ def test_an_unreadable_image_is_noted_once_for_all_targets(
 def test_films_of_an_interrupted_synthesis_are_playable(
     run: type[Run], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gen_prior.cli.progress import ProgressBar
+    from gen_prior.cli.shared.progress import ProgressBar
 
     whole = ProgressBar.show
 

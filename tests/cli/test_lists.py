@@ -7,7 +7,8 @@ import re
 import pytest
 from command_runner import Run
 
-from gen_prior.cli import COMMANDS, options, output
+from gen_prior.cli import COMMANDS
+from gen_prior.cli.shared import options, output
 from gen_prior.hub.registry import ENTRIES
 from gen_prior.optimise.presets import PRESETS
 

@@ -8,7 +8,7 @@ import torch
 import gen_prior as gp
 from gen_prior.errors import OptionError
 from gen_prior.generators import load_generator
-from gen_prior.generators.natural import colour_root
+from gen_prior.generators.shared.image_spectrum import colour_root
 
 
 def layers_of(images: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 import gen_prior as gp
 from gen_prior.generators import load_generator
 from gen_prior.generators.maco import PhaseImage
-from gen_prior.generators.natural import colour_root, magnitude
+from gen_prior.generators.shared.image_spectrum import colour_root, magnitude
 
 SHAPES = [(32, 32, 3), (64, 64, 3), (36, 64, 1), (33, 27, 3), (9, 40, 3)]
 

@@ -13,9 +13,9 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.generators import load_generator
 from gen_prior.generators.base import CodePrior, Generator
-from gen_prior.optimise.edits.code import EDITS, build_edit
 from gen_prior.optimise.edits.context import Context, Edit
 from gen_prior.optimise.edits.gradient import GRADIENT_EDITS, build_gradient_edit
+from gen_prior.optimise.edits.latent import EDITS, build_edit
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.random import Streams

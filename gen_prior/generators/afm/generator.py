@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators.afm.network import VARIANTS, FlowTransformer, Variant
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import check_generates
-from gen_prior.generators.code_parts import check_choice, noise_and_class, reno_recipe
 from gen_prior.generators.diffusers import autoencoder
 from gen_prior.generators.diffusers.network import require_diffusers
+from gen_prior.generators.shared.checks import check_generates
+from gen_prior.generators.shared.code_parts import check_choice, noise_and_class, reno_recipe
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, check_shapes, load_frozen, pop_float

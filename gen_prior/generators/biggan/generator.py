@@ -18,8 +18,8 @@ from gen_prior.errors import WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan.format import Config, prepare, published_shapes, read_config
 from gen_prior.generators.biggan.network import BigGAN, Held
-from gen_prior.generators.checks import check_generates, fraction
-from gen_prior.generators.code_parts import Part, check_choice, joined
+from gen_prior.generators.shared.checks import check_generates, fraction
+from gen_prior.generators.shared.code_parts import Part, check_choice, joined
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, check_shapes, load_frozen, pop_float

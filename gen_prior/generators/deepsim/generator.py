@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from gen_prior.classifiers import caffenet
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import check_generates
 from gen_prior.generators.code_statistics import Statistics, find_statistics
 from gen_prior.generators.deepsim.network import VARIANTS, CentreCrop, Variant, build
+from gen_prior.generators.shared.checks import check_generates
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.hub.provenance import Provenance

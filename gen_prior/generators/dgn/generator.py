@@ -19,11 +19,11 @@ from torch import Tensor
 
 from gen_prior.errors import GenPriorError, WeightsError
 from gen_prior.generators.base import ClassInit, Generator, Provenance
-from gen_prior.generators.checks import check_generates
 from gen_prior.generators.dgn.config import NetworkConfig
 from gen_prior.generators.dgn.flow import exemplar_index
 from gen_prior.generators.dgn.larger import LargerDecoder, sized
 from gen_prior.generators.dgn.network import WhitenedCodes, WhitenedDecoder
+from gen_prior.generators.shared.checks import check_generates
 from gen_prior.hub.strict_loading import build_on_meta, load_strictly
 from gen_prior.hub.tensors import hashed, read_file_metadata, read_tensors, save_safetensors
 from gen_prior.recipe import Recipe, Specs

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import LARGEST_SIDE, check_generates, image_side
 from gen_prior.generators.code_statistics import find_statistics
 from gen_prior.generators.diffusers.network import read_network, require_diffusers
+from gen_prior.generators.shared.checks import LARGEST_SIDE, check_generates, image_side
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.recipe import Recipe

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import check_generates, class_index
-from gen_prior.generators.code_parts import reno_recipe
 from gen_prior.generators.diffusers.network import read_network, require_diffusers
+from gen_prior.generators.shared.checks import check_generates, class_index
+from gen_prior.generators.shared.code_parts import reno_recipe
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import check_generates, image_side, whole_number
-from gen_prior.generators.code_parts import Part, noise_and_embedding, reno_recipe
 from gen_prior.generators.diffusers.autoencoder import FAMILIES, Autoencoder, latent_decoder, pinned
 from gen_prior.generators.diffusers.network import read_network, require_diffusers
 from gen_prior.generators.diffusers.prompt import Prompt, encode_prompt
+from gen_prior.generators.shared.checks import check_generates, image_side, whole_number
+from gen_prior.generators.shared.code_parts import Part, noise_and_embedding, reno_recipe
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 

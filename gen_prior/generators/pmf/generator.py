@@ -15,10 +15,10 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import check_generates
-from gen_prior.generators.code_parts import check_choice, noise_and_class, reno_recipe
 from gen_prior.generators.pmf.format import CLASSES, prepare, published_shapes, sampled
 from gen_prior.generators.pmf.network import VARIANTS, PixelFlow, Variant
+from gen_prior.generators.shared.checks import check_generates
+from gen_prior.generators.shared.code_parts import check_choice, noise_and_class, reno_recipe
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, check_shapes, load_frozen, rename_tensors

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from gen_prior.errors import UnknownNameError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import check_generates
 from gen_prior.generators.code_statistics import find_statistics
+from gen_prior.generators.shared.checks import check_generates
 from gen_prior.generators.titok.network import TiTok, read_config
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files

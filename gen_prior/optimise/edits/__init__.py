@@ -2,7 +2,9 @@
 
 import warnings
 
-from gen_prior.optimise.edits.code import (
+from gen_prior.optimise.edits.context import Context, Edit
+from gen_prior.optimise.edits.gradient import GRADIENT_EDITS, build_gradient_edit, laplacian, ppgn, smooth
+from gen_prior.optimise.edits.latent import (
     EDITS,
     blur,
     build_edit,
@@ -16,8 +18,6 @@ from gen_prior.optimise.edits.code import (
     norm_sphere,
     rms_contrast,
 )
-from gen_prior.optimise.edits.context import Context, Edit
-from gen_prior.optimise.edits.gradient import GRADIENT_EDITS, build_gradient_edit, laplacian, ppgn, smooth
 
 __all__ = [
     "EDITS",

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from gen_prior.errors import OptionError
 from gen_prior.optimise.edits.context import Context, Edit, blurred, denoiser_of, need_image
-from gen_prior.util.registry import build
+from gen_prior.util.lookup import build
 
 
 def smooth(deviation: float = 1.0) -> Edit:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.errors import ImageError, OptionError
-from gen_prior.generators.checks import LARGEST_SIDE
 from gen_prior.generators.dgn.config import MAX_ELEMENTS
 from gen_prior.generators.dgn.flow import CodeFlow, quantise_exemplars
 from gen_prior.generators.dgn.generator import FILE
 from gen_prior.generators.dgn.network import WhitenedDecoder
+from gen_prior.generators.shared.checks import LARGEST_SIDE
 from gen_prior.training.photograph_codes import VIEW, PhotographCodes, read_codes
 from gen_prior.training.prior_file import Prior
 from gen_prior.training.settings import TrainingSettings

@@ -18,7 +18,7 @@ from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators.base import Generator
 from gen_prior.generators.biggan import format as biggan_format
 from gen_prior.generators.biggan import generator as biggan
-from gen_prior.generators.checks import class_index
+from gen_prior.generators.shared.checks import class_index
 from gen_prior.hub.files import Files
 from gen_prior.optimise.presets import preset, preset_options
 from gen_prior.optimise.synthesize import synthesize

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from gen_prior.errors import MissingExtraError, OptionError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.code_parts import reno_recipe
 from gen_prior.generators.diffusers import consistency
+from gen_prior.generators.shared.code_parts import reno_recipe
 from gen_prior.hub.files import Files
 from gen_prior.hub.tensors import save_safetensors
 from gen_prior.optimise.regularisers import build_regulariser

@@ -47,6 +47,9 @@ Preset = Annotated[
         "--preset", metavar="NAME", help=f"Published settings; the generator's own if not given. One of {PRESETS}."
     ),
 ]
+Html = Annotated[
+    bool, typer.Option("--html", help="Also write gallery.html: all images with their numbers, as a page to open.")
+]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds: 0, 1, 2, ...")]
 Seed = Annotated[list[int] | None, typer.Option("--seed", help="A seed, instead of --seeds; repeatable.")]

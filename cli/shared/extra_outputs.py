@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli.output import note, note_all
+from gen_prior.cli.shared.output import note, note_all
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
@@ -56,10 +56,6 @@ Faithfulness = Annotated[
 ]
 Judge = Annotated[
     str, typer.Option("--judge", metavar="NAME", help="Another classifier, whose features --faithfulness uses.")
-]
-
-Html = Annotated[
-    bool, typer.Option("--html", help="Also write gallery.html: all images with their numbers, as a page to open.")
 ]
 
 
@@ -166,7 +162,7 @@ class ExtraOutputs:
 
     def _measure_faithfulness(self, folder: Path, result: Result, classifier: Classifier, generator: Generator) -> None:
         from gen_prior.applications.faithfulness import faithfulness
-        from gen_prior.cli.progress import ProgressBar
+        from gen_prior.cli.shared.progress import ProgressBar
         from gen_prior.util.files import write_json
 
         with ProgressBar(self.quiet) as bar:
@@ -181,7 +177,7 @@ class ExtraOutputs:
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
         from gen_prior.applications.exemplars import find_exemplars, write_exemplar_sheets
-        from gen_prior.cli.progress import ProgressBar
+        from gen_prior.cli.shared.progress import ProgressBar
         from gen_prior.util.files import write_json
 
         targets = [target["target"] for target in result.targets]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gen_prior.cli.output import console, errors, print_json
+from gen_prior.cli.shared.output import console, errors, print_json
 
 if TYPE_CHECKING:
     from gen_prior.util.progress import Progress

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gen_prior.defaults as defaults
-from gen_prior.cli.progress import keeping
+from gen_prior.cli.shared.progress import keeping
 from gen_prior.util.files import as_output_errors
 from gen_prior.util.folders import only_writer, run_writer
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from gen_prior.cli import progress
-from gen_prior.cli.progress import ProgressBar, keeping
+from gen_prior.cli.shared import progress
+from gen_prior.cli.shared.progress import ProgressBar, keeping
 from gen_prior.util.progress import Progress
 
 

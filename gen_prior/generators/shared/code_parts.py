@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_prior.errors import OptionError
-from gen_prior.generators.checks import class_index, whole_number
+from gen_prior.generators.shared.checks import class_index, whole_number
 from gen_prior.recipe import Recipe
 
 OPTIMISE = ("both", "noise", "class")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from gen_prior.classifiers import timm as timm_family
-from gen_prior.classifiers import torchvision as torchvision_family
+from gen_prior.classifiers import torchvision_classification as classification
 from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import UnknownNameError, WeightsError
@@ -40,14 +40,14 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
         if library != "torchvision":
             raise WeightsError(f"{folder}: unknown library {library!r}; allowed: timm, torchvision")
         architecture = str(config.get("architecture"))
-        if architecture not in torchvision_family.names():
-            raise UnknownNameError("torchvision architecture", architecture, torchvision_family.names())
+        if architecture not in classification.names():
+            raise UnknownNameError("torchvision architecture", architecture, classification.names())
         settings = timm_family.read_settings(config, f"{folder}/config.json")
         if settings.channels != 3:
             raise WeightsError(f"{folder}: torchvision's networks take 3 channels, not {settings.channels}")
         tensors = without_prefix(read_tensors(files.weights(weights)))
         build = partial(
-            torchvision_family.build,
+            classification.build,
             architecture,
             classes=settings.classes,
             side=settings.size[0],
@@ -56,8 +56,8 @@ def load(folder: str, *, fold: bool = True) -> Classifier:
         )
         check_size(build, tensors, f"{folder}/{weights}")
         network = build()
-        torchvision_family.load_weights(network, tensors, f"{folder}/{weights}", architecture)
-        torchvision_family.without_auxiliary(network, architecture)
+        classification.load_weights(network, tensors, f"{folder}/{weights}", architecture)
+        classification.without_auxiliary(network, architecture)
         licence = config.get("license")
         return timm_family.make_classifier(
             network, settings, files, name=name, licence=str(licence) if licence else None, fold=fold

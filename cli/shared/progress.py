@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich import progress as bars
 from rich.table import Column
 
-from gen_prior.cli.output import errors, plain
+from gen_prior.cli.shared.output import errors, plain
 from gen_prior.util.words import counted
 
 if TYPE_CHECKING:

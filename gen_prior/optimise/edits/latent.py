@@ -18,7 +18,7 @@ from gen_prior.optimise.constraints import check_constraint, with_mean, with_rms
 from gen_prior.optimise.edits.context import Context, Edit, blurred, denoiser_of, need_image, prior_mean
 from gen_prior.recipe import RENAMED
 from gen_prior.util.devices import as_like
-from gen_prior.util.registry import build
+from gen_prior.util.lookup import build
 
 
 def blur(every: int = 4, deviation: float = 1.0) -> Edit:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.checks import image_side
+from gen_prior.generators.shared.checks import image_side
 
 DEFAULT_SIDE = 224
 ImageSize = int | Sequence[int] | None

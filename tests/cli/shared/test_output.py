@@ -6,7 +6,7 @@ import pytest
 from command_runner import Run
 from rich.console import Console
 
-from gen_prior.cli import output
+from gen_prior.cli.shared import output
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], methods: int) -> list[list[str]]:

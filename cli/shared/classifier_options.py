@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gen_prior.cli.options import parse_size
+from gen_prior.cli.shared.options import parse_size
 from gen_prior.errors import OptionError
 
 LARGEST_LABELS = 2**24

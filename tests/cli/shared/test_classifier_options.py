@@ -11,7 +11,7 @@ import pytest
 from command_runner import Run
 
 from gen_prior.cli import COMMANDS
-from gen_prior.cli.network import parse, read_labels
+from gen_prior.cli.shared.classifier_options import parse, read_labels
 from gen_prior.errors import OptionError
 
 CODE = """
