@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from gen_prior.errors import OptionError
 from gen_prior.optimise.constraints import check_constraint, with_mean, with_rms_contrast
+from gen_prior.util.affine_view import Limits, affine_view
 from gen_prior.util.lookup import build
 from gen_prior.util.resample import gaussian_blur
 
@@ -64,6 +65,7 @@ def affine(
     """
     if not 0 < scale[0] <= scale[1]:
         raise OptionError(f"scale must be two positive factors, the smaller first, got {tuple(scale)}")
+    limits = Limits(degrees, enlargement=scale[1], reduction=scale[0], shift=shift)
 
     def apply(images: Tensor, draws: Tensor) -> Tensor:
         angle = (draws[:, 0] * 2 - 1) * math.radians(degrees)
@@ -73,9 +75,7 @@ def affine(
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
         aspect = images.shape[-1] / images.shape[-2]  # grid coordinates run from -1 to 1 along either side
         across, down = torch.stack([cos * flip, -sin / aspect, dx], 1), torch.stack([sin * flip * aspect, cos, dy], 1)
-        rows = torch.stack([across, down], 1)
-        grid = F.affine_grid(rows.to(images.dtype), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return affine_view(images, torch.stack([across, down], 1), limits)
 
     return Transform(apply, 5)
 
@@ -89,8 +89,7 @@ def crop(margin: float = 0.07) -> Transform:
         rows = images.new_zeros(batch, 2, 3)
         rows[:, 0, 0] = rows[:, 1, 1] = 1 - reach
         rows[:, :, 2] = (draws * 2 - 1) * reach
-        grid = F.affine_grid(rows, list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        return affine_view(images, rows, Limits(enlargement=1 + margin))
 
     return Transform(apply, 2)
 

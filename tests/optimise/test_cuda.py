@@ -14,6 +14,7 @@ import gen_prior as gp
 from gen_prior.applications.black_boxes import activation_score
 from gen_prior.optimise import loop
 from gen_prior.optimise.cuda_graph import CapturedStep
+from gen_prior.optimise.transforms import build_transform
 
 pytestmark = pytest.mark.gpu
 TARGETS = ["goldfish", "school bus", "blocks.10:42"]
@@ -88,6 +89,20 @@ def test_a_replay(cuda_lite0: gp.Classifier, cuda_prior: gp.Generator, tmp_path:
         again = gp.load_result(tmp_path / generator.name).replay()
         torch.testing.assert_close(again.history[..., 0], result.history[..., 0], atol=1e-3, rtol=1e-3)
     assert torch.equal(again.images, result.images), "pixels that are shifted, not turned, in a fixed order of sums"
+
+
+def test_the_gradient_of_a_turned_view_is_the_cpus_and_has_the_same_bits_twice(exact: None) -> None:
+    transform = build_transform("affine", {"degrees": 15.0, "scale": (0.8, 1.2), "shift": 0.1})
+    images, weights = torch.rand(16, 3, 224, 224), torch.randn(16, 3, 224, 224)
+    draws = torch.rand(16, 5)
+
+    def gradient(device: str) -> torch.Tensor:
+        leaf = images.to(device).requires_grad_()
+        (found,) = torch.autograd.grad((transform.apply(leaf, draws.to(device)) * weights.to(device)).sum(), leaf)
+        return found.cpu()
+
+    torch.testing.assert_close(gradient("cuda"), gradient("cpu"), atol=1e-3, rtol=1e-3)
+    assert torch.equal(gradient("cuda"), gradient("cuda"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
