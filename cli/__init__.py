@@ -36,7 +36,7 @@ from gen_prior.cli import (
     train_stages,
 )
 from gen_prior.cli.shared.help import PlainCommand, PlainGroup
-from gen_prior.cli.shared.output import complain, plain
+from gen_prior.cli.shared.output import print_error, printable
 from gen_prior.errors import GenPriorError, OptionError, TargetError, UnknownNameError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -85,20 +85,20 @@ class Commands(PlainGroup):
             if isinstance(error, BrokenPipeError):  # nobody reads our output any more
                 sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
             else:
-                complain(str(error) or "stopped")
+                print_error(str(error) or "stopped")
             raise typer.Exit(code) from error
         except Exception as error:
             if hasattr(error, "format_message"):  # a usage error of typer, which prints it as it is
-                error.message = plain(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
+                error.message = printable(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
             raise
 
 
 class PlainFormatter(logging.Formatter):
-    """Log messages as `plain` text: they name files."""
+    """Log messages as `printable` gives them: they name files."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One message."""
-        return plain(super().format(record))
+        return printable(super().format(record))
 
 
 class Command(PlainCommand):

@@ -9,7 +9,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import console, print_json, print_table
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
@@ -17,7 +17,7 @@ from gen_prior.cli.shared.run_folder import run_folder
 LAYER = "blocks.4"
 
 
-@takes_network
+@with_classifier_options
 def run(
     image: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False, help="An image; its centre is used.")],
     targets: options.Targets,

@@ -12,8 +12,8 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import atlas_extras
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
-from gen_prior.cli.shared.output import errors, note, print_json
+from gen_prior.cli.shared.classifier_options import with_classifier_options
+from gen_prior.cli.shared.output import errors, print_json, print_remark
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.errors import GenPriorError, OptionError
 from gen_prior.util.words import counted
@@ -55,7 +55,7 @@ Generators = Annotated[
 ]
 
 
-@takes_network
+@with_classifier_options
 def run(
     classifier: Annotated[
         str | None,
@@ -175,7 +175,7 @@ def run(
     if goes_on is None and (classifier is None or out is None):
         missing = "the name of a classifier" if classifier is None else "a folder"
         raise OptionError(f"an atlas needs {missing}", fix="gen-prior atlas efficientnet-lite0 --out DIR")
-    on_bad = None if quiet else note
+    on_bad = None if quiet else print_remark
     with atlas_extras.engine(executor, goes_on or out) as engine, _progress(quiet) as report:
         if goes_on is not None:
             atlas = gen_prior.load_atlas(goes_on)
@@ -193,7 +193,7 @@ def run(
                 executor=engine, classifier_options=network_options, on_bad=on_bad, progress=report,
             )  # fmt: skip
     if share == (1, 1) or atlas.records.indices("records") == set(range(atlas.records.manifest.shards)):
-        note(f"pages: {gen_prior.build_pages(atlas.folder, mode)}", quiet=quiet)
+        print_remark(f"pages: {gen_prior.build_pages(atlas.folder, mode)}", quiet=quiet)
     _conclude(atlas, as_json, quiet)
 
 
@@ -214,10 +214,10 @@ def _check_code(atlas: Atlas, classifier: str | None, judge: str) -> None:
 def _prepare(atlas: Atlas, retry: bool, verify: bool, quiet: bool) -> None:
     """Forget failures or damaged shards, so that they are made again."""
     if retry:
-        note(f"{counted(atlas.retry_failed(), 'shard')} that failed will be tried again", quiet=quiet)
+        print_remark(f"{counted(atlas.retry_failed(), 'shard')} that failed will be tried again", quiet=quiet)
     if verify:
         damaged = atlas.verify()
-        note(f"{', '.join(damaged)} damaged" if damaged else "no shard is damaged", quiet=quiet)
+        print_remark(f"{', '.join(damaged)} damaged" if damaged else "no shard is damaged", quiet=quiet)
 
 
 def _share(text: str | None) -> tuple[int, int]:
@@ -248,7 +248,7 @@ class _Lines:
         if time.monotonic() - self._last >= LINE_EVERY or ended:
             self._last, self._label = time.monotonic(), kind
             counts = "" if str(progress.total) in progress.label else f" ({progress.done} of {progress.total})"
-            note(f"{time.strftime('%H:%M:%S')} {progress.label}{counts}")
+            print_remark(f"{time.strftime('%H:%M:%S')} {progress.label}{counts}")
 
 
 class _Nothing(_Lines):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gen_prior.cli.shared.output import note, print_json
+from gen_prior.cli.shared.output import print_json, print_remark
 from gen_prior.errors import OptionError
 from gen_prior.util.words import counted
 
@@ -112,7 +112,7 @@ def make_map(
         gen_prior.load_classifier(classifier, device=device, **network_options), layer, images=images, out=out,
         **({"generators": generators} if generators else {}), layout=layout, grid=grid, positions=positions,
         smallest=smallest, evaluations=evaluations, seed=seed, overwrite=overwrite,
-        on_bad=None if quiet else note, progress=progress,
+        on_bad=None if quiet else print_remark, progress=progress,
     )  # fmt: skip
     if as_json:
         print_json({"page": str(made.page), "cells": len(made.cells), "points": len(made.places)})

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.output import console, note, print_json
+from gen_prior.cli.shared.output import console, print_json, print_remark
 from gen_prior.cli.shared.progress import ProgressBar
 
 
@@ -43,7 +43,7 @@ def run(
 
     def left_out(message: str) -> None:
         bad.append(message)
-        note(f"left out: {message}", quiet=quiet)
+        print_remark(f"left out: {message}", quiet=quiet)
 
     with ProgressBar(quiet) as bar:
         statistics = calibrate(

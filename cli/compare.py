@@ -9,8 +9,8 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
-from gen_prior.cli.shared.output import console, note, note_all, print_json, print_numbers
+from gen_prior.cli.shared.classifier_options import with_classifier_options
+from gen_prior.cli.shared.output import console, print_json, print_numbers, print_remark, print_remarks
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
 from gen_prior.util.words import percent, short
@@ -35,7 +35,7 @@ MEASURES = {
 """Printed name -> measure of the summary and its format; the last two are measured with --faithfulness."""
 
 
-@takes_network
+@with_classifier_options
 def run(
     targets: options.Targets,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
@@ -129,11 +129,11 @@ def run(
             comparison.report(folder)
         keep_gallery(folder, html)
     if images is not None and not faithfulness:
-        note("--images is for --faithfulness, which is not given", quiet=quiet)
+        print_remark("--images is for --faithfulness, which is not given", quiet=quiet)
     record = comparison.record
     for remark in preset_remarks(methods):
-        note(remark, quiet=quiet)
-    note_all(_remarks(record), quiet=quiet)
+        print_remark(remark, quiet=quiet)
+    print_remarks(_remarks(record), quiet=quiet)
     if as_json:
         print_json({"out": str(folder)} | record)
     elif not quiet:

@@ -10,7 +10,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import console, print_json
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
@@ -27,7 +27,7 @@ LAYER, THROUGH_STEPS, THROUGH_STRENGTH = "blocks.9", 60, 0.3
 GUIDE_LAYER = "blocks.11"
 
 
-@takes_network
+@with_classifier_options
 def run(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", show_default=False, help="A photograph of any size.")],
     layer: Annotated[

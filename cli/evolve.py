@@ -9,8 +9,8 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
-from gen_prior.cli.shared.output import console, note, print_json
+from gen_prior.cli.shared.classifier_options import with_classifier_options
+from gen_prior.cli.shared.output import console, print_json, print_remark
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
 from gen_prior.errors import OptionError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gen_prior.objectives.mixes import AnyTarget
 
 
-@takes_network
+@with_classifier_options
 def run(
     targets: Annotated[
         list[str] | None,
@@ -225,7 +225,7 @@ def _print_experiment(
             if methods == {"genetic"}
             else "count as the median of their generation"
         )
-        note(f"{missing} image{'s have' if missing > 1 else ' has'} no score: they {how}", quiet=quiet)
+        print_remark(f"{missing} image{'s have' if missing > 1 else ' has'} no score: they {how}", quiet=quiet)
     if not quiet:
         if asked is not None:
             count = sum(search.settings["population"] for search in experiment.searches.values())

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import print_json, print_table
 from gen_prior.errors import OptionError, TargetError
 
 
-@takes_network
+@with_classifier_options
 def run(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Part of a name, a synonym or a WordNet id.")],
     classifier: Annotated[

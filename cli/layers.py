@@ -9,11 +9,11 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
-from gen_prior.cli.shared.output import note, print_json, print_table
+from gen_prior.cli.shared.classifier_options import with_classifier_options
+from gen_prior.cli.shared.output import print_json, print_remark, print_table
 
 
-@takes_network
+@with_classifier_options
 def run(
     classifier: Annotated[
         str, typer.Argument(metavar="CLASSIFIER", help="A classifier; see gen-prior models.")
@@ -58,4 +58,4 @@ def run(
         print_table("", ["layer", "units", "never active", "mostly active"], rows)
     known = [name for name, layout in layouts.items() if layout.unit_axis is not None]
     if known:
-        note(f"A target is LAYER:UNIT, as in gen-prior synth {known[len(known) // 2]}:0.", quiet=quiet)
+        print_remark(f"A target is LAYER:UNIT, as in gen-prior synth {known[len(known) // 2]}:0.", quiet=quiet)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.output import console, note, print_json
+from gen_prior.cli.shared.output import console, print_json, print_remark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def run(
         from gen_prior import classifiers, generators
 
         for kind, prefixes in (("classifiers", classifiers.PREFIXED), ("generators", generators.PREFIXED)):
-            note(f"Other {kind}: {', '.join(f'{prefix}:...' for prefix in prefixes)}")
+            print_remark(f"Other {kind}: {', '.join(f'{prefix}:...' for prefix in prefixes)}")
 
 
 def print_models(entries: Sequence[Entry], cached: Mapping[str, bool]) -> None:

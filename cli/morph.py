@@ -9,7 +9,7 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import console, print_json, print_table
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gen_prior.applications.morph import Morph
 
 
-@takes_network
+@with_classifier_options
 def run(
     ends: Annotated[
         list[str],

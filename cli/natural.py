@@ -11,15 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
-from gen_prior.cli.shared.output import note, print_json
+from gen_prior.cli.shared.classifier_options import with_classifier_options
+from gen_prior.cli.shared.output import print_json, print_remark
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.errors import OptionError
 from gen_prior.util.files import as_output_errors
 from gen_prior.util.words import counted
 
 
-@takes_network
+@with_classifier_options
 def run(
     classifier: Annotated[str, typer.Argument(metavar="CLASSIFIER", help="A classifier; see gen-prior models.")],
     images: Annotated[Path, typer.Option("--images", metavar="DIR", help="A folder of photographs.")],
@@ -65,7 +65,7 @@ def run(
     with ProgressBar(quiet) as bar:
         table = statistics_of_units(
             network, images, names, source=source, state=state, batch=batch, progress=bar.show,
-            on_bad=lambda message: note(message, quiet=quiet),
+            on_bad=lambda message: print_remark(message, quiet=quiet),
         )  # fmt: skip
     with as_output_errors(out):
         table.save(out)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from gen_prior.cli.shared import options
-from gen_prior.cli.shared.classifier_options import takes_network
-from gen_prior.cli.shared.output import console, note, print_json
+from gen_prior.cli.shared.classifier_options import with_classifier_options
+from gen_prior.cli.shared.output import console, print_json, print_remark
 from gen_prior.errors import GenPriorError, OutputError
 from gen_prior.util.words import counted
 
@@ -18,7 +18,7 @@ class DifferentError(GenPriorError):
     """The repeated images differ from the saved ones."""
 
 
-@takes_network
+@with_classifier_options
 def run(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that gen-prior synth or compare wrote.")],
     device: Annotated[
@@ -68,7 +68,7 @@ def run(
         if not as_json and not quiet:
             console.print(words, markup=False, soft_wrap=True)
         for name, (then, now) in report["changed"].items():
-            note(f"{report['folder']}: {name} was {then}, is {now}", quiet=quiet)
+            print_remark(f"{report['folder']}: {name} was {then}, is {now}", quiet=quiet)
     if not all(report["identical"] for report in reports):
         largest = max(report["largest_difference"] for report in reports)
         raise DifferentError(f"the replay differs by up to {largest:.3g}, in images with values from 0 to 1")

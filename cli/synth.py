@@ -12,8 +12,8 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import extra_outputs, options
-from gen_prior.cli.shared.classifier_options import takes_network
-from gen_prior.cli.shared.output import console, note, note_all, print_json
+from gen_prior.cli.shared.classifier_options import with_classifier_options
+from gen_prior.cli.shared.output import console, print_json, print_remark, print_remarks
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
 from gen_prior.util.words import counted, percent, short
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gen_prior.recipe import Recipe
 
 
-@takes_network
+@with_classifier_options
 def run(
     targets: options.Targets,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
@@ -126,7 +126,7 @@ def _load_generator(
     prior = gen_prior.load_generator(name, device=network.device, **settings)
     check_domain(recipe or prior.recipe, prior)
     if preset is not None and (remark := remark_on(preset, name)):
-        note(remark, quiet=quiet)
+        print_remark(remark, quiet=quiet)
     return prior, recipe
 
 
@@ -142,7 +142,7 @@ def _print(
             if (status := result.status[t][s]) != "ok":
                 hint = "; another --seed or more --candidates may help" if status == NO_GRADIENT else ""
                 remarks.setdefault(f"{status}{hint}", []).append(f"{target['name']} (seed {number})")
-    note_all(remarks, quiet=quiet)
+    print_remarks(remarks, quiet=quiet)
     if as_json:
         print_json({"out": str(out)} | json.loads((out / "result.json").read_text(encoding="utf-8")))
     elif not quiet:

@@ -10,7 +10,7 @@ import typer
 import gen_prior.defaults as defaults
 from gen_prior.cli import train_stages
 from gen_prior.cli.shared import options, training_options
-from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.help import PlainGroup
 from gen_prior.cli.shared.output import print_json, print_table
 from gen_prior.cli.shared.training_output import announce, reporting
@@ -24,7 +24,7 @@ app.add_typer(
 
 
 @app.callback()
-@takes_network
+@with_classifier_options
 def train_prior(
     context: typer.Context,
     images: training_options.MaybeImages = None,

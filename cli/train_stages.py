@@ -11,9 +11,9 @@ import typer
 
 import gen_prior.defaults as defaults
 from gen_prior.cli.shared import options, training_options
-from gen_prior.cli.shared.classifier_options import takes_network
+from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.help import PlainCommand, PlainGroup
-from gen_prior.cli.shared.output import note
+from gen_prior.cli.shared.output import print_remark
 from gen_prior.cli.shared.training_output import announce, reporting
 
 app = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
@@ -72,7 +72,7 @@ def _extension(name: str, old: str, help_text: str) -> None:
         )  # fmt: skip
 
     run.__doc__ = help_text
-    _register(name, old, takes_network(run))
+    _register(name, old, with_classifier_options(run))
 
 
 def _register(name: str, old: str | None, run: Callable[..., None]) -> None:
@@ -91,10 +91,10 @@ def _register(name: str, old: str | None, run: Callable[..., None]) -> None:
 
 def warn_of_old_name(old: str, name: str) -> None:
     """Print that the command `old` of version 0.1 is now `train-prior stage NAME`."""
-    note(f"{old} is deprecated since 0.2: use gen-prior train-prior stage {name}")
+    print_remark(f"{old} is deprecated since 0.2: use gen-prior train-prior stage {name}")
 
 
-@takes_network
+@with_classifier_options
 def decoder(
     images: training_options.Images,
     out: training_options.Out,
@@ -121,7 +121,7 @@ def decoder(
     )  # fmt: skip
 
 
-@takes_network
+@with_classifier_options
 def class_exemplars(
     prior: training_options.Prior,
     images: training_options.Images,

@@ -15,8 +15,8 @@ import typer
 from gen_prior.cli.shared.options import parse_size
 from gen_prior.errors import OptionError
 
-LARGEST_LABELS = 2**24
-"""Bytes of a file of class names."""
+MAX_LABELS_BYTES = 2**24
+"""Most bytes that are read of a file of class names."""
 InputSize = Annotated[
     str | None,
     typer.Option(
@@ -51,7 +51,7 @@ _OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def takes_network(run: Callable[..., None]) -> Callable[..., None]:
+def with_classifier_options(run: Callable[..., None]) -> Callable[..., None]:
     """Give a command these options; its parameter `network_options` receives them as options of `load_classifier`."""
 
     @functools.wraps(run)
@@ -104,7 +104,7 @@ def read_labels(file: Path) -> list[str]:
     from gen_prior.util.reading import read_regular
 
     try:
-        text = read_regular(file, limit=LARGEST_LABELS).decode("utf-8-sig")
+        text = read_regular(file, limit=MAX_LABELS_BYTES).decode("utf-8-sig")
         if file.suffix != ".json":
             return text.splitlines()
         found = json.loads(text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import gen_prior.defaults as defaults
-from gen_prior.cli.shared.output import note, note_all
+from gen_prior.cli.shared.output import print_remark, print_remarks
 from gen_prior.errors import OptionError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class ExtraOutputs:
             self._measure_faithfulness(self.images, result, classifier, generator)
 
     def _note(self, message: str) -> None:
-        note(message, quiet=self.quiet)
+        print_remark(message, quiet=self.quiet)
 
     def _write_transparent(self, transparency: Transparency, result: Result) -> None:
         import torch
@@ -173,7 +173,7 @@ class ExtraOutputs:
         ]
         write_json(self.out / "faithfulness.json", listed)  # not in result.json, which says what can be replayed
         mixes = [one["name"] for one in listed if one["faithfulness"] is None]
-        note_all({"not one unit, so its faithfulness is not measured": mixes} if mixes else {}, quiet=self.quiet)
+        print_remarks({"not one unit, so its faithfulness is not measured": mixes} if mixes else {}, quiet=self.quiet)
 
     def _write_exemplars(self, folder: Path, result: Result, classifier: Classifier) -> None:
         from gen_prior.applications.exemplars import find_exemplars, write_exemplar_sheets

@@ -14,32 +14,32 @@ from rich.text import Text
 from gen_prior.util.words import few
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """`text` with escape sequences, and all other characters that are not printed as they are, written as `\\x1b`."""
     shown = (one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
     return "".join(shown)
 
 
 class PlainConsole(Console):
-    """A console that prints all text as `plain` gives it: names of files and layers may be a stranger's."""
+    """A console that prints all text as `printable` gives it: names of files and layers may be a stranger's."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """As rich renders a text, or a cell of a table."""
-        return super().render_str(plain(text), **options)
+        return super().render_str(printable(text), **options)
 
 
 console = PlainConsole(highlight=False)
 errors = PlainConsole(stderr=True, highlight=False)
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """Print an error message on stderr: one line, which a terminal shows broken between words."""
     errors.print("[red]gen-prior:[/red]", end=" ")
     errors.print(_between_words(message, len("gen-prior: ")), markup=False, soft_wrap=True)
 
 
-def note(message: str, *, quiet: bool = False) -> None:
-    """Print a remark on stderr as `complain` prints an error, unless `quiet`."""
+def print_remark(message: str, *, quiet: bool = False) -> None:
+    """Print a remark on stderr as `print_error` prints an error, unless `quiet`."""
     if not quiet:
         errors.print(_between_words(message), markup=False, soft_wrap=True)
 
@@ -55,10 +55,10 @@ def _between_words(message: str, before: int = 0) -> str:
     return "\n".join(lines)[before:]
 
 
-def note_all(remarks: Mapping[str, Sequence[str]], *, quiet: bool = False) -> None:
+def print_remarks(remarks: Mapping[str, Sequence[str]], *, quiet: bool = False) -> None:
     """Print one line for each remark on the names that it is about: the first three of them, then a count."""
     for remark, names in remarks.items():
-        note(f"{few(names)}: {remark}", quiet=quiet)
+        print_remark(f"{few(names)}: {remark}", quiet=quiet)
 
 
 def print_json(value: Any) -> None:

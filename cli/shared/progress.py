@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich import progress as bars
 from rich.table import Column
 
-from gen_prior.cli.shared.output import errors, plain
+from gen_prior.cli.shared.output import errors, printable
 from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class ProgressBar:
             return
         self._last_read = time.monotonic()
         self._bar.start()  # not before the first step, so that an error before it leaves no empty bar
-        self._bar.update(self._task, description=plain(progress.label), completed=progress.done, total=progress.total)
+        self._bar.update(
+            self._task, description=printable(progress.label), completed=progress.done, total=progress.total
+        )
         if activations is not None:
             self._bar.update(self._task, activation=f"activation {activations.mean().item():.4g}")
 

@@ -22,7 +22,7 @@ from gen_prior.applications.kept_code import kept_code
 from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors
 from gen_prior.objectives.mixes import AnyTarget
-from gen_prior.optimise.stored_result import LARGEST_RECORD
+from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import check_kind, remove_run
 from gen_prior.util.reading import read_regular, reading
@@ -49,7 +49,7 @@ class AccentuationFolder:
 
     def _check_same(self) -> None:
         with reading("accentuation", self.folder):
-            before = json.loads(read_regular(self.folder / RECORD, limit=LARGEST_RECORD, within=self.folder))
+            before = json.loads(read_regular(self.folder / RECORD, limit=MAX_RECORD_BYTES, within=self.folder))
             changed = [name for name in self._settings if before["settings"].get(name) != self._settings[name]]
         if changed:
             raise OptionError(

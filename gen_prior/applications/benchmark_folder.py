@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import OptionError
-from gen_prior.optimise.stored_result import LARGEST_RECORD
+from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.benchmark_table import markdown
 from gen_prior.report.numbers import write_benchmark_numbers
 from gen_prior.util.files import write_bytes, write_json
@@ -44,7 +44,7 @@ def check_same(
         return
     now, own = json.loads(json.dumps([record, settings]))
     with reading("benchmark", folder):
-        before = json.loads(read_regular(folder / RECORD, limit=LARGEST_RECORD, within=folder))
+        before = json.loads(read_regular(folder / RECORD, limit=MAX_RECORD_BYTES, within=folder))
         before.setdefault("generator_names", [one["name"] for one in before["generators"]])
         fixed = [name for name in now if name not in (*MAY_GROW, "generators", "finished")]
         changed = [name for name in fixed if before.get(name) != now[name]]

@@ -10,7 +10,7 @@ from typing import Any
 from gen_prior.applications.comparison_view import ComparisonView
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.optimise.result import Result
-from gen_prior.optimise.stored_result import LARGEST_RECORD
+from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.comparison_report import write_report
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.numbers import write_comparison_numbers
@@ -78,7 +78,7 @@ def load_comparison(folder: str | Path) -> Comparison:
     path = Path(folder)
     path = path if path.is_file() else path / RECORD
     with reading("comparison", folder):
-        record = json.loads(read_regular(path, limit=LARGEST_RECORD))
+        record = json.loads(read_regular(path, limit=MAX_RECORD_BYTES))
         if record.get("format") != FORMAT:
             raise OutputError(f"{path} is not a comparison of format {FORMAT}")
         _check_record(record)

@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
 FORMAT = "gen-prior/dataset-1"
-LARGEST = 2**28
-"""Bytes of the settings, and of an image."""
+MAX_BYTES = 2**28
+"""Most bytes that are read of the settings, or of an image."""
 MOST_PER_CLASS = 1_000_000
 KEEP = ("all", "top1", "top5")
 
@@ -174,7 +174,7 @@ def _members(folder: Path, sample: Sample) -> Iterator[tuple[str, bytes]]:
     yield f"{key}.cls", str(sample.class_index).encode()
     yield f"{key}.json", json.dumps(asdict(sample)).encode()
     try:
-        yield f"{key}.png", read_regular(folder / sample.file, limit=LARGEST, within=folder / "images")
+        yield f"{key}.png", read_regular(folder / sample.file, limit=MAX_BYTES, within=folder / "images")
     except OSError as error:
         raise OutputError(f"{folder / sample.file} cannot be read: {error.strerror or error}") from error
 
@@ -227,7 +227,7 @@ def _check_same_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
     if path.exists():
         try:
-            before = json.loads(read_regular(path, limit=LARGEST, within=folder))
+            before = json.loads(read_regular(path, limit=MAX_BYTES, within=folder))
             before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()  # of an earlier version, perhaps
             before = json.loads(json.dumps(before))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, GenPriorError) as error:

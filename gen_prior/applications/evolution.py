@@ -23,7 +23,7 @@ from torch import Tensor
 from gen_prior.applications.black_boxes import source_words
 from gen_prior.applications.evolution_file import (
     FORMAT,
-    LARGEST,
+    MAX_BYTES,
     check_same_generator,
     generator_identity,
     read_evolution,
@@ -107,8 +107,8 @@ class Evolution(EvolutionView):
         if method not in METHODS:
             raise UnknownNameError("search method", method, METHODS)
         population = 4 + int(3 * math.log(dims)) if population is None else population
-        if not 4 <= population <= LARGEST // (8 * dims):
-            raise OptionError(f"population must be from 4 to {LARGEST // (8 * dims)}, got {population}")
+        if not 4 <= population <= MAX_BYTES // (8 * dims):
+            raise OptionError(f"population must be from 4 to {MAX_BYTES // (8 * dims)}, got {population}")
         spread = (1.0 if start is None else START_SPREAD) if spread is None else spread
         if not 0 < spread < math.inf:
             raise OptionError(f"spread must be positive, got {spread}")

@@ -19,15 +19,15 @@ from gen_prior.util.reading import read_arrays
 FORMAT = "gen-prior/evolution-3"
 KNOWN = (FORMAT, "gen-prior/evolution-2")
 """Formats that are read; 0.1 wrote the second, which has no `start`, `spread` or missing scores."""
-LARGEST = 2**31
-"""Bytes of a saved search, and of a generation of points."""
-IN_FILE = {"dims": "numbers"}
+MAX_BYTES = 2**31
+"""Most bytes that are read of a saved search, and of a generation of points."""
+NAMES_IN_FILE = {"dims": "numbers"}
 """Settings that have another name in files."""
 
 
 def write_evolution(path: Path, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Write a search as one `.npz`, atomically. Raises `OutputError` if that fails."""
-    named = {"format": FORMAT} | {IN_FILE.get(name, name): value for name, value in settings.items()}
+    named = {"format": FORMAT} | {NAMES_IN_FILE.get(name, name): value for name, value in settings.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, settings=np.frombuffer(json.dumps(named).encode(), np.uint8), **arrays)
     write_bytes(path, buffer.getvalue())
@@ -38,13 +38,13 @@ def read_evolution(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[
 
     Raises `OutputError` for another format, and an exception of any kind for a file that is damaged.
     """
-    arrays: dict[str, NDArray[Any]] = dict(read_arrays(path, limit=LARGEST))
+    arrays: dict[str, NDArray[Any]] = dict(read_arrays(path, limit=MAX_BYTES))
     settings = json.loads(arrays.pop("settings").tobytes())
     if settings.pop("format") not in KNOWN:
         raise OutputError(
             f"{path} is not an evolution of format {FORMAT}", fix="name a file that gen-prior evolve wrote"
         )
-    names = {old: name for name, old in IN_FILE.items()}
+    names = {old: name for name, old in NAMES_IN_FILE.items()}
     return {names.get(name, name): value for name, value in settings.items()}, arrays
 
 
@@ -68,4 +68,4 @@ def check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mappi
         )
 
 
-__all__ = ["FORMAT", "LARGEST", "check_same_generator", "generator_identity", "read_evolution", "write_evolution"]
+__all__ = ["FORMAT", "MAX_BYTES", "check_same_generator", "generator_identity", "read_evolution", "write_evolution"]

@@ -21,8 +21,8 @@ from gen_prior.util.reading import read_regular, reading
 
 RECORD, REFERENCES = "experiment.json", "references"
 FORMAT = "gen-prior/experiment-1"
-LARGEST = 2**30
-"""Bytes of `experiment.json`."""
+MAX_BYTES = 2**30
+"""Most bytes that are read of `experiment.json`."""
 SCORE = "score"
 """Name of the column of scores, and of the neuron, where there is one neuron without a name."""
 Table = dict[str, dict[str, float]]
@@ -44,7 +44,7 @@ class Record:
         if not path.exists():
             return None
         with reading("experiment", folder):
-            found = json.loads(read_regular(path, limit=LARGEST, within=folder))
+            found = json.loads(read_regular(path, limit=MAX_BYTES, within=folder))
             if found["format"] != FORMAT:
                 raise OutputError(f"{path} is not an experiment of format {FORMAT}")
             references = [{key: str(one[key]) for key in ("name", "file", "sha256")} for one in found["references"]]

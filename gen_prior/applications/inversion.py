@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
-from gen_prior.optimise.stored_result import LARGEST_RECORD
+from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.numbers import INVERSION, NUMBERS
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import remove_run, run_writer
@@ -173,7 +173,7 @@ def finished_reconstructions(folder: Path, inversion: Inversion) -> dict[str, di
     path = folder / RECORD
     now = json.loads(json.dumps(inversion.to_dict()))
     with reading("inversion", folder):
-        before = json.loads(read_regular(path, limit=LARGEST_RECORD, within=folder))
+        before = json.loads(read_regular(path, limit=MAX_RECORD_BYTES, within=folder))
         if changed := [name for name in ("layers", "methods") if before[name] != now[name]] or [
             name for name in now["settings"] if before["settings"].get(name) != now["settings"][name]
         ]:

@@ -21,7 +21,7 @@ from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.natural_statistics import ratio_to
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
-from gen_prior.optimise.result_folder import UNFINISHED, beside_photographs
+from gen_prior.optimise.result_folder import UNFINISHED, relative_to_photographs
 from gen_prior.report.distances import bootstrap_interval, diversity
 from gen_prior.report.spectrum import spectrum
 
@@ -121,7 +121,7 @@ def measure(
         columns |= {f"kept_{name}": values.tolist() for name, values in kept.items()}
     power = spectrum(classifier.resize(images.to(classifier.device)))
     columns |= {"high_frequency": power.high_frequency.tolist(), "slope": power.slope.tolist()}
-    places = [beside_photographs(value, result.targets[t]) for value in result.activations[t]]
+    places = [relative_to_photographs(value, result.targets[t]) for value in result.activations[t]]
     columns |= {name: [place[name] for place in places] for name in places[0]} if all(places) else {}
     history = [_plain(round(value, 4)) for value in result.history[t].nanmedian(0).values.tolist()]
     return Measured([_item(result, t, s, folder, columns) for s in range(len(result.seeds))], seed_diversity, history)

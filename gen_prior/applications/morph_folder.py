@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
-from gen_prior.optimise.stored_result import LARGEST_RECORD
+from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.film import FrameFolder, strip, write_animation
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import run_writer
@@ -133,7 +133,7 @@ def frame_name(number: int) -> str:
 def read_morph(folder: Path) -> Morph:
     """The finished morph in `folder`. Raises `OutputError` if it is missing or damaged."""
     with reading("morph", folder):
-        record = json.loads(read_regular(folder / RECORD, limit=LARGEST_RECORD, within=folder))
+        record = json.loads(read_regular(folder / RECORD, limit=MAX_RECORD_BYTES, within=folder))
         tensors = read_tensors(folder / "morph.safetensors")
         frames, units = int(record["frames"]), [str(name) for name in record["units"]]
         names, settings = [str(name) for name in record["names"]], dict(record["settings"])
@@ -151,7 +151,7 @@ def check_same(folder: Path, settings: Mapping[str, Any]) -> bool:
     if not (folder / RECORD).exists():
         return False
     with reading("morph", folder):
-        before = json.loads(read_regular(folder / RECORD, limit=LARGEST_RECORD, within=folder))["settings"]
+        before = json.loads(read_regular(folder / RECORD, limit=MAX_RECORD_BYTES, within=folder))["settings"]
         now = json.loads(json.dumps(settings))
         changed = [name for name in now if before.get(name) != now[name]]
     if changed:

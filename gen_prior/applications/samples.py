@@ -12,8 +12,8 @@ from gen_prior.objectives.targets import file_name
 from gen_prior.util.files import write_bytes, write_json
 from gen_prior.util.reading import read_regular, reading
 
-RECORDS, CLASSES = "images.jsonl", "classes.json"
-LARGEST_RECORDS = 2**32
+SAMPLES_FILE, CLASSES = "images.jsonl", "classes.json"
+MAX_BYTES = 2**32
 """Bytes."""
 
 
@@ -37,11 +37,11 @@ class Sample:
 
 def read_samples(out: str | Path) -> list[Sample]:
     """The samples of a dataset whose files exist; empty if there is no dataset yet."""
-    folder, path = Path(out), Path(out) / RECORDS
+    folder, path = Path(out), Path(out) / SAMPLES_FILE
     if not path.exists():
         return []
     with reading("dataset", folder):
-        lines = read_regular(path, limit=LARGEST_RECORDS, within=folder).decode().splitlines()
+        lines = read_regular(path, limit=MAX_BYTES, within=folder).decode().splitlines()
         samples = [Sample(**json.loads(line)) for line in lines]
         for sample in samples:
             _check_sample(sample, folder)
@@ -72,6 +72,6 @@ def folder_of(index: int, name: str) -> str:
 def write_samples(folder: Path, samples: dict[tuple[int, int], Sample]) -> None:
     """Write `images.jsonl` and `classes.json`. Raises `OutputError`."""
     lines = [json.dumps(asdict(samples[key]), allow_nan=False) + "\n" for key in sorted(samples)]
-    write_bytes(folder / RECORDS, "".join(lines).encode())
+    write_bytes(folder / SAMPLES_FILE, "".join(lines).encode())
     names = {folder_of(s.class_index, s.class_name): s.class_name for _, s in sorted(samples.items())}
     write_json(folder / CLASSES, names)

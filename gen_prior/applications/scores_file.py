@@ -12,8 +12,8 @@ from pathlib import Path
 from gen_prior.errors import OptionError
 from gen_prior.util.reading import read_regular
 
-LARGEST = 2**26
-"""Bytes of a file of scores."""
+MAX_BYTES = 2**26
+"""Most bytes that are read of a file of scores."""
 IMAGE = "image"
 MISSING = {"", "nan", "na", "n/a", "none", "null", "-"}
 """Cells, in lower case, of an image that was not measured."""
@@ -80,7 +80,7 @@ def _named(rows: Sequence[Sequence[str]], image: int, separator: str, path: str 
 
 def _text(path: Path) -> str:
     try:
-        data = read_regular(path, limit=LARGEST)
+        data = read_regular(path, limit=MAX_BYTES)
         return data.decode(MARKS.get(data[:2], "utf-8-sig"))
     except FileNotFoundError as error:
         raise OptionError(f"no such file of scores: {path}") from error

@@ -24,8 +24,8 @@ from gen_prior.util.reading import read_regular, reading
 FORMAT = "gen-prior/atlas-1"
 FILE = "manifest.json"
 SHARD_SIZE = 64
-LARGEST, MOST_UNITS = 2**28, 2**22
-"""Bytes of a manifest, and units of a layer."""
+MAX_BYTES, MOST_UNITS = 2**28, 2**22
+"""Most bytes that are read of a manifest, and units of a layer."""
 RANGE = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9})(?:\s*:\s*(\d{1,9}))?)?")
 
 
@@ -58,7 +58,7 @@ class Manifest:
     def read(cls, folder: Path) -> Manifest:
         """The manifest of the atlas in `folder`. Raises `OutputError` where there is none, or a damaged one."""
         with reading("atlas", folder):
-            content = json.loads(read_regular(folder / FILE, limit=LARGEST))
+            content = json.loads(read_regular(folder / FILE, limit=MAX_BYTES))
             if content.get("format") != FORMAT:
                 raise OutputError(f"{folder / FILE} is not the manifest of an atlas of format {FORMAT}")
             manifest = cls(content)

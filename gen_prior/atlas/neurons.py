@@ -18,14 +18,14 @@ from gen_prior.applications.methods import PRESET_PREFIX, Method
 from gen_prior.atlas.manifest import Manifest
 from gen_prior.atlas.networks import Networks
 from gen_prior.atlas.photographs import loaded_exemplars
-from gen_prior.atlas.shards import SIGNATURE, Neuron, webp
+from gen_prior.atlas.shards import SIGNATURE, NeuronRecord, webp
 from gen_prior.errors import DeviceError, GenPriorError, ImageError, OutputError
 from gen_prior.objectives.mixes import Mix
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.objectives.units import units_by_position
 from gen_prior.optimise.presets import PRESETS
 from gen_prior.optimise.result import Result
-from gen_prior.optimise.result_folder import beside_photographs
+from gen_prior.optimise.result_folder import relative_to_photographs
 from gen_prior.optimise.stored_result import finite
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report.metrics import logits_of, verdict
@@ -47,7 +47,7 @@ class Maker:
     networks: Networks
     photographs: Path | None
 
-    def make(self, targets: Sequence[str], exemplars: dict[str, Any]) -> list[Neuron]:
+    def make(self, targets: Sequence[str], exemplars: dict[str, Any]) -> list[NeuronRecord]:
         """Make the neurons `targets` of one layer, `LAYER:UNIT`; `exemplars` is what the pass found for their shard.
 
         A neuron for which the optimisation raises an error of ours has that error in its row instead of pictures.
@@ -62,16 +62,16 @@ class Maker:
             if len(targets) > 1:  # find out whose it is
                 return [neuron for target in targets for neuron in self.make([target], exemplars)]
             return [
-                Neuron(
+                NeuronRecord(
                     self._start_of_row(parse_target(targets[0], self.networks.classifier), exemplars)
                     | {"error": str(error)}
                 )
             ]
 
-    def _made(self, texts: Sequence[str], exemplars: dict[str, Any]) -> list[Neuron]:
+    def _made(self, texts: Sequence[str], exemplars: dict[str, Any]) -> list[NeuronRecord]:
         classifier = self.networks.classifier
         targets = [parse_target(text, classifier) for text in texts]
-        neurons = [Neuron(self._start_of_row(target, exemplars) | {"methods": []}) for target in targets]
+        neurons = [NeuronRecord(self._start_of_row(target, exemplars) | {"methods": []}) for target in targets]
         for number, method in enumerate(self.networks.methods):
             result = self._synthesize(targets, method, self.manifest.content["seeds"])
             opposite = self._least(targets, method)
@@ -99,8 +99,8 @@ class Maker:
         return self._synthesize([Mix(((-1.0, target),)) for target in targets], method, seeds)
 
     def _add(
-        self, neuron: Neuron, target: Target, method: Method, number: int, result: Result, opposite: Result | None,
-        t: int, exemplars: dict[str, Any] | None,
+        self, neuron: NeuronRecord, target: Target, method: Method, number: int, result: Result,
+        opposite: Result | None, t: int, exemplars: dict[str, Any] | None,
     ) -> None:  # fmt: skip
         """Add what a method made of a target to its neuron."""
         classifier, stem = self.networks.classifier, f"{target.unit}-{method.folder}"
@@ -117,7 +117,7 @@ class Maker:
                 row[kind].append(name)
                 neuron.files[name] = webp(images[s] if kind == "images" else inputs[s])
             neuron.codes[f"{method.folder}/{seed}"] = result.codes_of(t)[s].contiguous()
-        beside = beside_photographs(result.activations[t, best], result.targets[t])
+        beside = relative_to_photographs(result.activations[t, best], result.targets[t])
         row |= {"quantile": beside.get("photograph_quantile"), "ratio": beside.get("photograph_ratio")}
         row |= {"status": result.status[t], "path": None, "two_alternatives": None, "least": None}
         row["judge"] = self._judged(target, images, best)
@@ -130,7 +130,7 @@ class Maker:
             neuron.signature = self._signature(inputs[best])
         neuron.row["methods"].append(row)
 
-    def _least_row(self, neuron: Neuron, method: Method, opposite: Result, t: int, name: str) -> dict[str, Any]:
+    def _least_row(self, neuron: NeuronRecord, method: Method, opposite: Result, t: int, name: str) -> dict[str, Any]:
         """The least exciting picture of the first seed; its unit's own activation."""
         neuron.files[name] = webp(opposite.images_of(t)[0])
         neuron.codes[f"{method.folder}/least"] = opposite.codes_of(t)[0].contiguous()

@@ -23,8 +23,8 @@ SCALES = {"ratio": 100, "quantile": 1000, "path": 100, "two_alternatives": 100}
 """Measure of a method -> its factor in the pages' columns, which hold whole numbers to be short."""
 FINE, DEAD, DENSE, FAILED = ".", "d", "D", "x"
 """How a unit does, one character each in a column."""
-LARGEST = 2**30
-"""Bytes of a JSON file."""
+MAX_BYTES = 2**30
+"""Most bytes that are read of a JSON file."""
 Json = dict[str, Any]
 
 
@@ -137,7 +137,7 @@ def quartiles(values: Iterable[float | None]) -> list[float] | None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises `OutputError` if it is missing or damaged."""
     with reading("atlas", path.parent):
-        return json.loads(read_regular(path, limit=LARGEST))
+        return json.loads(read_regular(path, limit=MAX_BYTES))
 
 
 def read_shard(records: Records, index: int, *, sheet: bool = True) -> ShardRows:

@@ -15,8 +15,8 @@ from gen_prior.errors import OptionError
 from gen_prior.util.files import as_output_errors, write_bytes
 from gen_prior.util.image_io import read_picture
 
-Photographs = Literal["link", "thumbnails", "none"]
-PATCHES, THUMBNAILS = "photographs", "thumbnails"
+PhotographMode = Literal["link", "thumbnails", "none"]
+CROPS_FOLDER, THUMBNAILS = "photographs", "thumbnails"
 """Folders of crops: the first is for this machine only, the second goes with the pages."""
 SHOWN = 8
 """Photographs of each unit."""
@@ -24,26 +24,26 @@ SIDE = 96
 QUALITY = 70
 
 
-def check_mode(mode: str) -> Photographs:
-    """`mode` if it is one of `Photographs`. Raises `OptionError`."""
-    for allowed in get_args(Photographs):
+def check_mode(mode: str) -> PhotographMode:
+    """`mode` if it is one of `PhotographMode`. Raises `OptionError`."""
+    for allowed in get_args(PhotographMode):
         if mode == allowed:
-            found: Photographs = allowed
+            found: PhotographMode = allowed
             return found
-    raise OptionError(f"photographs are one of {', '.join(get_args(Photographs))}, got {mode!r}", fix="link")
+    raise OptionError(f"photographs are one of {', '.join(get_args(PhotographMode))}, got {mode!r}", fix="link")
 
 
 class PagePhotographs:
-    """The photographs that excite each unit most, as a page shows them: `mode` is one of `Photographs`."""
+    """The photographs that excite each unit most, as a page shows them: `mode` is one of `PhotographMode`."""
 
-    def __init__(self, folder: Path, mode: Photographs) -> None:
+    def __init__(self, folder: Path, mode: PhotographMode) -> None:
         self.folder, self.mode = folder, mode
         self._copies: set[str] = set()
 
     def of(self, shard: ShardRows) -> list[list[Json]]:
         """For each unit of `shard` its photographs, the best first: label and activation, and, where the mode allows
         it, the file's name and the crop of what the unit saw, a path inside the atlas."""
-        path = self.folder / PATCHES / "exemplars" / f"{shard.index:05d}.json"
+        path = self.folder / CROPS_FOLDER / "exemplars" / f"{shard.index:05d}.json"
         known = read_json(path) if path.is_file() else {}
         return [
             [self._one(one) for one in known.get(row["target"], {}).get("most", row.get("exemplars") or [])[:SHOWN]]
@@ -56,7 +56,7 @@ class PagePhotographs:
             return found
         found["file"] = str(photograph.get("file") or "").rpartition("/")[2]
         patch = inside(photograph.get("patch"))
-        if patch is not None and patch.startswith(f"{PATCHES}/"):
+        if patch is not None and patch.startswith(f"{CROPS_FOLDER}/"):
             found["image"] = patch if self.mode == "link" else self._copied(patch)
         return found
 

@@ -14,7 +14,7 @@ import numpy as np
 from gen_prior.atlas.manifest import Manifest
 from gen_prior.atlas.neighbours import nearest
 from gen_prior.atlas.page_data import SIGNATURE, Json, LayerColumns, inside, planned_layers, read_shard, read_signatures
-from gen_prior.atlas.page_photographs import PagePhotographs, Photographs, check_mode
+from gen_prior.atlas.page_photographs import PagePhotographs, PhotographMode, check_mode
 from gen_prior.atlas.records import Records
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.report.pages.render import asset, render
@@ -30,7 +30,7 @@ SCRIPTS = ("dom", "store", "search", "words", "summary", "layout", "overview", "
 """Files of assets/, without their ending, that make up `atlas.js`, in this order."""
 
 
-def build_pages(folder: str | Path, photographs: Photographs = "link", *, out: str | Path | None = None) -> Path:
+def build_pages(folder: str | Path, photographs: PhotographMode = "link", *, out: str | Path | None = None) -> Path:
     """Write the pages of the atlas in `folder` there, and return the path of their `index.html`, to open from disk.
 
     They show what is finished, so that they may be built while the atlas is being made. Of `photographs`, the pages
@@ -55,13 +55,13 @@ def build_pages(folder: str | Path, photographs: Photographs = "link", *, out: s
         return _build(folder, home, photographs)
 
 
-def _build(folder: Path, home: Path, photographs: Photographs) -> Path:
+def _build(folder: Path, home: Path, photographs: PhotographMode) -> Path:
     records = Records(folder, Manifest.read(folder))
     with records.in_use() if home == folder else nullcontext():
         return _build_of(_Contents(records), folder, home, photographs)
 
 
-def _build_of(contents: _Contents, folder: Path, home: Path, photographs: Photographs) -> Path:
+def _build_of(contents: _Contents, folder: Path, home: Path, photographs: PhotographMode) -> Path:
     written = _write_shards(contents, PagePhotographs(folder, photographs), home)
     for left in (home / "data").glob("shard-*.js"):
         if left.name not in written:
@@ -130,7 +130,7 @@ def _write_shards(contents: _Contents, photographs: PagePhotographs, home: Path)
 
 
 def write_overview(
-    folder: Path, manifest: Manifest, layers: Sequence[LayerColumns], words: Mapping[str, int], photographs: Photographs
+    folder: Path, manifest: Manifest, layers: Sequence[LayerColumns], words: Mapping[str, int], mode: PhotographMode
 ) -> Path:
     """Write all but the data of single units: layers, the index, style and script, and `index.html`, last."""
     written = {
@@ -140,7 +140,7 @@ def write_overview(
     for left in (folder / "data").glob("layer-*.js"):
         if left.name not in written:
             left.unlink()
-    index = describe(manifest, layers, words, photographs)
+    index = describe(manifest, layers, words, mode)
     _write_data(folder, "index", "Index", [index])
     write_bytes(folder / "assets" / "atlas.css", (asset("pages.css") + asset("atlas.css", __package__)).encode())
     write_bytes(folder / "assets" / "atlas.js", script().encode())
@@ -164,7 +164,7 @@ def unit_row(row: Mapping[str, Any]) -> Json:
 
 
 def describe(
-    manifest: Manifest, layers: Sequence[LayerColumns], words: Mapping[str, int], photographs: Photographs
+    manifest: Manifest, layers: Sequence[LayerColumns], words: Mapping[str, int], photographs: PhotographMode
 ) -> Json:
     """The index: what the overview needs before any layer is loaded."""
     content = manifest.content

@@ -49,7 +49,7 @@ PATCHES = 8
 PATCHES_AT_ONCE = 100_000
 """Patches that are gathered before photographs are read again for them, so that memory does not grow with units."""
 BATCH = 8
-LARGEST = 2**28
+MAX_BYTES = 2**28
 Patches = dict[int, dict[str, Target]]
 """{number of a photograph: {file of a patch: the target at the position that sees it}}."""
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -87,14 +87,14 @@ class PhotographPass:
     def is_done(self) -> bool:
         """True if the whole pass is on the disk."""
         try:
-            return bool(json.loads(read_regular(self.root / DONE, limit=LARGEST))["atlas"] == self.manifest.identity)
+            return bool(json.loads(read_regular(self.root / DONE, limit=MAX_BYTES))["atlas"] == self.manifest.identity)
         except (OSError, ValueError, LookupError, TypeError):
             return False
 
     def source(self) -> Path:
         """The folder of the photographs. Raises `ImageError` if it is not there, or holds others."""
         with reading("folder of photographs", self.folder):
-            folder = Path(json.loads(read_regular(self.root / SOURCE, limit=LARGEST))["folder"])
+            folder = Path(json.loads(read_regular(self.root / SOURCE, limit=MAX_BYTES))["folder"])
         self.check_source(folder)
         return folder
 
@@ -203,7 +203,7 @@ class PhotographPass:
     def exemplars(self, shard: Shard) -> dict[str, Any]:
         """{target: {"most", "least", "active"}} of a shard. Raises `OutputError` for a damaged or missing file."""
         with reading("photographs", self.folder):
-            found: dict[str, Any] = json.loads(read_regular(self.exemplar_file(shard.index), limit=LARGEST))
+            found: dict[str, Any] = json.loads(read_regular(self.exemplar_file(shard.index), limit=MAX_BYTES))
             if list(found) != shard.targets:
                 raise ValueError(f"{self.exemplar_file(shard.index)} is of other neurons")
         return found

@@ -24,8 +24,8 @@ from gen_prior.util.reading import read_regular
 
 ATTEMPTS = 3
 """Failures in a row, without a finished neuron between them, after which a shard is set aside."""
-LARGEST = 2**26
-"""Bytes of a record."""
+MAX_BYTES = 2**26
+"""Most bytes that are read of a record."""
 REASONS = 8
 
 
@@ -69,7 +69,7 @@ class Records:
     def read(self, index: int) -> dict[str, Any] | None:
         """The record of a shard; None where there is none, or one that is damaged or of another atlas."""
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            record: dict[str, Any] = json.loads(read_regular(self.record_file(index), limit=LARGEST))
+            record: dict[str, Any] = json.loads(read_regular(self.record_file(index), limit=MAX_BYTES))
             files = record["files"]
             if record["shard"] == index and record["atlas"] == self.manifest.identity and "shard.json" in files:
                 return record
@@ -124,7 +124,7 @@ class Records:
     def failure(self, index: int) -> dict[str, Any] | None:
         """`{"attempts", "finished", "reasons"}` of a shard that failed; None for one that did not."""
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            found = json.loads(read_regular(self.failed_file(index), limit=LARGEST))
+            found = json.loads(read_regular(self.failed_file(index), limit=MAX_BYTES))
             return {
                 "attempts": int(found["attempts"]),
                 "finished": int(found["finished"]),

@@ -36,14 +36,14 @@ THUMBNAIL, COLUMNS = 96, 8
 """Side in pixels of a picture in `sheet.webp`, and pictures in a row."""
 SIGNATURE = 64
 QUALITY = 90
-LARGEST = 2**28
-"""Bytes of `shard.json`."""
+MAX_BYTES = 2**28
+"""Most bytes that are read of `shard.json`."""
 EMPTY = (128, 128, 128)
 """Colour of the thumbnail of a neuron without a picture."""
 
 
 @dataclass
-class Neuron:
+class NeuronRecord:
     """A finished neuron: its row, its pictures as files, its codes and the signature of its best picture `[64]`."""
 
     row: dict[str, Any]
@@ -62,7 +62,7 @@ class Neuron:
             save_safetensors(path, tensors, {"row": row, "atlas": atlas})
 
     @classmethod
-    def load(cls, path: Path, atlas: str) -> Neuron | None:
+    def load(cls, path: Path, atlas: str) -> NeuronRecord | None:
         """The neuron in a file; None where there is none, or one that is damaged or of another atlas."""
         if not path.is_file():
             return None
@@ -91,7 +91,7 @@ def neuron_file(records: Records, shard: Shard, unit: int) -> Path:
 def finished_units(records: Records, shard: Shard) -> set[int]:
     """Units of a shard whose files are whole."""
     files = {unit: neuron_file(records, shard, unit) for unit in shard.units}
-    return {unit for unit, file in files.items() if Neuron.load(file, records.manifest.identity) is not None}
+    return {unit for unit, file in files.items() if NeuronRecord.load(file, records.manifest.identity) is not None}
 
 
 def publish(records: Records, shard: Shard, seconds: float) -> None:
@@ -118,7 +118,7 @@ def _write(folder: Path, records: Records, shard: Shard) -> dict[str, str]:
     rows, codes, signatures, thumbnails = [], dict[str, Tensor](), [], []
     hashes: dict[str, str] = {}
     for tile, unit in enumerate(shard.units):
-        neuron = Neuron.load(neuron_file(records, shard, unit), records.manifest.identity)
+        neuron = NeuronRecord.load(neuron_file(records, shard, unit), records.manifest.identity)
         if neuron is None:
             raise OutputError(f"the file of neuron {shard.layer}:{unit} is missing, damaged, or of another atlas")
         rows.append(neuron.row | {"tile": tile})
@@ -163,7 +163,7 @@ def _sync_names(folder: Path) -> None:
         _sync(folder)
 
 
-def _thumbnail(neuron: Neuron) -> Image.Image:
+def _thumbnail(neuron: NeuronRecord) -> Image.Image:
     """The best picture of the first generator, small."""
     name = neuron.row.get("thumbnail")
     if name not in neuron.files:
@@ -191,7 +191,7 @@ def read_rows(records: Records, index: int, record: Mapping[str, Any]) -> list[d
     """The rows of a finished shard, checked against its record. Raises `OutputError` for a damaged one."""
     path = records.shard_folder(index) / "shard.json"
     with reading("shard", path.parent):
-        data = read_regular(path, limit=LARGEST)
+        data = read_regular(path, limit=MAX_BYTES)
         if hashlib.sha256(data).hexdigest() != record["files"]["shard.json"]:
             raise OutputError(
                 f"{path} is damaged: its SHA-256 is not the recorded one",

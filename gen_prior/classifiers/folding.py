@@ -22,7 +22,7 @@ from gen_prior.classifiers.same_padding import SameConv2d
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_KNOWN = (*_CONVOLUTIONS, SameConv2d)
+_EXACT_CONVOLUTIONS = (*_CONVOLUTIONS, SameConv2d)
 """Classes whose output is a convolution of the input, which need no check on noise."""
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _ORIGINAL = "_before_folding"
@@ -147,11 +147,14 @@ def _foldable(layer: Convolution, norm: Norm) -> bool:
     if any(getattr(part, name) for part in (layer, norm) for name in hooks) or "weight" not in layer._parameters:
         return False
     finite = all(torch.isfinite(values).all() for values in (norm.running_mean, norm.running_var))
-    return finite and layer.out_channels == norm.num_features and _after(norm) is not None
+    return finite and layer.out_channels == norm.num_features and _replacement(norm) is not None
 
 
-def _after(norm: Norm) -> nn.Module | None:
-    """The norm without its normalisation, None for a class of norm that is not known here."""
+def _replacement(norm: Norm) -> nn.Module | None:
+    """The identity, or the activation that the norm applies, which stays in place of a folded norm.
+
+    None for a class of norm that is not known here.
+    """
     if type(norm) in _NORMS:
         return nn.Identity()
     if type(norm).__name__ == "BatchNormAct2d":  # timm: the norm, then its submodules drop and act
@@ -167,10 +170,10 @@ def _fold(layer: Convolution, norm: Norm, parent: nn.Module, name: str) -> None:
     weight, bias = fuse_conv_bn_weights(
         layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
-    after = _after(norm)
+    after = _replacement(norm)
     assert after is not None
     layer.weight, layer.bias = _frozen(weight), _frozen(bias)
-    if type(layer) not in _KNOWN and not _same(nn.Sequential(original, norm), nn.Sequential(layer, after)):
+    if type(layer) not in _EXACT_CONVOLUTIONS and not _same(nn.Sequential(original, norm), nn.Sequential(layer, after)):
         layer.weight, layer.bias = original.weight, original.bias
         return
     setattr(layer, _ORIGINAL, [original.requires_grad_(False)])
@@ -182,8 +185,8 @@ def _same(unfolded: nn.Sequential, folded: nn.Sequential) -> bool:
     layer = unfolded[0]
     assert isinstance(layer, _CONVOLUTIONS)
     sides = [dilation * (kernel - 1) + 2 for kernel, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
-    source = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, layer.in_channels, *sides, generator=source).to(layer.weight)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, layer.in_channels, *sides, generator=rng).to(layer.weight)
     before: Tensor = unfolded(noise)
     return torch.allclose(before, folded(noise), rtol=1e-3, atol=1e-4 * float(before.abs().max()) + 1e-12)
 

@@ -161,10 +161,10 @@ class Generator:
         if isinstance(wanted, Mapping) and len(wanted) > 1:
             return self._mean_start(seed, wanted)
         wanted = next(iter(wanted), None) if isinstance(wanted, Mapping) else wanted
-        source = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         if self._start is not None:
-            return self._start(source).reshape(self.code_shape).float()
-        noise = torch.randn(self.code_shape, generator=source)
+            return self._start(rng).reshape(self.code_shape).float()
+        noise = torch.randn(self.code_shape, generator=rng)
         prior = self.prior.to("cpu")
         code = None
         if hidden_unit and self._unit_init is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.shared.image_spectrum import colour_root
-from gen_prior.generators.shared.resizable import Fit, ImageSize, following, options
+from gen_prior.generators.shared.resizable import Fit, ImageSize, recorded_options, resizable_generator
 from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 
@@ -73,11 +73,11 @@ def load(name: str = "fourier", *, image_size: ImageSize = None, channels: int =
             code_std=1.0,
             name=name,
             recipe=RECIPE,
-            start=lambda source: 0.01 * torch.randn(shape, generator=source),
+            start=lambda rng: 0.01 * torch.randn(shape, generator=rng),
             fit=fit,
             provenance=Provenance(source="built in", paper=PAPER),
             domain="image",
-            options=options(size, channels),
+            options=recorded_options(size, channels),
         )
 
-    return following(build, image_size, channels)
+    return resizable_generator(build, image_size, channels)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gen_prior.classifiers.base import LUMA
 from gen_prior.generators.base import Generator, Provenance
 from gen_prior.generators.shared.image_spectrum import colour_root, magnitude
-from gen_prior.generators.shared.resizable import Fit, ImageSize, following, options
+from gen_prior.generators.shared.resizable import Fit, ImageSize, recorded_options, resizable_generator
 from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 
@@ -83,11 +83,11 @@ def load(name: str = "maco", *, image_size: ImageSize = None, channels: int = 3)
             code_std=math.pi / math.sqrt(3),
             name=name,
             recipe=RECIPE,
-            start=lambda source: (torch.rand(shape, generator=source) * 2 - 1) * math.pi,
+            start=lambda rng: (torch.rand(shape, generator=rng) * 2 - 1) * math.pi,
             fit=fit,
             provenance=Provenance(source="built in", paper=PAPER),
             domain="image",
-            options=options(size, channels),
+            options=recorded_options(size, channels),
         )
 
-    return following(build, image_size, channels)
+    return resizable_generator(build, image_size, channels)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gen_prior.classifiers.base import luma
 from gen_prior.generators.base import Generator, Provenance
-from gen_prior.generators.shared.resizable import Fit, ImageSize, following, options
+from gen_prior.generators.shared.resizable import Fit, ImageSize, recorded_options, resizable_generator
 from gen_prior.hub import registry
 from gen_prior.recipe import Recipe
 
@@ -54,12 +54,12 @@ def load(name: str = "pixel", *, image_size: ImageSize = None, channels: int = 3
             code_max=1.0,
             name=name,
             recipe=RECIPES[name],
-            start=lambda source: 0.5 + 0.01 * torch.randn(shape, generator=source),
+            start=lambda rng: 0.5 + 0.01 * torch.randn(shape, generator=rng),
             encode=encode,
             fit=fit,
             provenance=Provenance(source="built in", paper=registry.find(name).paper),
             domain="image",
-            options=options(size, channels),
+            options=recorded_options(size, channels),
         )
 
-    return following(build, image_size, channels)
+    return resizable_generator(build, image_size, channels)

@@ -30,7 +30,7 @@ from gen_prior.util.reading import open_regular, read_regular
 
 log = logging.getLogger(__name__)
 
-LARGEST_CONFIG = 64 * 2**20
+MAX_CONFIG_BYTES = 64 * 2**20
 """Bytes."""
 
 
@@ -131,7 +131,7 @@ class Files:
         """Read the JSON object in the first of `names` that exists. Raises as `get`, `WeightsError` for a bad one."""
         path = self.get(*names)
         try:
-            config = json.loads(read_regular(path, limit=LARGEST_CONFIG).decode())
+            config = json.loads(read_regular(path, limit=MAX_CONFIG_BYTES).decode())
             if not isinstance(config, dict):
                 raise ValueError(f"holds a {type(config).__name__}")
         except (OSError, ValueError, RecursionError) as error:

@@ -30,7 +30,7 @@ DTYPES = {
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "C64": torch.complex64,
 }  # fmt: skip
 """Types of safetensors files, https://github.com/huggingface/safetensors."""
-LARGEST_HEADER = 100_000_000
+MAX_HEADER_BYTES = 100_000_000
 """Bytes; the limit of the safetensors library too."""
 
 
@@ -169,7 +169,7 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
         raise WeightsError(f"{path} has {size} bytes, and {free} bytes of memory are free", fix="use another machine")
     try:
         length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(LARGEST_HEADER, size - 8):
+        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             raise ValueError(f"a header of {length} bytes in a file of {size}")
         text = file.read(length)
         content = json.loads(text, object_pairs_hook=_unique_keys)

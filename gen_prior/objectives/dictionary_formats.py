@@ -32,7 +32,7 @@ from gen_prior.objectives.dictionary import CONFIG, NORMALISATIONS, WEIGHTS, Dic
 from gen_prior.util.reading import BAD_FILE, first_line, read_regular, reading_weights
 
 PRISMA, SAEV = "config.json", "sae.pt"
-LARGEST_JSON, LARGEST_ARRAY = 16 * 2**20, 2**33
+MAX_JSON_BYTES, MAX_ARRAY_BYTES = 16 * 2**20, 2**33
 
 
 def load_dictionary(source: str | Path) -> Dictionary:
@@ -197,7 +197,7 @@ def _tensors_of(file: Path) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in read_pickled(file).items()}
     if file.suffix != ".npy":
         raise WeightsError(f"{file} is of an unknown kind", fix="pass a .npy, .safetensors, .pt or .pth file")
-    data = io.BytesIO(read_regular(file, limit=LARGEST_ARRAY))
+    data = io.BytesIO(read_regular(file, limit=MAX_ARRAY_BYTES))
     try:
         return {"": torch.from_numpy(np.lib.format.read_array(data, allow_pickle=False))}
     except (*BAD_FILE, SyntaxError, tokenize.TokenError) as error:
@@ -205,7 +205,7 @@ def _tensors_of(file: Path) -> dict[str, Tensor]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return _parsed(read_regular(path, limit=LARGEST_JSON), path)
+    return _parsed(read_regular(path, limit=MAX_JSON_BYTES), path)
 
 
 def _parsed(data: bytes, path: Path) -> dict[str, Any]:

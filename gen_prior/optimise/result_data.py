@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.optimise.resolve import item_names
-from gen_prior.optimise.result_folder import beside_photographs
+from gen_prior.optimise.result_folder import relative_to_photographs
 from gen_prior.recipe import Recipe
 
 
@@ -41,7 +41,7 @@ class ResultData:
     def photograph_ratios(self) -> Tensor:
         """`[T, S]`: activations divided by the best photograph's; NaN where no table says what that is."""
         ratios = [
-            [beside_photographs(value, target).get("photograph_ratio") for value in row]
+            [relative_to_photographs(value, target).get("photograph_ratio") for value in row]
             for row, target in zip(self.activations, self.targets, strict=True)
         ]
         return torch.tensor([[torch.nan if ratio is None else ratio for ratio in row] for row in ratios])

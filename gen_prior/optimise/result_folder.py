@@ -66,7 +66,7 @@ class Record:
             "status": status,
             "activation": finite(tensors["activation"]),
             "start_activation": finite(tensors["start_activation"]),
-            **beside_photographs(tensors["activation"], self.targets[t]),
+            **relative_to_photographs(tensors["activation"], self.targets[t]),
             "image": picture,
             "data": exact,
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -200,7 +200,7 @@ def is_own(target: dict[str, Any]) -> bool:
     return target.get("target") is None and target.get("origin") is None
 
 
-def beside_photographs(activation: Tensor | float, target: dict[str, Any]) -> dict[str, float | None]:
+def relative_to_photographs(activation: Tensor | float, target: dict[str, Any]) -> dict[str, float | None]:
     """An activation's quantile among photographs and its ratio to the best; empty for a target without a table."""
     known = PhotographActivations.from_dict(target.get("photographs"))
     value = finite(activation)

@@ -12,7 +12,7 @@ from torch import Tensor
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.optimise.resolve import item_names
 from gen_prior.optimise.result_data import ResultData
-from gen_prior.optimise.result_folder import beside_photographs
+from gen_prior.optimise.result_folder import relative_to_photographs
 from gen_prior.util.html import SIDE, cell, picture_tag
 from gen_prior.util.image_io import to_pil
 
@@ -38,7 +38,7 @@ class ResultItem:
         self.name = item_names([result.slugs[t]], [self.seed])[0]
         self.activation = float(result.activations[t, s])
         self.start_activation = float(result.start_activations[t, s])
-        beside = beside_photographs(self.activation, described)
+        beside = relative_to_photographs(self.activation, described)
         self.photograph_ratio = beside.get("photograph_ratio")
         self.photograph_quantile = beside.get("photograph_quantile")
         names = [str(term["name"]) for term in described.get("terms", [])]

@@ -9,7 +9,7 @@ from typing import Any
 
 from gen_prior.objectives.natural_statistics import ratio_to
 from gen_prior.optimise.result_data import ResultData
-from gen_prior.optimise.result_folder import beside_photographs, finite
+from gen_prior.optimise.result_folder import finite, relative_to_photographs
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.tables import Row, write_tables
 
@@ -18,13 +18,13 @@ NUMBERS = "numbers"
 
 TARGET: dict[str, type] = {"target_number": int, "target": str, "units": str}
 ITEM: dict[str, type] = {"seed": int, "image": str, "status": str, "activation": float, "start_activation": float}
-BESIDE: dict[str, type] = {"photograph_quantile": float, "photograph_ratio": float}
-PANEL: dict[str, type] = {
+RELATIVE_TO_PHOTOGRAPHS: dict[str, type] = {"photograph_quantile": float, "photograph_ratio": float}
+FAITHFULNESS: dict[str, type] = {
     "target_path_similarity": float,
     "target_two_alternatives": float,
     "target_two_alternatives_photographs": float,
 }
-RESULT: dict[str, type] = TARGET | ITEM | BESIDE | {"terms": str} | PANEL
+RESULT: dict[str, type] = TARGET | ITEM | RELATIVE_TO_PHOTOGRAPHS | {"terms": str} | FAITHFULNESS
 
 
 def write_result_numbers(
@@ -56,15 +56,15 @@ def result_rows(result: ResultData, panels: Sequence[Mapping[str, Any] | None] |
                 continue
             row |= {"image": f"{name}.png", "status": status, "activation": finite(result.activations[t, s])}
             row |= {"start_activation": finite(result.start_activations[t, s])}
-            row |= beside_photographs(result.activations[t, s], target)
+            row |= relative_to_photographs(result.activations[t, s], target)
             if row.get("photograph_ratio") is None and (panel := panels[t]) is not None:
                 row["photograph_ratio"] = ratio_to(panel.get("best_photograph"), row["activation"])
-            row |= {"terms": _terms(target, result.terms[t][s])} | panel_row(panels[t])
+            row |= {"terms": _terms(target, result.terms[t][s])} | faithfulness_row(panels[t])
             rows.append(row)
     return rows
 
 
-def panel_row(panel: Mapping[str, Any] | None) -> dict[str, Any]:
+def faithfulness_row(panel: Mapping[str, Any] | None) -> dict[str, Any]:
     """The faithfulness of a target's images together, which all of them share."""
     if panel is None:
         return {}

@@ -22,15 +22,15 @@ from gen_prior.util.reading import read_regular, reading
 RECORD = "result.json"
 FORMAT = "gen-prior/result-1"
 UNFINISHED = "not finished"
-LARGEST_RECORD, LARGEST_ITEM = 2**28, 2**32
-"""Bytes of `result.json`, and of the tensors of an item."""
+MAX_RECORD_BYTES, MAX_ITEM_BYTES = 2**28, 2**32
+"""Most bytes that are read of `result.json`, and of the tensors of an item."""
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of the result in `folder`, with the types that its readers rely on. Raises `OutputError`."""
     path = folder / RECORD
     with reading("result", folder):
-        record = json.loads(read_regular(path, limit=LARGEST_RECORD, within=folder))
+        record = json.loads(read_regular(path, limit=MAX_RECORD_BYTES, within=folder))
         if record.get("format") != FORMAT:
             raise OutputError(f"{path} is not a result of format {FORMAT}")
         _check_record(record)
@@ -45,7 +45,7 @@ def _check_record(record: dict[str, Any]) -> None:
     for shape in (record["image_shape"], record["code_shape"], [rows, columns, record["steps"]], record["seeds"]):
         if not all(type(number) is int and 0 <= number < 2**63 for number in shape):
             raise ValueError(f"the impossible shape {shape}")
-        if shape is not record["seeds"] and math.prod(shape) > LARGEST_ITEM // 16:
+        if shape is not record["seeds"] and math.prod(shape) > MAX_ITEM_BYTES // 16:
             raise ValueError(f"the impossible shape {shape}")
     if not all(isinstance(target, dict) and isinstance(target["name"], str) for target in record["targets"]):
         raise ValueError("a target without a name")
@@ -69,7 +69,7 @@ def _check_record(record: dict[str, Any]) -> None:
 def is_whole(folder: Path, item: dict[str, Any]) -> bool:
     """True if the files of a recorded item are there as they were written."""
     try:
-        data = read_regular(folder / item["data"], limit=LARGEST_ITEM, within=folder)
+        data = read_regular(folder / item["data"], limit=MAX_ITEM_BYTES, within=folder)
         return hashlib.sha256(data).hexdigest() == item["sha256"] and (folder / str(item["image"])).is_file()
     except (OSError, LookupError):
         return False
@@ -110,7 +110,7 @@ def read_item(folder: Path, item: Mapping[str, Any], shapes: Mapping[str, list[i
     """The tensors of a finished item, `shapes` by name. Raises `OutputError` where they are not as recorded."""
     path = folder / item["data"]
     with reading("result", folder):
-        data = read_regular(path, limit=LARGEST_ITEM, within=folder)
+        data = read_regular(path, limit=MAX_ITEM_BYTES, within=folder)
         if hashlib.sha256(data).hexdigest() != item["sha256"]:
             raise OutputError(f"{path} is damaged or of another result: its SHA-256 is not the recorded one")
         tensors = load_safetensors(data)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from gen_prior.optimise.result_rows import (
-    BESIDE,
+    FAITHFULNESS,
     ITEM,
     NUMBERS,
-    PANEL,
+    RELATIVE_TO_PHOTOGRAPHS,
     RESULT,
     TARGET,
-    panel_row,
+    faithfulness_row,
     result_rows,
     write_result_numbers,
 )
@@ -23,7 +23,7 @@ COMPARISON: dict[str, type] = {
     "method": str,
     **TARGET,
     **ITEM,
-    **BESIDE,
+    **RELATIVE_TO_PHOTOGRAPHS,
     "probability": float,
     "rank": int,
     "judge_class": str,
@@ -37,7 +37,7 @@ COMPARISON: dict[str, type] = {
     "high_frequency": float,
     "slope": float,
     "target_diversity": float,
-    **PANEL,
+    **FAITHFULNESS,
 }
 BENCHMARK: dict[str, type] = {
     "method": str,
@@ -50,7 +50,7 @@ BENCHMARK: dict[str, type] = {
     "judge_rank": int,
     "target_seconds": float,
     "evaluations": int,
-    **PANEL,
+    **FAITHFULNESS,
 }
 INVERSION: dict[str, type] = {
     "method": str,
@@ -83,7 +83,7 @@ def comparison_rows(record: Mapping[str, Any]) -> list[Row]:
             target = record["targets"][t]
             row = {"method": method["name"], "target_number": t, "target": target["name"], "units": target["target"]}
             row |= {name: item.get(name) for name in COMPARISON if name in item and name not in row}
-            rows.append(row | {"target_diversity": method["diversity"][t]} | panel_row(panels[t]))
+            rows.append(row | {"target_diversity": method["diversity"][t]} | faithfulness_row(panels[t]))
     return rows
 
 
@@ -94,7 +94,7 @@ def benchmark_rows(record: Mapping[str, Any]) -> list[Row]:
         for t, item in enumerate(generator["items"]):
             shared = {"method": generator["name"], "target_number": t, "target": item["target"], "layer": item["layer"]}
             shared |= {"target_seconds": item["seconds"], "evaluations": item["evaluations"]}
-            shared |= panel_row(item.get("panel"))
+            shared |= faithfulness_row(item.get("panel"))
             for s, seed in enumerate(record["seeds"]):
                 own = {"activation": item["activations"][s], "photograph_ratio": item["ratios"][s]}
                 if "judge_ranks" in item:

@@ -16,8 +16,8 @@ from gen_prior.training.settings import current_names
 from gen_prior.util.files import write_files
 from gen_prior.util.reading import BAD_FILE, first_line, read_regular
 
-LARGEST = 2**36
-"""Bytes of a checkpoint."""
+MAX_BYTES = 2**36
+"""Most bytes that are read of a checkpoint."""
 KEEP = 2
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def latest_checkpoint(out: Path) -> dict[str, Any] | None:
     found = checkpoints(out)
     for path in found:
         try:
-            data = read_regular(path, limit=LARGEST)
+            data = read_regular(path, limit=MAX_BYTES)
             recorded = _digest_path(path)
             if recorded.exists() and recorded.read_text(encoding="utf-8") != hashlib.sha256(data).hexdigest():
                 raise ValueError("its SHA-256 is not the recorded one")

@@ -27,8 +27,8 @@ from gen_prior.util.reading import BAD_FILE, read_regular
 NETWORKS_FILE, NETWORKS_FORMAT = "networks.safetensors", "gen-prior/training-networks-1"
 
 
-LARGEST = 2**34
-"""Bytes of `networks.safetensors`."""
+MAX_BYTES = 2**34
+"""Most bytes that are read of `networks.safetensors`."""
 
 
 class Prior(NamedTuple):
@@ -84,7 +84,7 @@ def _read_encoder(path: Path, extractor: FeatureExtractor) -> Encoder:
 def load_networks(path: Path) -> tuple[dict[str, Tensor], str]:
     """Tensors of a `networks.safetensors`, and its SHA-256. Raises `WeightsError` if it cannot be read."""
     try:
-        data = read_regular(path, limit=LARGEST)
+        data = read_regular(path, limit=MAX_BYTES)
         return load(data), hashlib.sha256(data).hexdigest()
     except BAD_FILE as error:
         raise WeightsError(

@@ -24,8 +24,8 @@ else:
     import tomli as tomllib
 
 SET_BY_STAGES = ("parent_sha256", "started_from")
-LARGEST = 2**22
-"""Bytes of a recipe."""
+MAX_BYTES = 2**22
+"""Most bytes that are read of a recipe."""
 
 
 def _defaults() -> dict[str, TrainingSettings]:
@@ -89,7 +89,7 @@ def read_recipe(path: Path) -> TrainingRecipe:
     no recipe has.
     """
     try:
-        values = tomllib.loads(read_regular(path, limit=LARGEST).decode(errors="surrogateescape"))
+        values = tomllib.loads(read_regular(path, limit=MAX_BYTES).decode(errors="surrogateescape"))
     except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} is not a recipe that can be read: {error}") from error
     stages = {name: values.pop(name) for name in STAGES if name in values}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import OutputError
-from gen_prior.util.run_files import note
+from gen_prior.util.run_files import register
 
 PARTIAL = ".part"
 """Ending of temporary files, whose names begin with a dot."""
@@ -53,7 +53,7 @@ def atomic_write(*paths: Path, before_rename: Callable[[], object] | None = None
             part.chmod(0o666 & ~mask)
         if before_rename is not None:
             before_rename()
-        note(paths)
+        register(paths)
         for part, path in zip(partial, paths, strict=True):
             part.replace(path)
     finally:

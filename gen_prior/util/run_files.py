@@ -42,7 +42,7 @@ def _sort(folder: Path) -> None:
             partial.replace(folder / LIST)
 
 
-def note(paths: Iterable[Path]) -> None:
+def register(paths: Iterable[Path]) -> None:
     """List files that are about to take their names, in the folders of runs that are being written."""
     if not _open:
         return

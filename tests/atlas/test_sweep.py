@@ -17,7 +17,7 @@ from gen_prior.atlas.atlas import go_on, make_atlas
 from gen_prior.atlas.neurons import Maker
 from gen_prior.atlas.reader import Atlas, load_atlas
 from gen_prior.atlas.records import ATTEMPTS
-from gen_prior.atlas.shards import Neuron
+from gen_prior.atlas.shards import NeuronRecord
 from gen_prior.atlas.workers import LocalWorkers, WorkerDiedError
 from gen_prior.classifiers import Classifier
 from gen_prior.errors import GenPriorError, OptionError, OutputError, TargetError
@@ -43,7 +43,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, target: str, error: Exception) -> l
     """Let the making of `target` raise; returns the list of all that is asked for."""
     real, asked = Maker._made, list[str]()
 
-    def made(self: Maker, texts: list[str], exemplars: dict[str, Any]) -> list[Neuron]:
+    def made(self: Maker, texts: list[str], exemplars: dict[str, Any]) -> list[NeuronRecord]:
         asked.extend(texts)
         if target in texts:
             raise error

@@ -19,7 +19,7 @@ from gen_prior.applications.compare import load_comparison
 from gen_prior.applications.dataset import read_samples
 from gen_prior.atlas.photographs import PhotographPass
 from gen_prior.atlas.reader import load_atlas
-from gen_prior.atlas.shards import Neuron, neuron_file, read_rows
+from gen_prior.atlas.shards import NeuronRecord, neuron_file, read_rows
 from gen_prior.errors import GenPriorError, OutputError
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.stored_result import UNFINISHED
@@ -181,7 +181,7 @@ def _atlas(folder: Path) -> dict[str, str]:
             assert all(_hash((records.shard_folder(index) / n).read_bytes()) == h for n, h in record["files"].items())
             continue
         for unit in shard.units:
-            if (neuron := Neuron.load(neuron_file(records, shard, unit), records.manifest.identity)) is not None:
+            if (neuron := NeuronRecord.load(neuron_file(records, shard, unit), records.manifest.identity)) is not None:
                 found[f"{shard.layer}:{unit}"] = _hash(json.dumps(neuron.row, sort_keys=True).encode())
     if PhotographPass(folder, records.manifest).is_done:
         local = [path for path in (folder / "photographs").rglob("*") if path.is_file()]

@@ -17,7 +17,7 @@ from synthetic_atlas import write_atlas
 import gen_prior as gp
 from gen_prior.atlas.hub_export import export_numbers
 from gen_prior.atlas.reader import load_atlas
-from gen_prior.atlas.shards import Neuron
+from gen_prior.atlas.shards import NeuronRecord
 from gen_prior.errors import GenPriorError
 
 COUNTS = pytest.mark.parametrize("count", [10, pytest.param(150, marks=LONG)])
@@ -82,13 +82,13 @@ def test_shards(count: int, atlas: Path) -> None:
 @COUNTS
 def test_neurons_that_are_made(count: int, tmp_path: Path) -> None:
     path = tmp_path / "3.safetensors"
-    made = Neuron({"target": "logits:3", "methods": []}, {"a.webp": b"abc"}, {"fourier": torch.ones(4)})
+    made = NeuronRecord({"target": "logits:3", "methods": []}, {"a.webp": b"abc"}, {"fourier": torch.ones(4)})
     made.save(path, "x" * 64)
     valid = path.read_bytes()
 
     def check(data: bytes) -> None:
         path.write_bytes(data)
-        found = Neuron.load(path, "x" * 64)
+        found = NeuronRecord.load(path, "x" * 64)
         assert found is None or isinstance(found.row, dict)
 
     fuzz(count, damaged(valid), check, [valid.replace(b"signature", b"signaturf")])

@@ -96,11 +96,11 @@ def assemble(
     both = joined(noise, embedding)
     code = {"both": both, "noise": noise, "class": embedding}[optimise]
     fixed = noise if optimise == "class" else embedding
-    source = torch.Generator().manual_seed(noise_seed)
+    rng = torch.Generator().manual_seed(noise_seed)
     options = {"truncation": truncation, "class_label": label, "optimise": optimise}
     entry = registry.find_by_source(files.source)
     generator = Generator(
-        network if optimise == "both" else Held(network, fixed.draw(source), noise_is_held=optimise == "class"),
+        network if optimise == "both" else Held(network, fixed.draw(rng), noise_is_held=optimise == "class"),
         code.mean.shape,
         name=name,
         recipe=RECIPE,
@@ -118,7 +118,7 @@ def assemble(
 def _noise_part(size: int, truncation: float) -> Part:
     std = torch.full((size,), truncation)
     return Part(
-        lambda source: truncation * truncated_normal(size, source),
+        lambda rng: truncation * truncated_normal(size, rng),
         torch.zeros(size),
         std,
         -NOISE_LIMIT * std,
@@ -130,17 +130,17 @@ def _class_part(embeddings: Tensor, label: int | None) -> Part:
     """The class embedding `[E]` with the statistics of the known ones, `[K, E]`."""
     mean, size = embeddings.mean(0), embeddings.shape[1]
 
-    def draw(source: torch.Generator) -> Tensor:
-        return embeddings[label] if label is not None else mean + 0.1 * torch.randn(size, generator=source)
+    def draw(rng: torch.Generator) -> Tensor:
+        return embeddings[label] if label is not None else mean + 0.1 * torch.randn(size, generator=rng)
 
     std = embeddings.std(0, unbiased=False)
     return Part(draw, mean, std, embeddings.min().expand(size), embeddings.max().expand(size))
 
 
-def truncated_normal(count: int, source: torch.Generator) -> Tensor:
+def truncated_normal(count: int, rng: torch.Generator) -> Tensor:
     """Standard normal noise truncated to +-2, `[count]`, by inverse transform sampling."""
     edge = math.erf(NOISE_LIMIT / math.sqrt(2))
-    uniform = torch.rand(count, generator=source, dtype=torch.float64)
+    uniform = torch.rand(count, generator=rng, dtype=torch.float64)
     return (math.sqrt(2) * torch.erfinv((2 * uniform - 1) * edge)).float()
 
 

@@ -104,7 +104,7 @@ def _build(
         code_max=statistics.mean + 3 * statistics.std if statistics else bound,
         name=name,
         recipe=RECIPE,
-        start=lambda source: torch.randn(variant.code_shape, generator=source),
+        start=lambda rng: torch.randn(variant.code_shape, generator=rng),
         encode=_encoder(variant, side),
         fit=fit if crop == FOLLOW else None,
         provenance=provenance,

@@ -126,11 +126,11 @@ def _assemble(
         network.held = None
         mean, std = torch.cat([mean, table.mean(0)]), torch.cat([std, table.std(0, unbiased=False).clamp_min(1e-6)])
 
-    def start(source: torch.Generator) -> Tensor:
-        noise = torch.randn(dims, generator=source)
+    def start(rng: torch.Generator) -> Tensor:
+        noise = torch.randn(dims, generator=rng)
         if table is None or optimise == "noise":
             return noise
-        near = mean[dims:] + 0.1 * std[dims:] * torch.randn(table.shape[1], generator=source)
+        near = mean[dims:] + 0.1 * std[dims:] * torch.randn(table.shape[1], generator=rng)
         return torch.cat([noise, table[label] if label is not None else near])
 
     entry = registry.find_by_source(files.source)

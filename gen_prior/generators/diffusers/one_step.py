@@ -207,8 +207,8 @@ def _assemble(
     mean = prompt.flat()
     limit, one = torch.full_like(mean, torch.inf), torch.ones_like(mean)
 
-    def draw(source: torch.Generator) -> Tensor:
-        return torch.zeros_like(mean) if text is not None else 0.1 * torch.randn(len(mean), generator=source)
+    def draw(rng: torch.Generator) -> Tensor:
+        return torch.zeros_like(mean) if text is not None else 0.1 * torch.randn(len(mean), generator=rng)
 
     embedding = Part(draw, torch.zeros_like(mean), one, -limit, limit)
     drawn, code = noise_and_embedding(network, shape, mean, prompt.spread(), embedding, OPTIMISE[optimise], noise_seed)

@@ -60,7 +60,7 @@ def block_names(variant: Variant) -> list[str]:
     return [f"{part}.{index}" for part, count in parts for index in range(count)]
 
 
-def sampled(name: str) -> bool:
+def used_for_sampling(name: str) -> bool:
     """True if sampling needs the published tensor `name`: not the table of rotations, nor the head of training."""
     own = name.removeprefix("net.")
     return own != "rope_freqs" and not own.startswith(TRAINING)
@@ -141,4 +141,4 @@ def _entrance(weight: Tensor, bias: Tensor, variant: Variant, projected: bool, f
     return {"map": (variant.noise_std * factor).float()[:, :, None, None], "shift": bias}
 
 
-__all__ = ["CLASSES", "TABLE", "TRAINING", "prepare", "published_shapes", "sampled"]
+__all__ = ["CLASSES", "TABLE", "TRAINING", "prepare", "published_shapes", "used_for_sampling"]

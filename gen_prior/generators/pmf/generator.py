@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError, UnknownNameError, WeightsError
 from gen_prior.generators.base import Generator
-from gen_prior.generators.pmf.format import CLASSES, prepare, published_shapes, sampled
+from gen_prior.generators.pmf.format import CLASSES, prepare, published_shapes, used_for_sampling
 from gen_prior.generators.pmf.network import VARIANTS, PixelFlow, Variant
 from gen_prior.generators.shared.checks import check_generates
 from gen_prior.generators.shared.code_parts import check_choice, noise_and_class, reno_recipe
@@ -28,12 +28,14 @@ FORMAT = "gen-prior/pmf-1"
 Code = Literal["projection", "noise"]
 
 
-def load(where: str, *, revision: str | None = None, **options: Any) -> Generator:
-    """Load `pmf:WHERE`, one of `VARIANTS`, from the Hub; `options` as of `from_files`."""
-    if where not in VARIANTS:
-        raise UnknownNameError("pixel mean flow", where, VARIANTS, fix="for example pmf:B-16")
-    entry = registry.find(f"pmf:{where}")
-    return from_files(Files.of_entry(entry, revision), name=f"pmf:{where}", variant=where, file=entry.files, **options)
+def load(variant: str, *, revision: str | None = None, **options: Any) -> Generator:
+    """Load `pmf:VARIANT`, one of `VARIANTS`, from the Hub; `options` as of `from_files`."""
+    if variant not in VARIANTS:
+        raise UnknownNameError("pixel mean flow", variant, VARIANTS, fix="for example pmf:B-16")
+    entry = registry.find(f"pmf:{variant}")
+    return from_files(
+        Files.of_entry(entry, revision), name=f"pmf:{variant}", variant=variant, file=entry.files, **options
+    )
 
 
 def from_files(
@@ -75,20 +77,20 @@ def from_files(
             raise WeightsError(f"{files.source}/config.json names {chosen!r}; known: {', '.join(VARIANTS)}")
         sizes, projected = VARIANTS[chosen], code == "projection"
         scale, times = _guidance(sizes, guidance, interval)
-        network, table = _read(files, file, sizes, projected, scale, times)
+        network, class_embeddings = _read(files, file, sizes, projected, scale, times)
         shape = (sizes.bottleneck, sizes.grid, sizes.grid) if projected else (3, sizes.side, sizes.side)
-        drawn, part = noise_and_class(network, shape, table, label, optimise, noise_seed)
+        conditional, code_part = noise_and_class(network, shape, class_embeddings, label, optimise, noise_seed)
         entry = registry.find_by_source(files.source)
         options = {"class_label": label, "optimise": optimise, "code": code, "guidance": scale, "interval": list(times)}
         generator = Generator(
-            drawn,
-            part.mean.shape,
+            conditional,
+            code_part.mean.shape,
             name=name,
             recipe=reno_recipe(0 if optimise == "class" else math.prod(shape)),
             provenance=files.provenance(licence=entry.licence if entry else None, paper=registry.PMF_PAPER),
             options=options | ({"noise_seed": noise_seed} if optimise == "class" else {}),
             notes={"format": FORMAT, "variant": chosen},
-            **part.prior(),
+            **code_part.prior(),
         )
         return check_generates(generator, files.source, size=(sizes.side, sizes.side))
 
@@ -113,14 +115,14 @@ def _read(
     """The network with its weights, and the class embeddings `[K, W]`."""
     path = files.weights(*names)
     file, what = f"{files.source}/{path.name}", "this pixel mean flow"
-    tensors = {key: value for key, value in read_tensors(path).items() if sampled(key)}
+    tensors = {key: value for key, value in read_tensors(path).items() if used_for_sampling(key)}
     tensors = rename_tensors(tensors, lambda key: key.removeprefix("net."), file)
     check_shapes(published_shapes(sizes), {key: tuple(value.shape) for key, value in tensors.items()}, file, what)
     network = build_on_meta(lambda: PixelFlow(sizes, projected), file)
     assert isinstance(network, PixelFlow)
-    ours, table = prepare(tensors, sizes, projected, scale, times, file)
-    load_frozen(network, ours, file, what)
-    return network, table
+    tensors, class_embeddings = prepare(tensors, sizes, projected, scale, times, file)
+    load_frozen(network, tensors, file, what)
+    return network, class_embeddings
 
 
 __all__ = ["FORMAT", "from_files", "load"]

@@ -39,13 +39,13 @@ class Part(NamedTuple):
 def joined(a: Part, b: Part) -> Part:
     """The code whose first numbers are `a` and whose last are `b`."""
     prior = (torch.cat(pair) for pair in zip(a[1:], b[1:], strict=True))
-    return Part(lambda source: torch.cat([a.draw(source), b.draw(source)]), *prior)
+    return Part(lambda rng: torch.cat([a.draw(rng), b.draw(rng)]), *prior)
 
 
 def normal_noise(size: int) -> Part:
     """Standard normal noise `[size]`, without bounds."""
     limit = torch.full((size,), torch.inf)
-    return Part(lambda source: torch.randn(size, generator=source), torch.zeros(size), torch.ones(size), -limit, limit)
+    return Part(lambda rng: torch.randn(size, generator=rng), torch.zeros(size), torch.ones(size), -limit, limit)
 
 
 def check_choice(class_label: Any, optimise: Any, noise_seed: Any, classes: int) -> int | None:
@@ -122,8 +122,8 @@ def noise_and_class(
     mean, std = table.mean(0), table.std(0, unbiased=False).clamp_min(1e-6)
     known = (table - mean) / std
 
-    def draw(source: torch.Generator) -> Tensor:
-        return known[label] if label is not None else 0.1 * torch.randn(len(mean), generator=source)
+    def draw(rng: torch.Generator) -> Tensor:
+        return known[label] if label is not None else 0.1 * torch.randn(len(mean), generator=rng)
 
     embedding = Part(draw, torch.zeros_like(mean), torch.ones_like(mean), known.amin(0), known.amax(0))
     return noise_and_embedding(network, shape, mean, std, embedding, optimise, noise_seed)

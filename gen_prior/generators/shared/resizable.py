@@ -17,7 +17,7 @@ Build = Callable[[tuple[int, int], int, Fit | None], Generator]
 """(height and width, channels 1 or 3, `fit` of the generator) -> the generator."""
 
 
-def following(build: Build, image_size: ImageSize, channels: int) -> Generator:
+def resizable_generator(build: Build, image_size: ImageSize, channels: int) -> Generator:
     """The generator of a given size, or, where `image_size` is None, one that takes the size of each classifier.
 
     It starts at 224 pixels and `channels`; for classifiers of one channel it then draws grey images.
@@ -45,7 +45,7 @@ def sides(image_size: int | Sequence[int]) -> tuple[int, int]:
     return side, side
 
 
-def options(size: tuple[int, int], channels: int) -> dict[str, Any]:
+def recorded_options(size: tuple[int, int], channels: int) -> dict[str, Any]:
     """Options that load the same generator again, as results record them."""
     one = size[0] if size[0] == size[1] else list(size)
     return {"image_size": one} | ({} if channels == 3 else {"channels": channels})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_prior.errors import OutputError
-from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
+from gen_prior.optimise.stored_result import MAX_RECORD_BYTES, UNFINISHED, read_record
 from gen_prior.optimise.stored_result import RECORD as RESULT
 from gen_prior.report.comparison_film import film_stem
 from gen_prior.report.comparison_sheet import RECORD as COMPARISON
@@ -97,7 +97,7 @@ def _of_result(folder: Path) -> Json:
 def _of_comparison(folder: Path) -> Json:
     """Content of the page of a comparison: a table of medians, and for each target a row for each method."""
     with reading("comparison", folder):
-        record = json.loads(read_regular(folder / COMPARISON, limit=LARGEST_RECORD, within=folder))
+        record = json.loads(read_regular(folder / COMPARISON, limit=MAX_RECORD_BYTES, within=folder))
         methods = record["methods"]
         sections = []
         for t, target in enumerate(record["targets"]):

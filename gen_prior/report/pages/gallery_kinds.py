@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gen_prior.optimise.stored_result import LARGEST_RECORD, UNFINISHED, read_record
+from gen_prior.optimise.stored_result import MAX_RECORD_BYTES, UNFINISHED, read_record
 from gen_prior.report.pages.gallery_parts import Json, film, picture, section, section_if_any, sheets
 from gen_prior.report.pages.render import number, percent
 from gen_prior.util.image_io import is_image
@@ -166,7 +166,7 @@ def _scores(place: Path, folder: Path) -> list[float]:
 def dataset(folder: Path) -> Json:
     """A section for each class, with the images that were kept."""
     settings = _json(folder / "settings.json", folder)
-    lines = read_regular(folder / "images.jsonl", limit=LARGEST_RECORD, within=folder).decode().splitlines()
+    lines = read_regular(folder / "images.jsonl", limit=MAX_RECORD_BYTES, within=folder).decode().splitlines()
     samples = [one for one in map(json.loads, lines) if one["kept"]]
     classes: dict[str, list[Json]] = {}
     for one in samples[:MOST_PICTURES]:
@@ -232,7 +232,7 @@ KINDS: dict[str, Callable[[Path], Json]] = {
 
 
 def _json(path: Path, folder: Path) -> Json:
-    found: Json = json.loads(read_regular(path, limit=LARGEST_RECORD, within=folder))
+    found: Json = json.loads(read_regular(path, limit=MAX_RECORD_BYTES, within=folder))
     return found
 
 
@@ -241,7 +241,7 @@ def _rows(folder: Path, name: str = "numbers") -> list[dict[str, str]]:
     path = folder / f"{name}.csv"
     if not path.is_file():
         return []
-    text = read_regular(path, limit=LARGEST_RECORD, within=folder).decode()
+    text = read_regular(path, limit=MAX_RECORD_BYTES, within=folder).decode()
     rows = csv.DictReader(io.StringIO(text, newline=""))
     return [{key: (value or "").removeprefix("'") for key, value in row.items() if key is not None} for row in rows]
 

@@ -36,9 +36,9 @@ def test_a_wide_table_goes_on_below(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_many_names_take_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    output.note_all({"not judged": ["a", "b", "c", "d", "e"], "failed": ["a"]})
+    output.print_remarks({"not judged": ["a", "b", "c", "d", "e"], "failed": ["a"]})
     assert capsys.readouterr().err.splitlines() == ["a, b, c and 2 more: not judged", "a: failed"]
-    output.note_all({"not judged": ["a"]}, quiet=True)
+    output.print_remarks({"not judged": ["a"]}, quiet=True)
     assert capsys.readouterr().err == ""
 
 
@@ -47,21 +47,21 @@ def test_a_terminal_breaks_remarks_between_words(
 ) -> None:
     path = "/a/long/path/that-goes-on-and-on/beyond/the/width/of/a/line"
     monkeypatch.setattr(output, "errors", Console(stderr=True, width=40, force_terminal=True, color_system=None))
-    output.complain(f"unknown class 'golfish'; did you mean goldfish, goldfinch? {path} is there")
+    output.print_error(f"unknown class 'golfish'; did you mean goldfish, goldfinch? {path} is there")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "gen-prior: unknown class 'golfish'; did"
     assert path in lines
     assert all(len(line) <= 40 for line in lines if line != path)
     monkeypatch.setattr(output, "errors", Console(stderr=True, width=40))
-    output.complain("unknown class 'golfish'; did you mean goldfish, goldfinch?")
+    output.print_error("unknown class 'golfish'; did you mean goldfish, goldfinch?")
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_escape_sequences_in_names_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     name = "a\x1b[31mred\x1b]0;title\x07\u202etxt\udcff"
-    output.note(name)
+    output.print_remark(name)
     output.print_table("", [name], [[name]])
-    output.complain(name)
+    output.print_error(name)
     printed = capsys.readouterr()
     assert not {"\x1b", "\x07", "\u202e", "\udcff"} & {*printed.out, *printed.err}
     assert printed.err.count(r"a\x1b[31mred\x1b]0;title\x07\u202etxt\udcff") == 2
