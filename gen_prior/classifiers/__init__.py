@@ -68,7 +68,13 @@ def load_classifier(
         DeviceError: the device does not exist.
     """
     is_code = is_own_code(spec)
-    load = find_loader("classifier", spec, NAMED | ({spec: own_code.load} if is_code else {}), PREFIXED, _fix)
+    try:
+        load = find_loader("classifier", spec, NAMED | ({spec: own_code.load} if is_code else {}), PREFIXED, _fix)
+    except UnknownNameError as error:
+        meant = own_code.mistaken(spec) if not error.matches else None
+        if meant is None:
+            raise
+        raise meant from error
     target = resolve_device(device)  # fails before anything is loaded
     classifier = load(**options)
     classifier.unit_axis = {**classifier.unit_axis, **(unit_axis or {})}
@@ -119,6 +125,8 @@ def _fix(spec: str) -> str:
     if spec in classification.names():
         return f"name the source: torchvision:{spec} or hf-hub:timm/{spec}.TAG"
     if re.fullmatch(r"\w+\.\w+", spec):
+        if own_code.is_code(code := spec.replace(".", ":")):
+            return f"write {code}, if it is code of your own"
         return f"name the source: hf-hub:timm/{spec}"
     sources = "torchvision:NAME, hf-hub:timm/NAME, transformers:ORG/NAME, local-dir:DIR, or MODULE:NAME of your own"
     return f"name the source ({sources}), or list them: gen-prior models"

@@ -45,6 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").touch()
     (tmp_path / name / "nets.py").write_text(CODE)
+    (tmp_path / name / "lacks.py").write_text("import not_installed\n")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     monkeypatch.chdir(tmp_path)
     return name
@@ -74,7 +75,20 @@ def test_what_a_name_may_be(name: str, package: str) -> None:
         ("nets:needs", {}, OptionError, "missing 1 required positional argument"),
         ("nets:wrapped", {"input_size": 9}, OptionError, "has its own input_size"),
         ("nets:build", {"colour": 9}, OptionError, "does not take 'colour' as an option"),
-        ("absent:build", {}, OptionError, "No module named"),
+        (
+            "netz:build",
+            {},
+            UnknownNameError,
+            r"unknown module 'pack_\w+.netz'; did you mean pack_\w+\.nets\? Fix: .*MODULE",
+        ),
+        ("nets.deeper:build", {}, UnknownNameError, "unknown module .*nets.deeper'"),
+        ("nets:biuld", {}, UnknownNameError, "Fix: write MODULE:NAME, a module that can be imported"),
+        (
+            "lacks:build",
+            {},
+            OptionError,
+            r"failed: ModuleNotFoundError: No module named 'not_installed' \(lacks.py, line 1",
+        ),
     ],
 )
 def test_what_it_may_not_be(
@@ -83,6 +97,27 @@ def test_what_it_may_not_be(
     with pytest.raises(error, match=says) as caught:
         load_classifier(f"{package}.{name}", device="cpu", **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("{}/nets.py:build", r"is a file, but a network of your own is MODULE:NAME, .* Fix: write {}\.nets:build$"),
+        ("{}/nets:build", r"Fix: write {}\.nets:build$"),
+        ("./{}/nets.py:build", r"Fix: write {}\.nets:build$"),
+        ("{}/nets.py", r"Fix: write {}\.nets:NAME$"),
+        ("nets.py:build", r"Fix: write nets:build$"),
+        ("/there/{}/nets.py:build", r"Fix: write nets:build, and run this in the folder /there/{}$"),
+        ("my-nets.py:build", r"Fix: rename my-nets\.py so that it can be imported"),
+        ("{}x.nets:build", r"unknown module '{}x'; did you mean {}\?"),
+        ("{}.nets.build", r"Fix: name the source"),
+        ("{}.nets", r"Fix: write {}:nets, if it is code of your own"),
+        ("timm:resnet50", r"or hf-hub:timm/resnet50 for a published network"),
+    ],
+)
+def test_other_ways_to_write_it(written: str, says: str, package: str) -> None:
+    with pytest.raises((OptionError, UnknownNameError), match=says.replace("{}", package)):
+        load_classifier(written.replace("{}", package), device="cpu")
 
 
 def test_a_network_that_no_name_loads_is_said_to_be_the_users_own() -> None:
