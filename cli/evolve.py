@@ -14,6 +14,7 @@ from gen_prior.cli.shared.output import console, print_json, print_remark
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
 from gen_prior.errors import OptionError
+from gen_prior.util.files import is_file
 
 if TYPE_CHECKING:
     from gen_prior.applications.evolve import Evolution
@@ -97,7 +98,7 @@ def run(
 
         if (bool(names) and not ask) + ask + (tell is not None) != 1:
             raise OptionError("evolve takes one of TARGET, --ask and --tell", fix="gen-prior evolve goldfish")
-        if tell is not None and not (any(folder.glob("evolution.npz")) or (folder / "experiment.json").is_file()):
+        if tell is not None and not (any(folder.glob("evolution.npz")) or is_file(folder / "experiment.json")):
             raise OptionError(f"there is no experiment in {folder}", fix="pass the --out of the command with --ask")
         if reference and not ask:
             raise OptionError("--reference has no effect without --ask", fix="gen-prior evolve --ask --reference DIR")

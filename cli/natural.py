@@ -15,7 +15,7 @@ from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import print_json, print_remark
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.errors import OptionError
-from gen_prior.util.files import as_output_errors
+from gen_prior.util.files import as_output_errors, is_file
 from gen_prior.util.words import counted
 
 
@@ -54,7 +54,7 @@ def run(
     import gen_prior
     from gen_prior.applications.photograph_pass import matching_layers, statistics_of_units
 
-    is_other = os.path.lexists(out) and not os.path.isfile(out)  # noqa: PTH113 - Path's raise for long names
+    is_other = os.path.lexists(out) and not is_file(out)
     if not out.name or is_other:
         raise OptionError(f"the table is one file, got {str(out)!r}", fix="--out natural.safetensors")
     network = gen_prior.load_classifier(classifier, device=device, **network_options)

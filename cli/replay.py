@@ -11,6 +11,7 @@ from gen_prior.cli.shared import options
 from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import console, print_json, print_remark
 from gen_prior.errors import GenPriorError, OutputError
+from gen_prior.util.files import is_file
 from gen_prior.util.words import counted
 
 
@@ -49,7 +50,7 @@ def run(
     from gen_prior.optimise.result_folder import RECORD
     from gen_prior.report.comparison_sheet import RECORD as COMPARISON
 
-    if (folder / RECORD).exists() or not (folder / COMPARISON).exists():
+    if is_file(folder / RECORD) or not is_file(folder / COMPARISON):
         parts = [folder]
     else:
         parts = [folder / method["folder"] for method in load_comparison(folder).record["methods"]]

@@ -16,6 +16,7 @@ from gen_prior.cli.shared.output import print_json, print_table
 from gen_prior.cli.shared.training_output import announce, reporting
 from gen_prior.cli.train_stages import train_stage, warn_of_old_name
 from gen_prior.errors import OptionError
+from gen_prior.util.files import is_file
 
 app = typer.Typer(cls=PlainGroup, invoke_without_command=True, rich_markup_mode="rich", add_completion=False)
 app.add_typer(
@@ -73,7 +74,7 @@ def train_prior(
     from gen_prior.training.recipe import TrainingRecipe, read_recipe, recipe_text, with_settings
 
     stored = out / "recipe.toml" if resume and out is not None and recipe is None and not images else None
-    given = stored if stored is not None and stored.exists() else recipe
+    given = stored if stored is not None and is_file(stored) else recipe
     chosen = read_recipe(given) if given is not None else TrainingRecipe(classifier=classifier)
     chosen = with_settings(chosen.with_sources(images, large), options.parse_settings(others, example="flow.steps=99"))
     if print_recipe:
@@ -83,7 +84,7 @@ def train_prior(
         raise OptionError("the result needs a folder", fix="pass --out DIR")
     network = load_classifier(chosen.classifier, device=device, **network_options)
     with reporting(out or Path(), quiet) as callbacks:
-        fresh = plan or not (resume and out is not None and (out / "recipe.toml").exists())
+        fresh = plan or not (resume and out is not None and is_file(out / "recipe.toml"))
         expected = measured_plan(chosen, network, callbacks["progress"]) if fresh else None
         if expected is not None and hours is not None:
             chosen, expected = within(hours, chosen, expected)

@@ -33,6 +33,7 @@ from gen_prior.report.animation import check_film
 from gen_prior.util.folders import run_writer
 from gen_prior.util.image_io import AnyImage, as_image
 from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
+from gen_prior.util.random import check_seed
 
 LAYER = "blocks.4"
 NEARNESS = {"image": 20.0, "code": 10.0}
@@ -110,6 +111,7 @@ def accentuate(
             raise OptionError("a film needs a folder, which is not given", fix="pass out=")
     found = parse_targets(targets, classifier)
     generator = generator.fitted_to(classifier.input_size, len(classifier.mean))
+    seed = check_seed(seed)
     photograph = as_seen(classifier, square(image) if generator.domain == "code" else as_image(image), crop=1.0)
     recipe = _recipe(generator, steps)
     settings = {

@@ -14,7 +14,7 @@ from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.comparison_report import write_report
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.numbers import write_comparison_numbers
-from gen_prior.util.files import as_output_errors, write_json
+from gen_prior.util.files import as_output_errors, is_file, write_json
 from gen_prior.util.folders import remove_run, run_writer
 from gen_prior.util.reading import read_regular, reading
 
@@ -76,7 +76,7 @@ def load_comparison(folder: str | Path) -> Comparison:
     Raises `OutputError` if it is missing or damaged.
     """
     path = Path(folder)
-    path = path if path.is_file() else path / RECORD
+    path = path if is_file(path) else path / RECORD
     with reading("comparison", folder):
         record = json.loads(read_regular(path, limit=MAX_RECORD_BYTES))
         if record.get("format") != FORMAT:

@@ -23,16 +23,19 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
+from gen_prior.generators.shared.checks import whole_number
 from gen_prior.objectives import layer_l2
 from gen_prior.optimise.edits.context import Context, Edit
 from gen_prior.optimise.presets import preset
 from gen_prior.optimise.resolve import TargetLike
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
-from gen_prior.report.film import check_film
+from gen_prior.recipe import MOST
+from gen_prior.report.film import MOST_FRAMES, check_film
 from gen_prior.util.folders import run_writer
 from gen_prior.util.image_io import AnyImage, as_image
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
+from gen_prior.util.random import check_seed
 
 PUBLISHED = preset("deepdream2015")
 """The published recipe; its jitter is replaced by the shifts of the tiles."""
@@ -118,11 +121,12 @@ def dream(
     classifier = as_classifier(classifier)
     report = progress_callback(progress, lambda p: (p.done, p.total, _mean(p)))
     objective = objective_of(classifier, layer, target, guide, style, style_layers)
-    if steps < 1 or not strength > 0:
-        raise OptionError(f"steps must be at least 1 and strength positive, got {steps} and {strength}")
+    whole_number("steps", steps, least=1, most=MOST["steps"])
+    if not strength > 0:
+        raise OptionError(f"strength must be positive, got {strength}")
     image = as_image(image)
     sizes = octave_sizes(int(image.shape[1]), int(image.shape[2]), octaves, scale)
-    source = torch.Generator().manual_seed(seed)
+    source = torch.Generator().manual_seed(check_seed(seed))
     image = image.cpu()
     change = torch.zeros(3, *sizes[0])
     done, total = 0, len(sizes) * steps
@@ -186,11 +190,14 @@ def dream_frames(
     classifier, image = as_classifier(classifier), as_image(image)
     options |= {name: as_image(options[name]) for name in ("guide", "style") if options.get(name) is not None}  # type: ignore[arg-type]
     report = progress_callback(progress, lambda p: _frame_progress(p, frames))
-    if frames < 1 or not 0 < zoom < math.inf:
-        raise OptionError(f"frames must be at least 1 and zoom positive, got {frames} and {zoom}")
+    whole_number("frames", frames, least=1, most=MOST_FRAMES)
+    if not 0 < zoom < math.inf:
+        raise OptionError(f"zoom must be positive, got {zoom}")
     if not math.isfinite(rotate):
         raise OptionError(f"rotate must be a number of degrees, got {rotate}")
     check_film(f"dream.{film}", fps)
+    seed = check_seed(seed)
+    check_seed(seed + frames - 1)
     settings = {"layer": layer, "zoom": zoom, "rotate": rotate, "seed": seed} | options
     with run_writer(out) if out is not None else nullcontext() as place:
         described = dream_settings(classifier, image, target, settings)

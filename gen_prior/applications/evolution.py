@@ -34,6 +34,7 @@ from gen_prior.applications.searchers import FULL_UP_TO, MEASURED_AT_LEAST, METH
 from gen_prior.errors import MissingExtraError, OptionError, OutputError, UnknownNameError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
+from gen_prior.util.random import check_seed
 from gen_prior.util.reading import first_line
 
 START_SPREAD = 0.3
@@ -112,6 +113,7 @@ class Evolution(EvolutionView):
         spread = (1.0 if start is None else START_SPREAD) if spread is None else spread
         if not 0 < spread < math.inf:
             raise OptionError(f"spread must be positive, got {spread}")
+        seed = check_seed(seed, most=2**32 - 1)  # as many as CMA-ES takes
         self.generator = generator
         self._start = _checked_start(start, generator)
         self.settings: dict[str, Any] = {

@@ -13,6 +13,8 @@ from gen_prior.applications.black_boxes import BlackBox, activation_score
 from gen_prior.applications.evolution import Evolution, Generation
 from gen_prior.applications.evolution_file import FORMAT
 from gen_prior.applications.evolution_resume import load_or_create
+from gen_prior.generators.shared.checks import whole_number
+from gen_prior.recipe import MOST
 from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 
 
@@ -36,8 +38,10 @@ def evolve(
         record: called as (0, number of the generation from 1, its best image `[1, 3, H, W]`), for a `Recorder`.
 
     Raises:
-        OptionError: earlier scores of the search came from another score. OutputError: `save` cannot be written.
+        OptionError: an impossible number, or earlier scores of the search came from another score. OutputError: `save`
+            cannot be written.
     """
+    whole_number("evaluations", evaluations, least=0, most=MOST["steps"])
     report = progress_callback(progress, lambda p: (p.done, p.total, p.activations))
     evolution.scored_by(getattr(score, "source", None))
     while evolution.evaluations < evaluations:

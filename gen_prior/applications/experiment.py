@@ -40,9 +40,10 @@ from gen_prior.errors import OptionError, OutputError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
 from gen_prior.hub.tensors import save_safetensors
-from gen_prior.util.files import as_output_errors
+from gen_prior.util.files import as_output_errors, is_folder
 from gen_prior.util.folders import only_writer
 from gen_prior.util.image_io import write_png
+from gen_prior.util.random import check_seed
 from gen_prior.util.tables import Columns, write_csv, write_tables
 
 EVOLUTION, SCORES = "evolution.npz", "scores.csv"
@@ -150,7 +151,7 @@ class Experiment(ExperimentView):
                 f"scores are told by a file that names their images, got {type(path).__name__}",
                 fix="fill in scores.csv of the folder that ask() returned, and pass its path; a list: gp.Evolution",
             )
-        path = Path(path) / SCORES if Path(path).is_dir() else Path(path)
+        path = Path(path) / SCORES if is_folder(path) else Path(path)
         number = self.generation
         if not self.waits:
             done = f": {generation_name(number - 1)} was told before" if number else ""
@@ -195,7 +196,7 @@ class Experiment(ExperimentView):
     def _search(self, name: str, options: Mapping[str, Any], seed: int | None) -> Evolution:
         """The search of a neuron: the one in the folder, or a new one."""
         place = self.neurons.index(name)
-        given = dict(options) | ({} if seed is None else {"seed": seed + place})
+        given = dict(options) | ({} if seed is None else {"seed": check_seed(seed) + place})
         path = self._path(name)
         return load_or_create(path, self.generator, None, given if path.is_file() else {"seed": place} | given)
 

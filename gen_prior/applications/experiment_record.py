@@ -15,7 +15,7 @@ from typing import Any
 from gen_prior.errors import ImageError, OptionError, OutputError
 from gen_prior.hub.tensors import file_sha256
 from gen_prior.objectives.targets import file_name
-from gen_prior.util.files import as_output_errors, write_json
+from gen_prior.util.files import as_output_errors, is_file, is_folder, write_json
 from gen_prior.util.image_io import image_files, read_image
 from gen_prior.util.reading import read_regular, reading
 
@@ -23,6 +23,8 @@ RECORD, REFERENCES = "experiment.json", "references"
 FORMAT = "gen-prior/experiment-1"
 MAX_BYTES = 2**30
 """Most bytes that are read of `experiment.json`."""
+MAX_NAME_BYTES = 100
+"""Most bytes of the name of a neuron, which is part of file names."""
 SCORE = "score"
 """Name of the column of scores, and of the neuron, where there is one neuron without a name."""
 Table = dict[str, dict[str, float]]
@@ -41,7 +43,7 @@ class Record:
     def read(cls, folder: Path) -> Record | None:
         """The record in `folder`, None if there is none. Raises `OutputError` if it is damaged."""
         path = folder / RECORD
-        if not path.exists():
+        if not is_file(path):
             return None
         with reading("experiment", folder):
             found = json.loads(read_regular(path, limit=MAX_BYTES, within=folder))
@@ -76,9 +78,15 @@ def check_neurons(names: Sequence[str]) -> list[str]:
     """Names of neurons as a list. Raises `OptionError` for those that cannot be names of files, or come twice."""
     listed = [str(name) for name in names]
     for name in listed:
-        if file_name(name) != name or name.lower() in ("image", REFERENCES) or name.lower().startswith("gen-"):
+        if (
+            file_name(name) != name
+            or len(name.encode()) > MAX_NAME_BYTES
+            or name.lower() in ("image", REFERENCES)
+            or name.lower().startswith("gen-")
+        ):
             raise OptionError(
-                f"a neuron cannot be called {name!r}", fix="use letters, digits, dots and dashes: V4-12, IT-3"
+                f"a neuron cannot be called {name!r}",
+                fix=f"use at most {MAX_NAME_BYTES} letters, digits, dots and dashes: V4-12, IT-3",
             )
     if len({name.lower() for name in listed}) < len(listed):
         raise OptionError(f"neurons need different names, got {', '.join(listed)}")
@@ -88,7 +96,7 @@ def check_neurons(names: Sequence[str]) -> list[str]:
 def reference_files(paths: Sequence[Path]) -> list[Path]:
     """The image files among `paths`, and those of the folders there. Raises `ImageError` for a path that is neither."""
     for path in paths:
-        if not path.is_dir() and not path.is_file():
+        if not is_folder(path) and not is_file(path):
             raise ImageError(
                 f"no such folder of reference images: {path}",
                 fix="--reference DIR, a folder of images or an image file",

@@ -26,6 +26,7 @@ from gen_prior.recipe import Recipe
 from gen_prior.util.folders import check_kind, remove_run, run_writer
 from gen_prior.util.image_io import AnyImage, as_image
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
+from gen_prior.util.random import check_seed
 
 WEIGHT = 100.0
 """Weight of the relative feature error against the regularisers of the generators' own recipes."""
@@ -91,7 +92,7 @@ def invert(
         objectives = [objective + WEIGHT * style_weight * texture for objective in objectives]
     features = classifier.activations(original[None].to(classifier.device), names)
     chosen = _recipes(loaded, recipes or {}, steps)
-    settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": seed}
+    settings: dict[str, Any] = {"classifier": classifier.describe(), "distance": distance, "seed": check_seed(seed)}
     settings |= {"style_layers": list(style_layers), "style_weight": style_weight} | _made_of(original, loaded, chosen)
     inversion = Inversion(original, names, methods, {}, settings)
     with run_writer(out) if out is not None else nullcontext() as folder:

@@ -23,15 +23,18 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators import as_generator
 from gen_prior.generators.base import Generator
+from gen_prior.generators.shared.checks import whole_number
 from gen_prior.objectives.expressions import parse_targets
 from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
+from gen_prior.report.film import MOST_FRAMES
 from gen_prior.util.folders import check_kind, remove_run, run_writer
 from gen_prior.util.image_io import is_image
 from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
+from gen_prior.util.random import check_seed
 
 End = str | int | AnyTarget | Tensor | Image.Image | PathLike[str]
 """A target, a photograph (an image file, a PIL picture, or `[3, H, W]` in [0, 1]), or a code `[*code_shape]`."""
@@ -124,10 +127,12 @@ def morph(
     """
     classifier, generator = as_classifier(classifier), as_generator(generator).to(as_classifier(classifier).device)
     generator = generator.fitted_to(classifier.input_size, len(classifier.mean))
+    seed = check_seed(seed)
     if isinstance(ends, str):
         raise OptionError(f"a morph needs a list of two ends, got {ends!r}", fix='["goldfish", "tabby"]')
-    if len(ends) < 2 or frames < 2:
-        raise OptionError(f"a morph needs two ends and two frames, got {len(ends)} and {frames}")
+    whole_number("frames", frames, least=2, most=MOST_FRAMES)
+    if len(ends) < 2:
+        raise OptionError(f"a morph needs two ends, got {len(ends)}")
     found = [_Source.of(end, classifier, generator, number) for number, end in enumerate(ends, 1)]
     names = [source.name for source in found] if names is None else list(names)
     if len(names) != len(found):

@@ -24,6 +24,7 @@ from gen_prior.objectives.mixes import AnyTarget
 from gen_prior.objectives.natural_statistics import KINDS, LEVELS
 from gen_prior.objectives.targets import Target, parse_target
 from gen_prior.objectives.units import units_by_position
+from gen_prior.util.mapped import mapped_array
 
 SAMPLE = 1024
 MOST = torch.finfo(torch.float32).max
@@ -77,10 +78,8 @@ class UnitCounter:
     def __init__(self, layers: Sequence[Layer], folder: Path) -> None:
         self.layers = layers
         units = sum(layer.units for layer in layers)
-        folder.mkdir(parents=True, exist_ok=True)
-        path, shape = folder / f"sample-{units}.f16", (SAMPLE, len(KINDS), units)
         # Rows of an earlier, interrupted pass stay; those after its last state are written again, with the same values.
-        self.sample = np.memmap(path, np.float16, "r+" if path.is_file() else "w+", shape=shape)
+        self.sample = mapped_array(folder / f"sample-{units}.f16", np.float16, (SAMPLE, len(KINDS), units))
         self.count = torch.tensor(0)
         self.highest = torch.full((len(KINDS), units), -MOST)
         self.lowest = torch.full((len(KINDS), units), MOST)

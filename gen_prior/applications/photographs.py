@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import ImageError
+from gen_prior.util.files import is_folder
 from gen_prior.util.image_io import image_files, read_image
 
 CROP = 224 / 256
@@ -21,7 +22,7 @@ CROP = 224 / 256
 def image_paths(folder: str | Path) -> list[Path]:
     """All image files under `folder`, sorted. Raises `ImageError` if there is none."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ImageError(f"no such folder of images: {folder}")
     return image_files([folder])
 

@@ -33,6 +33,7 @@ from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.tensors import file_sha256, read_file_metadata, read_shapes, read_tensors, save_safetensors
 from gen_prior.report.model_card import model_card, stated_comparison
 from gen_prior.util.files import write_bytes, write_json
+from gen_prior.util.folders import check_empty
 from gen_prior.util.image_io import write_png
 
 SAMPLES = 6
@@ -61,8 +62,7 @@ def export(
             no comparison at `comparison`.
     """
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} is not empty", fix="name a new folder")
+    check_empty(folder)
     generator = load_generator(name, device="cpu", **(options or {}))
     given = load_comparison(comparison).summary() if comparison is not None else None
     try:

@@ -34,7 +34,7 @@ from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.util.progress import Progress, ProgressOption, progress_callback
-from gen_prior.util.random import derived_seed
+from gen_prior.util.random import check_seed, derived_seed
 
 SAMPLER = Recipe(
     optimiser="normalised",
@@ -96,7 +96,7 @@ def sample_chain(
             "a chain cannot use momentum: the next step must depend on the current code only",
             fix='use the optimiser "normalised", or "sgd" with momentum 0',
         )
-    seed = seed_list([seed])[0]
+    seed = check_seed(seed)
     check_domain(recipe, generator)
     resolved = resolve_objective(target, classifier, recipe.with_options(score="log_probability"))
     generator = generator.to(classifier.device).fitted_to(classifier.input_size, len(classifier.mean))

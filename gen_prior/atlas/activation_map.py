@@ -33,6 +33,7 @@ from gen_prior.util.devices import environment
 from gen_prior.util.files import as_output_errors, write_files, write_json
 from gen_prior.util.folders import only_writer
 from gen_prior.util.progress import Progress, ProgressCallback
+from gen_prior.util.random import check_seed
 from gen_prior.util.reading import read_regular
 from gen_prior.util.words import others
 
@@ -113,7 +114,7 @@ def make_activation_map(
     for name, value in (("grid", grid), ("smallest", smallest), ("positions", positions), ("evaluations", evaluations)):
         if value < 1:
             raise OptionError(f"{name} must be at least 1, got {value}")
-    network = as_classifier(classifier)
+    network, seed = as_classifier(classifier), check_seed(seed)
     listed: list[MethodLike] = [generators] if isinstance(generators, MethodLike) else list(generators)
     methods = methods_within(load_methods(listed, network.device), evaluations, None)
     paths = image_paths(images)

@@ -13,6 +13,7 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.objectives.units import units_by_position
+from gen_prior.util.mapped import mapped_array
 from gen_prior.util.random import derived_seed
 
 INNER = 5
@@ -46,11 +47,8 @@ class SampledActivations:
         self.positions = positions if layout.sides else 1
         self._inner = inner_positions(layout.sides)
         shape = (photographs * self.positions, units)
-        path = folder / f"activations-{shape[0]}x{units}.f32"
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Rows of an earlier, interrupted pass stay; those after its last state are written again, with the same values.
-        whole = path.is_file() and path.stat().st_size == 4 * shape[0] * units
-        self.rows = np.memmap(path, np.float32, "r+" if whole else "w+", shape=shape)
+        self.rows = mapped_array(folder / f"activations-{shape[0]}x{units}.f32", np.float32, shape)
         self.count = torch.tensor(0)
 
     @property

@@ -30,6 +30,7 @@ from gen_prior.objectives.natural_statistics import ATTACHED
 from gen_prior.optimise.resolve import seed_list
 from gen_prior.recipe import check_scale
 from gen_prior.util.devices import autocast, resolve_device
+from gen_prior.util.files import is_file
 from gen_prior.util.folders import InUseError, check_kind, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 from gen_prior.util.words import others
@@ -117,7 +118,7 @@ def make_atlas(
     methods = methods_within(load_methods(listed, network.device), evaluations, scale)
     networks = Networks(network, methods, arbiter)
     check_kind(folder, FILE)
-    before = Manifest.read(folder) if (folder / FILE).exists() else None
+    before = Manifest.read(folder) if is_file(folder / FILE) else None
     manifest = plan(
         networks, names, units, classifier_spec=spec, classifier_options=options,
         method_specs=[one if isinstance(one, str) else None for one in listed], judge_spec=judge_spec,

@@ -12,7 +12,8 @@ from typing import Any
 from gen_prior.atlas.reader import Atlas, flat_rows, load_atlas
 from gen_prior.errors import MissingExtraError, OptionError, OutputError
 from gen_prior.report.model_card import LICENCES
-from gen_prior.util.files import as_output_errors, write_bytes, write_json
+from gen_prior.util.files import as_output_errors, is_file, write_bytes, write_json
+from gen_prior.util.folders import check_empty
 from gen_prior.util.reading import open_regular, reading
 from gen_prior.util.tables import write_csv, write_parquet
 
@@ -77,7 +78,7 @@ def export_numbers(folder: str | Path, file: str | Path) -> int:
 def is_atlas(folder: str | Path) -> bool:
     """True if there is an atlas, finished or not, in `folder`."""
     path = Path(folder) / "manifest.json"
-    if not path.is_file():
+    if not is_file(path):
         return False
     try:
         load_atlas(folder)
@@ -97,8 +98,7 @@ def export_atlas(folder: str | Path, out: str | Path) -> Path:
     `out` is not empty or cannot be written.
     """
     atlas, target = load_atlas(folder), Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{target} is not empty", fix="name a new folder")
+    check_empty(target)
     with as_output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))

@@ -21,6 +21,7 @@ from gen_prior.hub.files import Files
 from gen_prior.hub.strict_loading import build_on_meta, load_frozen, pop_float
 from gen_prior.hub.tensors import read_tensors
 from gen_prior.recipe import Recipe
+from gen_prior.util.files import is_file, is_folder
 
 PAPER = "Radford et al. 2016, DCGAN, arXiv 1511.06434"
 EPS = 1e-5  # default of PyTorch's batch norm
@@ -170,10 +171,10 @@ def load(where: str, *, revision: str | None = None, file: str | None = None, **
     """
     path = Path(where).expanduser()
     names: tuple[str, ...]
-    if path.is_file():
+    if is_file(path):
         files, names = Files.from_folder(path.parent), (path.name,)
     else:
-        here = path.is_dir() or where.startswith((".", "/", "~"))
+        here = is_folder(path) or where.startswith((".", "/", "~"))
         files = Files.from_folder(path) if here else Files.from_hub(where, revision=revision)
         if file is not None and not isinstance(file, str):
             raise OptionError(f"file must be the name of a file, got {file!r}")

@@ -26,6 +26,7 @@ from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.registry import Entry
 from gen_prior.hub.strict_loading import check_config
 from gen_prior.hub.tensors import HashedPath, hashed, read_file_metadata
+from gen_prior.util.files import is_folder
 from gen_prior.util.reading import open_regular, read_regular
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Files:
     def from_folder(cls, folder: str | Path) -> Files:
         """Files of a local folder. Raises `WeightsError` where it does not exist."""
         path = Path(folder).expanduser()
-        if not os.path.isdir(path):  # noqa: PTH112 - of an impossible name this is False, Path.is_dir raises
+        if not is_folder(path):
             raise WeightsError(f"no folder {folder}", fix="pass a folder that holds the weights and their config")
         return cls(f"local-dir:{folder}", repo=None, folder=path, known={})
 

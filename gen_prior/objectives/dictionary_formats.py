@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tempfile
 import tokenize
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.strict_loading import check_shapes
 from gen_prior.hub.tensors import HashedPath, file_sha256, read_tensors
 from gen_prior.objectives.dictionary import CONFIG, NORMALISATIONS, WEIGHTS, Dictionary
+from gen_prior.util.files import is_file, is_folder
 from gen_prior.util.reading import BAD_FILE, first_line, read_regular, reading_weights
 
 PRISMA, SAEV = "config.json", "sae.pt"
@@ -49,7 +49,7 @@ def load_dictionary(source: str | Path) -> Dictionary:
     text = str(source)
     if not text.startswith("hf-hub:"):
         folder = Path(text.removeprefix("local-dir:")).expanduser()
-        files = sorted(folder.glob("*")) if os.path.isdir(folder) else []  # noqa: PTH112 - of any name
+        files = sorted(folder.glob("*")) if is_folder(folder) else []
         return _load(text, tuple((path.name, path.stat().st_mtime_ns) for path in files if path.exists()))
     return _load(text, ())
 
@@ -167,7 +167,7 @@ def load_directions(path: str | Path) -> Dictionary:
         WeightsError: no such file, or none of these; OptionError: a row of zeros or values that are not finite.
     """
     file = Path(path).expanduser()
-    if not os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+    if not is_file(file):
         raise WeightsError(f"no file {path}", fix="pass a .npy or .safetensors file of directions")
     with reading_weights(file):
         return _load_directions(file, file.stat().st_mtime_ns)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +25,7 @@ from gen_prior.errors import OptionError, WeightsError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors, save_safetensors
 from gen_prior.objectives.features import Feature, split_feature
 from gen_prior.objectives.targets import Target
+from gen_prior.util.files import is_file
 from gen_prior.util.reading import reading_weights
 
 FORMAT = "gen-prior/natural-statistics-1"
@@ -184,7 +184,7 @@ class NaturalStatistics:
     def load(cls, path: str | Path) -> NaturalStatistics:
         """Read a table that `gen-prior natural` made. Raises `WeightsError` for another or a damaged file."""
         path = Path(path)
-        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+        if not is_file(path):
             raise WeightsError(f"no such table of natural statistics: {path}", fix="make it: gen-prior natural")
         with reading_weights(path):
             return cls._from(read_tensors(path), read_file_metadata(path), str(path))

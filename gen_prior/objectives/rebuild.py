@@ -28,6 +28,7 @@ from gen_prior.objectives.units import (
     neuron,
     units,
 )
+from gen_prior.util.files import is_file
 
 Origin = Mapping[str, Any]
 
@@ -77,7 +78,7 @@ def _dictionary(described: Mapping[str, Any]) -> Dictionary:
     source, revision = described["source"], described["revision"]
     where = f"{source}@{revision}" if source.startswith("hf-hub:") and revision else source
     file = Path(source.removeprefix("local-dir:"))
-    found = load_directions(file) if file.is_file() else load_dictionary(where)
+    found = load_directions(file) if is_file(file) else load_dictionary(where)
     if dict(found.provenance.sha256) != described["sha256"]:
         raise WeightsError(f"{source} has changed since this result was made")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from gen_prior.objectives.targets import Target, file_name
 from gen_prior.optimise.presets import fitting_presets
 from gen_prior.optimise.unit_scale import Field, field_of
 from gen_prior.recipe import Recipe
-from gen_prior.util.random import MAX_SEED
+from gen_prior.util.random import check_seed
 from gen_prior.util.words import few
 
 log = logging.getLogger(__name__)
@@ -178,14 +177,9 @@ def seed_list(seeds: int | Iterable[int]) -> list[int]:
         if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
             raise OptionError(f"seeds must be a whole number from 1 to {MOST_SEEDS}, got {seeds}")
         return list(range(seeds))
-    try:
-        numbers = [operator.index(seed) for seed in seeds]
-    except TypeError as error:
-        raise OptionError(f"seeds must be whole numbers, got {seeds!r}") from error
+    numbers = [check_seed(seed) for seed in seeds]
     if not numbers or len(set(numbers)) < len(numbers):
         raise OptionError(f"seeds must be different numbers, at least one, got {numbers}")
-    if bad := [seed for seed in numbers if not 0 <= seed <= MAX_SEED]:
-        raise OptionError(f"seeds must lie in 0 to {MAX_SEED}, got {bad[0]}")
     return numbers
 
 

@@ -16,6 +16,9 @@ from gen_prior.report.animation import KINDS, check_film, write_animation
 from gen_prior.util.image_io import from_pil, read_image, write_png
 from gen_prior.util.mosaic import INK, LINE, TEXT_SIZE, write_line
 
+MOST_FRAMES = 100_000
+"""Most frames of a film: more than an hour."""
+
 
 class Recorder:
     """Keeps the images of every `every`-th step and the final ones: `synthesize(..., record=recorder)`.

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen_prior.errors import ImageError, OutputError
-from gen_prior.util.files import files_below, write_json
+from gen_prior.util.files import files_below, is_file, is_folder, write_json
 from gen_prior.util.image_io import SUFFIXES, centre_square, is_image, read_picture
 from gen_prior.util.progress import Progress, ProgressCallback
 
@@ -90,7 +90,7 @@ def check_sources(sources: Sources) -> list[Path]:
     """`sources` as paths. Raises `ImageError` if one does not exist."""
     paths = [Path(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     for path in paths:
-        if not path.exists():
+        if not is_file(path) and not is_folder(path):
             raise ImageError(f"no such folder of images: {path}", fix="pass --images DIR, a folder that exists")
     return paths
 

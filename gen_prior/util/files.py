@@ -61,6 +61,16 @@ def atomic_write(*paths: Path, before_rename: Callable[[], object] | None = None
             part.unlink(missing_ok=True)
 
 
+def is_file(path: str | Path) -> bool:
+    """True if there is a regular file; False also of a name that no file can have, where `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | Path) -> bool:
+    """True if there is a folder; False also of a name that no folder can have, where `Path.is_dir` raises."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def files_below(folder: Path) -> list[Path]:
     """All files in `folder` and the folders below it, sorted; links are followed, but each folder is read once."""
     found: list[Path] = []
@@ -76,7 +86,7 @@ def files_below(folder: Path) -> list[Path]:
         seen.add((status.st_dev, status.st_ino))
         folders.sort()
         found += [Path(parent, name) for name in names]
-    return sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 - Path.is_file raises at some links
+    return sorted(filter(is_file, found))
 
 
 def write_files(files: Mapping[Path, bytes], *, before_rename: Callable[[], object] | None = None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gen_prior.errors import OptionError, OutputError
-from gen_prior.util.files import PARTIAL, as_output_errors
+from gen_prior.util.files import PARTIAL, as_output_errors, is_file
 from gen_prior.util.run_files import listing, remove_listed
 
 try:
@@ -170,7 +170,7 @@ def check_kind(folder: Path, record: str | Sequence[str] | None, *, overwrite: b
     """
     ours = () if record is None else (record,) if isinstance(record, str) else record
     for name in RECORDS:
-        if name in ours or not (folder / name).exists():
+        if name in ours or not is_file(folder / name):
             continue
         if name in NEVER_REPLACED:
             raise OptionError(f"{folder} holds {RECORDS[name]} ({name})", fix="pass another --out")
@@ -178,6 +178,13 @@ def check_kind(folder: Path, record: str | Sequence[str] | None, *, overwrite: b
             raise OptionError(
                 f"{folder} holds {RECORDS[name]} ({name})", fix="pass another --out, or replace it with --overwrite"
             )
+
+
+def check_empty(folder: Path) -> None:
+    """Raise `OutputError` unless `folder` is empty or does not exist yet."""
+    with as_output_errors(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} is not empty", fix="name a new folder")
 
 
 def remove_run(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from gen_prior.errors import ImageError, OptionError
-from gen_prior.util.files import files_below, write_bytes
+from gen_prior.util.files import files_below, is_folder, write_bytes
 from gen_prior.util.reading import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -34,7 +34,7 @@ def image_files(paths: Iterable[str | Path]) -> list[Path]:
     """
     given, found = list(map(Path, paths)), list[Path]()
     for path in given:
-        found += [file for file in files_below(path) if is_image(file.name)] if path.is_dir() else [path]
+        found += [file for file in files_below(path) if is_image(file.name)] if is_folder(path) else [path]
     if not found:
         raise ImageError(
             f"no images ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, given)) or 'no folder'}",

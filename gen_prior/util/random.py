@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gen_prior.errors import OptionError
+
 MAX_SEED = 2**31 - 1
 _SALT = 0x9E3779B1
+
+
+def check_seed(seed: Any, *, most: int = MAX_SEED) -> int:
+    """Return a seed as an integer. Raises `OptionError` unless it is a whole number from 0 to `most`."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= most:
+        raise OptionError(f"a seed must be a whole number from 0 to {most}, got {seed!r}")
+    return number
 
 
 def derived_seed(seed: int, index: int) -> int:

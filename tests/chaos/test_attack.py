@@ -93,6 +93,18 @@ KNOWN = [
     ("dataset", "--per-class", str(2**64)),
     ("synth", "--candidates", "9" * 30),
     ("synth", "--trials", "9" * 30),
+    *(("dream", option, "9" * 30) for option in ("--seed", "--steps", "--frames")),
+    ("morph", "--frames", "9" * 30),
+    ("evolve", "--evaluations", "9" * 30),
+    ("evolve", "--ask", "a" * 300),
+    ("export", "export", "(" * 3000),
+    ("synth", "--images", "a" * 300),
+    ("natural", "--images", "a" * 300),
+    ("natural", "-o", "a/" * 2000),
+    ("train-prior", "--images", "a" * 300),
+    ("train-prior", "--large", "a" * 300),
+    ("replay", "replay", "a" * 300),
+    ("atlas", "-o", "a" * 300),
 ]
 """Command, option and value of attacks that once succeeded."""
 

@@ -90,7 +90,7 @@ def test_named_seeds_and_settings_reach_the_library(run: type[Run], tiny: tuple[
         (("synth", "bee", "--generator", "tiny", "--preset", "dgnam2015"), "dgnam2016"),
         (("synth", "bee", "--generator", "tiny", "--set", "image_size"), "NAME=VALUE"),
         (("synth", "bee", "--generator", "pixel", "--set", "imagesize=32"), "imagesize"),
-        (("synth", "bee", "--generator", "tiny", "--seed", "-1"), "seeds must lie in"),
+        (("synth", "bee", "--generator", "tiny", "--seed", "-1"), "a seed must be a whole number from 0"),
         (("synth", "bee", "--generator", "tiny", "--seeds", "0"), "from 1 to"),
         (("synth", "bee", "--generator", "tiny", "--rate", "-1"), "rate must be"),
         (("synth", "bee", "--generator", "tiny", "--candidates", "0"), "candidates must be"),

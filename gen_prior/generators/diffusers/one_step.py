@@ -24,6 +24,7 @@ from gen_prior.generators.shared.checks import check_generates, image_side, whol
 from gen_prior.generators.shared.code_parts import Part, noise_and_embedding, reno_recipe
 from gen_prior.hub import registry
 from gen_prior.hub.files import Files
+from gen_prior.util.files import is_folder
 
 PIPELINES = {"StableDiffusionPipeline": False, "StableDiffusionXLPipeline": True}
 """Class of a pipeline -> whether it has two text encoders and conditions on the image's size (SDXL)."""
@@ -71,7 +72,7 @@ class OneStep(nn.Module):
 
 def load(where: str, *, revision: str | None = None, **options: Any) -> Generator:
     """Load `one-step:WHERE`, a repository `org/name[@revision]` or a folder; `options` as of `from_files`."""
-    folder = revision is None and Path(where).expanduser().is_dir()
+    folder = revision is None and is_folder(Path(where).expanduser())
     files = Files.from_folder(where) if folder else Files.from_hub(where, revision=revision)
     return from_files(files, name=f"one-step:{where}", **options)
 
