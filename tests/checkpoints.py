@@ -81,6 +81,13 @@ TWO_LEVELS = {
 }
 
 
+def dc() -> Any:
+    levels = {"block_types": ("ResBlock", "ResBlock", "EfficientViTBlock"), "block_out_channels": (8, 8, 16)}
+    levels |= {"layers_per_block": (1, 1, 1), "qkv_multiscales": ((), (), (5,))}
+    sides = {f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in levels.items()}
+    return library.AutoencoderDC(latent_channels=8, attention_head_dim=4, scaling_factor=0.41407, **sides)
+
+
 def rae(**options: Any) -> Any:
     return library.AutoencoderRAE(
         encoder_hidden_size=64,

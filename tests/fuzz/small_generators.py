@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import random_like, saved_folder, vq
+from checkpoints import dc, rae, random_like, vq
 from one_step_models import saved_pipeline
 from safetensors.torch import save
 from torch import nn
@@ -77,17 +77,37 @@ def tokeniser(patch: pytest.MonkeyPatch, place: Path) -> Folder:
 
 
 def one_step(patch: pytest.MonkeyPatch, place: Path) -> Folder:
-    """A text-to-image model of one step."""
-    saved = saved_pipeline(place / "saved", False)
-    return {path.relative_to(saved).as_posix(): path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    """A text-to-image model of one step, of SD-Turbo's kind."""
+    return _read(saved_pipeline(place / "saved", xl=False))
+
+
+def one_step_xl(patch: pytest.MonkeyPatch, place: Path) -> Folder:
+    """A text-to-image model of one step, of SDXL-Turbo's kind: two text encoders, conditioned on sizes."""
+    return _read(saved_pipeline(place / "saved", xl=True))
 
 
 def quantised(patch: pytest.MonkeyPatch, place: Path) -> Folder:
     """A VQModel of diffusers."""
-    return {
-        name: data if isinstance(data, bytes) else data.read_bytes()
-        for name, data in saved_folder(vq(), place / "saved").items()
-    }
+    return _saved(vq(), place)
+
+
+def deep_compression(patch: pytest.MonkeyPatch, place: Path) -> Folder:
+    """An AutoencoderDC of diffusers."""
+    return _saved(dc(), place)
+
+
+def representation(patch: pytest.MonkeyPatch, place: Path) -> Folder:
+    """An AutoencoderRAE of diffusers, with the mean and spread of its latents."""
+    return _saved(rae(latents_mean=[[[0.0]]] * 64, latents_std=[[[1.0]]] * 64), place)
+
+
+def _read(folder: Path) -> Folder:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _saved(network: Any, place: Path) -> Folder:
+    network.save_pretrained(place / "saved")
+    return _read(place / "saved")
 
 
 def prior(patch: pytest.MonkeyPatch, place: Path) -> Folder:
@@ -105,5 +125,6 @@ def prior(patch: pytest.MonkeyPatch, place: Path) -> Folder:
 
 
 FAMILIES: dict[str, Callable[[pytest.MonkeyPatch, Path], Folder]] = {
-    "afm": adversarial_flow, "pmf": pixel_flow, "titok": tokeniser, "one-step": one_step, "vq": quantised, "dgn": prior,
+    "afm": adversarial_flow, "pmf": pixel_flow, "titok": tokeniser, "one-step": one_step, "one-step-xl": one_step_xl,
+    "vq": quantised, "dc": deep_compression, "rae": representation, "dgn": prior,
 }  # fmt: skip

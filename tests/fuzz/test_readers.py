@@ -13,8 +13,10 @@ import pytest
 import torch
 from checkpoints import BIGGAN, biggan_state, consistency, dcgan, kl, pickled, saved_folder, upconv_state
 from checkpoints import tiny as tiny_vae
+from fuzz import once_failed
 from fuzz.mutations import LONG, as_text, damaged, damaged_json, fuzz
 from hypothesis import strategies as st
+from limits import bounded
 from PIL import Image
 from safetensors.torch import save
 
@@ -98,10 +100,10 @@ def test_tar_shards(count: int, tmp_path: Path) -> None:
     def check(data: bytes) -> None:
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / "x.tar").write_bytes(data)
-        with contextlib.suppress(GenPriorError):
+        with contextlib.suppress(GenPriorError), bounded(20, 2**30):
             open_photographs(tmp_path / "in", 8, tmp_path / "cache")
 
-    fuzz(count, damaged(shard.getvalue()), check)
+    fuzz(count, damaged(shard.getvalue()), check, once_failed.shards(picture.getvalue()))
 
 
 @SLOW_COUNTS
@@ -146,7 +148,7 @@ def test_comparisons(count: int, tiny: None, tmp_path: Path) -> None:
         with contextlib.suppress(GenPriorError):
             draw_sheet(tmp_path)
 
-    fuzz(count * 3, damaged_json(valid), check)
+    fuzz(count * 3, damaged_json(valid), check, once_failed.comparisons(valid))
 
 
 @SLOW_COUNTS
@@ -160,7 +162,7 @@ def test_datasets(count: int, tiny_classifier: Classifier, tiny_generator: Gener
             for sample in read_samples(tmp_path):
                 assert (tmp_path / sample.file).resolve().is_relative_to((tmp_path / "images").resolve())
 
-    fuzz(count * 3, damaged_json(line), check)
+    fuzz(count * 3, damaged_json(line), check, [[], [line], 3, *(line | change for change in once_failed.SAMPLES)])
     settings = json.loads((tmp_path / "settings.json").read_text())
 
     def check_settings(changed: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import library, rae, with_old_attention_names
+from checkpoints import dc, library, rae, with_old_attention_names
 from hub_server import Hub
 from torch import Tensor
 
@@ -46,19 +46,7 @@ BUILD: dict[str, Callable[[], Any]] = {
         norm_num_groups=4,
         num_vq_embeddings=32,
     ),
-    "dc": lambda: library.AutoencoderDC(
-        latent_channels=8,
-        attention_head_dim=4,
-        encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-        decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-        encoder_block_out_channels=(8, 8, 16),
-        decoder_block_out_channels=(8, 8, 16),
-        encoder_layers_per_block=(1, 1, 1),
-        decoder_layers_per_block=(1, 1, 1),
-        encoder_qkv_multiscales=((), (), (5,)),
-        decoder_qkv_multiscales=((), (), (5,)),
-        scaling_factor=0.41407,
-    ),
+    "dc": dc,
     "rae": lambda: rae(latents_mean=torch.randn(64, 4, 4).tolist(), latents_std=(torch.rand(64, 4, 4) + 0.5).tolist()),
 }
 SHAPES = {"tiny": (16, 8, 8), "kl": (4, 16, 16), "vq": (3, 16, 16), "dc": (8, 16, 16), "rae": (64, 4, 4)}
