@@ -1,8 +1,8 @@
 """Generators, code -> image, one file a family, and their formats; imports `objectives` and below.
 
 `load_generator("dgn-lite0")` loads one by name. To add a family, write one file and one line in `NAMED` or `PREFIXED`
-here. Each name of `NAMED` also needs an entry in `hub/registry.py`, and a family that `local-dir:` and `hf-hub:` should
-recognise a branch in `formats`.
+here. Each name of `NAMED` also needs an entry in `hub/registry.py`, each published one a line in `SEVERAL_SIDES` or
+`ONE_SIDE`, and a family that `local-dir:` and `hf-hub:` should recognise a branch in `formats`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from gen_prior.generators.afm.network import VARIANTS as AFM
 from gen_prior.generators.base import CodePrior, Generator, Provenance
 from gen_prior.generators.biggan import generator as biggan
 from gen_prior.generators.deepsim import generator as deepsim
-from gen_prior.generators.deepsim.network import VARIANTS
+from gen_prior.generators.deepsim.network import VARIANTS as DEEPSIM
 from gen_prior.generators.dgn import generator as dgn
 from gen_prior.generators.diffusers import autoencoder as diffusers_family
 from gen_prior.generators.diffusers import consistency, one_step
 from gen_prior.generators.pmf import generator as pmf
 from gen_prior.generators.pmf.network import VARIANTS as PMF
 from gen_prior.generators.titok import generator as titok
+from gen_prior.hub import registry
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.lookup import find_loader
 
@@ -38,7 +39,7 @@ NAMED: dict[str, Loader] = {
     "pixel-raw": pixel.load,
     "fourier": fourier.load,
     "maco": maco.load,
-    **dict.fromkeys(VARIANTS, deepsim.load),
+    **dict.fromkeys(DEEPSIM, deepsim.load),
     **dict.fromkeys(("biggan-deep-128", *biggan.UNPUBLISHED), biggan.load),
 }
 """Name -> function that loads it, called as `load(name, **options)`."""
@@ -56,15 +57,19 @@ PREFIXED: dict[str, Loader] = {
 }
 """Prefix -> function that loads `prefix:rest`, called as `load(rest, **options)`."""
 
-
+SEVERAL_SIDES = (
+    "dgn-lite0", "dgn-lite0-gaussian", "pixel", "pixel-raw", "fourier", "maco", "diffusers:...", "one-step:...",
+)  # fmt: skip
+"""Generators that take `image_size`."""
 ONE_SIDE: dict[str, int] = {
-    **{name: variant.side for name, variant in VARIANTS.items()},
+    **{name: variant.side for name, variant in DEEPSIM.items()},
     "biggan-deep-128": 128,
     **{f"titok:{size}": 256 for size in ("ll32", "bl64", "bl128")},
     **{f"afm:{name}": 256 for name in AFM},
     **{f"pmf:{name}": variant.side for name, variant in PMF.items()},
+    **{entry.name: 64 for entry in registry.ENTRIES if entry.name.startswith("consistency:")},
 }
-"""Names of generators whose networks draw images of one side, in pixels: it is known before they are downloaded."""
+"""Other generators by name -> the only side of their images in pixels, known before they are downloaded."""
 
 
 def load_generator(spec: str, *, device: str | torch.device = "auto", **options: Any) -> Generator:
@@ -97,7 +102,7 @@ def load_generator(spec: str, *, device: str | torch.device = "auto", **options:
 def _one_size(spec: str, height: int, width: int, given: Any) -> OptionError:
     return OptionError(
         f"{spec} draws {height} x {width} px only, got image_size={given!r}",
-        fix="leave it out, or take one that draws several sizes: dgn-lite0, diffusers:..., one-step:..., fourier",
+        fix=f"leave it out, or take one that draws several sizes: {', '.join(SEVERAL_SIDES)}",
     )
 
 

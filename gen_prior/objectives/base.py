@@ -18,7 +18,11 @@ ORIGIN = "origin"
 
 
 def made_by(function: Score, factory: str, **arguments: Any) -> Score:
-    """Note on `function` which factory made it, with tensors as lists: `rebuild` then makes it again from a file."""
+    """Record on `function` which factory made it, with tensors as lists.
+
+    `rebuild.FACTORIES` names how the objective is made again from a file. A factory that does not call this, such as
+    one that holds an image, makes objectives that replay only where they are given again.
+    """
     plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in arguments.items()}
     function.__dict__[ORIGIN] = {"factory": factory} | plain
     return function
@@ -27,6 +31,8 @@ def made_by(function: Score, factory: str, **arguments: Any) -> Score:
 @dataclass(frozen=True, eq=False)
 class Objective:
     """A score to maximise. Objectives can be added, subtracted, and multiplied by a number.
+
+    A factory of the library also calls `made_by` and is named in `rebuild.FACTORIES`, so that its results replay.
 
     Attributes:
         function: (`{layer: [B, ...]}`, images `[B, 3, H, W]` in [0, 1], codes `[B, *code_shape]`) -> scores `[B]`.

@@ -1,4 +1,4 @@
-"""Objectives for a given activation: of a vector or an image, the style or the parts of one, or far from others."""
+"""Objectives that compare activations with a given vector or image: matching, style, guidance, and dissimilarity."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def guide(classifier: Classifier | str, image: AnyImage, layer: str) -> Objectiv
     position of the guide. `image` as in `match_image`. Raises `OptionError` for another shape.
     """
     classifier = as_classifier(classifier)
-    theirs = units_by_position(_activations(classifier, image, [layer]), layer)[0]
+    guide_units = units_by_position(_activations(classifier, image, [layer]), layer)[0]
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        own = units_by_position(activations, layer)
-        return (own.mT @ theirs.to(own)).amax(2).mean(1)
+        units = units_by_position(activations, layer)
+        return (units.mT @ guide_units.to(units)).amax(2).mean(1)
 
     return Objective(score, (layer,), f"guide at {layer}")
 
@@ -125,19 +125,18 @@ def apart_from(classifier: Classifier | str, images: Tensor, layer: str) -> Obje
     if finished.ndim != 4 or not len(finished):
         raise OptionError(f"apart_from needs finished images [N, 3, H, W], got {list(images.shape)}")
     with torch.no_grad():
-        theirs = classifier.activations(finished.to(classifier.device), [layer])
-        others = F.normalize(gram(theirs, layer).flatten(1), dim=1)
+        activations_before = classifier.activations(finished.to(classifier.device), [layer])
+        grams_before = F.normalize(gram(activations_before, layer).flatten(1), dim=1)
 
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
-        own = F.normalize(gram(activations, layer).flatten(1), dim=1)
-        return 1 - (own @ others.T).amax(1)
+        grams = F.normalize(gram(activations, layer).flatten(1), dim=1)
+        return 1 - (grams @ grams_before.T).amax(1)
 
     return Objective(score, (layer,), f"apart from {len(finished)} at {layer}", positions=())
 
 
 def _activations(classifier: Classifier, image: AnyImage, layers: Sequence[str]) -> Activations:
     """Return `{layer: [1, ...]}` of one image, without gradients."""
-    one_of_one = isinstance(image, Tensor) and image.ndim == 4 and len(image) == 1
-    single = as_image(image[0] if isinstance(image, Tensor) and one_of_one else image)
+    single = as_image(image[0] if isinstance(image, Tensor) and image.ndim == 4 and len(image) == 1 else image)
     with torch.no_grad():
         return classifier.activations(single[None].to(classifier.device), layers)

@@ -36,23 +36,28 @@ Origin = Mapping[str, Any]
 def rebuild(origin: Origin, classifier: Classifier) -> Objective:
     """Make the objective again whose `Objective.origin` was `origin`, with the classifier of the result.
 
-    Raises `OutputError` for a factory that there is not, `WeightsError` for a dictionary that has changed.
+    Raises `OutputError` for an unknown factory, `WeightsError` for a dictionary that has changed.
     """
     factory = str(origin.get("factory"))
     if factory not in FACTORIES:
-        raise OutputError(f"a result of another version: it names the objective {factory!r}")
+        raise OutputError(f"unknown objective {factory!r} in this result", fix="install the version that wrote it")
     return FACTORIES[factory](origin, classifier)
 
 
-def _of_target(origin: Origin, classifier: Classifier) -> Objective:
-    target = single_target(origin["target"], classifier)
-    if origin["factory"] == "capped":
-        return capped(target, origin["limit"])
-    return log_probability(target) if origin["factory"] == "log_probability" else activation(target)  # type: ignore[arg-type]
+def _activation(origin: Origin, classifier: Classifier) -> Objective:
+    return activation(single_target(origin["target"], classifier))
 
 
-def _of_units(origin: Origin, classifier: Classifier) -> Objective:
-    """The other factories, whose arguments are plain values."""
+def _capped(origin: Origin, classifier: Classifier) -> Objective:
+    return capped(single_target(origin["target"], classifier), origin["limit"])
+
+
+def _log_probability(origin: Origin, classifier: Classifier) -> Objective:
+    return log_probability(single_target(origin["target"], classifier))  # type: ignore[arg-type]
+
+
+def _of_values(origin: Origin, classifier: Classifier) -> Objective:
+    """An objective whose factory takes only numbers and lists."""
     values = {name: value for name, value in origin.items() if name != "factory"}
     if "position" in values:
         values["position"] = _position(values["position"])
@@ -106,21 +111,19 @@ def _reporting(origin: Origin, classifier: Classifier) -> Objective:
 
 
 BY_VALUES: dict[str, Callable[..., Objective]] = {
-    "channel": channel,
-    "neuron": neuron,
-    "units": units,
-    "direction": direction,
-    "layer_l2": layer_l2,
+    factory.__name__: factory for factory in (channel, neuron, units, direction, layer_l2)
 }
 FACTORIES: dict[str, Callable[[Origin, Classifier], Objective]] = {
-    **dict.fromkeys(("activation", "capped", "log_probability"), _of_target),
-    **dict.fromkeys(BY_VALUES, _of_units),
+    "activation": _activation,
+    "capped": _capped,
+    "log_probability": _log_probability,
+    **dict.fromkeys(BY_VALUES, _of_values),
     "latent": _latent,
     "seen_by": _seen_by,
     "sum": _sum,
     "scaled": _scaled,
     "reporting": _reporting,
 }
-"""Name of a factory -> how its objective is made again."""
+"""Name that a factory gave `made_by` -> how its objective is made again."""
 
 __all__ = ["rebuild"]

@@ -256,7 +256,7 @@ class Result(ResultView):
         own = [str(target["name"]) for target in self.targets if is_own(target)]
         if len(own) != len(given):
             raise OptionError(
-                f"{len(own)} of {len(self.targets)} targets are functions of your own, which no file holds"
+                f"{len(own)} of {len(self.targets)} targets are functions or compare with images, which no file holds"
                 + (f" ({', '.join(own[:3])})" if own else "")
                 + (f", got {len(given)} objectives" if given else ""),
                 fix="from Python, load_result(DIR).replay(objective=[...]), with one objective for each of these",

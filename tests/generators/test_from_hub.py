@@ -32,7 +32,7 @@ from gen_prior.applications.publish import pull
 from gen_prior.classifiers import load_classifier
 from gen_prior.cli import app
 from gen_prior.errors import DownloadError, GenPriorError, OptionError, WeightsError
-from gen_prior.generators import NAMED, load_described, load_generator
+from gen_prior.generators import NAMED, ONE_SIDE, PREFIXED, SEVERAL_SIDES, load_described, load_generator
 from gen_prior.generators.biggan.generator import UNPUBLISHED
 from gen_prior.hub import registry
 from gen_prior.optimise.load_result import load_result
@@ -292,6 +292,15 @@ def test_the_registry_and_the_loaders_agree() -> None:
         assert entry.repo is None or (entry.files and entry.revision)
     with pytest.raises(GenPriorError, match="deepsim-fc6"):
         registry.find("deepsim-fc66")
+
+
+def test_each_generator_draws_one_size_or_takes_one() -> None:
+    listed = {entry.name for entry in registry.ENTRIES if entry.kind == "generator"}
+    several = {name for name in listed if name in SEVERAL_SIDES or f"{name.partition(':')[0]}:..." in SEVERAL_SIDES}
+    assert not several & ONE_SIDE.keys()
+    assert several | ONE_SIDE.keys() == listed
+    sources_of_any = {"local-dir", "hf-hub", "dcgan"}
+    assert {name.partition(":")[0] for name in listed if ":" in name} | sources_of_any == set(PREFIXED)
 
 
 FC6 = """

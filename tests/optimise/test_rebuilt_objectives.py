@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ import gen_prior as gp
 from gen_prior import objectives
 from gen_prior.errors import OptionError, WeightsError
 from gen_prior.objectives.expressions import parse_targets
+from gen_prior.objectives.rebuild import FACTORIES
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.synthesize import synthesize
@@ -50,6 +54,7 @@ def test_objectives_of_our_own_factories_replay_from_the_file(
         objectives.activation(mix),
         objectives.log_probability(bee),
     ]
+    assert {name for one in listed for name in _factories(one.origin)} == FACTORIES.keys() - {"seen_by"}
     made = synthesize(tiny_classifier, listed, tiny_generator, steps=2, out=tmp_path / "out")
     again = load_result(tmp_path / "out").replay(tiny_classifier, tiny_generator)
     assert torch.equal(again.images, made.images)
@@ -58,6 +63,20 @@ def test_objectives_of_our_own_factories_replay_from_the_file(
     (tmp_path / "sae" / "cfg.json").write_text((tmp_path / "sae" / "cfg.json").read_text() + " ")
     with pytest.raises(WeightsError, match="has changed since"):
         load_result(tmp_path / "out").replay(tiny_classifier, tiny_generator)
+
+
+def _factories(origin: Any) -> Iterator[str]:
+    """Names of the factories of an objective and of its parts."""
+    yield origin["factory"]
+    for part in [*origin.get("parts", []), *(origin[key] for key in ("part", "reported") if key in origin)]:
+        yield from _factories(part)
+
+
+def test_a_factory_can_be_rebuilt_or_is_known_to_hold_tensors() -> None:
+    """`seen_by` is rebuilt in tests/objectives/test_other_network.py, the others above."""
+    factories = {name for name in objectives.__all__ if isinstance(getattr(objectives, name), FunctionType)}
+    hold_tensors = {"apart_from", "guide", "match", "match_image", "style"}
+    assert factories - {"gram"} - hold_tensors == FACTORIES.keys() - {"sum", "scaled", "reporting"}
 
 
 def test_another_function_in_our_objective_is_the_users_own(tiny_classifier: gp.Classifier) -> None:
