@@ -104,6 +104,8 @@ def _trace(module: nn.Module, *, is_root: bool) -> fx.Graph | None:
     """Graph of the module's own forward; None if it runs no other module, or cannot be traced."""
     if isinstance(module, _NORMS) or not any(True for _ in module.children()):
         return None
+    if isinstance(module, nn.Sequential) and _is_plain(module):
+        return _chain(module)
     defaults = _defaults(module) if is_root else {}
     try:
         with warnings.catch_warnings():
@@ -111,6 +113,16 @@ def _trace(module: nn.Module, *, is_root: bool) -> fx.Graph | None:
             return _Shallow().trace(module, concrete_args=defaults)
     except Exception:
         return None  # any forward may raise anything when run on symbols: it stays unfolded
+
+
+def _chain(sequence: nn.Sequential) -> fx.Graph:
+    """Graph of a sequence, as a trace would find it, which takes longer."""
+    graph = fx.Graph()
+    node = graph.placeholder("input")
+    for name in sequence._modules:
+        node = graph.call_module(name, (node,))
+    graph.output(node)
+    return graph
 
 
 def _defaults(module: nn.Module) -> dict[str, bool | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,8 +66,8 @@ class CodePrior:
 
 def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
     try:
-        return tuple(torch.broadcast_shapes(tuple(shape), tuple(to))) == tuple(to)
-    except RuntimeError:
+        return np.broadcast_shapes(tuple(shape), tuple(to)) == tuple(to)  # torch's takes half a second to import sympy
+    except ValueError:
         return False
 
 
