@@ -145,8 +145,16 @@ def write_overview(
     write_bytes(folder / "assets" / "atlas.css", (asset("pages.css") + asset("atlas.css", __package__)).encode())
     write_bytes(folder / "assets" / "atlas.js", script().encode())
     maps = [{"layer": path.stem.removeprefix("map-"), "file": path.name} for path in sorted(folder.glob("map-*.html"))]
-    write_bytes(folder / INDEX, render("atlas.html", package=__package__, maps=maps, **words_of(index)).encode())
+    shown = {"maps": maps, "example": _example(layers), **words_of(index)}
+    write_bytes(folder / INDEX, render("atlas.html", package=__package__, **shown).encode())
     return folder / INDEX
+
+
+def _example(layers: Sequence[LayerColumns]) -> str:
+    """A unit of the atlas, from the middle of it."""
+    made = [layer for layer in layers if layer.units] or list(layers)
+    layer = made[len(made) // 2]
+    return f"{layer.name}:{layer.units[len(layer.units) // 2] if layer.units else 0}"
 
 
 def unit_row(row: Mapping[str, Any]) -> Json:

@@ -34,7 +34,8 @@ def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, columns:
         return " & ".join(whole) + r" \\"
 
     lines = [
-        "\\begin{table}", "\\centering", f"\\caption{{{caption}}}", f"\\label{{{label}}}",
+        "\\begin{table}", "\\setlength{\\belowcaptionskip}{1ex}",  # else the caption touches the rule
+        "\\centering", f"\\caption{{{caption}}}", f"\\label{{{label}}}",
         "\\footnotesize\\setlength{\\tabcolsep}{4pt}", SHRUNK,
         f"\\begin{{tabular}}{{{columns}}}", "\\toprule", " & ".join(heads) + r" \\", "\\midrule",
         *map(line, rows), "\\bottomrule", "\\end{tabular}}", "\\end{table}",

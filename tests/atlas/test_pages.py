@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from synthetic_atlas import CLASSES, write_atlas
 
-from gen_prior.atlas.manifest import Manifest
+from gen_prior.atlas.manifest import Manifest, numbers
 from gen_prior.atlas.neighbours import NEAREST, nearest
 from gen_prior.atlas.page_data import inside, quartiles
 from gen_prior.atlas.pages import build_pages
@@ -44,6 +44,14 @@ def test_index_counts_the_units_of_each_layer(folder: Path) -> None:
     ]
     assert index["words"] == [name for name in index["words"] if name in CLASSES]
     assert "13 units of 2 layers" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_search_names_a_unit_of_this_atlas(folder: Path) -> None:
+    page = build_pages(folder).read_text(encoding="utf-8")
+    layer, unit = page.split('placeholder="Search: ')[1].split(",")[0].rsplit(":", 1)
+    manifest = Manifest.read(folder)
+    chosen = {one["name"]: one["chosen"] for one in manifest.content["layers"]}
+    assert int(unit) in numbers(chosen[layer])
 
 
 def test_columns_are_those_of_the_rows(folder: Path) -> None:

@@ -12,6 +12,8 @@ from browsers import until
 from synthetic_atlas import write_atlas
 
 from gen_prior.atlas.pages import build_pages
+from gen_prior.report.pages.render import asset
+from gen_prior.util.words import short
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -263,3 +265,10 @@ def test_a_unit_prints_with_all_its_pictures_and_no_controls(page: Page, folder:
     assert page.locator(".command button").is_hidden()
     colour = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert brightness(colour) == 255
+
+
+def test_numbers_are_written_as_in_python(page: Page) -> None:
+    values = [0.0, -0.001, -0.00001, 0.0123, 0.5, -0.999, 9.996, 12.34, 99.96, 1234.6, -2.0]
+    shown = page.evaluate(f"() => {{ {asset('dom.js', 'gen_prior.atlas')}; return {values}.map(number); }}")
+    assert [float(text.replace("−", "-")) for text in shown] == [float(short(value)) for value in values]
+    assert shown[1] == "−0.001"

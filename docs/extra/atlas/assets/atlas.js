@@ -67,10 +67,13 @@ function fill(node) {
 
 function byId(id) { return document.getElementById(id); }
 
+// Two or three digits that count, without a sign where it rounds to 0, as `util.words.short` has them.
 function number(value) {
   if (value === null || value === undefined) return "–";
   var size = Math.abs(value);
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2).replace("-", "−");
+  var text = size > 0 && size < 0.095 ? String(Number(value.toPrecision(2)))
+    : value.toFixed(size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2);
+  return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
 }
 
 function percent(value) {
