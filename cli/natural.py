@@ -57,6 +57,8 @@ def run(
     is_other = os.path.lexists(out) and not is_file(out)
     if not out.name or is_other:
         raise OptionError(f"the table is one file, got {str(out)!r}", fix="--out natural.safetensors")
+    if is_file(out):
+        _check_table(out)
     network = gen_prior.load_classifier(classifier, device=device, **network_options)
     names = matching_layers(network, layers) if layers else None
     state = out.with_name(f".{out.name}.partial")
@@ -83,3 +85,14 @@ def run(
             print(
                 f"{name}: of {number}, {never} never active, {most} active at the centre of at least half of the images"
             )
+
+
+def _check_table(path: Path) -> None:
+    """Raise `OptionError` unless `path` is a table, which a new one may replace."""
+    from gen_prior.errors import WeightsError
+    from gen_prior.objectives.natural_statistics import NaturalStatistics
+
+    try:
+        NaturalStatistics.load(path)
+    except WeightsError as error:
+        raise OptionError(f"{path} is there, and no table of gen-prior natural", fix="pass another --out") from error

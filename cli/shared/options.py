@@ -160,10 +160,14 @@ def parse_size(text: str, name: str) -> int | tuple[int, int]:
     return (int(match[1]), int(match[2])) if match[2] else int(match[1])
 
 
+def chosen_size(image_size: str | None) -> int | tuple[int, int] | None:
+    """The `image_size` argument of the library. Raises `OptionError` as `parse_size`."""
+    return None if image_size is None else parse_size(image_size, "--image-size")
+
+
 def generator_options(pairs: Sequence[str] | None, image_size: str | None) -> dict[str, Any]:
     """Options of a generator from --set and --image-size. Raises `OptionError` as `parse_settings`, `parse_size`."""
-    size = {} if image_size is None else {"image_size": parse_size(image_size, "--image-size")}
-    return parse_settings(pairs) | size
+    return parse_settings(pairs) | given(image_size=chosen_size(image_size))
 
 
 def parse_settings(pairs: Sequence[str] | None, *, example: str = "image_size=128") -> dict[str, Any]:
@@ -174,8 +178,8 @@ def parse_settings(pairs: Sequence[str] | None, *, example: str = "image_size=12
     settings: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise OptionError(f"--set takes NAME=VALUE, got {pair!r}", fix=f"for example --set {example}")
+        if not equals or not name or name in ("spec", "device"):  # which commands pass themselves
+            raise OptionError(f"--set takes NAME=VALUE of a setting, got {pair!r}", fix=f"for example --set {example}")
         try:
             settings[name] = json.loads(value)
         except (ValueError, RecursionError):

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from gen_prior.errors import OptionError, UnknownNameError
 
 T = TypeVar("T")
+_OF_OPTIONS = ("unexpected keyword argument", "multiple values for argument")
+"""What Python says of an option that a function has not, or that is its first argument."""
 
 
 def build(kind: str, registry: Mapping[str, Callable[..., T]], name: str, options: Mapping[str, Any]) -> T:
@@ -47,7 +49,7 @@ def find_loader(
         try:
             return loader(argument, **options)
         except TypeError as error:
-            if "unexpected keyword argument" not in str(error):
+            if not any(words in str(error) for words in _OF_OPTIONS):
                 raise
             raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
 

@@ -101,6 +101,8 @@ KNOWN = [
     ("synth", "--images", "a" * 300),
     ("natural", "--images", "a" * 300),
     ("natural", "-o", "a/" * 2000),
+    ("natural", "-o", "inputs/plain.txt"),
+    *((command, "--set", f"{name}=x") for command in ("calibrate", "export") for name in ("name", "spec", "device")),
     ("train-prior", "--images", "a" * 300),
     ("train-prior", "--large", "a" * 300),
     ("replay", "replay", "a" * 300),
