@@ -61,6 +61,7 @@ def run(
         ),
     ] = defaults.EVALUATIONS,
     scale: options.Scale = None,
+    image_size: options.ImageSize = None,
     natural: options.Natural = None,
     faithfulness: Annotated[
         bool,
@@ -123,7 +124,8 @@ def run(
                 network, list(targets), methods, judge=None if judge == "none" else judge,
                 seeds=options.chosen_seeds(seeds, seed), evaluations=steps, precision=precision, batch=batch,
                 scale=options.parsed_scale(scale) if scale is not None else None, faithfulness=faithfulness,
-                images=images, out=folder, overwrite=overwrite, film=film, progress=bar.show,
+                images=images, image_size=options.chosen_size(image_size), out=folder, overwrite=overwrite, film=film,
+                progress=bar.show,
             )  # fmt: skip
         if report:
             comparison.report(folder)

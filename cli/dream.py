@@ -76,6 +76,7 @@ def run(
         str | None,
         typer.Option("--through", metavar="GENERATOR", help="Optimise the photograph's code in this generator."),
     ] = None,
+    image_size: options.ImageSize = None,
     film: Annotated[
         str | None, typer.Option("--film", metavar="KIND", help="Animation of --frames: gif (default), webp or mp4.")
     ] = None,
@@ -106,10 +107,16 @@ def run(
     """
     with run_folder(out, "dream", [image.stem]) as folder:
         from gen_prior.classifiers import load_classifier
+        from gen_prior.generators import load_generator
         from gen_prior.report.film import check_film
         from gen_prior.report.pages.gallery import keep_gallery
         from gen_prior.util.image_io import read_image
 
+        if image_size is not None and through is None:
+            raise OptionError(
+                "a dream has the size of its photograph, --image-size is that of a generator",
+                fix="leave it out, or dream in a generator: --through dgn-lite0",
+            )
         _refuse("--through", through is None, octaves=octaves, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1 or through is not None, zoom=zoom, rotate=rotate)
         _refuse("a single frame", frames > 1, film=film, fps=fps)
@@ -122,7 +129,8 @@ def run(
         )
         with ProgressBar(quiet) as bar:
             if through is not None:
-                written = _dream_through(through, network, picture, given, output, bar)
+                prior = load_generator(through, device=network.device, **options.generator_options(None, image_size))
+                written = _dream_through(prior, network, picture, given, output, bar)
             else:
                 given |= options.given(octaves=octaves, zoom=zoom, rotate=rotate)
                 written = _dream(network, picture, given, output, bar)
@@ -176,7 +184,7 @@ def _dream(
 
 
 def _dream_through(
-    name: str, network: Classifier, picture: Tensor, given: dict[str, Any], output: _Output, bar: ProgressBar
+    generator: Generator, network: Classifier, picture: Tensor, given: dict[str, Any], output: _Output, bar: ProgressBar
 ) -> list[Path]:
     """Write dream.png, a sheet and, for several frames, an animation of the optimisation; returns their paths.
 
@@ -184,7 +192,6 @@ def _dream_through(
     """
     from gen_prior.applications.dream import objective_of
     from gen_prior.applications.dream_folder import DreamFolder, dream_settings
-    from gen_prior.generators import load_generator
     from gen_prior.optimise.memory import batch_sizes
     from gen_prior.util.devices import autocast
     from gen_prior.util.folders import remove_run
@@ -198,7 +205,6 @@ def _dream_through(
     # Refuse wrong options now: the photograph's code is written before they are used.
     autocast(given.get("precision", "auto"), network.device)
     batch_sizes(given.get("batch", 1))
-    generator = load_generator(name, device=network.device)
     options = {"through": generator.describe(), "frames": output.frames}
     options |= {key: given[key] for key in given if key != "target"}
     settings = dream_settings(network, picture, given.get("target"), options)

@@ -71,6 +71,7 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the search; 0 if not given.")] = None,
     generator: options.GeneratorName = defaults.GENERATOR,
+    image_size: options.ImageSize = None,
     classifier: options.ClassifierName = defaults.CLASSIFIER,
     out: options.Out = None,
     device: options.Device = "auto",
@@ -102,7 +103,8 @@ def run(
             raise OptionError(f"there is no experiment in {folder}", fix="pass the --out of the command with --ask")
         if reference and not ask:
             raise OptionError("--reference has no effect without --ask", fix="gen-prior evolve --ask --reference DIR")
-        prior = load_generator(generator, device=resolve_device(device))
+        size = options.generator_options(None, image_size)
+        prior = load_generator(generator, device=resolve_device(device), **size)
         settings = options.given(
             method=method, dims=dims, population=population, sigmas=sigmas, spread=spread, seed=seed
         ) | (_start(start, prior, quiet) if start is not None else {})

@@ -40,6 +40,7 @@ def compare(
     seeds: int | Iterable[int] = defaults.SEEDS,
     evaluations: int = defaults.EVALUATIONS,
     scale: str | int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     precision: str = "auto",
     batch: int | None = None,
     faithfulness: bool = False,
@@ -60,6 +61,7 @@ def compare(
         seeds: the number of seeds, or the seeds themselves.
         evaluations: classifier evaluations for each image: optimisation steps and those that choose a start.
         scale: what images of hidden units fill, see `Recipe`; each method's own setting where None.
+        image_size: side of the images in pixels, of every method that is given by its name; their own where None.
         precision, batch: as `synthesize` takes them.
         faithfulness: measure hidden units and classes beside photographs and controls as well
             (`gen_prior.applications.faithfulness.Panel`), which costs three times as much again.
@@ -83,7 +85,7 @@ def compare(
     objectives = resolve_objectives(targets, classifier, Recipe())
     listed = [one.target if one.target is not None else one.objective for one in objectives]
     judged = [judged_class(one.target, classifier, arbiter) for one in objectives]
-    rows = load_methods(methods, classifier.device)
+    rows = load_methods(methods, classifier.device, **({} if image_size is None else {"image_size": image_size}))
     panel = photograph_panel(classifier, arbiter, objectives, images, report) if faithfulness else None
     setup = ComparisonSetup(classifier, arbiter, objectives, judged, numbers, evaluations, panel)
     options: dict[str, Any] = {"precision": precision, "batch": batch} | ({} if scale is None else {"scale": scale})

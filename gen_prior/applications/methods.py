@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -40,15 +41,18 @@ class Method:
         return replace(self, recipe=recipe, unit_recipe=unit_recipe)
 
 
-def load_methods(methods: Sequence[MethodLike], device: torch.device) -> list[Method]:
-    """Load the methods; a name whose folder is taken gets a number. Raises `OptionError`, `UnknownNameError`."""
+def load_methods(methods: Sequence[MethodLike], device: torch.device, **options: Any) -> list[Method]:
+    """Load the methods; a name whose folder is taken gets a number. Raises `OptionError`, `UnknownNameError`.
+
+    `options`: of every generator that is given by its name, such as `image_size`.
+    """
     if isinstance(methods, str):
         methods = [methods]
     if not methods:
         raise OptionError("no methods given", fix=f"for example {', '.join(defaults.METHODS)}")
     rows: list[Method] = []
     for method in methods:
-        row, count = _load(method, device), 2
+        row, count = _load(method, device, options), 2
         check_domain(row.recipe, row.generator)
         taken, name = [other.folder.lower() for other in rows], row.name
         while row.folder.lower() in taken:
@@ -57,22 +61,25 @@ def load_methods(methods: Sequence[MethodLike], device: torch.device) -> list[Me
     return rows
 
 
-def _load(method: MethodLike, device: torch.device) -> Method:
-    """A generator, a preset, `preset:NAME` or `GENERATOR+PRESET`."""
+def _load(method: MethodLike, device: torch.device, options: dict[str, Any]) -> Method:
+    """A generator, a preset, `preset:NAME` or `GENERATOR+PRESET`, with these options of the generator."""
     if isinstance(method, Generator):
         return _by_own_recipes(method.name, method.to(device))
     chosen = method.removeprefix(PRESET_PREFIX)
     if method.startswith(PRESET_PREFIX) or (chosen in PRESETS and chosen not in NAMED):
         own = preset_generator(chosen)
-        generator, recipe = load_generator(own, device=device, **preset_options(chosen)), preset(chosen)
+        generator, recipe = load_generator(own, device=device, **preset_options(chosen) | options), preset(chosen)
         return Method(chosen, generator, recipe, recipe)
     name, plus, chosen = method.rpartition("+")
     if plus and chosen in PRESETS:
-        generator, recipe = load_generator(name, device=device, **preset_options(chosen, name)), preset(chosen)
+        generator, recipe = (
+            load_generator(name, device=device, **preset_options(chosen, name) | options),
+            preset(chosen),
+        )
         return Method(method, generator, recipe, recipe)
     if method not in NAMED and method.partition(":")[0] not in PREFIXED:
         raise UnknownNameError("method", method, [*NAMED, *PREFIXED, *PRESETS], fix="list generators: gen-prior models")
-    return _by_own_recipes(method, load_generator(method, device=device))
+    return _by_own_recipes(method, load_generator(method, device=device, **options))
 
 
 def _by_own_recipes(name: str, generator: Generator) -> Method:
