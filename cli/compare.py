@@ -13,26 +13,8 @@ from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import console, print_json, print_numbers, print_remark, print_remarks
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
+from gen_prior.report.measures import MEASURES
 from gen_prior.util.words import percent, short
-
-MEASURES = {
-    "activation": ("activation", short),
-    "of the best photograph's": ("photograph_ratio", short),
-    "photographs below it": ("photograph_quantile", percent),
-    "probability": ("probability", percent),
-    "judge top-1 right": ("judge_top1", percent),
-    "judge top-5 right": ("judge_top5", percent),
-    "judge probability": ("judge_probability", percent),
-    "kept after blur": ("kept_blur", percent),
-    "kept after JPEG": ("kept_jpeg", percent),
-    "kept after shift": ("kept_shift", percent),
-    "high-frequency power": ("high_frequency", percent),
-    "spectrum slope": ("slope", short),
-    "diversity": ("diversity", short),
-    "path similarity": ("path_similarity", short),
-    "two-alternative score": ("two_alternatives", percent),
-}
-"""Printed name -> measure of the summary and its format; the last two are measured with --faithfulness."""
 
 
 @with_classifier_options
@@ -167,15 +149,12 @@ def _print(record: dict[str, Any]) -> None:
     photographs = dict(record["natural"])
     if shown := summaries[0].get("two_alternatives_photographs"):  # the same for all methods
         photographs["two_alternatives"] = shown["value"]
-    rows = [
-        [
-            words,
-            *(form(found[measure]["value"]) if found.get(measure) else "-" for found in summaries),
-            form(photographs[measure]) if measure in photographs else "",
-        ]
-        for words, (measure, form) in MEASURES.items()
-        if any(found.get(measure) for found in summaries)
-    ]
+    rows: list[list[str]] = []
+    for measure in MEASURES:
+        name, form = measure.name, percent if measure.percent else short
+        if measure.label and name != "two_alternatives_photographs" and any(found.get(name) for found in summaries):
+            values = [form(found[name]["value"]) if found.get(name) else "-" for found in summaries]
+            rows.append([measure.label, *values, form(photographs[name]) if name in photographs else ""])
     rows.append(["seconds", *(f"{method['seconds']:.0f}" for method in methods), ""])
     names = [method["name"] for method in methods]
     print_numbers(["median", *names, "photographs"], rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,34 +22,12 @@ from gen_prior.objectives.natural_statistics import ratio_to
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.result_folder import UNFINISHED, relative_to_photographs
+from gen_prior.optimise.result_rows import faithfulness_row
 from gen_prior.report.distances import bootstrap_interval, diversity
+from gen_prior.report.measures import MEASURES, names_of
 from gen_prior.report.spectrum import spectrum
 
 log = logging.getLogger(__name__)
-
-MEDIANS = (
-    "activation",
-    "photograph_quantile",
-    "photograph_ratio",
-    "probability",
-    "rank",
-    "judge_probability",
-    "kept_blur",
-    "kept_jpeg",
-    "kept_shift",
-    "high_frequency",
-    "slope",
-)
-RATES = ("judge_top1", "judge_top5")
-"""Yes-or-no measures, summarised by their mean instead of their median."""
-
-
-PANEL: dict[str, Callable[[dict[str, Any]], float | None]] = {
-    "path_similarity": lambda panel: panel["path"]["normalised"],
-    "two_alternatives": lambda panel: panel["two_alternatives"],
-    "two_alternatives_photographs": lambda panel: panel["two_alternatives_photographs"],
-}
-"""Measures of the faithfulness of a target's images -> where `Panel.measure` has them; summarised by their mean."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +147,7 @@ def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[A
         "activation": _plain(result.activations[t, s]),
         "start_activation": _plain(result.start_activations[t, s]),
     }
-    names = (*MEDIANS[1:], "judge_class", "judge_rank", *RATES)
+    names = [name for name in (*names_of("image"), "judge_class", "judge_rank") if name not in item]
     return item | {name: _plain(columns[name][s]) if name in columns else None for name in names}
 
 
@@ -192,19 +170,19 @@ def summarise(
     """
     finished = [item for item in items if item["status"] != UNFINISHED]
     columns: dict[str, list[float]] = {
-        name: [float(item[name]) for item in finished if item[name] is not None] for name in (*MEDIANS, *RATES)
+        name: [float(item[name]) for item in finished if item[name] is not None] for name in names_of("image")
     }
     columns["diversity"] = [value for value in diversities if value is not None]
+    rows = [faithfulness_row(panel) for panel in panels]
     columns |= {
-        name: [value for panel in panels if panel and (value := read(panel)) is not None]
-        for name, read in PANEL.items()
+        name: [value for row in rows if (value := row.get(f"target_{name}")) is not None] for name in names_of("panel")
     }
     summary: dict[str, Any] = {}
-    for name, values in columns.items():
+    for measure in MEASURES:
+        name, statistic, values = measure.name, measure.statistic, columns[measure.name]
         if not values:
             summary[name] = None
             continue
-        statistic = "mean" if name in RATES or name in PANEL else "median"
         data = torch.tensor(values, dtype=torch.float64)
         value = float(data.mean() if statistic == "mean" else data.quantile(0.5))
         low, high = bootstrap_interval(values, statistic=statistic)

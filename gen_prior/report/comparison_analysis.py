@@ -7,60 +7,18 @@ target are not independent evidence about targets.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gen_prior.classifiers.outputs import LOGITS
+from gen_prior.optimise.result_rows import faithfulness_row
 from gen_prior.optimise.stored_result import UNFINISHED
+from gen_prior.report.measures import MEASURES, RELATIVE, Measure
 from gen_prior.report.paired import FEWEST, Difference, holm, mean_interval, paired_difference
 
 Values = dict[str, dict[int, float]]
 """Name of a method -> number of a target -> its value."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure of a comparison as reports show it: its name in the record, words, factor and decimals.
-
-    `tested`: whether methods are tested for a difference in it; spectra are shown beside those of photographs instead.
-    `bounds`: what no mean can lie beyond, and no interval of it either.
-    """
-
-    name: str
-    words: str
-    factor: float = 1.0
-    decimals: int = 2
-    tested: bool = True
-    bounds: tuple[float, float] = (-math.inf, math.inf)
-
-    def shown(self, value: float, *, signed: bool = False) -> str:
-        """`value` in the measure's unit and decimals, with a sign also where positive if `signed`."""
-        rounded = round(self.factor * value, self.decimals) + 0.0  # a zero without a minus
-        return f"{rounded:{'+' if signed else ''}.{self.decimals}f}"
-
-
-SHARE = (0.0, 1.0)
-MEASURES = (
-    Measure("activation", "activation (logit)", decimals=1),
-    Measure("photograph_ratio", "activation / best photograph's"),
-    Measure("probability", "probability by the classifier (%)", 100, 1, bounds=SHARE),
-    Measure("judge_top1", "named by the judge (%)", 100, 0, bounds=SHARE),
-    Measure("judge_top5", "in the judge's top five (%)", 100, 0, bounds=SHARE),
-    Measure("judge_probability", "probability by the judge (%)", 100, 1, bounds=SHARE),
-    Measure("kept_blur", "activation kept after blur (%)", 100, 0),
-    Measure("kept_jpeg", "activation kept after JPEG (%)", 100, 0),
-    Measure("kept_shift", "activation kept after shift (%)", 100, 0),
-    Measure("diversity", "diversity of the seeds"),
-    Measure("path_similarity", "path similarity"),
-    Measure("two_alternatives", "two-alternative score (%)", 100, 0, bounds=SHARE),
-    Measure("high_frequency", "high-frequency power (%)", 100, 1, tested=False),
-    Measure("slope", "slope of the spectrum", tested=False),
-)
-RELATIVE = Measure("activation", "activation (% of the largest)", 100, 0)
-"""In place of `activation` where not all targets are classes, because units differ in scale: the activation divided by
-the largest magnitude that any method reaches for that target."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +62,8 @@ def analyse(record: Mapping[str, Any]) -> Analysis:
     """The analysis of what `comparison.json` holds; the same for the same record."""
     methods = [method["name"] for method in record["methods"]]
     values = {measure.name: _values(record, measure.name) for measure in MEASURES}
-    measures = [measure for measure in MEASURES if any(values[measure.name].values())]
+    shown = sorted((measure for measure in MEASURES if measure.words), key=lambda measure: not measure.tested)
+    measures = [measure for measure in shown if any(values[measure.name].values())]
     if not all(_is_class(target) for target in record["targets"]):
         values["activation"] = _relative(values["activation"])
         measures = [RELATIVE if measure.name == "activation" else measure for measure in measures]
@@ -143,10 +102,9 @@ def _values(record: Mapping[str, Any], name: str) -> Values:
 def _of_target(method: Mapping[str, Any], t: int, name: str) -> list[float]:
     """The value that a target's images share, if the measure is such a one."""
     panel = (method.get("faithfulness") or {t: None})[t]
-    shared = {"diversity": method["diversity"][t]}
-    if panel is not None:
-        shared |= {"path_similarity": panel["path"]["normalised"], "two_alternatives": panel["two_alternatives"]}
-    return [shared[name]] if shared.get(name) is not None else []
+    shared = {"target_diversity": method["diversity"][t]} | faithfulness_row(panel)
+    value = shared.get(f"target_{name}")
+    return [value] if value is not None else []
 
 
 def _is_class(target: Mapping[str, Any]) -> bool:

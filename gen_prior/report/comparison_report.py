@@ -6,28 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gen_prior.report.comparison_analysis import RELATIVE, Analysis, Measure, Pair, analyse
+from gen_prior.report.comparison_analysis import Analysis, Pair, analyse
 from gen_prior.report.comparison_figure import check_figures, figure_files
 from gen_prior.report.latex import latex_table, latex_text
+from gen_prior.report.measures import RELATIVE, Measure
 from gen_prior.report.paired import EXACT_UP_TO, FEWEST, RANDOM_FLIPS, RESAMPLES
 from gen_prior.util.files import write_files
 from gen_prior.util.words import counted
 
 PAIRED = ("measure", "difference of", "targets", "difference", "p", "p (Holm)")
 SIGNIFICANT = 0.05
-NOTES = {
-    "photograph_ratio": "Best photograph's: the highest activation that any of many photographs reaches at the unit.",
-    "judge_top1 judge_top5 judge_probability": "Named by the judge: share of classes that are the first of another "
-    "classifier, which no method optimises; top five and probability likewise.",
-    "kept_blur kept_jpeg kept_shift": "Activation kept: after halving and enlarging, after JPEG of quality 50, after a "
-    "shift by 8 pixels, divided by the activation before.",
-    "diversity": "Diversity: mean cosine distance between the judge's features of a target's seeds.",
-    "path_similarity": "Path similarity: 1 as photographs of the unit, 0 as arbitrary ones.",
-    "two_alternatives": "Two-alternative score: chance is 50 %.",
-    "high_frequency slope": "High-frequency power: share above half the Nyquist frequency. Slope: of the power "
-    "spectrum over frequency, both logarithmic. Neither is tested, because more is not better.",
-}
-"""Measures -> what they are."""
 
 
 def write_report(record: Mapping[str, Any], folder: str | Path) -> list[Path]:
@@ -95,9 +83,8 @@ def _grouped(analysis: Analysis) -> list[list[str]]:
 
 def notes(record: Mapping[str, Any], analysis: Analysis) -> list[str]:
     """Explain the measures of a report, a sentence or two for each kind of them."""
-    names = {measure.name for measure in analysis.measures}
     counts = {mean.count for means in analysis.means.values() for mean in means.values()}
-    found = [words for measures, words in NOTES.items() if names & set(measures.split())]
+    found = [note for note in dict.fromkeys(measure.note for measure in analysis.measures) if note]
     if RELATIVE in analysis.measures:
         found.insert(0, "Activation: divided by the largest magnitude that any method reaches for the same target.")
     fewer = min(counts, default=0) < len(record["targets"])

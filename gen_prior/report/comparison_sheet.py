@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from gen_prior.optimise.result_rows import faithfulness_row
 from gen_prior.util.image_io import read_image, to_pil
 from gen_prior.util.mosaic import font, pages, paste, wrapped, write_line, write_pages
 from gen_prior.util.reading import reading
@@ -28,8 +29,6 @@ PLOT_HEIGHT = 190
 ABREAST = 3
 """Most methods side by side."""
 ABSENT = "-"
-SCORES = ("two_alternatives", "two_alternatives_photographs")
-"""The two-alternative scores of a panel: shown the images, and shown photographs."""
 COLOURS = ("#0b62a4", "#d1600a", "#3a8a3a", "#8a3a8a", "#a48a0b", "#b3261e", "#0a8a8a", "#555555")
 
 
@@ -182,8 +181,7 @@ def _values(method: dict[str, Any], t: int) -> dict[str, str]:
     """Name of each measure -> its median over the images of a target, or the value that they share."""
     items = [item for item in method["items"] if item["target"] == t]
     panel = (method.get("faithfulness") or {t: None})[t]
-    path = panel["path"]["normalised"] if panel is not None else None
-    shared = [panel[name] if panel is not None else None for name in SCORES]
+    shared = faithfulness_row(panel)
     return {
         "activation": _median(items, "activation", short),
         "of best photograph": _median(items, "photograph_ratio", short),
@@ -195,9 +193,9 @@ def _values(method: dict[str, Any], t: int) -> dict[str, str]:
         "high frequency": _median(items, "high_frequency", percent),
         "spectrum slope": _median(items, "slope", short),
         "diversity": _formatted(method["diversity"][t], short, ABSENT),
-        "path similarity": _formatted(path, short, ABSENT),
-        "two alternatives": _formatted(shared[0], percent, ABSENT),
-        "if shown photographs": _formatted(shared[1], percent, ABSENT),
+        "path similarity": _formatted(shared.get("target_path_similarity"), short, ABSENT),
+        "two alternatives": _formatted(shared.get("target_two_alternatives"), percent, ABSENT),
+        "if shown photographs": _formatted(shared.get("target_two_alternatives_photographs"), percent, ABSENT),
     }
 
 

@@ -23,6 +23,7 @@ from gen_prior.generators import Generator, load_generator
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.report import numbers
+from gen_prior.report.measures import MEASURES
 
 LABELS = ("ant", "bee", "crane bird", "golden retriever", "cup")
 
@@ -129,6 +130,11 @@ def test_a_benchmark(tiny_classifier: Classifier, tiny_generator: Generator, jud
     assert [float(row["activation"]) for row in rows] == listed[0]["activations"] + listed[1]["activations"]
     assert [row["judge_rank"] for row in rows[:2]] == [str(rank) for rank in listed[0]["judge_ranks"]]
     assert [row["judge_rank"] for row in rows[2:]] == ["", ""]
+
+
+def test_every_measure_has_a_column() -> None:
+    columns = {measure.name if measure.of == "image" else f"target_{measure.name}" for measure in MEASURES}
+    assert columns <= numbers.COMPARISON.keys()
 
 
 def test_every_column_is_documented() -> None:

@@ -12,6 +12,7 @@ from gen_prior.optimise.stored_result import MAX_RECORD_BYTES, UNFINISHED, read_
 from gen_prior.optimise.stored_result import RECORD as RESULT
 from gen_prior.report.comparison_film import film_stem
 from gen_prior.report.comparison_sheet import RECORD as COMPARISON
+from gen_prior.report.measures import MEASURES
 from gen_prior.report.pages.gallery_kinds import KINDS
 from gen_prior.report.pages.gallery_parts import FILMS, Json, film, picture, place_of, sheets, side_by_side
 from gen_prior.report.pages.render import number, percent, render
@@ -23,22 +24,6 @@ PAGE = "gallery.html"
 PREFERRED = "Preferred input of "
 BESIDE = {"in-place": "in place", "field": "receptive field", "rgba": "transparent"}
 """Ending of a further picture's name, as `synth` writes it -> what it shows."""
-MEDIANS = {
-    "activation": ("activation", number),
-    "photograph_ratio": ("of the best photograph's", number),
-    "judge_top1": ("judge is right", percent),
-    "judge_probability": ("judge's probability", percent),
-    "kept_blur": ("kept after blur", percent),
-    "kept_jpeg": ("kept after JPEG", percent),
-    "kept_shift": ("kept after shift", percent),
-    "high_frequency": ("high frequency", percent),
-    "slope": ("spectrum slope", number),
-    "diversity": ("diversity", number),
-    "path_similarity": ("path similarity", number),
-    "two_alternatives": ("two-alternative score, shown these images", percent),
-    "two_alternatives_photographs": ("two-alternative score, shown photographs", percent),
-}
-"""Measure of a comparison's summary -> its name in the table, and how it is shown."""
 
 
 def gallery(folder: str | Path) -> Path:
@@ -154,8 +139,9 @@ def _picture(folder: Path, item: Mapping[str, Any], name: str, method: str) -> J
 def _medians(methods: Sequence[Mapping[str, Any]]) -> Json:
     """The table of a comparison: names of methods, and a row for each measure that one of them has."""
     rows = []
-    for measure, (words, shown) in MEDIANS.items():
-        found = [method["summary"].get(measure) for method in methods]
-        if any(found):
-            rows.append((words, [shown(one["value"]) if one else "–" for one in found]))
+    for measure in MEASURES:
+        shown = percent if measure.percent else number
+        found = [method["summary"].get(measure.name) for method in methods]
+        if measure.label and any(found):
+            rows.append((measure.label, [shown(one["value"]) if one else "–" for one in found]))
     return {"title": "Medians", "names": [method["name"] for method in methods], "rows": rows}
