@@ -1,4 +1,4 @@
-"""The rooms of the library: imports go strictly downwards, without circles, and each room says what may be in it."""
+"""The packages of the library: imports go strictly downwards, without circles, and each says what may be in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = (
+PACKAGES = (
     "util",
     "hub",
     "classifiers",
@@ -20,7 +20,7 @@ ROOMS = (
     "atlas",
     "training",
 )
-ORDER = ("errors", *ROOMS, "api", "cli")
+ORDER = ("errors", *PACKAGES, "api", "cli")
 """From the bottom up; `defaults` and `recipe` are as low as `errors`, `gen_prior` itself is as high as `api`,
 `gen_prior.__main__` as `cli`."""
 
@@ -36,10 +36,10 @@ TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FIL
 
 
 def height(module: str) -> int:
-    room = module.split(".")[1] if "." in module else "api"
-    if room == "__main__":
+    package = module.split(".")[1] if "." in module else "api"
+    if package == "__main__":
         return ORDER.index("cli")
-    return ORDER.index(room) if room in ORDER else 0
+    return ORDER.index(package) if package in ORDER else 0
 
 
 def imports(nodes: Iterable[ast.AST]) -> set[str]:
@@ -92,11 +92,11 @@ def _third_party(node: ast.stmt) -> list[str | None]:
     return [node.module] if isinstance(node, ast.ImportFrom) else []
 
 
-def test_rooms_say_what_they_hold_and_what_they_import() -> None:
+def test_packages_say_what_they_hold_and_what_they_import() -> None:
     assert len(list((ROOT / "gen_prior").glob("*.py"))) <= 8
-    assert {path.parent.name for path in (ROOT / "gen_prior").glob("*/__init__.py")} == set(ROOMS)
+    assert {path.parent.name for path in (ROOT / "gen_prior").glob("*/__init__.py")} == set(PACKAGES)
     for module, path in FILES.items():
         if path.name == "__init__.py" and module in TREES:
             said = (ast.get_docstring(TREES[module]) or "").partition("\n\n")[0]
             assert said.endswith("."), f"{module} does not say what it holds"
-            assert "imports " in said or module.split(".")[-1] not in ROOMS, f"{module} does not say what it imports"
+            assert "imports " in said or module.split(".")[-1] not in PACKAGES, f"{module} does not say what it imports"

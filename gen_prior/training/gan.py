@@ -113,7 +113,7 @@ class GanStage(Stage):
         on_policy = {"on_policy": self.on_policy} if self.on_policy is not None else {}
         return {**super()._modules(), "critic": self.critic, **on_policy}
 
-    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def update(self, generator: torch.Generator) -> dict[str, Tensor]:
         settings = self.settings
         photographs = self._batch(generator)
         with_critics = self.step >= settings.adversarial_from - CRITIC_STEPS

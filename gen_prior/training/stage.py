@@ -61,7 +61,7 @@ class Material:
 class Stage(Trainer):
     """A trainer that makes a prior, or extends one.
 
-    A subclass says what it needs, trains in `_update` and gives the trained prior by `network`.
+    A subclass says what it needs, trains in `update` and gives the trained prior by `network`.
     """
 
     Settings: ClassVar[type[TrainingSettings]]

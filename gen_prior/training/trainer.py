@@ -49,7 +49,7 @@ class LoopOptions(TypedDict, total=False):
 class Trainer:
     """Trains `networks` and keeps an exponential moving average of each.
 
-    A subclass fills `networks` (by `train_networks`) and `optimisers`, and updates them in `_update`.
+    A subclass fills `networks` (by `train_networks`) and `optimisers`, and updates them in `update`.
     """
 
     settings: TrainingSettings
@@ -149,11 +149,11 @@ class Trainer:
         """Set the learning rates, update the networks and then their averages; return the losses by name."""
         self._set_learning_rates()
         seed = self.settings.seed * 1_000_003 + 7_919 * self.step + 1
-        losses = self._update(torch.Generator().manual_seed(seed))
+        losses = self.update(torch.Generator().manual_seed(seed))
         self._update_averages()
         return losses
 
-    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def update(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the networks once, with random draws from `generator`; return losses, still on the device."""
         raise NotImplementedError
 

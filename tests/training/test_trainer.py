@@ -25,7 +25,7 @@ class Line(Trainer):
         self.train_networks(line=nn.Linear(2, 1))
         self.optimisers["networks"] = torch.optim.Adam(self.networks["line"].parameters())
 
-    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def update(self, generator: torch.Generator) -> dict[str, Tensor]:
         inputs = torch.randn(4, 2, generator=generator)
         loss = (self.networks["line"](inputs) - inputs.sum(1, keepdim=True)).square().mean()
         if self.step >= self.bad and not self.weight_only:

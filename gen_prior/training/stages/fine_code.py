@@ -164,7 +164,7 @@ class FineCodeFit(Trainer):
         self.train_networks(details=details.requires_grad_(True))
         self.optimisers["networks"] = torch.optim.AdamW(details.parameters(), settings.rate, weight_decay=0.05)
 
-    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def update(self, generator: torch.Generator) -> dict[str, Tensor]:
         chosen = torch.randint(len(self.coarse), (self.settings.batch,), generator=generator)
         details = self.networks["details"]
         assert isinstance(details, FineCode)

@@ -137,7 +137,7 @@ class FlowStage(Stage):
         metadata = super().metadata() | {"classes": json.dumps(keys)}
         return {key: value for key, value in metadata.items() if key not in EXEMPLAR_METADATA}
 
-    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def update(self, generator: torch.Generator) -> dict[str, Tensor]:
         settings = self.settings
         # A batch of photographs; their features get noise, and condition dropout.
         chosen = self.training[torch.randint(len(self.training), (settings.batch,), generator=generator)]

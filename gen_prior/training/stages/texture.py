@@ -136,7 +136,7 @@ class TextureStage(Stage):
 
         return near(fine(images) * self.pattern) / (near(self.pattern.square()) + 1e-4)
 
-    def _update(self, generator: torch.Generator) -> dict[str, Tensor]:
+    def update(self, generator: torch.Generator) -> dict[str, Tensor]:
         settings = self.settings
         # Codes at the typical distance, the same moved towards the mean, and what their images should be.
         with torch.no_grad():
