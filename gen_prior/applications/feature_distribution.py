@@ -20,7 +20,7 @@ from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import Activations, LayerHooks
 from gen_prior.errors import OptionError
-from gen_prior.objectives.base import Objective
+from gen_prior.objectives.base import Objective, holding
 from gen_prior.objectives.expressions import single_target
 from gen_prior.objectives.targets import Target
 from gen_prior.objectives.units import activation, units_by_position
@@ -73,6 +73,7 @@ def match_photographs(
             errors.append(error / (wanted.square().mean(1) * weight).sum().clamp_min(1e-12))
         return -torch.stack(errors).mean(0)
 
+    holding(score, "photographs")
     reported = activation(one)
     layers_read = tuple(dict.fromkeys([*names, *reported.layers]))
     description = f"{one.name} like {counted(len(exemplars), 'photograph')}"

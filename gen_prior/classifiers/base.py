@@ -280,6 +280,11 @@ class Classifier:
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
         return self
 
+    @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """Mean and standard deviation of each input channel, as results record them."""
+        return {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+
     def describe(self) -> dict[str, Any]:
         """Return name, input size, provenance, and the options it was loaded with if there are any, for results."""
         described = {

@@ -15,6 +15,8 @@ from gen_prior.errors import OptionError
 Score = Callable[[Activations, Tensor, Tensor], Tensor]
 ORIGIN = "origin"
 """Attribute of a score function that a factory of this package made: the factory's name and arguments, plain values."""
+HOLDS = "holds"
+"""Attribute of a score function that holds photographs or activations, which no result keeps: which of them."""
 
 
 def made_by(function: Score, factory: str, **arguments: Any) -> Score:
@@ -25,6 +27,12 @@ def made_by(function: Score, factory: str, **arguments: Any) -> Score:
     """
     plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in arguments.items()}
     function.__dict__[ORIGIN] = {"factory": factory} | plain
+    return function
+
+
+def holding(function: Score, what: str) -> Score:
+    """Note on `function` what it holds that is too large for a result: "photographs" or "activations"."""
+    function.__dict__[HOLDS] = what
     return function
 
 
@@ -72,6 +80,12 @@ class Objective:
         reported = self.reported.origin
         return None if reported is None else {"factory": "reporting", "part": own, "reported": reported}
 
+    @property
+    def holds(self) -> str | None:
+        """What it holds, "photographs" or "activations", that no result keeps; None if nothing, or unknown."""
+        what: str | None = getattr(self.function, HOLDS, None)
+        return what
+
     def __call__(self, activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         """Return the scores `[B]`. Raises `OptionError` where the function returns another shape."""
         score = self.function(activations, image, code)
@@ -93,6 +107,8 @@ class Objective:
         parts = [self.origin, other.origin]
         if None not in parts:
             made_by(total, "sum", parts=parts)
+        if what := self.holds or other.holds:
+            holding(total, what)
         return Objective(total, layers, f"{self.description} + {other.description}", positions=positions)
 
     def __radd__(self, other: object) -> Objective:
@@ -107,6 +123,8 @@ class Objective:
 
         if self.origin is not None:
             made_by(scaled, "scaled", part=self.origin, factor=factor)
+        if self.holds:
+            holding(scaled, self.holds)
         return replace(self, function=scaled, description=f"{factor:g} * ({self.description})", reported=None)
 
     __rmul__ = __mul__

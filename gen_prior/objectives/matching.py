@@ -13,11 +13,13 @@ from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.hooks import Activations
 from gen_prior.errors import OptionError
-from gen_prior.objectives.base import Objective
+from gen_prior.objectives.base import Objective, holding, made_by
 from gen_prior.objectives.units import units_by_position
 from gen_prior.util.image_io import AnyImage, as_image
 
 DISTANCES = ("l2", "cosine")
+MAX_KEPT = 2**14
+"""Most numbers of a wanted activation that a result keeps."""
 
 
 def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
@@ -54,6 +56,10 @@ def match(layer: str, wanted: Tensor, distance: str = "l2") -> Objective:
         size = reference.square().sum()
         return -(values - reference).square().sum(1) / torch.where(size > 0, size, 1.0)
 
+    if wanted.numel() <= MAX_KEPT:
+        made_by(score, "match", layer=layer, wanted=wanted, distance=distance)
+    else:
+        holding(score, "activations")
     return Objective(score, (layer,), f"match of {layer} ({distance})", positions=((layer, "all"),))
 
 
@@ -94,6 +100,7 @@ def style(classifier: Classifier | str, image: AnyImage, layers: Sequence[str]) 
             errors.append(error / torch.where(size > 0, size, 1.0))
         return -torch.stack(errors).mean(0)
 
+    holding(score, "photographs")
     return Objective(score, tuple(wanted), f"style of {', '.join(wanted)}")
 
 
@@ -110,6 +117,7 @@ def guide(classifier: Classifier | str, image: AnyImage, layer: str) -> Objectiv
         units = units_by_position(activations, layer)
         return (units.mT @ guide_units.to(units)).amax(2).mean(1)
 
+    holding(score, "photographs")
     return Objective(score, (layer,), f"guide at {layer}")
 
 
@@ -132,6 +140,7 @@ def apart_from(classifier: Classifier | str, images: Tensor, layer: str) -> Obje
         grams = F.normalize(gram(activations, layer).flatten(1), dim=1)
         return 1 - (grams @ grams_before.T).amax(1)
 
+    holding(score, "photographs")
     return Objective(score, (layer,), f"apart from {len(finished)} at {layer}", positions=())
 
 

@@ -212,8 +212,7 @@ class NaturalStatistics:
 
 def described_input(classifier: Classifier) -> str:
     """How `classifier` sees an image, as JSON: input size (height, width) in pixels, mean and std of each channel."""
-    numbers = {name: getattr(classifier, name).flatten().tolist() for name in ("mean", "std")}
-    return json.dumps({"input size": list(classifier.input_size), **numbers})
+    return json.dumps({"input size": list(classifier.input_size), **classifier.normalisation})
 
 
 def _short(numbers: list[float]) -> str:

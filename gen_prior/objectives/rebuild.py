@@ -16,6 +16,7 @@ from gen_prior.objectives.base import Objective
 from gen_prior.objectives.dictionary import Dictionary
 from gen_prior.objectives.dictionary_formats import load_dictionary, load_directions
 from gen_prior.objectives.expressions import single_target
+from gen_prior.objectives.matching import match
 from gen_prior.objectives.other_network import seen_by
 from gen_prior.objectives.units import (
     activation,
@@ -63,8 +64,9 @@ def _of_values(origin: Origin, classifier: Classifier) -> Objective:
         values["position"] = _position(values["position"])
     if "weights" in values:
         values["weights"] = dict(values["weights"])
-    if "vector" in values:
-        values["vector"] = torch.tensor(values["vector"])
+    for name in ("vector", "wanted"):
+        if name in values:
+            values[name] = torch.tensor(values[name])
     return BY_VALUES[origin["factory"]](**values)
 
 
@@ -111,7 +113,7 @@ def _reporting(origin: Origin, classifier: Classifier) -> Objective:
 
 
 BY_VALUES: dict[str, Callable[..., Objective]] = {
-    factory.__name__: factory for factory in (channel, neuron, units, direction, layer_l2)
+    factory.__name__: factory for factory in (channel, neuron, units, direction, layer_l2, match)
 }
 FACTORIES: dict[str, Callable[[Origin, Classifier], Objective]] = {
     "activation": _activation,

@@ -62,7 +62,8 @@ class ResolvedObjective:
         }  # fmt: skip
         if self.target is not None:
             return described | self.target.to_dict()
-        return described | {"target": None, "origin": self.objective.origin}
+        own = {"target": None, "origin": self.objective.origin}
+        return described | own | ({"holds": self.objective.holds} if self.objective.holds else {})
 
 
 def resolve_objectives(

@@ -19,8 +19,9 @@ from gen_prior.objectives import Objective
 from gen_prior.objectives.rebuild import rebuild
 from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.contact_sheet import write_contact_sheets
+from gen_prior.optimise.replay_checks import check_input, check_objectives, is_own
 from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
-from gen_prior.optimise.result_folder import Record, is_own
+from gen_prior.optimise.result_folder import Record
 from gen_prior.optimise.result_rows import write_result_numbers
 from gen_prior.optimise.result_view import ResultView
 from gen_prior.optimise.stored_result import UNFINISHED, item_shapes, read_item, read_record
@@ -225,12 +226,14 @@ class Result(ResultView):
 
         Args:
             classifier, generator: themselves or by name; those of the settings are loaded where None.
-            objective: the objectives that are functions of your own, which no file holds: one, or one for each of
-                these targets in order. Those that `gen_prior.objectives` makes of numbers are in the file.
+            objective: the objectives that no file holds, which are functions of your own or compare with photographs:
+                one, or one for each of these targets in order. Those that `gen_prior.objectives` makes of numbers, and
+                `match` of at most 16,384, are in the file.
             out: a new folder, where the images go as they are finished, so that memory does not grow with their number.
 
         Raises:
-            OptionError: functions of your own that are not given. OutputError: settings of a folder that are damaged.
+            OptionError: functions of your own that are not given, or another input size, mean or std.
+            OutputError: settings of a folder that are damaged.
         """
         place = None if out is None else Path(out)
         classifier = None if classifier is None else as_classifier(classifier)
@@ -253,23 +256,10 @@ class Result(ResultView):
                 f"this result used {what}, which no file holds",
                 fix="call synthesize again" if custom else "call synthesize(..., start=...) again",
             )
-        own = [str(target["name"]) for target in self.targets if is_own(target)]
-        if len(own) != len(given):
-            raise OptionError(
-                f"{len(own)} of {len(self.targets)} targets are functions or compare with images, which no file holds"
-                + (f" ({', '.join(own[:3])})" if own else "")
-                + (f", got {len(given)} objectives" if given else ""),
-                fix="from Python, load_result(DIR).replay(objective=[...]), with one objective for each of these",
-            )
+        check_objectives(self.targets, len(given))
         device, parts = self.settings["environment"]["device"], iter(given)
         classifier = classifier or self._loaded_classifier()
-        here, then = list(classifier.input_size), self.settings["classifier"].get("input_size")
-        if then is not None and here != list(then):
-            raise OptionError(
-                f"this result was made at input size {'x'.join(map(str, then))}, "
-                f"and {classifier.name} has {'x'.join(map(str, here))}",
-                fix="give the classifier the same input size: --input-size, or gp.Classifier(..., input_size=...)",
-            )
+        check_input(self.settings, classifier)
         targets = [next(parts) if is_own(target) else _recorded(target, classifier) for target in self.targets]
         generator = generator or self._generator or load_described(self.settings["generator"], device=device)
         if self._rerun is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from gen_prior.errors import OptionError
 from gen_prior.objectives.natural_statistics import PhotographActivations
 from gen_prior.optimise.batch import BatchResult
+from gen_prior.optimise.replay_checks import is_own
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
 from gen_prior.optimise.stored_result import (
     FORMAT,
@@ -151,7 +152,8 @@ class ResultFolder:
     def _continue(self, found: dict[str, Any]) -> None:
         """Take over the whole batches of a record. Raises `OptionError` unless it is of this run."""
         now = json.loads(json.dumps({"targets": self.targets, "seeds": self.seeds} | self.settings))
-        before = {"targets": found["targets"], "seeds": found["seeds"]} | found["settings"]
+        earlier = {"normalisation": now.get("normalisation")}  # not recorded at first
+        before = earlier | {"targets": found["targets"], "seeds": found["seeds"]} | found["settings"]
         custom = any(now["custom"].values()) or now["started_from"] != "seeds" or any(map(is_own, now["targets"]))
         changed = [name for name in now if before.get(name) != now[name]]
         if changed or custom:
@@ -193,11 +195,6 @@ class ResultFolder:
         self._record.settings = self.settings | {"batches": list(self.batches)}
         self._record.write(self.folder, range(done, self.finished), contents, replace=self._replace)
         self._replace = False
-
-
-def is_own(target: dict[str, Any]) -> bool:
-    """True for a recorded target that is a function of the user's own, which no file holds."""
-    return target.get("target") is None and target.get("origin") is None
 
 
 def relative_to_photographs(activation: Tensor | float, target: dict[str, Any]) -> dict[str, float | None]:

@@ -187,6 +187,7 @@ def _settings(engine: Engine, recipes: Sequence[Recipe], start_given: bool) -> d
     """All that a result depends on besides its targets, seeds and batches."""
     return {
         "classifier": engine.classifier.describe(),
+        "normalisation": engine.classifier.normalisation,
         "generator": engine.generator.describe(),
         "recipe": recipes[0].to_dict(),
         "unit_recipe": recipes[1].to_dict(),

@@ -51,8 +51,8 @@ def test_a_finished_run_is_not_made_again(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"targets": ["ant", "cup"]}, "another targets"),
-        ({"seeds": 3}, "another seeds"),
+        ({"targets": ["ant", "cup"]}, "other targets"),
+        ({"seeds": 3}, "other seeds"),
         ({"steps": 3}, "another recipe"),
         ({"transforms": [lambda images: images]}, "another custom"),
         ({"start": torch.zeros(8)}, "another "),

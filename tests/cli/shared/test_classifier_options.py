@@ -60,6 +60,9 @@ def test_a_replay_runs_code_only_where_the_user_names_it(run: type[Run], code: s
     assert not Path("was-run").exists()
     assert run("replay", "made", "-c", code, *DESCRIBED).code == 0
     assert "made at input size 16x24, and" in run("replay", "made", "-c", code).complaint
+    sized = run("replay", "made", "-c", code, "--input-size", "16x24")
+    assert "made with mean" in sized.complaint
+    assert "give the classifier the same: --mean" in sized.complaint
 
 
 def test_the_axis_of_units_is_told(run: type[Run], code: str) -> None:
