@@ -16,7 +16,7 @@ from gen_prior.report.numbers import comparison_rows
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import read_image
 from gen_prior.util.tables import dataframe
-from gen_prior.util.words import counted
+from gen_prior.util.words import counted, short
 
 if TYPE_CHECKING:
     import pandas
@@ -118,10 +118,13 @@ class ComparisonView:
         for measure in measures:
             found = [method["summary"].get(measure) for method in methods]
             if any(found):
-                words = ["" if one is None else f"{one['value']:.3g}" for one in found]
-                spans = [
-                    "" if one is None or one.get("count") == 1 else f"{one['low']:.3g} to {one['high']:.3g}"
-                    for one in found
-                ]
-                rows.append((measure.replace("_", " "), [cell(*pair) for pair in zip(words, spans, strict=True)]))
+                rows.append((measure.replace("_", " "), [_value(one) for one in found]))
         return table("", [method["name"] for method in methods], rows) if rows else ""
+
+
+def _value(summary: dict[str, Any] | None) -> str:
+    """A cell with the value of a measure and, unless its ends are the same, its interval."""
+    if summary is None:
+        return cell("")
+    low, high = short(summary["low"]), short(summary["high"])
+    return cell(short(summary["value"]), "" if low == high else f"{low} to {high}")

@@ -18,9 +18,9 @@ PAPER = registry.find("fourier").paper
 RECIPE = Recipe(
     rate=0.05,
     transforms=(
-        ("jitter", {"pixels": 8}),
+        ("jitter", {"pixels": 8, "side": 224}),
         ("affine", {"degrees": 10.0, "scale": (0.9, 1.1), "shift": 0.02}),
-        ("jitter", {"pixels": 4}),
+        ("jitter", {"pixels": 4, "side": 224}),
     ),
     domain="image",
     source=f"{PAPER}: Fourier basis, decorrelated colours, jitter, rotation and scale",

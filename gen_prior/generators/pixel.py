@@ -22,7 +22,7 @@ RECIPES = {
     ),
     "pixel": Recipe(
         rate=0.05,
-        transforms=(("jitter", {"pixels": 8}),),
+        transforms=(("jitter", {"pixels": 8, "side": 224}),),
         regularisers=(("total_variation", {"weight": 200.0, "beta": 2.0}),),
         domain="image",
         source=f"{registry.find('pixel').paper}: jitter, total variation, hard natural range",

@@ -30,11 +30,18 @@ class Transform:
     count: int
 
 
-def jitter(pixels: int = 8) -> Transform:
-    """Shift by whole pixels, up to `pixels` each way, wrapping around (Mordvintsev et al. 2015)."""
+def jitter(pixels: int = 8, side: int | None = None) -> Transform:
+    """Shift by whole pixels, up to `pixels` each way, wrapping around (Mordvintsev et al. 2015).
+
+    Where `side` is given, images whose shorter side is smaller shift less, in proportion, but by up to one pixel.
+    """
+    if side is not None and side < 1:
+        raise OptionError(f"jitter needs a side of at least one pixel, got {side}")
 
     def apply(images: Tensor, draws: Tensor) -> Tensor:
-        return _roll(images, ((draws * 2 - 1) * (pixels + 0.5)).round().clamp(-pixels, pixels).long())
+        share = 1.0 if side is None else min(1.0, min(images.shape[-2:]) / side)
+        most = pixels if share == 1 else min(pixels, max(1, round(pixels * share)))
+        return _roll(images, ((draws * 2 - 1) * (most + 0.5)).round().clamp(-most, most).long())
 
     return Transform(apply, 2)
 

@@ -54,6 +54,16 @@ def test_jitter_only_moves_pixels() -> None:
     assert torch.equal(moved[2], IMAGES[2].roll((3, -3), (1, 2)))
 
 
+def test_jitter_shrinks_with_images_smaller_than_its_side() -> None:
+    draws = torch.tensor([[0.999, 0.0]])
+    for side, most in ((8, 1), (56, 2), (224, 8), (448, 8)):
+        image = torch.arange(side * side).view(1, 1, side, side).float()
+        moved = build_transform("jitter", {"pixels": 8, "side": 224}).apply(image, draws)
+        assert torch.equal(moved[0], image[0].roll((most, -most), (1, 2)))
+    with pytest.raises(OptionError, match="at least one pixel"):
+        build_transform("jitter", {"side": 0})
+
+
 def test_blur_takes_fine_texture_and_leaves_areas() -> None:
     chequered = torch.ones(2, 3, 32, 32)
     chequered[:, :, ::2, ::2] = chequered[:, :, 1::2, 1::2] = 0
