@@ -137,7 +137,7 @@ def test_another_map_of_the_layer_is_refused_or_replaced(
 ) -> None:
     out = tmp_path / "out"
     small(tiny_classifier, tiny_generator, photographs, out)
-    with pytest.raises(OptionError, match=r"holds a map of conv2 with other grid"):
+    with pytest.raises(OptionError, match=r"holds a map of conv2 with another grid"):
         small(tiny_classifier, tiny_generator, photographs, out, grid=2)
     made = small(tiny_classifier, tiny_generator, photographs, out, grid=2, overwrite=True)
     assert len(made.cells) <= 4
