@@ -1,4 +1,4 @@
-"""Bounds of time and memory for what reads the input of strangers."""
+"""Bounds of time and memory for what reads the untrusted input."""
 
 from __future__ import annotations
 

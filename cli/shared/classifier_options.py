@@ -74,7 +74,7 @@ def with_classifier_options(run: Callable[..., None]) -> Callable[..., None]:
 def parse(
     input_size: str | None, mean: str | None, std: str | None, labels: Path | None, unit_axis: list[str] | None = None
 ) -> dict[str, Any]:
-    """Options of `load_classifier`, those that are given. Raises `OptionError` for text that is none."""
+    """Options of `load_classifier`, those that are given. Raises `OptionError` for text that cannot be parsed."""
     found: dict[str, Any] = {}
     if input_size is not None:
         found["input_size"] = parse_size(input_size, "--input-size")
@@ -83,7 +83,9 @@ def parse(
             try:
                 found[name] = tuple(float(number) for number in text.split(","))
             except ValueError as error:
-                raise OptionError(f"--{name} is one number per channel, got {text!r}", fix="0.5,0.5,0.5") from error
+                raise OptionError(
+                    f"--{name} is one number per channel, got {text!r}", fix=f"for example --{name} 0.5,0.5,0.5"
+                ) from error
     if labels is not None:
         found["labels"] = read_labels(labels)
     if unit_axis:
@@ -95,7 +97,7 @@ def _axis_of(text: str) -> tuple[str, int]:
     """`"LAYER=AXIS"` -> layer and axis. Raises `OptionError` for text of another form."""
     layer, equals, axis = text.rpartition("=")
     if not (layer and equals and re.fullmatch(r"-?\d{1,2}", axis)):
-        raise OptionError(f"--unit-axis is LAYER=AXIS, got {text!r}", fix="blocks.3=-1")
+        raise OptionError(f"--unit-axis is LAYER=AXIS, got {text!r}", fix="for example --unit-axis blocks.3=-1")
     return layer, int(axis)
 
 

@@ -21,7 +21,7 @@ def printable(text: str) -> str:
 
 
 class PlainConsole(Console):
-    """A console that prints all text as `printable` gives it: names of files and layers may be a stranger's."""
+    """A console that prints all text as `printable` gives it: names of files and layers are possibly untrusted."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """As rich renders a text, or a cell of a table."""
@@ -79,7 +79,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], right: tu
 
 
 def print_numbers(columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table of numbers; columns that do not fit side by side follow below, beside the first one again."""
+    """Print a table of numbers. Columns that do not fit continue in another block, which repeats the first column."""
     widths = [max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True)]
     blocks: list[list[int]] = [[]]
     for number in range(1, len(columns)):

@@ -18,7 +18,9 @@ MaybeImages = Annotated[
 ]
 Large = Annotated[
     list[Path] | None,
-    typer.Option("--large", metavar="DIR", help="Larger photographs, a few hundred, for the fine part; repeatable."),
+    typer.Option(
+        "--large", metavar="DIR", help="Larger photographs, for the high-resolution part of codes; repeatable."
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Checkpoints, log, sheets and the result.")]
 MaybeOut = Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Stages, index.html and the result.")]
@@ -37,8 +39,11 @@ StartFrom = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option("--steps", help="Training steps; the library's default if not given.")]
 Batch = Annotated[int | None, typer.Option("--batch", help="Photographs per step.")]
-Layouts = Annotated[int | None, typer.Option("--layouts", help="Photographs for each class; 8 if not given.")]
-Size = Annotated[int | None, typer.Option("--size", help="Side of the coarse images: 64, 128 or 256.")]
+Layouts = Annotated[
+    int | None,
+    typer.Option("--layouts", help="Class exemplars: photographs whose codes are kept for each class; 8 if not given."),
+]
+Size = Annotated[int | None, typer.Option("--size", help="Side of the first stage's images: 64, 128 or 256.")]
 Width = Annotated[float | None, typer.Option("--width", help="Factor on the channels of the generator.")]
 Set = Annotated[
     list[str] | None,

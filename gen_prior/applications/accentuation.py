@@ -129,7 +129,7 @@ class Accentuation:
     def sheet(self, page: int = 1) -> Image.Image:
         """A row for each target as a PIL picture: copy, altered image, the change enlarged; many on several pages.
 
-        Raises `OptionError` for a page that there is not.
+        Raises `OptionError` for an unknown page.
         """
         known = sheet_pages(len(self.images))
         if not 1 <= page <= len(known):

@@ -1,4 +1,4 @@
-"""`Comparison`: the outcome of `compare`, and the folder that holds it, which may be a stranger's."""
+"""`Comparison`: the outcome of `compare`, and the folder that holds it, possibly untrusted."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class ComparisonView:
     def sheet(self, page: int = 1) -> Image.Image:
         """The contact sheet as a PIL picture: all images with their measures, many targets on several pages.
 
-        Raises `OptionError` for a page that there is not, `OutputError` for a folder that is damaged or gone.
+        Raises `OptionError` for an unknown page, `OutputError` for a folder that is damaged or gone.
         """
         known = page_count(self.record)
         if not 1 <= page <= known:

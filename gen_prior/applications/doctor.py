@@ -1,7 +1,6 @@
 """Examine a generator step by step: download, load, draw, measure; the findings as a report that can be sent.
 
-A step that fails is reported with its reason, so that whoever tries weights that the developers could not try tells
-them in one file what went wrong.
+A step that fails is reported with its reason, so that users of weights that we could not test can send one file.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,16 @@ from gen_prior.util.progress import Progress, ProgressOption, progress_callback
 
 PACKAGES = ("huggingface-hub", "safetensors", "diffusers", "transformers")
 JSON, MARKDOWN, IMAGE = "doctor.json", "doctor.md", "image.png"
-STEPS = ("load", "draw", "measure", "gradient", "encode")
+STEPS: dict[str, str | None] = {
+    "load": None,
+    "draw": "generator",
+    "measure": "image",
+    "gradient": "generator",
+    "encode": "image",
+}
+"""Step -> the attribute of the examination that it needs; the method `_STEP` takes it."""
 PATCHES = (8, 16, 32)
-"""Sides of patches, in pixels, at whose edges a wrongly ordered image would jump."""
+"""Sides of patches, in pixels, at whose borders an image of wrongly ordered patches has discontinuities."""
 
 
 def examine(
@@ -83,20 +89,13 @@ class _Examination:
 
     def take(self, step: str) -> None:
         """Take one step and keep its findings; one that needs what failed before is skipped."""
-        actions: dict[str, Callable[[], dict[str, Any]]] = {
-            "load": self._load,
-            "draw": self._draw,
-            "measure": self._measure,
-            "gradient": self._gradient,
-            "encode": self._encode,
-        }
-        needed = {"draw": self.generator, "measure": self.image, "gradient": self.generator, "encode": self.image}
-        if needed.get(step, True) is None:
+        needed = STEPS[step]
+        if needed is not None and getattr(self, needed) is None:
             self.steps[step] = {"status": "skipped", "reason": "an earlier step failed"}
             return
         begun = time.perf_counter()
         try:
-            found = actions[step]()
+            found = getattr(self, f"_{step}")()
             status = {"status": found.pop("status", "ok")} | found
         except (UnknownNameError, OptionError):
             raise  # the caller's mistake, not the generator's
@@ -106,8 +105,8 @@ class _Examination:
 
     def _load(self) -> dict[str, Any]:
         self.generator = generator = load_generator(self.name, device=self.device, **self.options)
-        both = [value for module in generator.networks for value in (*module.parameters(), *module.buffers())]
-        values = {id(value): value for value in both}.values()  # both networks may share a part
+        tensors = [value for module in generator.networks for value in (*module.parameters(), *module.buffers())]
+        values = {id(value): value for value in tensors}.values()  # networks may share a part
         return {
             "parameters": sum(value.numel() for value in values),
             "bytes": sum(value.numel() * value.element_size() for value in values),
@@ -158,15 +157,15 @@ class _Examination:
             "described": self.generator.describe() if self.generator is not None else None,
             "steps": self.steps,
         }
-        return {key: _plain(value) for key, value in report.items()}
+        return {key: _as_json(value) for key, value in report.items()}
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON has it: lists for tuples, text for numbers that are not finite."""
+def _as_json(value: Any) -> Any:
+    """The value for JSON: lists for tuples, text for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _as_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_as_json(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -180,11 +179,11 @@ def _installed() -> dict[str, str]:
 
 
 def statistics(image: Tensor) -> dict[str, Any]:
-    """Statistics that tell an image `[3, H, W]` from noise: colours, smoothness, spectrum, jumps at patches' edges.
+    """Statistics that tell an image `[3, H, W]` from noise: colours, smoothness, spectrum, steps at patch borders.
 
     Photographs have neighbouring pixels that correlate by more than 0.9, amplitudes that fall as one over the
-    frequency (a slope of the power near -2), and no jumps: "jump at 16" is the mean difference between pixels on both
-    sides of the edges of 16 x 16 patches, divided by that of other neighbours.
+    frequency (a slope of the power near -2), and no steps at patch borders: "jump at 16" is the mean difference
+    between pixels on both sides of the borders of 16 x 16 patches, divided by that of other neighbours.
     """
     across = (image[:, :, 1:] - image[:, :, :-1]).abs().mean((0, 1))
     pairs = torch.stack([image[:, :, 1:], image[:, :, :-1]]).flatten(1)

@@ -60,9 +60,12 @@ def generator_identity(generator: Generator) -> dict[str, Any]:
 def check_same_generator(path: str | Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises `OutputError` if the search at `path` was saved with another generator than `now`."""
     if changed := [name for name in now if before[name] != now[name]]:
-        words = {"name": "", "options": " with other options", "sha256": " with other weights"}.get(
-            changed[0], f" with codes of shape {before['code_shape']}"
-        )
+        words = {
+            "name": "",
+            "options": " with other options",
+            "code_shape": f" with codes of shape {before['code_shape']}",
+            "sha256": " with other weights",
+        }[changed[0]]
         raise OutputError(
             f"{path} belongs to {before['name']}{words}, not to this {now['name']}", fix="save to another file"
         )

@@ -1,4 +1,4 @@
-"""`Inversion`: the outcome of `invert`, and the folder that holds it, which may be a stranger's."""
+"""`Inversion`: the outcome of `invert`, and the folder that holds it, possibly untrusted."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def measure(
     columns |= {"high_frequency": power.high_frequency.tolist(), "slope": power.slope.tolist()}
     places = [relative_to_photographs(value, result.targets[t]) for value in result.activations[t]]
     columns |= {name: [place[name] for place in places] for name in places[0]} if all(places) else {}
-    history = [_plain(round(value, 4)) for value in result.history[t].nanmedian(0).values.tolist()]
+    history = [_finite_or_none(round(value, 4)) for value in result.history[t].nanmedian(0).values.tolist()]
     return Measured([_item(result, t, s, folder, columns) for s in range(len(result.seeds))], seed_diversity, history)
 
 
@@ -112,7 +112,7 @@ def _judge_columns(
     seed_diversity: float | None = None
     if metrics.has_features(judge):
         logits, features = metrics.logits_and_features(judge, images)
-        seed_diversity = _plain(diversity(features))
+        seed_diversity = _finite_or_none(diversity(features))
     else:
         logits = metrics.logits_of(judge, images)
     verdict = metrics.verdict(logits, judge_index if judge_index is not None else 0)
@@ -144,11 +144,11 @@ def _item(result: Result, t: int, s: int, folder: str, columns: dict[str, list[A
         "image": f"{stem}.png",
         "data": f"{stem}.safetensors",
         "status": result.status[t][s],
-        "activation": _plain(result.activations[t, s]),
-        "start_activation": _plain(result.start_activations[t, s]),
+        "activation": _finite_or_none(result.activations[t, s]),
+        "start_activation": _finite_or_none(result.start_activations[t, s]),
     }
     names = [name for name in (*names_of("image"), "judge_class", "judge_rank") if name not in item]
-    return item | {name: _plain(columns[name][s]) if name in columns else None for name in names}
+    return item | {name: _finite_or_none(columns[name][s]) if name in columns else None for name in names}
 
 
 def fill_ratios(items: Sequence[dict[str, Any]], panel: dict[str, Any] | None) -> None:
@@ -190,7 +190,7 @@ def summarise(
     return summary
 
 
-def _plain(value: Any) -> Any:
+def _finite_or_none(value: Any) -> Any:
     """`value` for JSON: a tensor as a float, a number that is not finite as None, anything else unchanged."""
     if isinstance(value, Tensor):
         value = value.item()

@@ -1,4 +1,4 @@
-"""`Morph`: the outcome of `morph`, and the folder that holds it, which may be a stranger's."""
+"""`Morph`: the outcome of `morph`, and the folder that holds it, possibly untrusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Sample`: a line of a dataset's `images.jsonl`, which may be a stranger's; no file outside `images/` is ever read."""
+"""`Sample`: a line of a dataset's `images.jsonl`, possibly untrusted; no file outside `images/` is ever read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gen_prior.util.reading import read_regular, reading
 
 SAMPLES_FILE, CLASSES = "images.jsonl", "classes.json"
 MAX_BYTES = 2**32
-"""Bytes."""
+"""Most bytes that are read of `images.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ def _check_sample(sample: Sample, folder: Path) -> None:
     numbers = (sample.activation, sample.probability, sample.judge_probability)
     if not all(number is None or (isinstance(number, int | float) and math.isfinite(number)) for number in numbers):
         raise ValueError(f"{numbers} are not finite numbers")
-    counts = (sample.class_index, sample.seed, 1 if sample.judge_rank is None else sample.judge_rank)
+    counts = [sample.class_index, sample.seed] + ([] if sample.judge_rank is None else [sample.judge_rank])
     if not all(type(number) is int and 0 <= number < 2**63 for number in counts):
         raise ValueError(f"{counts} are not whole numbers")
     if not isinstance(sample.class_name, str) or not isinstance(sample.kept, bool):
-        raise ValueError("a class name or a choice that is none")
+        raise ValueError("class_name is not text, or kept is not true or false")
     place = (folder / "images").resolve()
     if not (folder / sample.file).resolve().is_relative_to(place) or "\0" in sample.file:
         raise ValueError(f"{sample.file!r} lies outside images/")
@@ -70,7 +70,7 @@ def folder_of(index: int, name: str) -> str:
 
 
 def write_samples(folder: Path, samples: dict[tuple[int, int], Sample]) -> None:
-    """Write `images.jsonl` and `classes.json`. Raises `OutputError`."""
+    """Write `images.jsonl` and `classes.json` of {(class index, seed): sample}. Raises `OutputError`."""
     lines = [json.dumps(asdict(samples[key]), allow_nan=False) + "\n" for key in sorted(samples)]
     write_bytes(folder / SAMPLES_FILE, "".join(lines).encode())
     names = {folder_of(s.class_index, s.class_name): s.class_name for _, s in sorted(samples.items())}

@@ -48,11 +48,16 @@ class Shard:
         return [f"{self.layer}:{unit}" for unit in self.units]
 
 
+def as_json(value: Any) -> Any:
+    """`value` as a JSON file gives it back: tuples are lists. Raises `ValueError` for numbers that are not finite."""
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
 class Manifest:
     """The manifest of an atlas; `content` holds plain values, as `manifest.json` does."""
 
     def __init__(self, content: Mapping[str, Any]) -> None:
-        self.content: dict[str, Any] = json.loads(json.dumps(content, allow_nan=False))
+        self.content: dict[str, Any] = as_json(content)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -12,7 +12,7 @@ from gen_prior.applications.faithfulness import Panel
 from gen_prior.applications.fields import Fields
 from gen_prior.applications.methods import Method, load_methods
 from gen_prior.applications.photograph_counters import countable_layers
-from gen_prior.atlas.manifest import Manifest
+from gen_prior.atlas.manifest import Manifest, as_json
 from gen_prior.atlas.photographs import PhotographPass
 from gen_prior.classifiers import load_classifier
 from gen_prior.classifiers.base import Classifier
@@ -44,7 +44,10 @@ class Networks:
 
     @cached_property
     def signature_layer(self) -> str | None:
-        """The last layer before the logits that is no copy of them; its means over positions are signatures."""
+        """The last layer before the logits whose width differs from theirs.
+
+        Its spatial mean is the feature vector by which similar units are found.
+        """
         layers = countable_layers(self.classifier, self.classifier.main_layers())
         logits = [layer.units for layer in layers if layer.name == LOGITS]
         before = [layer.name for layer in layers if layer.name != LOGITS and [layer.units] != logits]
@@ -63,7 +66,7 @@ class Networks:
 
 
 def methods_within(methods: Sequence[Method], evaluations: int, scale: str | int | None) -> list[Method]:
-    """The methods with recipes that take so many classifier evaluations for each picture, as `compare` has it."""
+    """Limit each method's recipes to `evaluations` classifier evaluations per image, as in `compare`."""
     given: dict[str, Any] = {} if scale is None else {"scale": scale}
     return [
         replace(
@@ -115,9 +118,9 @@ def check_networks(manifest: Manifest, networks: Networks) -> None:
     if networks.judge is not None:
         found.append((networks.judge.name, networks.judge.describe(), content["judge"]))
     for name, now, then in found:
-        if Manifest({"x": now}).content["x"] != then:
+        if as_json(now) != then:
             raise WeightsError(
-                f"{name} is not what it was when the atlas was begun", fix="make another atlas: --out DIR"
+                f"{name} differs from the one that the atlas was begun with", fix="make another atlas: --out DIR"
             )
     if networks.classifier.device.type != content["device"]:
         raise OptionError(

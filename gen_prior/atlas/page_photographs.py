@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from PIL import Image
 
@@ -26,11 +26,11 @@ QUALITY = 70
 
 def check_mode(mode: str) -> PhotographMode:
     """`mode` if it is one of `PhotographMode`. Raises `OptionError`."""
-    for allowed in get_args(PhotographMode):
-        if mode == allowed:
-            found: PhotographMode = allowed
-            return found
-    raise OptionError(f"photographs are one of {', '.join(get_args(PhotographMode))}, got {mode!r}", fix="link")
+    if mode not in get_args(PhotographMode):
+        raise OptionError(
+            f"photographs are one of {', '.join(get_args(PhotographMode))}, got {mode!r}", fix="for example link"
+        )
+    return cast("PhotographMode", mode)
 
 
 class PagePhotographs:
@@ -42,7 +42,8 @@ class PagePhotographs:
 
     def of(self, shard: ShardRows) -> list[list[Json]]:
         """For each unit of `shard` its photographs, the best first: label and activation, and, where the mode allows
-        it, the file's name and the crop of what the unit saw, a path inside the atlas."""
+        it, the file's name and the crop of what the unit saw, a path inside the atlas. `PhotographPass` writes them:
+        "most" and "patch" into the file of the shard, "exemplars" into the row."""
         path = self.folder / CROPS_FOLDER / "exemplars" / f"{shard.index:05d}.json"
         known = read_json(path) if path.is_file() else {}
         return [

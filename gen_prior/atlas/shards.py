@@ -35,7 +35,9 @@ from gen_prior.util.reading import BAD_FILE, read_regular, reading
 THUMBNAIL, COLUMNS = 96, 8
 """Side in pixels of a picture in `sheet.webp`, and pictures in a row."""
 SIGNATURE = 64
+"""Length of a picture's feature vector, by which similar units are found."""
 QUALITY = 90
+"""Of WebP pictures, at most 100."""
 MAX_BYTES = 2**28
 """Most bytes that are read of `shard.json`."""
 EMPTY = (128, 128, 128)
@@ -135,7 +137,7 @@ def _write(folder: Path, records: Records, shard: Shard) -> dict[str, str]:
         folder / "codes.safetensors", save(codes | {"signature": torch.stack(signatures)})
     )
     hashes["sheet.webp"] = _write_file(folder / "sheet.webp", webp(_sheet(thumbnails), quality=80))
-    for name in hashes:  # once all are written: most of them go to the disk together with the first
+    for name in hashes:  # fsync after all writes: the first sync flushes most of the rest, which is faster
         _sync(folder / name)
     for each in (folder / "images", folder):
         _sync_names(each)

@@ -163,10 +163,7 @@ def _foldable(layer: Convolution, norm: Norm) -> bool:
 
 
 def _replacement(norm: Norm) -> nn.Module | None:
-    """The identity, or the activation that the norm applies, which stays in place of a folded norm.
-
-    None for a class of norm that is not known here.
-    """
+    """The identity, or the activation that the norm applies, which stays in place of a folded norm; else None."""
     if type(norm) in _NORMS:
         return nn.Identity()
     if type(norm).__name__ == "BatchNormAct2d":  # timm: the norm, then its submodules drop and act

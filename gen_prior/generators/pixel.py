@@ -1,7 +1,7 @@
 """Pixels: the image itself is the code `[3, H, W]`, or `[1, H, W]`, built in, without a learnt prior.
 
-They are the baseline of comparisons. `pixel-raw` is plain gradient ascent (Erhan et al. 2009); `pixel` adds jitter and
-total variation (Mahendran & Vedaldi 2015).
+The pixel generators are the baseline of comparisons. `pixel-raw` is plain gradient ascent (Erhan et al. 2009); `pixel`
+adds jitter and total variation (Mahendran & Vedaldi 2015).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def convert(path: Path, sha256: str, source: str, revision: str | None) -> Path:
     """Convert the pickled state dict `path`, of hash `sha256`, to safetensors, once for each content.
 
     Returns the new file. Where the cache cannot be written, it goes to a temporary folder that ends with the process.
-    Raises `WeightsError` for a file that is none, `OutputError` where it cannot be written anywhere.
+    Raises `WeightsError` for a file without a state dict, `OutputError` where it cannot be written anywhere.
     """
     if (found := find_converted(sha256)) is not None:
         return found

@@ -44,7 +44,7 @@ class Dictionary:
         provenance: where it was loaded from, with hashes.
 
     Raises:
-        OptionError: shapes that do not fit, values that are not finite, or a `k` or `normalise` that there is not.
+        OptionError: shapes that do not fit, values that are not finite, or an unknown `k` or `normalise`.
     """
 
     encoder: Tensor

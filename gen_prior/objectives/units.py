@@ -82,7 +82,7 @@ def neuron(layer: str, unit: int, position: Position = CENTRE) -> Objective:
     def score(activations: Activations, image: Tensor, code: Tensor) -> Tensor:
         return _one(units_at(activations, position, layer), unit, layer)
 
-    made_by(score, "neuron", layer=layer, unit=unit, position=_plain(position))
+    made_by(score, "neuron", layer=layer, unit=unit, position=_json_position(position))
     return Objective(score, (layer,), f"neuron {layer}:{unit}@{_text(position)}", positions=((layer, position),))
 
 
@@ -99,7 +99,7 @@ def units(layer: str, weights: Mapping[int, float], position: Position = "mean")
         return torch.stack([weight * _one(values, unit, layer) for unit, weight in weights.items()], 1).sum(1)
 
     pairs = [[unit, weight] for unit, weight in weights.items()]
-    made_by(score, "units", layer=layer, weights=pairs, position=_plain(position))
+    made_by(score, "units", layer=layer, weights=pairs, position=_json_position(position))
     parts = " ".join(f"{weight:+g}*{unit}" for unit, weight in weights.items())
     return Objective(score, (layer,), f"units {layer}:[{parts}]@{_text(position)}", positions=((layer, position),))
 
@@ -126,7 +126,9 @@ def direction(layer: str, vector: Tensor, position: Position = "mean", cosine_po
         cosine = along / values.norm(dim=1).clamp_min(1e-12)
         return along * cosine.clamp_min(0.1) ** cosine_power
 
-    made_by(score, "direction", layer=layer, vector=vector, position=_plain(position), cosine_power=cosine_power)
+    made_by(
+        score, "direction", layer=layer, vector=vector, position=_json_position(position), cosine_power=cosine_power
+    )
     return Objective(score, (layer,), f"direction in {layer}@{_text(position)}", positions=((layer, position),))
 
 
@@ -146,7 +148,7 @@ def latent(layer: str, dictionary: Dictionary, number: int, position: Position =
             return readers[name](units_at(activations, position, layer))
 
         if described is not None:
-            made_by(value, "latent", layer=layer, position=_plain(position), value=name, **described)
+            made_by(value, "latent", layer=layer, position=_json_position(position), value=name, **described)
         return value
 
     objective = Objective(
@@ -198,7 +200,7 @@ def _one(units: Tensor, unit: int, layer: str) -> Tensor:
     return units[:, unit]
 
 
-def _plain(position: Position) -> Any:
+def _json_position(position: Position) -> Any:
     """A position as JSON has it."""
     return list(position) if isinstance(position, tuple) else position
 

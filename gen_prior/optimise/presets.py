@@ -21,6 +21,7 @@ OURS = (
     "0 to 255, left nearly grey images with EfficientNet-Lite0), and the clip to [0, 1]"
 )
 
+# Results record `source`, and are continued only with the same text. In it, "Ours: A for B" is A instead of B.
 PRESETS: dict[str, Recipe] = {
     "simonyan2014": Recipe(
         steps=128,

@@ -1,4 +1,4 @@
-"""Data of a result, and values derived from it: the base of `Result`."""
+"""Base of `Result`: its numbers, and values computed from them. `Result` documents the attributes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gen_prior.recipe import Recipe
 
 
 class ResultData:
-    """The attributes of a `Result`, which describes them, and what follows from them."""
+    """Attributes of a `Result`, and values computed from them; `ResultView` adds how they are shown."""
 
     activations: Tensor
     start_activations: Tensor
@@ -39,7 +39,7 @@ class ResultData:
 
     @property
     def photograph_ratios(self) -> Tensor:
-        """`[T, S]`: activations divided by the best photograph's; NaN where no table says what that is."""
+        """`[T, S]`: activations divided by the best photograph's; NaN for targets without photograph statistics."""
         ratios = [
             [relative_to_photographs(value, target).get("photograph_ratio") for value in row]
             for row, target in zip(self.activations, self.targets, strict=True)

@@ -42,7 +42,8 @@ def has_numbers(folder: Path) -> bool:
 def result_rows(result: ResultData, panels: Sequence[Mapping[str, Any] | None] | None = None) -> list[Row]:
     """A row for each image of a synthesis, targets outermost; those that are not finished have a status only.
 
-    `panels`: the faithfulness of each target, where it was measured; what the result's targets know of it where None.
+    `panels`: the faithfulness of each target, as `applications.faithfulness` measures it, None for a target without;
+    where None, those stored in `result.targets`.
     """
     panels = panels or [target.get("faithfulness") for target in result.targets]
     rows: list[Row] = []

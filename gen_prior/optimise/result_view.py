@@ -26,7 +26,7 @@ SHOWN_TARGETS, SHOWN_SEEDS = 10, 8
 
 
 class ResultView(ResultData):
-    """The part of a `Result` that presents it."""
+    """Tables and pictures of a `Result`, which adds saving and replaying."""
 
     @overload
     def __getitem__(self, key: str | int) -> list[ResultItem]: ...
@@ -64,7 +64,7 @@ class ResultView(ResultData):
     def sheet(self, page: int = 1) -> Image.Image:
         """The contact sheet as a PIL picture: all images with their activations, many targets on several pages.
 
-        Raises `OptionError` for a page that there is not.
+        Raises `OptionError` for an unknown page.
         """
         known = sheet_pages(self)
         if not 1 <= page <= len(known):

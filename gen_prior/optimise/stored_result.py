@@ -1,4 +1,4 @@
-"""Read the folder of a result, which may be a stranger's: its record, the tensors of an item; and delete it."""
+"""Read the folder of a result, possibly untrusted: its record, the tensors of an item; and delete it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _check_record(record: dict[str, Any]) -> None:
     if not all(isinstance(target, dict) and isinstance(target["name"], str) for target in record["targets"]):
         raise ValueError("a target without a name")
     if not all(isinstance(slug, str) and Path(slug).name == slug for slug in record["slugs"]):
-        raise ValueError("a target's file name that is none")
+        raise ValueError("a target's slug is not the name of a file")
     for item in record["items"]:
         if item["status"] != UNFINISHED and not (
             isinstance(item["status"], str) and Path(item["data"]).name == item["data"] and len(item["sha256"]) == 64

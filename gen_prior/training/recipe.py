@@ -44,9 +44,9 @@ class TrainingRecipe:
     images: tuple[str, ...] = ()
     """Folders of photographs, nested or flat, or of .tar shards of them."""
     large: tuple[str, ...] = ()
-    """Folders of larger photographs, a few hundred, for the fine part; empty: some of `images`."""
+    """Folders of larger photographs, a few hundred, for the high-resolution part of codes; empty: some of `images`."""
     most_large: int = 2_000
-    """Most photographs that are read for the fine part; of more, evenly spaced ones."""
+    """Most photographs that are read for the high-resolution part; of more, evenly spaced ones."""
     images_sha256: str = ""
     """Hash of the names of all files in `images`, which must match; empty: any."""
     large_sha256: str = ""

@@ -1,4 +1,4 @@
-"""Read files of strangers: regular files only, of bounded size, and, where asked, only below a folder."""
+"""Read files that may be untrusted: regular files only, of bounded size, and, where asked, only below a folder."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from gen_prior.util.random import Streams
 
 @dataclass(frozen=True)
 class Context:
-    """The state in which this step's gradient was taken."""
+    """What an edit may read of the current step."""
 
     step: int
     steps: int
@@ -70,8 +70,8 @@ def prior_mean(context: Context, code: Tensor) -> Tensor:
 def blurred(images: Tensor, std: float) -> Tensor:
     """Gaussian blur of `[B, 3, H, W]`, std in pixels, mirrored at the edge, in torchvision's arithmetic.
 
-    The transform `blur` uses `util.resample.gaussian_blur`, which differs in the last digits; results of presets that
-    are replayed depend on either.
+    The transform `blur` uses `util.resample.gaussian_blur`, which differs in the last digits. Both are kept, because
+    published presets replay bit for bit only with their own blur.
     """
     from torchvision.transforms.functional import gaussian_blur  # slow to import
 
