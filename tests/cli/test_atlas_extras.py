@@ -20,7 +20,7 @@ def test_an_activation_atlas(run: type[Run], tiny: tuple[str, ...], photo: Path,
     assert run(*words, "--grid", "1", "--json").json == {"page": str(page), "cells": 1, "points": 3}
     other = run(*words, "--grid", "2")
     assert other.code == 2
-    assert "holds a map of conv2 with other grid" in other.complaint
+    assert "holds a map of conv2 with another grid" in other.complaint
     assert run(*words, "--grid", "2", "--overwrite", "-q").code == 0
 
 

@@ -108,7 +108,7 @@ def test_a_picture_goes_on_to_frames(
     ("other", "words"),
     [
         (("--layer", "conv1"), "another layer"),
-        (("--layer", "conv2", "--octaves", 2), "another octaves"),
+        (("--layer", "conv2", "--octaves", 2), "other octaves"),
         (("--layer", "conv2", "--zoom", 1.2), "another zoom"),
         (("--layer", "conv2", "--seed", 1), "another seed"),
         (("--target", "bee"), "another target"),
