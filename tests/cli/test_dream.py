@@ -259,7 +259,7 @@ def test_an_interrupted_climb_is_playable(
         (("--through", "tiny", "--layer", "conv2", "--octaves", "2"), "--octaves has no effect with --through"),
         (("--through", "tiny", "--layer", "conv2", "--frames", "2", "--zoom", "2"), "--zoom has no effect with"),
         (("--through", "tiny", "--layer", "conv2", "--frames", "2", "--rotate", "2"), "--rotate has no effect with"),
-        (("--through", "tiny", "--layer", "conv2", "--steps", "0"), "steps must be at least 1"),
+        (("--through", "tiny", "--layer", "conv2", "--steps", "0"), "steps must be a whole number from 1"),
         (("--through", "tiny", "--layer", "conv9"), "conv2"),
         (("--through", "tiny", "--layer", "conv2", "--batch", "0"), "batch must be at least 1"),
         (("--through", "tiny", "--layer", "conv2", "--precision", "fp8"), "bf16"),

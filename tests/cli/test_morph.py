@@ -28,7 +28,7 @@ def test_morph_refuses_in_one_line(run: type[Run], tiny: tuple[str, ...], tmp_pa
         (("bee", tmp_path / "none.jpg"), "no such image"),
         (("bee", "bees"), "did you mean bee"),
         (("bee", "cup", "--film", "avi"), ".gif, .webp, .mp4"),
-        (("bee", "cup", "--frames", 1), "two frames"),
+        (("bee", "cup", "--frames", 1), "from 2 to"),
     ):
         done = run("morph", *ends, "-g", "tiny", "--out", tmp_path / "out", *tiny)
         assert done.code != 0
