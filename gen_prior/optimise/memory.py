@@ -13,18 +13,16 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import DeviceError, OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.optimise.batch import Item
-from gen_prior.util.devices import free_memory
+from gen_prior.util.devices import free_memory, is_missing_memory
 
 T = TypeVar("T")
 CPU_BATCH, ACCELERATOR_BATCH = 8, 64
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED", "could not create a primitive")
-"""Parts of the messages of plain `RuntimeError`s that report missing memory (CPU allocator, cuBLAS, cuDNN, oneDNN)."""
 
 
 def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[Item]) -> int:
     """Items per pass: as many as half of the free memory holds, at most 8 on a CPU and 64 elsewhere.
 
-    One for a classifier that takes no more.
+    One for a classifier that takes no more, and where not even the measurement fits: `run_in_batches` then says so.
     """
     if classifier.one_image:
         return 1
@@ -32,7 +30,13 @@ def fitting_batch(classifier: Classifier, generator: Generator, items: Sequence[
     free = free_memory(classifier.device)
     if most == 1 or free is None:
         return most
-    return max(1, min(most, free // 2 // max(1, bytes_per_item(classifier, generator, items[0]))))
+    try:
+        each = bytes_per_item(classifier, generator, items[0])
+    except (MemoryError, RuntimeError) as error:
+        if not is_missing_memory(error):
+            raise
+        return 1
+    return max(1, min(most, free // 2 // max(1, each)))
 
 
 def bytes_per_item(classifier: Classifier, generator: Generator, item: Item) -> int:
@@ -91,7 +95,7 @@ def run_in_batches(
         try:
             result = run(chunk, first)
         except (MemoryError, RuntimeError) as error:
-            if not _tells_of_missing_memory(error):
+            if not is_missing_memory(error):
                 raise
             if len(chunk) == 1:
                 fix = 'use a smaller image (load_generator(..., image_size=...)), precision="bf16" or another device'
@@ -106,9 +110,3 @@ def run_in_batches(
         yield first, chunk, result
         first += len(chunk)
         size = next(sizes)
-
-
-def _tells_of_missing_memory(error: MemoryError | RuntimeError) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(text in str(error) for text in OUT_OF_MEMORY)

@@ -18,6 +18,8 @@ from gen_prior.util.words import counted
 
 log = logging.getLogger(__name__)
 PRECISIONS = ("fp32", "bf16", "auto")
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED", "could not create a primitive")
+"""Parts of the messages of plain `RuntimeError`s that report missing memory (CPU allocator, cuBLAS, cuDNN, oneDNN)."""
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -68,6 +70,12 @@ def one_thread(device: torch.device) -> Iterator[int]:
         yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+def is_missing_memory(error: MemoryError | RuntimeError) -> bool:
+    """True for an error that reports that memory, of the machine or of an accelerator, has run out."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def free_memory(device: torch.device) -> int | None:

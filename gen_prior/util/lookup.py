@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.errors import DeviceError, OptionError, UnknownNameError
+from gen_prior.util.devices import is_missing_memory
 
 T = TypeVar("T")
 _OF_OPTIONS = ("unexpected keyword argument", "multiple values for argument")
@@ -34,7 +35,8 @@ def find_loader(
 ) -> Callable[..., T]:
     """The loader of `spec`, a name or `prefix:rest`, as a function of options; a source is never guessed.
 
-    Raises `UnknownNameError`, which ends with `fix(spec)`. The loader raises `OptionError` for an unknown option.
+    Raises `UnknownNameError`, which ends with `fix(spec)`. The loader raises `OptionError` for an unknown option,
+    `DeviceError` where memory runs out.
     """
     prefix, colon, rest = spec.partition(":")
     if spec in named:
@@ -52,5 +54,9 @@ def find_loader(
             if not any(words in str(error) for words in _OF_OPTIONS):
                 raise
             raise OptionError(f"{spec} does not take {str(error).rpartition(' ')[2]} as an option") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_missing_memory(error):
+                raise
+            raise DeviceError(f"there is too little memory to load {spec}", fix="end other programs") from error
 
     return load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -65,6 +66,25 @@ def test_memory_that_holds_no_item_is_a_clear_error(tiny_classifier: gp.Classifi
     always = failing(range(100), MemoryError())
     with pytest.raises(DeviceError, match="even one image at a time does not fit in the memory of cpu with failing"):
         synthesize(tiny_classifier, "ant", always, seeds=4, steps=2, batch=4)
+
+
+def test_memory_that_does_not_even_hold_the_measurement(
+    tiny_classifier: gp.Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gen_prior.optimise.memory.free_memory", lambda device: 2**30)
+    always = failing(range(100), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    with pytest.raises(DeviceError, match="even one image at a time does not fit"):
+        synthesize(tiny_classifier, "ant", always, seeds=4, steps=2)
+
+
+@pytest.mark.parametrize("kind", ["generator", "classifier"])
+def test_memory_that_runs_out_while_a_network_is_loaded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(importlib.import_module(f"gen_prior.{kind}s").NAMED, "large", full)
+    with pytest.raises(DeviceError, match="too little memory to load large"):
+        getattr(gp, f"load_{kind}")("large", device="cpu")
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory(tiny_classifier: gp.Classifier) -> None:
