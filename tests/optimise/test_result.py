@@ -118,8 +118,17 @@ def damaged(folder: Path, match: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "\x00\xff", "[" * 100_000, '{"format": "gen-prior/result-1"}'],
-    ids=["empty", "truncated", "list", "null", "binary", "deep", "bare"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "\x00\xff",
+        "[" * 100_000,
+        '{"format": "gen-prior/result-1"}',
+        '{"seeds": ' + "9" * 5000 + "}",
+    ],
+    ids=["empty", "truncated", "list", "null", "binary", "deep", "bare", "digits"],
 )
 def test_a_damaged_record_is_one_line(text: str, result: gp.Result, tmp_path: Path) -> None:
     result.save(tmp_path)
