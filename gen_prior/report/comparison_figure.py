@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gen_prior.errors import MissingExtraError
-from gen_prior.report.comparison_analysis import Analysis, Measure
+from gen_prior.report.comparison_analysis import Analysis
 from gen_prior.report.comparison_sheet import COLOURS, GREY, INK
+from gen_prior.report.measures import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -65,7 +65,7 @@ def test_what_holds_photographs_says_so(
 
 def test_both_kinds_are_counted(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
     own = gp.Objective(lambda activations, image, code: image.mean((1, 2, 3)))
-    listed = ["bee", own, objectives.style(tiny_classifier, PHOTO, ["conv1"])]
+    listed: list[str | gp.Objective] = ["bee", own, objectives.style(tiny_classifier, PHOTO, ["conv1"])]
     made = gp.synthesize(tiny_classifier, listed, tiny_generator, steps=1)
     says = "^1 of 3 targets are functions of your own and 1 of 3 targets are compared with photographs, .*got 1 obj"
     with pytest.raises(OptionError, match=says):
