@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -173,10 +174,39 @@ def latents(photographs: Path) -> Tensor:
     return mosaic(rows, captions=captions, row_names=["seed 0", "seed 1"], column_names=words, side=128)
 
 
+GROUPS = {"birds": range(7, 25), "dogs": range(151, 200), "cars": (436, 468, 511, 609, 627, 656, 717, 751, 817, 864)}
+"""Classes of ImageNet, by what they have in common."""
+
+
+def directions(photographs: Path) -> Tensor:
+    """Rows of a file of directions: a layer's mean over photographs of some classes, less that over the others.
+
+    `photographs`: a file a class of ImageNet, whose order is that of their names.
+    """
+    classifier, layer = gp.load_classifier("efficientnet-lite0"), "blocks.13"
+    paths = image_paths(photographs)
+    chosen = {number for group in GROUPS.values() for number in group} | set(range(5, 1000, 20))
+    with torch.no_grad():
+        seen = {n: classifier.activations(as_seen(classifier, read_image(paths[n]))[None], [layer]) for n in chosen}
+    means = {number: found[layer].mean((0, 2, 3)) for number, found in seen.items()}
+    rows = []
+    for group in GROUPS.values():
+        inside = torch.stack([mean for number, mean in means.items() if number in group]).mean(0)
+        rows.append(inside - torch.stack([mean for number, mean in means.items() if number not in group]).mean(0))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "directions.npy"
+        np.save(file, torch.stack(rows).numpy())
+        made = gp.synthesize(classifier, f"{layer}/direction:{file}:*@mean", "dgn-lite0", seeds=2)
+    images = [list(made.images[:, seed]) for seed in range(2)]
+    captions = [[f"{value:.1f}" for value in row] for row in made.activations.T.tolist()]
+    return mosaic(images, captions=captions, row_names=["seed 0", "seed 1"], column_names=list(GROUPS), side=168)
+
+
 PICTURES: dict[str, Callable[[Path], Tensor]] = {
     "sources.jpg": sources,
     "grey.jpg": grey,
     "latents.jpg": latents,
+    "directions.jpg": directions,
     "larger.jpg": larger,
 }
 
