@@ -4,7 +4,7 @@ Higher scores are better. Objectives add and scale: `objectives.channel("blocks.
 objectives.layer_l2("blocks.2")`. Any function of that type is one: `Objective(function, layers=["blocks.5"])`.
 
 To add one: a function in `units.py` for what a unit or layer does, or in `matching.py` for activations of a given image
-or vector; a line here; and, unless it holds tensors, `made_by` in it and its line in `rebuild.FACTORIES`.
+or vector; a line here; and `made_by` in it with its line in `rebuild.FACTORIES`, or `holding` for photographs.
 """
 
 from gen_prior.classifiers.hooks import Activations

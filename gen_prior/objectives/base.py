@@ -22,8 +22,8 @@ HOLDS = "holds"
 def made_by(function: Score, factory: str, **arguments: Any) -> Score:
     """Record on `function` which factory made it, with tensors as lists.
 
-    `rebuild.FACTORIES` names how the objective is made again from a file. A factory that does not call this, such as
-    one that holds an image, makes objectives that replay only where they are given again.
+    `rebuild.FACTORIES` names how the objective is made again from a file. A factory that holds photographs calls
+    `holding` instead: its objectives replay only where they are given again.
     """
     plain = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in arguments.items()}
     function.__dict__[ORIGIN] = {"factory": factory} | plain

@@ -53,6 +53,7 @@ def test_objectives_of_our_own_factories_replay_from_the_file(
         objectives.capped(target, 0.1),
         objectives.activation(mix),
         objectives.log_probability(bee),
+        objectives.match("conv1", torch.rand(tiny_classifier.layer_shape("conv1"), generator=source)),
     ]
     assert {name for one in listed for name in _factories(one.origin)} == FACTORIES.keys() - {"seen_by"}
     made = synthesize(tiny_classifier, listed, tiny_generator, steps=2, out=tmp_path / "out")
@@ -72,16 +73,15 @@ def _factories(origin: Any) -> Iterator[str]:
         yield from _factories(part)
 
 
-def test_a_factory_can_be_rebuilt_or_is_known_to_hold_tensors() -> None:
-    """`seen_by` is rebuilt in tests/objectives/test_other_network.py, the others above."""
+def test_a_factory_can_be_rebuilt_or_is_known_to_hold_photographs() -> None:
+    """`seen_by` is rebuilt in tests/objectives/test_other_network.py, the rest above; `match_image` makes a `match`."""
     factories = {name for name in objectives.__all__ if isinstance(getattr(objectives, name), FunctionType)}
-    hold_tensors = {"apart_from", "guide", "match", "match_image", "style"}
-    assert factories - {"gram"} - hold_tensors == FACTORIES.keys() - {"sum", "scaled", "reporting"}
+    hold_photographs = {"apart_from", "guide", "style"}
+    assert factories - {"gram", "match_image"} - hold_photographs == FACTORIES.keys() - {"sum", "scaled", "reporting"}
 
 
 def test_another_function_in_our_objective_is_the_users_own(tiny_classifier: gp.Classifier) -> None:
     ours = objectives.channel("conv2", 1)
     assert ours.origin == {"factory": "channel", "layer": "conv2", "unit": 1}
     assert replace(ours, function=lambda activations, image, code: image.mean((1, 2, 3))).origin is None
-    match = objectives.match("conv2", torch.zeros(tiny_classifier.layer_shape("conv2")))
-    assert (ours + match).origin is None
+    assert (ours + objectives.style(tiny_classifier, torch.rand(3, 32, 32), ["conv1"])).origin is None
