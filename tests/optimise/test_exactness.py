@@ -31,7 +31,7 @@ def equal(one: gp.Result, at: tuple[int, int], other: gp.Result, there: tuple[in
     return all(torch.equal(getattr(one, part)[at], getattr(other, part)[there]) for part in parts)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("dgn-lite0", 8), ("fourier", 8)])
+@pytest.mark.parametrize(("name", "steps"), [("dgn-lite0", 20), ("fourier", 8)])
 def test_three_companies(name: str, steps: int, lite0: gp.Classifier, two_threads: None) -> None:
     generator = gp.load_generator(name, device="cpu")
     together = gp.synthesize(lite0, TARGETS, generator, steps=steps)
