@@ -144,7 +144,7 @@ def dream(
                 change = moved - base
                 done += count
                 if report is not None:
-                    report(Progress(done, total, f"{size[1]} x {size[0]} px", activations))
+                    report(Progress(done, total, f"{size[0]} x {size[1]} px", activations))
     return (image + change).clamp(0, 1)
 
 

@@ -33,7 +33,7 @@ def octave_sizes(height: int, width: int, octaves: int, scale: float = SCALE) ->
     if not scale > 1:
         raise OptionError(f"the octave scale must be above 1, got {scale}")
     if min(height, width) < SMALLEST:
-        raise OptionError(f"a dream needs an image of at least {SMALLEST} x {SMALLEST} pixels, got {width} x {height}")
+        raise OptionError(f"a dream needs an image of at least {SMALLEST} x {SMALLEST} pixels, got {height} x {width}")
     sizes = ((round(height / scale**octave), round(width / scale**octave)) for octave in range(octaves))
     return [*itertools.takewhile(lambda size: min(size) >= SMALLEST, sizes)][::-1]
 

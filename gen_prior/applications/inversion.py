@@ -87,7 +87,7 @@ class Inversion:
     def __repr__(self) -> str:
         height, width = self.original.shape[1:]
         done = ", ".join(self.reconstructions) or "nothing yet"
-        return f"<Inversion: {width} x {height} image from {', '.join(self.layers)} through {done}>"
+        return f"<Inversion: {height} x {width} image from {', '.join(self.layers)} through {done}>"
 
     def _repr_html_(self) -> str:
         rows = [

@@ -168,7 +168,7 @@ def matching_layers(classifier: Classifier, patterns: Iterable[str]) -> list[str
         pattern, kind, source = split_feature(text)
         matches = fnmatch.filter(layers, pattern)
         if not matches:
-            raise UnknownNameError("layer", pattern, layers, fix=f"list them: gen-prior layers {classifier.name}")
+            raise UnknownNameError("layer", pattern, layers, fix=classifier.how_to_list)
         if kind:
             dictionaries |= {f"{layer}/{kind}:{source}": None for layer in matches}
         else:

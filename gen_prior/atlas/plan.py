@@ -44,8 +44,7 @@ def chosen_layers(classifier: Classifier, patterns: Sequence[str] | str | None) 
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found = matching_layers(pattern, classifier)
         if not found:
-            fix = f"list them: gen-prior layers {classifier.name}"
-            raise UnknownNameError("layer", pattern, classifier.main_layers(), fix=fix)
+            raise UnknownNameError("layer", pattern, classifier.main_layers(), fix=classifier.how_to_list)
         chosen.update(found)
     for layer in chosen:
         classifier.layout(layer).units(layer)

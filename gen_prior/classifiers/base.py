@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gen_prior.classifiers.arguments import check_interpolation, check_normalisation, checked_axes, checked_size
 from gen_prior.classifiers.checkpointing import without_checkpointing
 from gen_prior.classifiers.folding import fold_batch_norm
 from gen_prior.classifiers.hooks import Activations, KnownRuns, LayerHooks, record_layers
-from gen_prior.classifiers.labels import Labels
+from gen_prior.classifiers.labels import Labels, imagenet
 from gen_prior.classifiers.layouts import Layout, probe
 from gen_prior.classifiers.outputs import LOGITS, as_tensor, split_run
 from gen_prior.classifiers.own_module import has_no_layers, prepared
@@ -24,7 +24,6 @@ from gen_prior.hub.provenance import Provenance
 from gen_prior.util.deprecation import deprecated_alias
 from gen_prior.util.resample import resized
 
-INTERPOLATIONS = ("bilinear", "bicubic")
 LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in the grey image that one-channel networks get (ITU-R BT.601)."""
 
@@ -55,7 +54,7 @@ class Classifier:
             layers where it cannot be found out; see `gen_prior.classifiers.layouts`.
 
     Raises:
-        OptionError: mean and std differ in length or are out of range, or the size or interpolation is unknown; a
+        OptionError: mean and std differ in length or are out of range, or an argument of the wrong kind; a
             network without weights (on "meta"), on several devices, or that cannot be copied; at the first use of a
             class or layer, more or fewer labels than logits, or a network that does not take images of this size.
     """
@@ -77,34 +76,17 @@ class Classifier:
         in_place: bool = False,
         unit_axis: Mapping[str, int] | None = None,
     ) -> None:
-        for name_of, values in (("mean", mean), ("std", std)):
-            if isinstance(values, int | float):
-                raise OptionError(
-                    f"{name_of} has one number per channel, got {values}", fix=f"{name_of}=({values},) * 3"
-                )
-        if len(mean) != len(std) or not mean:
-            raise OptionError(f"mean and std need one value per input channel, got {len(mean)} and {len(std)}")
-        if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
-            raise OptionError(f"mean must be finite and std positive, got {tuple(mean)} and {tuple(std)}")
-        if min(mean) < 0 or max(*mean, *std) > 1:
-            raise OptionError(
-                f"mean and std are of pixels in [0, 1], got {tuple(mean)} and {tuple(std)}",
-                fix="divide those of pixels from 0 to 255 by 255",
-            )
-        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-        if len(size) != 2 or min(size) < 1:
-            raise OptionError(f"input_size must be a side or (height, width) in pixels, got {input_size!r}")
-        if interpolation not in INTERPOLATIONS:
-            raise OptionError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
+        check_normalisation(mean, std)
+        check_interpolation(interpolation)
+        self.input_size = checked_size(input_size)
         self.name = name
         self.network = prepared(module, in_place=in_place)
         if fold:
             fold_batch_norm(self.network)
         self.network.requires_grad_(False)
-        self.input_size: tuple[int, int] = (int(size[0]), int(size[1]))
         self.interpolation = interpolation
         self.labels = labels if isinstance(labels, Labels) or labels is None else Labels.plain(labels)
-        self.unit_axis = dict(unit_axis or {})
+        self.unit_axis = checked_axes(unit_axis)
         self.load_options: Mapping[str, Any] = {}
         """Options of `load_classifier` that it was loaded with, other than for code of the user's own."""
         self.provenance = provenance if provenance is not None else Provenance()
@@ -120,7 +102,7 @@ class Classifier:
     def __repr__(self) -> str:
         height, width = self.input_size
         classes = f"{len(self.labels)} classes, " if self.labels is not None else ""
-        return f"<Classifier {self.name}: {classes}input {width} x {height}, on {self.device}>"
+        return f"<Classifier {self.name}: {classes}input {height} x {width}, on {self.device}>"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits `[B, K]` of RGB images `[B, 3, H, W]` in [0, 1], of any H and W."""
@@ -218,7 +200,7 @@ class Classifier:
         if layer == LOGITS:
             raise TargetError(
                 f"{self.name} has no logits: its output is no tensor with one row per image",
-                fix=f"name a unit of a layer, LAYER:UNIT; list them: gen-prior layers {self.name}",
+                fix=f"name a unit of a layer, LAYER:UNIT; {self.how_to_list}",
             )
         if has_no_layers(self.network):
             raise TargetError(
@@ -229,13 +211,30 @@ class Classifier:
         if layer and name not in layouts and name in dict(self.network.named_modules(remove_duplicate=False)):
             raise TargetError(
                 f"layer {layer!r} of {self.name} does not run, or its output has no row per image",
-                fix=f"list the layers that can be read: gen-prior layers {self.name}",
+                fix=self.how_to_list,
             )
-        raise UnknownNameError(f"layer of {self.name}", layer, layouts, fix=f"list them: gen-prior layers {self.name}")
+        raise UnknownNameError(f"layer of {self.name}", layer, layouts, fix=self.how_to_list)
 
     def layer_shape(self, layer: str) -> tuple[int, ...]:
         """Return the output shape of `layer` without the batch. Raises as `layout`."""
         return self.layout(layer).shape
+
+    @property
+    def how_to_list(self) -> str:
+        """How to list the layers: a command, or a call where no name loads this classifier."""
+        return "list the layers: " + (f"gen-prior layers {self.name}" if self._has_source else "classifier.layers()")
+
+    def _how_to_search(self, name: str) -> str:
+        """The command, or the call, that searches the names of the classes."""
+        if not self._has_source:
+            return f"classifier.labels.search({name!r})"
+        same = self.labels is not None and self.labels.entries == imagenet().entries
+        return f"gen-prior labels {name!r}" + ("" if same else f" --classifier {self.name}")
+
+    @property
+    def _has_source(self) -> bool:
+        """False for a classifier made in Python, which commands cannot load by its name."""
+        return self.provenance.source != Provenance().source
 
     @property
     def classes(self) -> int:
@@ -252,7 +251,7 @@ class Classifier:
         if not self.has_classes:
             raise TargetError(
                 f"{self.name} has no classes: its output is features; got {text!r}",
-                fix=f"name a unit, LAYER:UNIT; list the layers: gen-prior layers {self.name}",
+                fix=f"name a unit, LAYER:UNIT; {self.how_to_list}",
             )
         classes = self.classes
         if isinstance(name, str) and self.labels is not None and text in self.labels:
@@ -263,6 +262,8 @@ class Classifier:
             return int(text)
         if self.labels is None:
             raise TargetError(f"{self.name} has no class names, only classes 0 to {classes - 1}; got {text!r}")
+        if not self.labels.knows(text):
+            raise self.labels.unknown(text, self._how_to_search(text))
         return self.labels.index(text)
 
     def class_name(self, index: int) -> str:

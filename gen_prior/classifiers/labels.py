@@ -38,9 +38,20 @@ class Labels(Sequence[str]):
 
     @classmethod
     def plain(cls, names: Sequence[str] | Mapping[int, str]) -> Labels:
-        """Labels from names alone, in order or as `{number: name}`. Raises `OptionError` for numbers with gaps."""
+        """Labels from names alone, in order or as `{number: name}`.
+
+        Raises `OptionError` for numbers with gaps, and for anything else than names.
+        """
+        try:
+            if isinstance(names, str):
+                raise TypeError("one text")
+            numbered = {int(number): name for number, name in names.items()} if isinstance(names, Mapping) else {}
+            names = names if isinstance(names, Mapping) else list(names)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"labels are names in order, or {{number: name}}, got {names!r}", fix='labels=["cat", "dog"], say'
+            ) from error
         if isinstance(names, Mapping):
-            numbered = {int(number): name for number, name in names.items()}
             if sorted(numbered) != list(range(len(numbered))):
                 raise OptionError(f"labels by number must be numbered from 0 without gaps, got {sorted(numbered)}")
             names = [numbered[number] for number in range(len(numbered))]
@@ -74,12 +85,16 @@ class Labels(Sequence[str]):
         exact = one if len(one) == 1 else exact
         found = sorted({*(exact or names), *longer}) if names else synonyms
         if not found:
-            known = [name for label in self.entries for name in (label.name, *label.synonyms)]
-            raise UnknownNameError("class", value, known, fix=f"search the names: gen-prior labels {value!r}")
+            raise self.unknown(value, f"gen-prior labels {value!r}")
         if len(found) > 1:
             listed = ", ".join(self._describe(number) for number in found)
             raise TargetError(f"class {value!r} is ambiguous: {listed}", fix="name one by its number or WordNet id")
         return found[0]
+
+    def unknown(self, value: str, search: str) -> UnknownNameError:
+        """The error for a name that no class has; `search` is the command or call that searches the names."""
+        known = [name for label in self.entries for name in (label.name, *label.synonyms)]
+        return UnknownNameError("class", value, known, fix=f"search the names: {search}")
 
     def knows(self, value: str) -> bool:
         """True if `value` is the name, WordNet id or a synonym of one or more classes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import pkgutil
 import re
 import sys
@@ -22,6 +23,7 @@ from gen_prior.classifiers.labels import Labels
 from gen_prior.errors import GenPriorError, OptionError, UnknownNameError, close_matches
 from gen_prior.hub.provenance import Provenance
 
+log = logging.getLogger(__name__)
 SPEC = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 """A module and a name in it."""
 FORM = "MODULE:NAME, a module that can be imported and a name in it"
@@ -90,7 +92,8 @@ def load(
     """Import the module of `spec`, `MODULE:NAME`, and wrap the network that NAME is or returns.
 
     NAME is a module of torch, a `Classifier`, or a function or class that returns one when called without arguments.
-    The current directory can be imported from. The other arguments are as of `Classifier`.
+    The current directory can be imported from. The other arguments are as of `Classifier`; a warning says which mean,
+    std or input size is assumed where none is given.
 
     Raises:
         UnknownNameError: no such name in the module.
@@ -116,7 +119,24 @@ def load(
             f"{spec} gives a {type(found).__name__}",
             fix="let it be, or return, a torch.nn.Module or a gen_prior.Classifier",
         )
-    return Classifier(found, name=spec, fold=fold, provenance=Provenance(source=f"code: {spec}"), **settings)
+    made = Classifier(found, name=spec, fold=fold, provenance=Provenance(source=f"code: {spec}"), **settings)
+    _say_what_is_assumed(made, given)
+    return made
+
+
+def _say_what_is_assumed(made: Classifier, given: Mapping[str, Any]) -> None:
+    """Warn of the input that is assumed for a network where mean, std or size was not `given`."""
+    values = {name: ",".join(f"{number:.4g}" for number in numbers) for name, numbers in made.normalisation.items()} | {
+        "input_size": " x ".join(map(str, made.input_size))
+    }
+    words = [
+        f"{name.replace('_', ' ')} {values[name]}" for name in ("mean", "std", "input_size") if given[name] is None
+    ]
+    if words:
+        log.warning(
+            "%s: %s assumed, as ImageNet networks have them, because not given. Fix: --mean, --std and --input-size, "
+            "in Python mean=, std= and input_size=, as it was trained", made.name, ", ".join(words),
+        )  # fmt: skip
 
 
 def _imported(name: str) -> Any:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from gen_prior.classifiers.base import INTERPOLATIONS, Classifier
+from gen_prior.classifiers.arguments import INTERPOLATIONS
+from gen_prior.classifiers.base import Classifier
 from gen_prior.classifiers.labels import Labels, imagenet
 from gen_prior.errors import MissingExtraError, UnknownNameError, WeightsError
 from gen_prior.hub.files import Files

@@ -16,6 +16,7 @@ from gen_prior.errors import OptionError
 from gen_prior.hub.provenance import Provenance
 from gen_prior.hub.tensors import save_safetensors
 from gen_prior.util.files import write_bytes
+from gen_prior.util.words import counted
 
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
 """Ways to normalise the units first, by the names of SAELens."""
@@ -23,7 +24,7 @@ CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 EPSILON = 1e-5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dictionary:
     """Latents f((normalised units - centre) @ encoder + bias), the encoder of a sparse autoencoder.
 
@@ -81,6 +82,13 @@ class Dictionary:
     def __len__(self) -> int:
         """Return the number of latents."""
         return int(self.encoder.shape[1])
+
+    def __repr__(self) -> str:
+        kind = counted(len(self), "latent" if self.rectified else "direction")
+        active = f", at most {self.k} active" if self.k is not None else ""
+        layer = f", of {self.layer}" if self.layer else ""
+        source = f", from {self.provenance.source}" if self.provenance.source != Provenance().source else ""
+        return f"<Dictionary: {kind} of {counted(self.width, 'unit')}{active}{layer}{source}>"
 
     @property
     def width(self) -> int:

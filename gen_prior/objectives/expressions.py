@@ -168,7 +168,7 @@ def _units(term: str, classifier: Classifier) -> list[Target]:
     if not layers and re.search(r"[*?]", layer):
         raise TargetError(
             f"{term!r}: no layer of {classifier.name} matches {layer!r}",
-            fix=f"list them: gen-prior layers {classifier.name}",
+            fix=classifier.how_to_list,
         )
     numbers = [(name, _numbers(units, name, term, classifier)) for name in layers or [layer]]
     count = sum(len(each) for _, each in numbers)

@@ -130,6 +130,8 @@ def test_a_recipe_is_one_line_that_gives_it_back(name: str) -> None:
 
 def test_models_are_one_line(tiny_classifier: gp.Classifier, tiny_generator: gp.Generator) -> None:
     assert repr(tiny_classifier) == "<Classifier tiny: 5 classes, input 32 x 32, on cpu>"
+    wide = gp.Classifier(nn.Conv2d(3, 4, 3), input_size=(36, 64))  # (height, width), as shapes have them
+    assert repr(wide) == "<Classifier custom: input 36 x 64, on cpu>"
     assert repr(tiny_generator) == "<Generator tiny: codes of 8, on cpu>"
     assert repr(gp.Recipe(rate=0.2)) == "Recipe(steps=128, rate=0.2)"
 

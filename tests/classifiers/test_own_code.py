@@ -12,6 +12,7 @@ from torch import nn
 
 from gen_prior.classifiers import Classifier, as_classifier, load_classifier, load_described
 from gen_prior.errors import GenPriorError, OptionError, UnknownNameError
+from gen_prior.objectives.expressions import parse_targets
 
 CODE = """
 import torch
@@ -64,6 +65,16 @@ def test_what_a_name_may_be(name: str, package: str) -> None:
     assert classifier.class_index("b") == 1
     assert classifier.name == f"{package}.nets:{name}"
     assert load_classifier(f"{package}.nets:wrapped", device="cpu").input_size == (8, 8)
+
+
+def test_an_assumed_input_is_said(package: str, caplog: pytest.LogCaptureFixture) -> None:
+    known: dict[str, Any] = {"mean": (0.1,) * 3, "std": (0.5,) * 3, "input_size": (16, 24)}
+    load_classifier(f"{package}.nets:build", device="cpu", **known)
+    load_classifier(f"{package}.nets:wrapped", device="cpu")
+    assert not caplog.text
+    load_classifier(f"{package}.nets:build", device="cpu", mean=(0.1,) * 3)
+    assert "nets:build: std 0.229,0.224,0.225, input size 224 x 224 assumed" in caplog.text
+    assert "--mean, --std and --input-size" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -134,11 +145,39 @@ def test_a_network_that_no_name_loads_is_said_to_be_the_users_own() -> None:
         ({"std": (64.0,) * 3}, "divide .* by 255"),
         ({"mean": (-0.5,) * 3}, r"pixels in \[0, 1\]"),
         ({"mean": 0.5}, r"one number per channel, got 0\.5"),
+        ({"mean": "0.5"}, r"one number per channel, got '0\.5'"),
+        ({"std": None}, r"one number per channel, got None"),
+        ({"std": ("a",) * 3}, r"one number per channel, got \('a'"),
+        ({"input_size": "64"}, r"a side or \(height, width\) in pixels, got '64'"),
+        ({"input_size": 64.5}, r"got 64\.5"),
+        ({"input_size": None}, r"got None"),
+        ({"input_size": (36, "64")}, r"got \(36, '64'\)"),
+        ({"input_size": (3, 36, 64)}, r"got \(3, 36, 64\)"),
+        ({"labels": {"a": "b"}}, r"labels are names in order, or \{number: name\}, got \{'a': 'b'\}"),
+        ({"labels": "abc"}, r"got 'abc'"),
+        ({"labels": 5}, r"labels are names in order, or \{number: name\}, got 5"),
+        ({"unit_axis": "conv"}, r"unit_axis is \{layer: axis\}, got 'conv'"),
     ],
 )
-def test_a_normalisation_of_other_pixels(options: dict[str, Any], says: str) -> None:
+def test_a_wrong_description_of_a_network(options: dict[str, Any], says: str) -> None:
     with pytest.raises(OptionError, match=says):
         Classifier(nn.Conv2d(3, 4, 3), **options)
+
+
+def test_fixes_for_a_network_made_in_python_are_calls(package: str) -> None:
+    made = Classifier(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), input_size=8, labels=["cat"] * 72)
+    for call, fix in (
+        (lambda: made.layer_shape("9"), r"list the layers: classifier\.layers\(\)"),
+        (lambda: parse_targets("9?:0", made), r"list the layers: classifier\.layers\(\)"),
+        (lambda: made.class_index("giraffe"), r"search the names: classifier\.labels\.search\('giraffe'\)"),
+    ):
+        with pytest.raises(GenPriorError, match=f"Fix: {fix}$"):
+            call()
+    own = load_classifier(f"{package}.nets:build", device="cpu", input_size=8, labels=["a", "b", "c"])
+    with pytest.raises(UnknownNameError, match=rf"Fix: list the layers: gen-prior layers {package}\.nets:build$"):
+        own.layer_shape("9")
+    with pytest.raises(UnknownNameError, match=rf"gen-prior labels 'giraffe' --classifier {package}\.nets:build$"):
+        own.class_index("giraffe")
 
 
 def test_a_source_that_is_misspelt() -> None:

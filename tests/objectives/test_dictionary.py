@@ -292,3 +292,10 @@ def test_other_refusals(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
         load_directions(tmp_path / "two.safetensors")
     with pytest.raises(WeightsError, match="no file"):
         load_directions(tmp_path / "absent.npy")
+
+
+def test_a_dictionary_is_one_line(tmp_path: Path) -> None:
+    made = Dictionary(torch.zeros(3, 1200), decoder=torch.zeros(1200, 3), k=2, layer="conv2")
+    assert repr(made) == "<Dictionary: 1,200 latents of 3 units, at most 2 active, of conv2>"
+    assert f", from local-dir:{tmp_path}>" in repr(load_dictionary(made.save(tmp_path)))
+    assert repr(Dictionary(torch.zeros(3, 1), rectified=False)) == "<Dictionary: 1 direction of 3 units>"
