@@ -127,4 +127,4 @@ def _value(summary: dict[str, Any] | None) -> str:
     if summary is None:
         return cell("")
     low, high = short(summary["low"]), short(summary["high"])
-    return cell(short(summary["value"]), "" if low == high else f"{low} to {high}")
+    return cell(short(summary["value"]), "" if low == high or summary.get("count") == 1 else f"{low} to {high}")

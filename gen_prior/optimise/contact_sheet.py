@@ -9,7 +9,7 @@ from PIL import Image
 from gen_prior.optimise.result_data import ResultData
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.image_io import png_bytes
-from gen_prior.util.mosaic import draw_mosaic, row_pages, thumbnail, write_pages
+from gen_prior.util.mosaic import SIDE, TEXT_SIZE, draw_mosaic, font, row_pages, shortened, thumbnail, write_pages
 
 COLUMNS = 8
 """Images per row of a contact sheet with a single seed, where the targets stand side by side."""
@@ -29,13 +29,18 @@ def contact_sheet(result: ResultData, targets: range | None = None) -> Image.Ima
         for pair in ((result.activations[t].tolist(), result.status[t]) for t in targets)
     ]
     if len(result.seeds) == 1:
-        captions = [f"{name}: {row[0]}" for name, row in zip(names, values, strict=True)]
+        captions = [_caption(name, row[0]) for name, row in zip(names, values, strict=True)]
         starts = range(0, len(rows), COLUMNS)
         return draw_mosaic(
             [[row[0] for row in rows[start : start + COLUMNS]] for start in starts],
             captions=[captions[start : start + COLUMNS] for start in starts],
         )
     return draw_mosaic(rows, captions=values, row_names=names, column_names=[f"seed {seed}" for seed in result.seeds])
+
+
+def _caption(name: str, value: str) -> str:
+    """`NAME: VALUE` in the width of an image, of which the name gives way."""
+    return f"{shortened(name, SIDE - font(TEXT_SIZE).getlength(f': {value}'))}: {value}"
 
 
 def _cells(result: ResultData, t: int) -> list[Image.Image | None]:

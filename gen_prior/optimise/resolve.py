@@ -11,6 +11,7 @@ from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
 from gen_prior.objectives import Objective, activation, capped, log_probability
+from gen_prior.objectives.distinct_names import with_distinct_names
 from gen_prior.objectives.expressions import parse_targets, single_target
 from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.natural_statistics import PhotographActivations, natural_statistics
@@ -95,7 +96,7 @@ def resolve_objectives(
         else:
             named += parse_targets(target, classifier)
     resolved, table = [], natural_statistics(classifier)
-    for one in named:
+    for one in with_distinct_names(named):
         parsed = None if isinstance(one, Objective) else one
         photographs = table.of(parsed) if table is not None and isinstance(parsed, Target) else None
         objective = one if isinstance(one, Objective) else activation(one)

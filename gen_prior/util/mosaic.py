@@ -129,6 +129,16 @@ def write_line(
     return corner[0] + draw.textlength(words, chosen)
 
 
+def shortened(words: str, width: float, size: int = TEXT_SIZE) -> str:
+    """`words` within `width` pixels; what is too long loses its middle: "blocks.6/...2@7,7"."""
+    chosen, kept, short = font(size), len(words), words
+    while chosen.getlength(short) > width and kept > 0:
+        kept -= 1
+        tail = kept // 2
+        short = words[: kept - tail].rstrip() + "..." + words[len(words) - tail :].lstrip()
+    return short
+
+
 def wrapped(words: str, width: float, size: int) -> list[str]:
     """`words` broken into lines of at most `width` pixels."""
     lines = [""]

@@ -84,6 +84,26 @@ def test_names_ranges_and_mixes(tiny_classifier: Classifier, folder: Path) -> No
     assert least.slug == "minus-conv2-sae-3-mean"
 
 
+def test_latents_of_two_dictionaries_have_different_names(
+    tiny_classifier: Classifier, tiny_generator: gp.Generator, tmp_path: Path
+) -> None:
+    first, second = (dictionary(12).save(tmp_path / part / "sae") for part in ("a", "b"))
+    alone = gp.synthesize(tiny_classifier, f"conv2/sae:{first}:3@mean", tiny_generator, steps=1)
+    assert [target["name"] for target in alone.targets] == ["conv2/sae:3@mean"]
+    targets = [f"conv2/sae:{first}:3@mean", f"conv2/sae:{second}:3@mean", f"bee-conv2/sae:{second}:3@mean", "conv2:3"]
+    both = gp.synthesize(tiny_classifier, targets, tiny_generator, steps=1)
+    assert [target["name"] for target in both.targets] == [
+        "conv2/sae:a/sae:3@mean",
+        "conv2/sae:b/sae:3@mean",
+        "bee - conv2/sae:b/sae:3@mean",
+        "conv2:3@8,8",
+    ]
+    assert both.slugs[:2] == ["conv2-sae-a-sae-3-mean", "conv2-sae-b-sae-3-mean"]
+    assert both[targets[1], 0].target == "conv2/sae:b/sae:3@mean"
+    again = gp.load_result(both.save(tmp_path / "out")).replay(tiny_classifier, tiny_generator)
+    assert torch.equal(again.images, both.images)
+
+
 def test_directions_are_targets(tiny_classifier: Classifier, tmp_path: Path) -> None:
     rows = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
     np.save(tmp_path / "rows.npy", rows.numpy())

@@ -11,11 +11,11 @@ from torch import Tensor
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
 from gen_prior.generators.base import Generator
-from gen_prior.optimise.contact_sheet import contact_sheet, write_contact_sheets
+from gen_prior.optimise.contact_sheet import _caption, contact_sheet, write_contact_sheets
 from gen_prior.optimise.result import Result
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.util.image_io import from_pil, read_image
-from gen_prior.util.mosaic import GAP, LINE, TALLEST, mosaic, pages, row_pages
+from gen_prior.util.mosaic import GAP, LINE, TALLEST, TEXT_SIZE, font, mosaic, pages, row_pages
 
 SIDE = 144
 
@@ -78,6 +78,16 @@ def test_of_one_seed_the_targets_stand_side_by_side(tiny_classifier: Classifier,
     places = levels(sheet, left=8, top=4, columns=8, rows=2, height=SIDE + GAP + LINE)
     assert places[0] == [pytest.approx(place / 2, abs=0.02) for place in range(8)]
     assert places[1] == [pytest.approx(4, abs=0.02), *[5] * 7]
+
+
+@pytest.mark.parametrize("name", ["blocks.6/direction:1@7,7", "W" * 99, "conv2/sae:a/sae:3@mean - 0.5*bee", "bee"])
+def test_a_long_name_leaves_room_for_the_activation(name: str) -> None:
+    caption = _caption(name, "-1.23e+04")
+    assert caption.endswith(": -1.23e+04")
+    assert font(TEXT_SIZE).getlength(caption) <= SIDE
+    assert caption[0] == name[0]
+    assert caption.removesuffix(": -1.23e+04")[-1] == name[-1]
+    assert ("..." in caption) == (len(name) > 3)
 
 
 @pytest.mark.parametrize("count", [1, 17, 18, 19, 200])
