@@ -25,13 +25,14 @@ MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 class Scores:
     """Content of a file: for each row the name of an image, "" in a file of numbers alone, and a value a column.
 
-    `columns` are the names of the score columns, none in a file without a line of names. NaN stands for a cell that
-    says that the image was not measured.
+    `columns` are the names of all columns but the images', none in a file without a line of names. NaN stands for a
+    cell that says that the image was not measured. A cell that is no score is kept as text, since its column may be a
+    remark: `score_of` refuses it.
     """
 
     columns: list[str]
     images: list[str]
-    values: list[list[float]]
+    values: list[list[float | str]]
 
 
 def read_scores(path: str | Path) -> Scores:
@@ -40,7 +41,8 @@ def read_scores(path: str | Path) -> Scores:
     The table has a line of names, of which one is `image`, or two columns without names, or it holds numbers alone, in
     the order of the images. Where semicolons or tabs stand between cells, a comma is a decimal comma.
 
-    Raises `OptionError` for a file that cannot be read, is no such table, or holds text or infinity for a score.
+    Raises `OptionError` for a file that cannot be read or is no such table, also for numbers alone with a text or
+    infinity among them.
     """
     lines = [line for line in _text(Path(path)).splitlines() if line.strip(" \t;,")]
     if not lines:
@@ -49,7 +51,7 @@ def read_scores(path: str | Path) -> Scores:
     if not separator:
         header = lines[0].strip().lower() in (IMAGE, "score")
         words = [word for line in lines[header:] for word in line.split()]
-        return Scores([], [""] * len(words), [[_number(word, "", path)] for word in words])
+        return Scores([], [""] * len(words), [[score_of(_value(word), "", path)] for word in words])
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
     except csv.Error as error:
@@ -71,10 +73,7 @@ def _named(rows: Sequence[Sequence[str]], image: int, separator: str, path: str 
     images = [_tidy(row[image]) if image < len(row) else "" for row in rows[1:]]
     if "" in images:
         raise OptionError(f"row {images.index('') + 2} of {path} does not name its image")
-    values = [
-        [_number(row[number] if number < len(row) else "", name, path, separator) for number in chosen]
-        for name, row in zip(images, rows[1:], strict=True)
-    ]
+    values = [[_value(row[number] if number < len(row) else "", separator) for number in chosen] for row in rows[1:]]
     return Scores([rows[0][number] for number in chosen], images, values)
 
 
@@ -88,21 +87,26 @@ def _text(path: Path) -> str:
         raise OptionError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _number(cell: str, image: str, path: str | Path, separator: str = "") -> float:
-    """A cell as a number, NaN for one that says that there is none; a text stays a text and is refused."""
+def score_of(value: float | str, image: str, path: str | Path) -> float:
+    """A value of `Scores` as a score, NaN for none. Raises `OptionError` for a cell that is no score."""
+    if isinstance(value, str):
+        where = f" for {image}" if image else ""
+        raise OptionError(
+            f"{path} holds {value[:40]!r}{where}, which is no score", fix="leave it empty where there is none"
+        )
+    return value
+
+
+def _value(cell: str, separator: str = "") -> float | str:
+    """A cell as a finite number, NaN for one that says that there is none, or as its text."""
     if cell.strip().lower() in MISSING:
         return math.nan
     written = cell.replace(",", ".") if separator in (";", "\t") and "." not in cell else cell
     try:
         value = float(written)
     except ValueError:
-        value = math.inf
-    if math.isinf(value):
-        where = f" for {image}" if image else ""
-        raise OptionError(
-            f"{path} holds {cell[:40]!r}{where}, which is no score", fix="leave it empty where there is none"
-        )
-    return value
+        return cell
+    return cell if math.isinf(value) else value
 
 
 def _is_number(cell: str) -> bool:
@@ -114,4 +118,4 @@ def _tidy(name: str) -> str:
     return re.sub(r"^(\./)+", "", name.replace("\\", "/"))
 
 
-__all__ = ["IMAGE", "Scores", "read_scores"]
+__all__ = ["IMAGE", "Scores", "read_scores", "score_of"]

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from gen_prior.applications.experiment_record import RECORD, Table, generation_name
-from gen_prior.applications.scores_file import Scores, read_scores
+from gen_prior.applications.scores_file import Scores, read_scores, score_of
 from gen_prior.applications.searchers import MEASURED_AT_LEAST
 from gen_prior.errors import OptionError
 
@@ -48,8 +48,8 @@ class Waiting:
 def read_table(path: Path, waiting: Waiting) -> Table:
     """The scores in a file, of images of the waiting generation; several rows of one image count as their mean.
 
-    Raises `OptionError` for a file that cannot be read, of another generation or experiment, with an unknown image, or
-    without the column of a neuron.
+    Raises `OptionError` for a file that cannot be read, of another generation or experiment, with an unknown image,
+    without the column of a neuron, or with text or infinity in it; further columns may hold anything.
     """
     scores = read_scores(path)
     if not scores.columns:
@@ -62,8 +62,8 @@ def read_table(path: Path, waiting: Waiting) -> Table:
         if image not in waiting.all:
             raise OptionError(f"{path} names {image}, which {waiting.name} does not have")
         for neuron, column in columns.items():
-            if not math.isnan(values[column]):
-                found.setdefault(image, {}).setdefault(neuron, []).append(values[column])
+            if not math.isnan(score := score_of(values[column], written, path)):
+                found.setdefault(image, {}).setdefault(neuron, []).append(score)
     return {
         image: {neuron: float(np.mean(values)) for neuron, values in found[image].items()}
         for image in waiting.all
@@ -93,7 +93,7 @@ def _from_numbers(scores: Scores, path: Path, waiting: Waiting) -> Table:
             f"{len(waiting.own)} finite scores are needed, one for each image, got {len(scores.values)}",
             fix=f"fill in {waiting.name}/scores.csv, whose rows name their images",
         )
-    values = [row[0] for row in scores.values]
+    values = [score_of(row[0], "", path) for row in scores.values]
     if values == waiting.before and len(set(values)) > 1:
         raise OptionError(
             f"the numbers in {path} are those of {generation_name(waiting.number - 1)}, which was told before",

@@ -107,6 +107,16 @@ def test_tables_in_utf_16_and_without_names(experiment: Callable[..., Experiment
     assert opened.searches["score"].scores[0].tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_further_columns_do_no_harm(experiment: Callable[..., Experiment], tmp_path: Path, separator: str) -> None:
+    opened = experiment(neurons=["a", "b"])
+    names = [row["image"] for row in rows(opened.ask() / "scores.csv")]
+    table = [["image", "comment", "a", "trial", "b"], *([name, "moved", "1", "inf", "2.5"] for name in names)]
+    (tmp_path / "with-remarks.csv").write_text("\n".join(separator.join(row) for row in table))
+    assert opened.tell(tmp_path / "with-remarks.csv").missing == {"a": 0, "b": 0}
+    assert opened.searches["b"].scores[0].tolist() == [2.5] * 5
+
+
 @pytest.mark.parametrize("nothing", ["", "nan", "NA", "-"])
 @pytest.mark.parametrize("method", ["genetic", "cma"])
 def test_images_without_a_score(experiment: Callable[..., Experiment], nothing: str, method: str) -> None:
