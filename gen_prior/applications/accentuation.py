@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gen_prior.errors import OptionError, UnknownNameError
 from gen_prior.hub.tensors import save_safetensors
+from gen_prior.optimise.saved_run import check_saved
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import remove_run, run_writer
 from gen_prior.util.html import cell, picture_tag, table
@@ -148,13 +149,16 @@ class Accentuation:
             column_names=["photograph", "accentuated", "change"], side=SIDE,
         )  # fmt: skip
 
-    def save(self, out: str | Path) -> Path:
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write the images as PNG and, exact, as safetensors, sheets, numbers, `accentuation.json`; returns `out`.
 
-        A run that is there is replaced.
+        Raises `OptionError` for a folder that holds another run, unless `overwrite` is given, which replaces it, and
+        `OutputError` for one that cannot be written to.
         """
         with run_writer(out) as folder, as_output_errors(Path(out)):
-            remove_run(folder)
+            check_saved(folder, RECORD, self.settings, overwrite=overwrite)
+            if overwrite:
+                remove_run(folder)
             for one in self.images:
                 write_item(folder, one, {})
             write_record(folder, self)

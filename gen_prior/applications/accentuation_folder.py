@@ -19,14 +19,12 @@ from gen_prior.applications.accentuation import (
     write_sheets,
 )
 from gen_prior.applications.kept_code import kept_code
-from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_file_metadata, read_tensors
 from gen_prior.objectives.mixes import AnyTarget
-from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
+from gen_prior.optimise.saved_run import check_saved
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import check_kind, remove_run
-from gen_prior.util.reading import read_regular, reading
-from gen_prior.util.words import others
+from gen_prior.util.folders import remove_run
+from gen_prior.util.reading import reading
 
 
 class AccentuationFolder:
@@ -39,23 +37,11 @@ class AccentuationFolder:
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.folder, self._settings = folder, json.loads(json.dumps(settings))
         self._written: set[str] = set()
-        check_kind(folder, RECORD, overwrite=overwrite)
+        is_known = check_saved(folder, RECORD, self._settings, overwrite=overwrite)
         if overwrite:
             remove_run(folder)
-        if (folder / RECORD).exists():
-            self._check_same()
-        else:
+        if overwrite or not is_known:
             write_json(folder / RECORD, {"images": [], "settings": self._settings, "finished": False})
-
-    def _check_same(self) -> None:
-        with reading("accentuation", self.folder):
-            before = json.loads(read_regular(self.folder / RECORD, limit=MAX_RECORD_BYTES, within=self.folder))
-            changed = [name for name in self._settings if before["settings"].get(name) != self._settings[name]]
-        if changed:
-            raise OptionError(
-                f"{self.folder} holds an accentuation with {others(changed)}",
-                fix="pass another --out, or replace it with --overwrite",
-            )
 
     def start_code(self, find: Callable[[], Tensor]) -> Tensor:
         """The photograph's code, found once."""

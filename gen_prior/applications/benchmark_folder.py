@@ -11,7 +11,7 @@ from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.benchmark_table import markdown
 from gen_prior.report.numbers import write_benchmark_numbers
 from gen_prior.util.files import write_bytes, write_json
-from gen_prior.util.folders import check_kind, remove_run
+from gen_prior.util.folders import OTHER_RUN_FIX, check_kind, remove_run
 from gen_prior.util.reading import read_regular, reading
 from gen_prior.util.words import few, others
 
@@ -54,5 +54,5 @@ def check_same(
         words = others(fewer + changed) or f"other settings of {few(unlike)}"
         raise OptionError(
             f"{folder} holds a benchmark with {words}",
-            fix="pass another --out, or replace it with --overwrite",
+            fix=OTHER_RUN_FIX,
         )

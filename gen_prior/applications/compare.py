@@ -26,7 +26,7 @@ from gen_prior.report.comparison_sheet import RECORD, draw_sheet
 from gen_prior.report.film import Recorder
 from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import check_kind, remove_run, run_writer
+from gen_prior.util.folders import OTHER_RUN_FIX, check_kind, remove_run, run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
 from gen_prior.util.words import others
 
@@ -171,7 +171,7 @@ def _earlier(folder: Path, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if changed := [name for name in same if before.get(name) != now[name]]:
         raise OptionError(
             f"{folder} holds a comparison with {others(changed)}",
-            fix="pass another --out, or replace it with --overwrite",
+            fix=OTHER_RUN_FIX,
         )
     return {method["name"]: method for method in before["methods"]}
 

@@ -10,6 +10,7 @@ from typing import Any
 from gen_prior.applications.comparison_view import ComparisonView
 from gen_prior.errors import OptionError, OutputError
 from gen_prior.optimise.result import Result
+from gen_prior.optimise.saved_run import check_saved
 from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.comparison_report import write_report
 from gen_prior.report.comparison_sheet import RECORD, draw_sheet
@@ -37,11 +38,11 @@ class Comparison(ComparisonView):
     results: dict[str, Result] = field(default_factory=dict)
     folder: Path | None = None
 
-    def save(self, out: str | Path) -> Path:
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write each method's results into a sub-folder of `out`, then the record, numbers and sheets; returns `out`.
 
-        A run that is there is replaced. Raises `OptionError` for a comparison that was loaded, `OutputError` if `out`
-        cannot be written to.
+        Raises `OptionError` for a folder that holds another run, unless `overwrite` is given, which replaces it, and
+        for a comparison that was loaded, `OutputError` if `out` cannot be written to.
         """
         for method in self.record["methods"]:
             if method["name"] not in self.results:
@@ -49,9 +50,12 @@ class Comparison(ComparisonView):
         if self.folder is not None and Path(out).resolve() == self.folder.resolve():
             return Path(out)  # it is there
         with run_writer(out) as folder, as_output_errors(Path(out)):
-            remove_run(folder)  # first, so that a mixture is never taken for a comparison
+            run = {name: value for name, value in self.record.items() if name not in ("methods", "finished")}
+            check_saved(folder, RECORD, run, overwrite=overwrite)
+            if overwrite:
+                remove_run(folder)  # first, so that a mixture is never taken for a comparison
             for method in self.record["methods"]:
-                self.results[method["name"]].save(folder / method["folder"])
+                self.results[method["name"]].save(folder / method["folder"], overwrite=overwrite)
             write_json(folder / RECORD, self.record)
             draw_sheet(folder)
             write_comparison_numbers(self.record, folder)

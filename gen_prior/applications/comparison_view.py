@@ -32,7 +32,7 @@ class ComparisonView:
     results: dict[str, Result]
     folder: Path | None
 
-    def save(self, out: str | Path) -> Path:
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write the comparison into `out`."""
         raise NotImplementedError
 

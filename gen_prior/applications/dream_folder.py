@@ -18,7 +18,7 @@ from gen_prior.optimise.resolve import TargetLike
 from gen_prior.report.film import KINDS, FrameFolder
 from gen_prior.util.devices import environment
 from gen_prior.util.files import as_output_errors
-from gen_prior.util.folders import check_kind, remove_run
+from gen_prior.util.folders import OTHER_RUN_FIX, check_kind, remove_run
 from gen_prior.util.image_io import read_image, write_png
 from gen_prior.util.reading import reading
 from gen_prior.util.words import others
@@ -81,7 +81,7 @@ class DreamFolder:
             self.finished, self._last = finished, last
 
     def _refuse(self, what: str) -> None:
-        raise OptionError(f"{self.folder} holds {what}", fix="pass another --out, or replace it with --overwrite")
+        raise OptionError(f"{self.folder} holds {what}", fix=OTHER_RUN_FIX)
 
     def frame(self, number: int) -> Tensor:
         """A finished frame `[3, H, W]`: the last one exactly, others as they are in their PNG."""

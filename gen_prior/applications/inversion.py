@@ -11,8 +11,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from gen_prior.errors import OptionError, UnknownNameError
+from gen_prior.errors import UnknownNameError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
+from gen_prior.optimise.saved_run import check_saved
 from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.numbers import INVERSION, NUMBERS
 from gen_prior.util.files import as_output_errors, write_json
@@ -22,7 +23,6 @@ from gen_prior.util.image_io import to_pil, write_png
 from gen_prior.util.mosaic import mosaic
 from gen_prior.util.reading import read_regular, reading
 from gen_prior.util.tables import Row, write_tables
-from gen_prior.util.words import others
 
 RECORD = "inversion.json"
 
@@ -126,13 +126,20 @@ class Inversion:
         plain |= {"settings": self.settings, "finished": list(self.reconstructions) == self.methods}
         return plain | ({"style_error": styles} if self.settings["style_layers"] else {})
 
-    def save(self, out: str | Path) -> Path:
+    def identity(self) -> dict[str, Any]:
+        """All that tells this inversion from others."""
+        return {"layers": self.layers, "methods": self.methods} | self.settings
+
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write reconstructions as PNG and, exact, as safetensors, sheet, numbers, `inversion.json`; returns `out`.
 
-        A run that is there is replaced.
+        Raises `OptionError` for a folder that holds another run, unless `overwrite` is given, which replaces it, and
+        `OutputError` for one that cannot be written to.
         """
         with run_writer(out) as folder:
-            remove_run(folder)  # first, so that a mixture is never taken for an inversion
+            check_saved(folder, RECORD, self.identity(), overwrite=overwrite)
+            if overwrite:
+                remove_run(folder)  # first, so that a mixture is never taken for an inversion
             self.write(folder, list(self.reconstructions))
         return Path(out)
 
@@ -170,17 +177,9 @@ def finished_reconstructions(folder: Path, inversion: Inversion) -> dict[str, di
 
     Raises `OptionError` unless they are of `inversion`, `OutputError` if the folder is damaged.
     """
-    path = folder / RECORD
-    now = json.loads(json.dumps(inversion.to_dict()))
+    check_saved(folder, RECORD, inversion.identity())
     with reading("inversion", folder):
-        before = json.loads(read_regular(path, limit=MAX_RECORD_BYTES, within=folder))
-        if changed := [name for name in ("layers", "methods") if before[name] != now[name]] or [
-            name for name in now["settings"] if before["settings"].get(name) != now["settings"][name]
-        ]:
-            raise OptionError(
-                f"{folder} holds an inversion with {others(changed)}",
-                fix="pass another --out, or replace it with --overwrite",
-            )
+        before = json.loads(read_regular(folder / RECORD, limit=MAX_RECORD_BYTES, within=folder))
         found: dict[str, dict[str, Reconstruction]] = {}
         for method, errors in before["feature_error"].items():
             tensors = read_tensors(folder / f"{_slug(method)}.safetensors")

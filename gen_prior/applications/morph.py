@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gen_prior.applications.encode import encode, square
 from gen_prior.applications.kept_code import kept_code
-from gen_prior.applications.morph_folder import RECORD, Morph, check_same, read_morph
+from gen_prior.applications.morph_folder import RECORD, Morph, read_morph
 from gen_prior.classifiers import as_classifier
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError
@@ -28,10 +28,11 @@ from gen_prior.objectives.expressions import parse_targets
 from gen_prior.objectives.mixes import AnyTarget, Mix
 from gen_prior.objectives.targets import Target
 from gen_prior.optimise.result import Result
+from gen_prior.optimise.saved_run import check_saved
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.recipe import Recipe
 from gen_prior.report.film import MOST_FRAMES
-from gen_prior.util.folders import check_kind, remove_run, run_writer
+from gen_prior.util.folders import remove_run, run_writer
 from gen_prior.util.image_io import is_image
 from gen_prior.util.progress import ProgressCallback, ProgressOption, labelled, progress_callback
 from gen_prior.util.random import check_seed
@@ -149,10 +150,10 @@ def morph(
     replaced: dict[str, Any] = {} if steps is None else {"steps": steps}
     with run_writer(out) if out is not None else nullcontext() as folder:
         if folder is not None:
-            check_kind(folder, RECORD, overwrite=overwrite)
+            found_run = check_saved(folder, RECORD, settings, overwrite=overwrite)
             if overwrite:
                 remove_run(folder)
-            if check_same(folder, settings):
+            elif found_run:
                 return read_morph(folder)
         codes = _target_codes(
             found,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,17 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from gen_prior.errors import OptionError
 from gen_prior.hub.tensors import read_tensors, save_safetensors
+from gen_prior.optimise.saved_run import check_saved
 from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.report.film import FrameFolder, strip, write_animation
 from gen_prior.util.files import as_output_errors, write_json
-from gen_prior.util.folders import run_writer
+from gen_prior.util.folders import remove_run, run_writer
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import to_pil, write_png
 from gen_prior.util.mosaic import mosaic
 from gen_prior.util.reading import read_regular, reading
 from gen_prior.util.tables import Columns, write_tables
-from gen_prior.util.words import others
 
 RECORD = "morph.json"
 SHOWN = 9
@@ -109,9 +107,15 @@ class Morph:
         """
         return write_animation(path, [*self.images, *self.images[:-1].flip(0)], fps=fps)
 
-    def save(self, out: str | Path) -> Path:
-        """Write the frames, a strip of up to nine, exact tensors, `numbers.csv` and `morph.json`; returns `out`."""
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the frames, a strip of up to nine, exact tensors, `numbers.csv` and `morph.json`; returns `out`.
+
+        Raises `OptionError` for a folder that holds another run, unless `overwrite` is given, which replaces it, and
+        `OutputError` for one that cannot be written to.
+        """
         with run_writer(out) as folder, as_output_errors(Path(out)):
+            if check_saved(folder, RECORD, self.settings, overwrite=overwrite) and overwrite:
+                remove_run(folder)
             frames = FrameFolder(folder)
             frames.clear()
             for number, image in enumerate(self.images):
@@ -143,23 +147,4 @@ def read_morph(folder: Path) -> Morph:
     return Morph(parts[0], parts[1], parts[2], parts[3], units, names, settings)
 
 
-def check_same(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """True if `folder` holds the finished morph of `settings`; False if it holds none.
-
-    Raises `OptionError` if it holds another one, `OutputError` if it is damaged.
-    """
-    if not (folder / RECORD).exists():
-        return False
-    with reading("morph", folder):
-        before = json.loads(read_regular(folder / RECORD, limit=MAX_RECORD_BYTES, within=folder))["settings"]
-        now = json.loads(json.dumps(settings))
-        changed = [name for name in now if before.get(name) != now[name]]
-    if changed:
-        raise OptionError(
-            f"{folder} holds a morph with {others(changed)}",
-            fix="pass another --out, or replace it with --overwrite",
-        )
-    return True
-
-
-__all__ = ["COLUMNS", "RECORD", "Morph", "check_same", "frame_name", "read_morph"]
+__all__ = ["COLUMNS", "RECORD", "Morph", "frame_name", "read_morph"]

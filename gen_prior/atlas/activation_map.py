@@ -31,7 +31,7 @@ from gen_prior.objectives.units import CENTRE, direction
 from gen_prior.optimise.synthesize import synthesize
 from gen_prior.util.devices import environment
 from gen_prior.util.files import as_output_errors, write_files, write_json
-from gen_prior.util.folders import only_writer
+from gen_prior.util.folders import OTHER_RUN_FIX, only_writer
 from gen_prior.util.progress import Progress, ProgressCallback
 from gen_prior.util.random import check_seed
 from gen_prior.util.reading import read_regular
@@ -170,7 +170,7 @@ class _Making:
             if changed := [name for name in self.settings if before.get(name) != self.settings[name]]:
                 raise OptionError(
                     f"{self.folder} holds a map of {self.layer} with {others(changed)}",
-                    fix="pass another --out, or replace it with --overwrite",
+                    fix=OTHER_RUN_FIX,
                 )
         write_json(file, self.settings)
 

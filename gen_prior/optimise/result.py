@@ -21,7 +21,7 @@ from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.contact_sheet import write_contact_sheets
 from gen_prior.optimise.replay_checks import check_input, check_objectives, is_own
 from gen_prior.optimise.resolve import ResolvedObjective, unique_slugs
-from gen_prior.optimise.result_folder import Record
+from gen_prior.optimise.result_folder import Record, check_saved_result
 from gen_prior.optimise.result_rows import write_result_numbers
 from gen_prior.optimise.result_view import ResultView
 from gen_prior.optimise.stored_result import UNFINISHED, item_shapes, read_item, read_record
@@ -180,11 +180,12 @@ class Result(ResultView):
         """Remember what made this result, for `replay`: networks (None: loaded by name) and how to run it again."""
         self._classifier, self._generator, self._rerun = classifier, generator, rerun
 
-    def save(self, out: str | Path) -> Path:
-        """Write what `synthesize(..., out=out)` writes, and return `out`; a result that is there is replaced.
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write what `synthesize(..., out=out)` writes, and return `out`.
 
         Each item as PNG and, exact, as safetensors with code and numbers, `result.json`, and contact sheets. Of a
-        result that is on disk, one image at a time is in memory.
+        result that is on disk, one image at a time is in memory. Raises `OptionError` for a folder that holds another
+        run, unless `overwrite` is given, which replaces it, and `OutputError` for one that cannot be written to.
         """
         folder = Path(out)
         if self._folder is not None and folder.resolve() == self._folder.resolve():
@@ -196,7 +197,9 @@ class Result(ResultView):
         record.seconds = self.seconds
         done = [index for index, (t, s) in enumerate(record.pairs) if self.status[t][s] != UNFINISHED]
         with run_writer(folder):
-            record.write(folder, done, (self._finished(record, index) for index in done), replace=True)
+            check_saved_result(folder, record, self.activations, overwrite=overwrite)
+            contents = (self._finished(record, index) for index in done)
+            record.write(folder, done, contents, replace=overwrite)
             if done:
                 self.write_reports(folder)
         return folder

@@ -16,6 +16,7 @@ from gen_prior.objectives.natural_statistics import PhotographActivations
 from gen_prior.optimise.batch import BatchResult
 from gen_prior.optimise.replay_checks import is_own
 from gen_prior.optimise.resolve import ResolvedObjective, item_names, unique_slugs
+from gen_prior.optimise.saved_run import check_saved
 from gen_prior.optimise.stored_result import (
     FORMAT,
     RECORD,
@@ -26,7 +27,7 @@ from gen_prior.optimise.stored_result import (
     read_record,
 )
 from gen_prior.util.files import write_stream
-from gen_prior.util.folders import check_kind
+from gen_prior.util.folders import OTHER_RUN_FIX, check_kind
 from gen_prior.util.image_io import png_bytes
 from gen_prior.util.reading import first_line
 from gen_prior.util.words import others
@@ -159,9 +160,7 @@ class ResultFolder:
         if changed or custom:
             what = f"a run with {others(changed)}" if changed else "a run"
             also = "" if changed else ", and functions of your own or given codes cannot be compared with it"
-            raise OptionError(
-                f"{self.folder} holds {what}{also}", fix="pass another --out, or replace it with --overwrite"
-            )
+            raise OptionError(f"{self.folder} holds {what}{also}", fix=OTHER_RUN_FIX)
         record = Record(
             self.targets, self.slugs, self.seeds, self.settings,
             found["steps"], found["image_shape"], found["code_shape"],
@@ -195,6 +194,20 @@ class ResultFolder:
         self._record.settings = self.settings | {"batches": list(self.batches)}
         self._record.write(self.folder, range(done, self.finished), contents, replace=self._replace)
         self._replace = False
+
+
+def check_saved_result(folder: Path, record: Record, activations: Tensor, *, overwrite: bool) -> None:
+    """Raise `OptionError` unless `folder` holds no run, a part of that of `record`, or one that may be overwritten.
+
+    `activations`: `[T, S]`. They tell apart runs with functions of your own, which the settings only count.
+    """
+    settings = {name: value for name, value in record.settings.items() if name != "batches"}
+    run = {"targets": record.targets, "seeds": record.seeds} | settings
+    if not check_saved(folder, RECORD, run, overwrite=overwrite) or overwrite:
+        return
+    for item, activation in zip(read_record(folder)["items"], activations.flatten(), strict=True):
+        if item["status"] != UNFINISHED and item["activation"] != finite(activation):
+            raise OptionError(f"{folder} holds a run with other activations", fix=OTHER_RUN_FIX)
 
 
 def relative_to_photographs(activation: Tensor | float, target: dict[str, Any]) -> dict[str, float | None]:

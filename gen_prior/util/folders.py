@@ -37,6 +37,7 @@ RECORDS = {
 """The file by which a folder holds a run -> kind of the run."""
 NEVER_REPLACED = ("evolution.npz", "experiment.json", "settings.json", "manifest.json")
 """Records of runs of days, and of experiments: an option of another command must not take them away."""
+OTHER_RUN_FIX = "pass another --out, or replace it with --overwrite (in Python: overwrite=True)"
 
 
 class InUseError(OutputError):
@@ -175,9 +176,7 @@ def check_kind(folder: Path, record: str | Sequence[str] | None, *, overwrite: b
         if name in NEVER_REPLACED:
             raise OptionError(f"{folder} holds {RECORDS[name]} ({name})", fix="pass another --out")
         if not overwrite:
-            raise OptionError(
-                f"{folder} holds {RECORDS[name]} ({name})", fix="pass another --out, or replace it with --overwrite"
-            )
+            raise OptionError(f"{folder} holds {RECORDS[name]} ({name})", fix=OTHER_RUN_FIX)
 
 
 def check_empty(folder: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +53,32 @@ def test_a_comparison(comparison: gp.Comparison, tmp_path: Path) -> None:
         assert comparison.sheet().tobytes() == written.tobytes()
     with pytest.raises(gp.GenPriorError, match="pages 1 to 1, got 0"):
         comparison.sheet(0)
+
+
+@pytest.mark.parametrize("kind", ["comparison", "inversion", "accentuation", "morph"])
+def test_nothing_is_saved_over_another_run(
+    kind: str, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator, tmp_path: Path
+) -> None:
+    photo = torch.rand(3, 32, 32)
+    make: dict[str, Callable[[int], Any]] = {
+        "comparison": lambda seed: gp.compare(tiny_classifier, "bee", [tiny_generator], seeds=[seed], evaluations=2),
+        "inversion": lambda seed: gp.invert(tiny_classifier, photo, ["conv1"], tiny_generator, steps=1, seed=seed),
+        "accentuation": lambda seed: gp.accentuate(
+            tiny_classifier, photo, ["bee"], layer="conv1", steps=1, nearness=float(seed)
+        ),
+        "morph": lambda seed: gp.morph(tiny_classifier, ["bee", "ant"], tiny_generator, frames=2, steps=1, seed=seed),
+    }
+    first, other = (make[kind](seed) for seed in (1, 2))
+    first.save(tmp_path)
+    (tmp_path / "mine.txt").touch()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(gp.GenPriorError, match=rf"holds an? {kind} with (an)?other .*overwrite=True"):
+        other.save(tmp_path)
+    first.save(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    other.save(tmp_path, overwrite=True)
+    assert (tmp_path / f"{kind}.json").read_bytes() != before[tmp_path / f"{kind}.json"]
+    assert (tmp_path / "mine.txt").exists()
 
 
 def test_a_loaded_comparison_shows_the_same(comparison: gp.Comparison, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_a_result_that_is_replaced_while_it_is_read(
     def replace() -> None:
         while not stop.is_set():
             for result in results.values():
-                result.save(folder)
+                result.save(folder, overwrite=True)
 
     thread = threading.Thread(target=replace)
     thread.start()

@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_the_earlier_result_intact(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match=r"No space left on device.*--out"):
-        other.save(tmp_path)
+        other.save(tmp_path, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -226,6 +226,41 @@ def test_a_new_result_replaces_an_old_one(
     result.save(tmp_path)
     other = synthesize(tiny_classifier, ["ant"], tiny_generator, seeds=1, steps=4, out=tmp_path, overwrite=True)
     assert torch.equal(load_result(tmp_path).images, other.images)
+
+
+def test_a_result_is_not_saved_over_another_run(
+    result: gp.Result, tmp_path: Path, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    result.save(tmp_path)
+    (tmp_path / "gallery.html").touch()  # made of the run that is there
+    assert result.save(tmp_path) == tmp_path, "the same run again"
+    assert load_result(tmp_path).save(tmp_path / "copy")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert "gallery.html" in before
+
+    def brighter(activations: Any, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        return image.mean((1, 2, 3))
+
+    own = [synthesize(tiny_classifier, gp.Objective(brighter), tiny_generator, steps=steps) for steps in (2, 3)]
+    own[1].settings = own[0].settings
+    own[0].save(tmp_path / "own")
+    with pytest.raises(OptionError, match="holds a run with other activations"):
+        own[1].save(tmp_path / "own")
+    for other, words in ((own[0], "holds a synthesis with other targets"), (_compared(result), "holds a synthesis")):
+        with pytest.raises(OptionError, match=rf"{words}.*overwrite=True"):
+            other.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    own[0].save(tmp_path, overwrite=True)
+    assert torch.equal(load_result(tmp_path).images, own[0].images)
+    assert not (tmp_path / "ant-seed0.png").exists()
+    assert (tmp_path / "gallery.html").exists(), "no file of the run"
+    (tmp_path / "result.json").rename(tmp_path / "settings.json")
+    with pytest.raises(OptionError, match="holds a dataset"):
+        own[0].save(tmp_path, overwrite=True)
+
+
+def _compared(result: gp.Result) -> gp.Comparison:
+    return gp.Comparison({"methods": [], "targets": result.targets, "seeds": result.seeds}, {"tiny": result})
 
 
 def test_nothing_finished_is_said(result: gp.Result, tmp_path: Path) -> None:
