@@ -13,7 +13,7 @@ from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import console, print_json, print_numbers, print_remark, print_remarks
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
-from gen_prior.report.measures import MEASURES
+from gen_prior.report.measures import MEASURES, best_photograph
 from gen_prior.util.words import percent, short
 
 
@@ -50,7 +50,7 @@ def run(
         typer.Option(
             "--faithfulness",
             help="Also compare with photographs (--images) and controls: the paths through the network, and a "
-            "two-alternative test. Costs three times as much again.",
+            "two-alternative test. Takes several times as long again.",
         ),
     ] = False,
     images: Annotated[
@@ -158,3 +158,5 @@ def _print(record: dict[str, Any]) -> None:
     rows.append(["seconds", *(f"{method['seconds']:.0f}" for method in methods), ""])
     names = [method["name"] for method in methods]
     print_numbers(["median", *names, "photographs"], rows)
+    if best := best_photograph(record):
+        console.print(f"best photograph: {best}", markup=False, soft_wrap=True)

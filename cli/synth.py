@@ -16,7 +16,7 @@ from gen_prior.cli.shared.classifier_options import with_classifier_options
 from gen_prior.cli.shared.output import console, print_json, print_remark, print_remarks
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.cli.shared.run_folder import run_folder
-from gen_prior.util.words import counted, percent, short
+from gen_prior.util.words import best_in_words, counted, percent, short
 
 if TYPE_CHECKING:
     from gen_prior.classifiers import Classifier
@@ -149,13 +149,14 @@ def _print(
         for t, target in enumerate(result.targets):
             values = ", ".join(f"{value:.4g}" for value in result.activations[t].tolist())
             ratios = [short(ratio) for ratio in _ratios(result, t, panels)]
-            beside = f"; {', '.join(ratios)} of the best photograph's" if ratios else ""
+            panel = panels[t] if panels else None
+            beside = f"; {', '.join(ratios)} times {best_in_words(target['photographs'], panel)}" if ratios else ""
             console.print(f"{target['name']}: activation {values}{beside}", markup=False, soft_wrap=True)
             for n, term in enumerate(target.get("terms", []) if result.terms[t][0] else []):
                 values = ", ".join(f"{terms[n]:.4g}" for terms in result.terms[t])
                 console.print(f"  {term['name']}: activation {values}", markup=False, soft_wrap=True)
-            if panels and (panel := panels[t]) is not None:
-                console.print(f"  {_faithfulness(panel)}", markup=False, soft_wrap=True)
+            for line in _faithfulness(panel) if panel is not None else ():
+                console.print(f"  {line}", markup=False, soft_wrap=True)
         console.print(f"{counted(result.activations.numel(), 'image')} in {out}", markup=False, soft_wrap=True)
 
 
@@ -170,9 +171,17 @@ def _ratios(result: Result, t: int, panels: Sequence[dict[str, Any] | None] | No
     return [ratio for ratio in found if ratio is not None and math.isfinite(ratio)]
 
 
-def _faithfulness(panel: dict[str, Any]) -> str:
-    """The faithfulness of a target's images in words."""
-    path = panel["path"]["normalised"]
-    similarity = f"path similarity {short(path)}; " if path is not None else ""
-    scores = [percent(panel[name]) for name in ("two_alternatives", "two_alternatives_photographs")]
-    return f"{similarity}two-alternative score {scores[0]}, of photographs {scores[1]}"
+def _faithfulness(panel: dict[str, Any]) -> list[str]:
+    """The faithfulness of a target's images in words, and a line for each control."""
+    best = best_in_words(None, panel)
+    lines = [f"{_scores(panel, best)}, of photographs {percent(panel['two_alternatives_photographs'])}"]
+    controls = {name: scores for name, scores in panel["controls"].items() if scores is not None}
+    return lines + [f"control, {name}: {_scores(scores, 'it')}" for name, scores in controls.items()]
+
+
+def _scores(scores: dict[str, Any], best: str) -> str:
+    """Ratio, path similarity and two-alternative score of images together, as far as there are any."""
+    ratio, path = scores["ratio"], scores["path"]["normalised"]
+    words = [f"mean activation {short(ratio)} times {best}"] if ratio is not None else []
+    words += [f"path similarity {short(path)}"] if path is not None else []
+    return "; ".join([*words, f"two-alternative score {percent(scores['two_alternatives'])}"])

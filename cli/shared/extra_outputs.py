@@ -51,7 +51,7 @@ Faithfulness = Annotated[
     typer.Option(
         "--faithfulness",
         help="Also measure how true the images are to their units, beside the photographs of --images and controls; "
-        "costs three times as much again.",
+        "takes several times as long again.",
     ),
 ]
 Judge = Annotated[

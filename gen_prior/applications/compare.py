@@ -64,7 +64,7 @@ def compare(
         image_size: side of the images in pixels, of every method that is given by its name; their own where None.
         precision, batch: as `synthesize` takes them.
         faithfulness: measure hidden units and classes beside photographs and controls as well
-            (`gen_prior.applications.faithfulness.Panel`), which costs three times as much again.
+            (`gen_prior.applications.faithfulness.Panel`), which takes several times as long again.
         images: a folder of photographs, which `faithfulness` needs.
         out: a folder; each batch of images is written before the next begins. A folder that holds a part of the same
             comparison is continued, with another run it is refused.

@@ -12,6 +12,7 @@ from gen_prior.errors import ImageError, OptionError, UnknownNameError
 from gen_prior.optimise.load_result import load_result
 from gen_prior.optimise.result import Result
 from gen_prior.report.comparison_sheet import draw_page, page_count
+from gen_prior.report.measures import best_photograph
 from gen_prior.report.numbers import comparison_rows
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.image_io import read_image
@@ -96,6 +97,8 @@ class ComparisonView:
             return cell("not finished")
         activation = "not finite" if item["activation"] is None else f"{item['activation']:.4g}"
         judged = f"judge: {item['judge_class']}" if item.get("judge_class") else ""
+        if judged and self.record["targets"][t].get("judged") is False:
+            judged = "not judged"
         return cell(activation, judged, image=self._picture(method["name"], item, t, s))
 
     def _picture(self, method: str, item: dict[str, Any], t: int, s: int) -> str:
@@ -119,7 +122,10 @@ class ComparisonView:
             found = [method["summary"].get(measure) for method in methods]
             if any(found):
                 rows.append((measure.replace("_", " "), [_value(one) for one in found]))
-        return table("", [method["name"] for method in methods], rows) if rows else ""
+        title = "Median (of yes or no, mean), and its 95 % interval"
+        best = best_photograph(self.record)
+        more = f"photograph ratio: activation divided by {best}" if best else ""
+        return table(title, [method["name"] for method in methods], rows, more) if rows else ""
 
 
 def _value(summary: dict[str, Any] | None) -> str:

@@ -108,7 +108,8 @@ class Panel:
             run_pass(classifier, folder, {"best": best}, state=state, on_bad=skipped.append, progress=progress)
             found = collect_exemplars(classifier, best, image_paths(folder))
         paths = image_paths(folder)
-        if len(paths) - len(skipped) < 4 * REFERENCES:
+        self._count = len(paths) - len(skipped)
+        if self._count < 4 * REFERENCES:
             raise ImageError(f"the panel needs at least {4 * REFERENCES} photographs, {folder} has {len(paths)}")
         self.references = {
             unit: UnitReferences(unit, list(found[2 * index]), list(found[2 * index + 1]))
@@ -135,8 +136,8 @@ class Panel:
     def measure(self, result: Result, t: int, generator: Generator, target: AnyTarget | None) -> dict[str, Any] | None:
         """The panel of target `t` of `result`; None if it is not one unit.
 
-        Synthesises the least exciting inputs and two controls by the result's recipe, which costs three times as much
-        as the images themselves.
+        Synthesises the least exciting inputs and two controls by the result's recipe, unit after unit, which takes at
+        least three times as long as the images themselves.
         """
         if not isinstance(target, Target):
             return None
@@ -152,6 +153,7 @@ class Panel:
             name: None if images is None else self._scores(target, images, least) for name, images in made.items()
         }
         return self._scores(target, result.inputs(t, self.classifier), least) | {
+            "photographs": self._count,
             "best_photograph": self.references[target].most[0].activation,
             "two_alternatives_photographs": self._photographs(target).two_alternatives,
             "controls": controls,

@@ -24,7 +24,12 @@ FAITHFULNESS: dict[str, type] = {
     "target_two_alternatives": float,
     "target_two_alternatives_photographs": float,
 }
-RESULT: dict[str, type] = TARGET | ITEM | RELATIVE_TO_PHOTOGRAPHS | {"terms": str} | FAITHFULNESS
+CONTROLS: dict[str, type] = {
+    f"target_{measure}_{control}": float
+    for measure in ("path_similarity", "two_alternatives")
+    for control in ("start", "shuffled_unit", "random_network")
+}
+RESULT: dict[str, type] = TARGET | ITEM | RELATIVE_TO_PHOTOGRAPHS | {"terms": str} | FAITHFULNESS | CONTROLS
 
 
 def write_result_numbers(
@@ -61,6 +66,7 @@ def result_rows(result: ResultData, panels: Sequence[Mapping[str, Any] | None] |
             if row.get("photograph_ratio") is None and (panel := panels[t]) is not None:
                 row["photograph_ratio"] = ratio_to(panel.get("best_photograph"), row["activation"])
             row |= {"terms": _terms(target, result.terms[t][s])} | faithfulness_row(panels[t])
+            row |= control_row(panels[t])
             rows.append(row)
     return rows
 
@@ -74,6 +80,17 @@ def faithfulness_row(panel: Mapping[str, Any] | None) -> dict[str, Any]:
         "target_two_alternatives": panel["two_alternatives"],
         "target_two_alternatives_photographs": panel["two_alternatives_photographs"],
     }
+
+
+def control_row(panel: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The same measures of the controls: the start, a shuffled unit, a random network."""
+    row: dict[str, Any] = {}
+    for name, scores in (panel or {}).get("controls", {}).items():
+        if scores is not None:
+            control = name.replace(" ", "_")
+            row[f"target_path_similarity_{control}"] = scores["path"]["normalised"]
+            row[f"target_two_alternatives_{control}"] = scores["two_alternatives"]
+    return row
 
 
 def _terms(target: Mapping[str, Any], values: Iterable[float]) -> str | None:

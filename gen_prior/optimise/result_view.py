@@ -16,7 +16,7 @@ from gen_prior.optimise.result_rows import result_rows
 from gen_prior.optimise.stored_result import UNFINISHED
 from gen_prior.util.html import cell, picture_tag, table
 from gen_prior.util.tables import dataframe
-from gen_prior.util.words import counted
+from gen_prior.util.words import best_in_words, counted
 
 if TYPE_CHECKING:
     import pandas
@@ -97,7 +97,9 @@ class ResultView(ResultData):
         ]
         hidden = self.activations.numel() - len(rows) * len(head)
         more = f"and {hidden} more images: result.sheet(), result[TARGET, SEED]" if hidden else ""
-        return table(repr(self)[1:-1], head, rows, more)
+        best = dict.fromkeys(best_in_words(one["photographs"]) for one in self.targets if one.get("photographs"))
+        lines = [more, *(f"best photograph: {words}" for words in best)]
+        return table(repr(self)[1:-1], head, rows, "; ".join(filter(None, lines)))
 
 
 def _shown(item: ResultItem) -> str:

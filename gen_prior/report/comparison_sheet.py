@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from gen_prior.optimise.result_rows import faithfulness_row
+from gen_prior.report.measures import best_photograph
 from gen_prior.util.image_io import read_image, to_pil
 from gen_prior.util.mosaic import font, pages, paste, wrapped, write_line, write_pages
 from gen_prior.util.reading import reading
@@ -150,6 +151,8 @@ def _legend(record: dict[str, Any]) -> str:
             ". Two alternatives: of two photographs, how often a machine says which one excites the unit more if it is "
             "shown these images; then, if it is shown photographs"
         )
+    if best := best_photograph(record):
+        words += f". Best photograph: {best}"
     return words + (
         f". Natural photographs at {natural['size']} px have {percent(natural['high_frequency'])} of their power above "
         f"half the Nyquist frequency and a spectrum slope of {short(natural['slope'])}."

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from gen_prior.util.words import best_in_words
 
 SHARE = (0.0, 1.0)
 JUDGED = (
@@ -93,3 +96,18 @@ the largest magnitude that any method reaches for that target."""
 def names_of(kind: str) -> list[str]:
     """Names of the measures of which an "image", the "seeds" of a target, or the "panel" has a value."""
     return [measure.name for measure in MEASURES if measure.of == kind]
+
+
+def best_photograph(record: Mapping[str, Any]) -> str:
+    """What the ratios of a comparison are to, in words; "" where no target has one.
+
+    A table comes first, and the folder of the faithfulness panel counts for units that it does not hold.
+    """
+    found: dict[str, None] = {}
+    for method in record["methods"]:
+        targets = record.get("targets", [])
+        panels = method.get("faithfulness") or [None] * len(targets)
+        for target, panel in zip(targets, panels, strict=True):
+            if target.get("photographs") or panel:
+                found[best_in_words(target.get("photographs"), panel)] = None
+    return ", else ".join(sorted(found, reverse=True))

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gen_prior.optimise.result_rows import (
+    CONTROLS,
     FAITHFULNESS,
     ITEM,
     NUMBERS,
     RELATIVE_TO_PHOTOGRAPHS,
     RESULT,
     TARGET,
+    control_row,
     faithfulness_row,
     result_rows,
     write_result_numbers,
@@ -38,6 +40,7 @@ COMPARISON: dict[str, type] = {
     "slope": float,
     "target_diversity": float,
     **FAITHFULNESS,
+    **CONTROLS,
 }
 BENCHMARK: dict[str, type] = {
     "method": str,
@@ -51,6 +54,7 @@ BENCHMARK: dict[str, type] = {
     "target_seconds": float,
     "evaluations": int,
     **FAITHFULNESS,
+    **CONTROLS,
 }
 INVERSION: dict[str, type] = {
     "method": str,
@@ -83,7 +87,12 @@ def comparison_rows(record: Mapping[str, Any]) -> list[Row]:
             target = record["targets"][t]
             row = {"method": method["name"], "target_number": t, "target": target["name"], "units": target["target"]}
             row |= {name: item.get(name) for name in COMPARISON if name in item and name not in row}
-            rows.append(row | {"target_diversity": method["diversity"][t]} | faithfulness_row(panels[t]))
+            rows.append(
+                row
+                | {"target_diversity": method["diversity"][t]}
+                | faithfulness_row(panels[t])
+                | control_row(panels[t])
+            )
     return rows
 
 
@@ -94,7 +103,7 @@ def benchmark_rows(record: Mapping[str, Any]) -> list[Row]:
         for t, item in enumerate(generator["items"]):
             shared = {"method": generator["name"], "target_number": t, "target": item["target"], "layer": item["layer"]}
             shared |= {"target_seconds": item["seconds"], "evaluations": item["evaluations"]}
-            shared |= faithfulness_row(item.get("panel"))
+            shared |= faithfulness_row(item.get("panel")) | control_row(item.get("panel"))
             for s, seed in enumerate(record["seeds"]):
                 own = {"activation": item["activations"][s], "photograph_ratio": item["ratios"][s]}
                 if "judge_ranks" in item:

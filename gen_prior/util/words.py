@@ -1,8 +1,9 @@
-"""Words of messages, tables and pages: counts, short numbers, lists of names, settings that are others."""
+"""Words of messages, tables and pages: counts, short numbers, lists of names, settings that are others, photographs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def counted(count: int, noun: str) -> str:
@@ -21,6 +22,17 @@ def others(names: Sequence[str]) -> str:
     """Settings that are not the same, in words: `["seeds", "unit_recipe"]` -> "other seeds, another unit recipe"."""
     plain = [name.replace("_sha256", "").replace("_names", "s").replace("_", " ") for name in names]
     return few([f"other {name}" if _is_plural(name) else f"another {name}" for name in plain])
+
+
+def best_in_words(photographs: Mapping[str, Any] | None, panel: Mapping[str, Any] | None = None) -> str:
+    """What the ratio of an activation is to: the best of a table's photographs, else of the folder's of a panel.
+
+    `photographs`: of a target in a record, None where no table holds it; `panel`: its faithfulness, if measured.
+    """
+    if photographs is not None:
+        return f"the best of the table's {photographs['images']:,} photographs"
+    count = f"{panel['photographs']:,} " if panel and "photographs" in panel else ""
+    return f"the best of the folder's {count}photographs"
 
 
 def short(value: float) -> str:

@@ -17,6 +17,7 @@ from torch import nn
 
 import gen_prior as gp
 from gen_prior.applications.exemplar import Exemplars
+from gen_prior.report.measures import best_photograph
 from gen_prior.util.image_io import write_png
 
 
@@ -161,6 +162,29 @@ def test_models_are_one_line(tiny_classifier: gp.Classifier, tiny_generator: gp.
     assert repr(wide) == "<Classifier custom: input 36 x 64, on cpu>"
     assert repr(tiny_generator) == "<Generator tiny: codes of 8, on cpu>"
     assert repr(gp.Recipe(rate=0.2)) == "Recipe(steps=128, rate=0.2)"
+
+
+def test_a_judge_is_not_quoted_on_hidden_units(comparison: gp.Comparison) -> None:
+    for item in comparison.record["methods"][0]["items"]:
+        item["judge_class"] = "prayer rug"
+    html = comparison._repr_html_()
+    assert html.count("judge: prayer rug") == 2  # of the class, not of conv2:3, by one method
+    assert html.count("not judged") == 4
+    assert "95 % interval" in html
+
+
+def test_a_ratio_says_which_photographs_it_is_to(
+    comparison: gp.Comparison, tiny_classifier: gp.Classifier, tiny_generator: gp.Generator
+) -> None:
+    result = gp.synthesize(tiny_classifier, "bee", tiny_generator, steps=1)
+    assert "best photograph" not in result._repr_html_()
+    result.targets[0]["photographs"] = {"quantiles": [0.0] * 5 + [1.0], "images": 1000}
+    assert "best photograph: the best of the table&#x27;s 1,000 photographs" in result._repr_html_()
+    assert best_photograph(comparison.record) == ""
+    comparison.record["targets"][0]["photographs"] = {"images": 1000}
+    comparison.record["methods"][0]["faithfulness"] = [{"photographs": 40}, {"photographs": 40}]
+    words = "the best of the table's 1,000 photographs, else the best of the folder's 40 photographs"
+    assert best_photograph(comparison.record) == words
 
 
 def test_the_summary_of_one_image_has_no_interval() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -37,7 +38,14 @@ def test_synth_measures_faithfulness(run: type[Run], tiny: tuple[str, ...], phot
     assert done.code == 0, done.err
     (target,) = json.loads((tmp_path / "out" / "faithfulness.json").read_text())
     assert target["faithfulness"]["controls"]["random network"]["two_alternatives"] >= 0
-    assert "of the best photograph's" in done.out
+    assert "times the best of the folder's 32 photographs" in done.out
     assert "two-alternative score" in done.out
-    header, row = (tmp_path / "out" / "numbers.csv").read_text().splitlines()
-    assert float(row.split(",")[header.split(",").index("photograph_ratio")]) != 0
+    for control in ("start", "shuffled unit", "random network"):
+        assert f"  control, {control}: " in done.out
+    with (tmp_path / "out" / "numbers.csv").open(newline="") as file:
+        (columns,) = csv.DictReader(file)
+    assert float(columns["photograph_ratio"]) != 0
+    controls = target["faithfulness"]["controls"]
+    assert float(columns["target_two_alternatives_start"]) == controls["start"]["two_alternatives"]
+    network = controls["random network"]["two_alternatives"]
+    assert float(columns["target_two_alternatives_random_network"]) == network

@@ -18,7 +18,7 @@ from gen_prior.report.pages.gallery_parts import FILMS, Json, film, picture, pla
 from gen_prior.report.pages.render import number, percent, render
 from gen_prior.util.files import write_bytes
 from gen_prior.util.reading import read_regular, reading
-from gen_prior.util.words import counted
+from gen_prior.util.words import best_in_words, counted
 
 PAGE = "gallery.html"
 PREFERRED = "Preferred input of "
@@ -72,10 +72,10 @@ def _of_result(folder: Path) -> Json:
             "lead": lead,
             "shows": PREFERRED,
             "sections": [
-                _section(target, [("", [_picture(folder, item, target["name"], "") for item in listed])])
+                _section(target, [("", [_picture(folder, item, target, "") for item in listed])])
                 for target, listed in zip(record["targets"], items, strict=True)
             ]
-            + sheets(folder, "exemplars", "photographs"),
+            + sheets(folder, "exemplars", "photographs of the given folder"),
         }
 
 
@@ -88,7 +88,10 @@ def _of_comparison(folder: Path) -> Json:
         for t, target in enumerate(record["targets"]):
             items = [[item for item in method["items"] if item["target"] == t] for method in methods]
             rows = [
-                (method["name"], [_picture(folder, item, target["name"], method["name"]) for item in listed])
+                (
+                    method["name"],
+                    [_picture(folder, item, target, method["name"], _panel(method, item)) for item in listed],
+                )
                 for method, listed in zip(methods, items, strict=True)
             ]
             if stem := next((film_stem(listed) for listed in items if listed), None):
@@ -114,15 +117,21 @@ def _section(target: Mapping[str, Any], rows: Sequence[tuple[str, list[Json]]]) 
     return {"name": target["name"], "target": text if text != target["name"] else None, "rows": rows}
 
 
-def _picture(folder: Path, item: Mapping[str, Any], name: str, method: str) -> Json:
+def _picture(
+    folder: Path,
+    item: Mapping[str, Any],
+    target: Mapping[str, Any],
+    method: str,
+    panel: Mapping[str, Any] | None = None,
+) -> Json:
     """A picture: where it lies, its words, and the pictures beside it; without a place if it is not finished."""
-    words = f"{name}, seed {item['seed']}" + (f", by {method}" if method else "")
+    words = f"{target['name']}, seed {item['seed']}" + (f", by {method}" if method else "")
     if item["status"] == UNFINISHED:
         return picture(folder, "", words, f"seed {item['seed']}: not finished")
     path = place_of(item["image"])
     lines = []
     if (ratio := item.get("photograph_ratio")) is not None:
-        lines.append(f"{number(ratio)} of the best photograph's")
+        lines.append(f"{number(ratio)} times {best_in_words(target.get('photographs'), panel)}")
     if item.get("probability") is not None:
         lines.append(f"probability {percent(item['probability'])}")
     if item.get("judge_class") is not None and item.get("judge_top1") is not None:
@@ -134,6 +143,13 @@ def _picture(folder: Path, item: Mapping[str, Any], name: str, method: str) -> J
     beside += [(path.with_suffix(kind), "film") for kind in FILMS]
     there = [(str(file), shows) for file, shows in beside if (folder / file).is_file()]
     return shown | {"path": str(path), "beside": there}
+
+
+def _panel(method: Mapping[str, Any], item: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The faithfulness of an item's target, where it was measured."""
+    panels = method.get("faithfulness")
+    panel: Mapping[str, Any] | None = panels[item["target"]] if panels else None
+    return panel
 
 
 def _medians(methods: Sequence[Mapping[str, Any]]) -> Json:
