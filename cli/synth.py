@@ -176,7 +176,7 @@ def _faithfulness(panel: dict[str, Any]) -> list[str]:
     best = best_in_words(None, panel)
     lines = [f"{_scores(panel, best)}, of photographs {percent(panel['two_alternatives_photographs'])}"]
     controls = {name: scores for name, scores in panel["controls"].items() if scores is not None}
-    return lines + [f"control, {name}: {_scores(scores, 'it')}" for name, scores in controls.items()]
+    return lines + [f"control, {name}: {_scores(scores, 'that best')}" for name, scores in controls.items()]
 
 
 def _scores(scores: dict[str, Any], best: str) -> str:

@@ -9,7 +9,7 @@ from typing import overload
 
 from torch import Tensor
 
-from gen_prior.applications.exemplar import Exemplar, Exemplars
+from gen_prior.applications.exemplar import Exemplar, ExemplarLists, Exemplars
 from gen_prior.applications.fields import Fields
 from gen_prior.applications.photograph_counters import MOST, BestPhotographs, Wanted
 from gen_prior.applications.photograph_pass import run_pass
@@ -80,7 +80,8 @@ def find_exemplars(
         progress: as `synthesize` takes it, after every batch, in images.
 
     Returns:
-        The exemplars, the best first, a list that notebooks show; for a list of targets, a list of such lists.
+        The exemplars, the best first, a list that notebooks show; for a list of targets, a list of such lists, which
+        notebooks show as well.
 
     Raises:
         ImageError: no images, one that cannot be read, or, with `on_bad`, none that can.
@@ -129,9 +130,9 @@ def collect_exemplars(classifier: Classifier, best: BestPhotographs, paths: Sequ
     """The exemplars of each wanted target, with their images, after a pass over `paths`."""
     fields = Fields(classifier)
     images: dict[int, Tensor] = {}
-    result = []
+    result = ExemplarLists()
     for row, wanted in enumerate(best.wanted):
-        exemplars = Exemplars()
+        exemplars = Exemplars(name=wanted.name)
         for value, number, flat in zip(best.values[row], best.numbers[row], best.positions[row], strict=True):
             index = int(number)
             if index < 0 or float(value) == -MOST:

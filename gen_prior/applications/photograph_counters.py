@@ -169,6 +169,13 @@ class Wanted:
         """Weight and unit of a target that is one unit; else None."""
         return self.target.terms[0] if self.target is not None and len(self.target.terms) == 1 else None
 
+    @property
+    def name(self) -> str:
+        """Name in reports; of a unit that is looked for anywhere, without a position."""
+        if self.target is None:
+            return self.objective.description
+        return self.target.name.rpartition("@")[0] if self.anywhere else self.target.name
+
     def read(self, activations: Activations, images: Tensor) -> tuple[Tensor, Tensor]:
         """Each photograph's score `[B]` and the flat position where it is taken, -1 for the target's own."""
         if self.anywhere and self.unit is not None:

@@ -128,7 +128,7 @@ def test_exemplars(tiny_classifier: gp.Classifier, tmp_path: Path) -> None:
     found = gp.find_exemplars(tiny_classifier, "conv2:3", tmp_path, count=14)
     assert (
         repr(found)
-        == f"<Exemplars: 14 photographs, activation {found[0].activation:.4g} to {found[-1].activation:.4g}>"
+        == f"<Exemplars of conv2:3: 14 photographs, activation {found[0].activation:.4g} to {found[-1].activation:.4g}>"
     )
     assert repr(found[0]) == f"<{found[0].path.name}: activation {found[0].activation:.4g}>"
     html = found._repr_html_()
@@ -137,6 +137,11 @@ def test_exemplars(tiny_classifier: gp.Classifier, tmp_path: Path) -> None:
     assert "&amp; more.png" in html
     assert found.sheet().width > found[0].picture().width == found[0].patch.shape[2]
     assert len(pictures(found[0]._repr_html_())) == 1
+    assert {picture.width for picture in pictures(html)} == {128}  # of a patch of a few pixels
+    several = gp.find_exemplars(tiny_classifier, ["conv2:3", "-conv2:3@2,2"], tmp_path, count=3)
+    assert repr(several) == "<Exemplars of 2 targets: conv2:3, -conv2:3>"
+    assert len(pictures(several._repr_html_())) == 6  # type: ignore[attr-defined]
+    assert several.sheet().height > found.sheet().height  # type: ignore[attr-defined]
     assert repr(Exemplars()) == "<Exemplars: none>"
     with pytest.raises(gp.GenPriorError, match="no photograph"):
         Exemplars().sheet()
