@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,12 +122,14 @@ def _start(path: Path, prior: Generator, quiet: bool) -> dict[str, Any]:
     from gen_prior.applications.encode import encode
     from gen_prior.hub.tensors import file_sha256
     from gen_prior.util.image_io import read_image
+    from gen_prior.util.progress import labelled
 
     picture = read_image(path)
 
+    @cache  # several searches start at the same code
     def found() -> Any:
         with ProgressBar(quiet) as bar:
-            return encode(prior, picture, progress=bar.show)
+            return encode(prior, picture, progress=labelled(bar.show, "the photograph's code"))
 
     return {"start": found, "start_source": {"image": path.name, "sha256": file_sha256(path)}}
 

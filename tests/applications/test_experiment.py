@@ -261,6 +261,8 @@ def test_several_neurons_have_searches_of_their_own_that_alternate(experiment: C
     assert opened.searches["IT.3"].scores[0].tolist() == [0, 1, 2, 3, 4]
     assert opened.searches["V4-12"].scores[0].tolist() == [0, -1, -2, -3, -4]
     opened.export()
+    codes = load_file(opened.folder / "codes.safetensors")
+    assert {name: len(tensor) for name, tensor in codes.items()} == {"IT.3": 5, "V4-12": 5}
     table = rows(opened.folder / "responses.csv")
     assert len(table) == 20, "each neuron's response to the other's images is kept too"
     assert {(row["search"], row["neuron"]) for row in table} == {(a, b) for a in opened.neurons for b in opened.neurons}

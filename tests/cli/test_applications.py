@@ -12,6 +12,7 @@ import torch
 from command_runner import Run
 from PIL import Image
 
+from gen_prior.applications import encode
 from gen_prior.cli.shared.progress import ProgressBar
 from gen_prior.util.image_io import read_image
 from gen_prior.util.progress import Progress
@@ -149,6 +150,28 @@ def test_several_units_evolve_each_in_its_folder(run: type[Run], tiny: tuple[str
     assert lines[0] == "generation,kind,search,code,neuron,score"
     assert lines[1].startswith("0,evolved,bee,0,bee,")
     assert len(lines) == 1 + 20
+
+
+def test_evolve_finds_the_code_of_an_image_once_for_all_units(
+    run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Progress] = []
+    calls: list[object] = []
+    monkeypatch.setattr(ProgressBar, "show", lambda self, progress: seen.append(progress))
+    whole = encode.encode
+
+    def counted(*given: Any, **options: Any) -> torch.Tensor:
+        calls.append(given)
+        return whole(*given, **options)
+
+    monkeypatch.setattr(encode, "encode", counted)
+    network = ("-g", "tiny", "--classifier", "tiny", "--device", "cpu")
+    done = run("evolve", "bee", "ant", *network, "--start", photo, "--evaluations", 4, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert len(calls) == 1
+    fitting = [progress for progress in seen if progress.label == "the photograph's code"]
+    assert fitting
+    assert all(progress.activations is None for progress in fitting), "an error is no activation"
 
 
 def test_evolve_starts_at_an_image(run: type[Run], tiny: tuple[str, ...], photo: Path, tmp_path: Path) -> None:
