@@ -139,6 +139,13 @@ def run_bash(block: Block) -> str:
     return printed
 
 
+def cheap_source(source: str) -> str:
+    """Python with few steps and images."""
+    for name, value in CHEAP_NUMBERS.items():
+        source = re.sub(rf"(\b{name} ?= ?)\d+", rf"\g<1>{value}", source)
+    return source
+
+
 def plain_lines(text: str) -> list[str]:
     """Lines without trailing blanks."""
     return [line.rstrip() for line in text.strip().splitlines()]
@@ -190,10 +197,7 @@ def test_blocks_run(page: Path, at_work: Path) -> None:
         assert block.language in LANGUAGES, f"{where}: a block of {block.language or 'no language'}"
         if block.language == "python":
             check_names(block.source)
-            source = block.source
-            for name, value in CHEAP_NUMBERS.items():
-                source = re.sub(rf"(\b{name} ?= ?)\d+", rf"\g<1>{value}", source)
-            code = compile("\n" * block.line + source, str(page), "exec")
+            code = compile("\n" * block.line + cheap_source(block.source), str(page), "exec")
             if block.mark != "parse only":
                 exec(code, names)
         elif block.language == "bash":
@@ -219,3 +223,12 @@ def test_the_cheap_settings_reach_the_commands() -> None:
     assert cheap_command(["synth", "goldfish", "--seeds", "4"])[-4:] == ["--steps", "1", "--seeds", "1"]
     assert cheap_command(["synth", "--", "-ant"]) == ["synth", "--steps", "1", "--seeds", "1", "--", "-ant"]
     assert torch.get_num_threads() == 1
+
+
+def test_stimuli_to_be_shown_have_the_mean_and_contrast_that_are_fixed(at_work: Path) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "howto" / "mei.md")[:2]:
+        exec(cheap_source(block.source), names)
+        stimuli = names.pop("stimuli")
+        assert stimuli.mean((1, 2, 3)).tolist() == pytest.approx([0.5] * len(stimuli), rel=0.01)
+        assert stimuli.std((1, 2, 3)).tolist() == pytest.approx([0.15] * len(stimuli), rel=0.01)
