@@ -85,6 +85,8 @@ def _write_times(folder: Path) -> dict[Path, int]:
     paths = (
         path
         for path in folder.rglob("*.png")
-        if path.name not in others and not any(part in path.name for part in made_of_others)
+        if path.name not in others
+        and not any(part in path.name for part in made_of_others)
+        and not (path.name == "dream.png" and any(path.parent.glob("frame-*.png")))  # a copy of the last frame
     )
     return {path: path.stat().st_mtime_ns for path in paths}

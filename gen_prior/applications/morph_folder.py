@@ -90,9 +90,13 @@ class Morph:
         """Up to nine frames side by side as a PIL picture, each with its position and, below, its activations."""
         shown = self._shown()
         frames = [self.images[frame] for frame in shown]
-        values = [" / ".join(f"{value:.3g}" for value in self.activations[frame].tolist()) for frame in shown]
+        values = [self._values()[frame] for frame in shown]
         names = [f"{float(self.positions[frame]):.2f}" for frame in shown]
         return to_pil(mosaic([frames], captions=[values], column_names=names, row_names=[" / ".join(self.units)]))
+
+    def _values(self) -> list[str]:
+        """The activations of each frame, as "12.3 / 4.56"."""
+        return [" / ".join(f"{value:.3g}" for value in row) for row in self.activations.tolist()]
 
     def _shown(self) -> list[int]:
         """Numbers of up to `SHOWN` frames, evenly spaced."""
@@ -108,7 +112,7 @@ class Morph:
         return write_animation(path, [*self.images, *self.images[:-1].flip(0)], fps=fps)
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the frames, a strip of up to nine, exact tensors, `numbers.csv` and `morph.json`; returns `out`.
+        """Write the frames, exact tensors, `numbers.csv`, `morph.json`, and a strip with activations; returns `out`.
 
         Raises `OptionError` for a folder that holds another run, unless `overwrite` is given, which replaces it, and
         `OutputError` for one that cannot be written to.
@@ -120,7 +124,7 @@ class Morph:
             frames.clear()
             for number, image in enumerate(self.images):
                 frames.write(number, image)
-            write_png(folder / "morph-strip.png", strip(list(self.images), count=SHOWN))
+            write_png(folder / "morph-strip.png", strip(list(self.images), count=SHOWN, labels=self._values()))
             save_safetensors(
                 folder / "morph.safetensors", {name: getattr(self, name).contiguous() for name in TENSORS}, {}
             )

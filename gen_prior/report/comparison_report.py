@@ -93,9 +93,9 @@ def notes(record: Mapping[str, Any], analysis: Analysis) -> list[str]:
 
 def _of_figure(record: Mapping[str, Any], analysis: Analysis) -> str:
     """The caption of the figure."""
-    words = (
-        f"Means over {counted(len(record['targets']), 'target')} (large dots) with 95 % bootstrap intervals (bars); "
-    )
+    drawn = any(mean.low is not None for means in analysis.means.values() for mean in means.values())
+    bars = " with 95 % bootstrap intervals (bars)" if drawn else ""
+    words = f"Means over {counted(len(record['targets']), 'target')} (large dots){bars}; "
     dashed = any(measure.name in record["natural"] for measure in analysis.measures)
     return words + "each small dot is a target." + (" Dashed: photographs." if dashed else "")
 

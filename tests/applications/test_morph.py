@@ -126,6 +126,9 @@ def test_another_morph_is_refused_or_replaced(
             morph(tiny_classifier, given.pop("ends"), tiny_generator, out=tmp_path, **given)
     morph(tiny_classifier, ["bee", "ant"], tiny_generator, frames=2, steps=2, out=tmp_path, overwrite=True)
     assert len(list(tmp_path.glob("frame-*.png"))) == 2
+    strip, frame = read_image(tmp_path / "morph-strip.png"), read_image(tmp_path / "frame-0000.png")
+    assert strip.shape[1] > frame.shape[1] + 5, "the activations stand below the frames"
+    assert strip[:, frame.shape[1] :].min() < 0.5
     (tmp_path / "morph.json").write_text("{}")
     with pytest.raises(OutputError, match="damaged"):
         morph(tiny_classifier, ["bee", "ant"], tiny_generator, frames=2, steps=2, out=tmp_path)

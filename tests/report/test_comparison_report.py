@@ -136,6 +136,12 @@ def test_the_report_says_what_it_would_take() -> None:
     assert "**0.031**" in markdown(record(), analyse(record()))
 
 
+def test_the_figure_speaks_of_bars_where_there_are_some() -> None:
+    few = record(methods=(FIRST[:5], SECOND[:5]))
+    assert "(large dots); each small dot" in markdown(few, analyse(few))
+    assert "intervals (bars); each small dot" in markdown(record(), analyse(record()))
+
+
 def test_a_single_method_has_no_differences() -> None:
     given = record(methods=(FIRST,))
     analysis = analyse(given)

@@ -72,9 +72,10 @@ def test_only_what_is_new_counts_as_finished(tmp_path: Path) -> None:
         (tmp_path / "method").mkdir()
         (tmp_path / "method" / "new.png").write_bytes(b"")
         (tmp_path / "contact-sheet.png").write_bytes(b"")
+        (tmp_path / "dream.png").write_bytes(b"")  # a copy of the last frame, which is old
         raise KeyboardInterrupt
 
-    (tmp_path / "old.png").write_bytes(b"")
+    (tmp_path / "frame-0000.png").write_bytes(b"")
     with pytest.raises(KeyboardInterrupt, match="stopped; 1 finished image in"), keeping(tmp_path):
         work()
 
