@@ -61,8 +61,8 @@ def run(
         typer.Option(
             "--film",
             metavar="KIND",
-            help="Also write a film of each target with the methods side by side, and one of each image: gif, webp or "
-            "mp4. Methods that are finished without films are made again.",
+            help="Also write a film of each target with the methods side by side, and one, always webp, of each image: "
+            "gif, webp or mp4. Methods that are finished without films are made again.",
         ),
     ] = None,
     html: options.Html = False,

@@ -28,7 +28,7 @@ from gen_prior.report.numbers import write_comparison_numbers
 from gen_prior.util.files import as_output_errors, write_json
 from gen_prior.util.folders import OTHER_RUN_FIX, check_kind, remove_run, run_writer
 from gen_prior.util.progress import Progress, ProgressCallback, ProgressOption, progress_callback
-from gen_prior.util.words import others
+from gen_prior.util.words import changed_settings, others
 
 
 def compare(
@@ -70,7 +70,7 @@ def compare(
             comparison is continued, with another run it is refused.
         overwrite: replace the run in `out` instead, whichever it is.
         film: "gif", "webp" or "mp4": also write a film of each target, with the methods side by side, and one of each
-            image. Needs `out`. Methods that were finished without films are made again.
+            image, which is always webp. Needs `out`. Methods that were finished without films are made again.
         progress: as `synthesize` takes it, in classifier evaluations, labelled with the method's name.
 
     Raises:
@@ -167,8 +167,8 @@ def _earlier(folder: Path, record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     before, now = load_comparison(folder).record, json.loads(json.dumps(record))
     names = [method["name"] for method in before["methods"]]
     before["method_names"] = before.get("method_names", names)  # 0.1 had no list of them
-    same = [name for name in now if name not in ("methods", "finished")]
-    if changed := [name for name in same if before.get(name) != now[name]]:
+    same = {name: value for name, value in now.items() if name not in ("methods", "finished")}
+    if changed := changed_settings(before, same):
         raise OptionError(
             f"{folder} holds a comparison with {others(changed)}",
             fix=OTHER_RUN_FIX,

@@ -21,7 +21,7 @@ from gen_prior.util.files import as_output_errors
 from gen_prior.util.folders import OTHER_RUN_FIX, check_kind, remove_run
 from gen_prior.util.image_io import read_image, write_png
 from gen_prior.util.reading import reading
-from gen_prior.util.words import others
+from gen_prior.util.words import changed_settings, others
 
 PICTURE, STATE = "dream.png", "dream.safetensors"
 FORMAT = "gen-prior/dream-1"
@@ -71,7 +71,7 @@ class DreamFolder:
             metadata = read_file_metadata(self.folder / STATE)
             before, finished = json.loads(metadata["settings"]), int(metadata["finished"])
             last = read_tensors(self.folder / STATE)["image"]
-        if changed := [name for name in self.settings if before.get(name) != self.settings[name]]:
+        if changed := changed_settings(before, self.settings):
             self._refuse(f"a dream with {others(changed)}")
         if self.settings["custom"]:
             self._refuse("a dream of an objective of your own, which cannot be compared with this one")

@@ -30,7 +30,7 @@ from gen_prior.util.files import write_stream
 from gen_prior.util.folders import OTHER_RUN_FIX, check_kind
 from gen_prior.util.image_io import png_bytes
 from gen_prior.util.reading import first_line
-from gen_prior.util.words import others
+from gen_prior.util.words import changed_settings, others
 
 
 class Record:
@@ -156,7 +156,7 @@ class ResultFolder:
         earlier = {"normalisation": now.get("normalisation")}  # not recorded at first
         before = earlier | {"targets": found["targets"], "seeds": found["seeds"]} | found["settings"]
         custom = any(now["custom"].values()) or now["started_from"] != "seeds" or any(map(is_own, now["targets"]))
-        changed = [name for name in now if before.get(name) != now[name]]
+        changed = changed_settings(before, now)
         if changed or custom:
             what = f"a run with {others(changed)}" if changed else "a run"
             also = "" if changed else ", and functions of your own or given codes cannot be compared with it"

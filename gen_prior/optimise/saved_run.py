@@ -12,7 +12,7 @@ from gen_prior.optimise.stored_result import MAX_RECORD_BYTES
 from gen_prior.util.files import is_file
 from gen_prior.util.folders import OTHER_RUN_FIX, RECORDS, check_kind
 from gen_prior.util.reading import read_regular, reading
-from gen_prior.util.words import others
+from gen_prior.util.words import changed_settings, others
 
 
 def check_saved(folder: Path, record: str, run: Mapping[str, Any], *, overwrite: bool = False) -> bool:
@@ -32,7 +32,7 @@ def check_saved(folder: Path, record: str, run: Mapping[str, Any], *, overwrite:
         before = before | before.get("settings", {})
         if not any(name in before for name in now):
             raise ValueError("it says nothing of a run")
-        changed = [name for name in now if before.get(name) != now[name]]
+        changed = changed_settings(before, now)
     if changed:
         raise OptionError(f"{folder} holds {what} with {others(changed)}", fix=OTHER_RUN_FIX)
     return True

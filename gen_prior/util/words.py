@@ -55,5 +55,17 @@ def percent(value: float) -> str:
     return f"{100 * value:.2g}%" if 0 < size < 1 else f"{100 * value:.{decimals}f}%"
 
 
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of the settings of `now` whose values `before` does not have; of a group, such as a recipe, those in it."""
+    names: dict[str, None] = {}
+    for name, value in now.items():
+        other = before.get(name)
+        if other == value:
+            continue
+        inside = isinstance(value, Mapping) and isinstance(other, Mapping) and value.keys() == other.keys()
+        names |= dict.fromkeys(changed_settings(other, value) if inside else [name])  # type: ignore[arg-type]
+    return list(names)
+
+
 def _is_plural(name: str) -> bool:
     return name.endswith("s") and not name.endswith("ss")

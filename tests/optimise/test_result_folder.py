@@ -53,8 +53,8 @@ def test_a_finished_run_is_not_made_again(run: Run, tmp_path: Path) -> None:
     [
         ({"targets": ["ant", "cup"]}, "other targets"),
         ({"seeds": 3}, "other seeds"),
-        ({"steps": 3}, "another recipe"),
-        ({"transforms": [lambda images: images]}, "another custom"),
+        ({"steps": 3}, "other steps"),
+        ({"transforms": [lambda images: images]}, "other transforms"),
         ({"start": torch.zeros(8)}, "another "),
     ],
 )

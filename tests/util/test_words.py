@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gen_prior.util.words import counted, few, others, percent, short
+from gen_prior.util.words import changed_settings, counted, few, others, percent, short
 
 
 def test_counts() -> None:
@@ -35,3 +35,10 @@ def test_shares_keep_two_digits() -> None:
     shares = (0, 0.00001, 0.0028, 0.043, 0.41, 0.997, 0.9999, 1, 1.05, -0.2)
     words = ["0%", "<0.01%", "0.28%", "4.3%", "41%", "99.7%", ">99.9%", "100%", "105%", "-20%"]
     assert [percent(share) for share in shares] == words
+
+
+def test_changed_settings_are_named_within_a_group() -> None:
+    before = {"recipe": {"steps": 4, "rate": 1}, "unit_recipe": {"steps": 4}, "start": {"a": 1}, "seed": 0}
+    now = {"recipe": {"steps": 5, "rate": 1}, "unit_recipe": {"steps": 5}, "start": None, "seed": 0, "new": 1}
+    assert changed_settings(before, now) == ["steps", "start", "new"]
+    assert changed_settings(before, before) == []

@@ -77,7 +77,7 @@ def test_a_stopped_synthesis_goes_on(
     assert again == whole
     refused = run(*command, "--rate", 0.5)
     assert refused.code == 2
-    assert "holds a run with another recipe" in refused.complaint
+    assert "holds a run with another rate" in refused.complaint
     assert "--overwrite" in refused.complaint
 
 
