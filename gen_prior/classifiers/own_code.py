@@ -72,6 +72,8 @@ def _unknown_module(module: str, package: Any = None) -> UnknownNameError:
     if package is None and not known:
         known = close_matches(name, [found.name for found in pkgutil.iter_modules()])
     fix = f"a network of your own is {FORM}; run this in the folder that holds the module"
+    if package is None:
+        fix += ", or name a source, such as torchvision:NAME"
     return UnknownNameError("module", module, [f"{parent}.{one}".lstrip(".") for one in known or beside], fix=fix)
 
 
