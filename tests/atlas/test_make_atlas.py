@@ -35,7 +35,7 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def small(classifier: Classifier, generator: Generator, out: Path, **more: Any) -> Atlas:
-    settings: dict[str, Any] = {"units": {"*": "0-3", "logits": "0-999:2"}, "evaluations": 3, "shard_size": 3}
+    settings: dict[str, Any] = {"units": {"*": "0-3", "logits": "0-4:2"}, "evaluations": 3, "shard_size": 3}
     return make_atlas(classifier, ["conv2", "logits"], out=out, generators=generator, **(settings | more))
 
 
