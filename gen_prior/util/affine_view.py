@@ -82,51 +82,51 @@ class OrderedView(torch.autograd.Function):
 
 
 def _collected(gradient: Tensor, rows: Tensor, reach: float, margins: tuple[int, int]) -> Tensor:
-    """What each pixel of the extended plane receives, `[B, C, H + 2 margin, W + 2 margin]`.
+    """Sums that reach each pixel of the extended plane, `[B, C, H + 2 margin, W + 2 margin]`.
 
-    A view's pixel `q` reads at `linear @ q + offset`, in pixels of the image, the four pixels around by the product of
-    `1 - distance` along each side.
+    A view's pixel reads the four pixels around its place in the image, each by the product of `1 - distance` along
+    either side. A pixel of the plane looks for such readers around its own place in the view.
     """
     batch, channels, height, width = gradient.shape
-    linear, offset = _in_pixels(rows, height, width)
-    inverse = _inverse(linear)
+    place_in_image = _in_pixels(rows, height, width)
     y = torch.arange(-margins[0], height + margins[0], device=rows.device)[None, :, None]
     x = torch.arange(-margins[1], width + margins[1], device=rows.device)[None, None, :]
-    around_x, around_y = _mapped(inverse, x - offset[:, 0, None, None], y - offset[:, 1, None, None])
-    first_x, first_y = around_x.floor(), around_y.floor()
+    nearest_x, nearest_y = (place.floor() for place in _mapped(_inverse(place_in_image), x, y))
     total = gradient.new_zeros(batch, channels, height + 2 * margins[0], width + 2 * margins[1])
     steps = range(math.floor(-reach) + 1, math.ceil(reach) + 1)
     for down in steps:
         for right in steps:
-            at_x, at_y = first_x + right, first_y + down
-            read_x, read_y = _mapped(linear, at_x, at_y)
-            weight = (1 - (read_x + offset[:, 0, None, None] - x).abs()).clamp_min(0)
-            weight = weight * (1 - (read_y + offset[:, 1, None, None] - y).abs()).clamp_min(0)
-            weight = weight * ((at_x >= 0) & (at_x < width) & (at_y >= 0) & (at_y < height))
-            index = at_y.clamp(0, height - 1).long() * width + at_x.clamp(0, width - 1).long()
+            reader_x, reader_y = nearest_x + right, nearest_y + down
+            read_x, read_y = _mapped(place_in_image, reader_x, reader_y)
+            weight = (1 - (read_x - x).abs()).clamp_min(0) * (1 - (read_y - y).abs()).clamp_min(0)
+            weight = weight * ((reader_x >= 0) & (reader_x < width) & (reader_y >= 0) & (reader_y < height))
+            index = reader_y.clamp(0, height - 1).long() * width + reader_x.clamp(0, width - 1).long()
             sent = gradient.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, channels, -1))
             total += weight[:, None] * sent.view_as(total)
     return total
 
 
-def _in_pixels(rows: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Maps between coordinates from -1 to 1 as maps between pixels: linear parts `[B, 2, 2]`, offsets `[B, 2]`."""
-    half = rows.new_tensor([width / 2, height / 2])
-    linear = rows[:, :, :2] * half[:, None] / half
-    offset = rows[:, :, 2] * half + half - 0.5 - linear @ (half - 0.5)
-    return linear, offset
+def _in_pixels(rows: Tensor, height: int, width: int) -> Tensor:
+    """Maps `[B, 2, 3]` between coordinates from -1 to 1 as maps between pixels, without a copy from the host."""
+    xx, xy, right, yx, yy, down = rows.flatten(1).unbind(1)
+    xy, yx = xy * (width / height), yx * (height / width)
+    middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+    right = right * (width / 2) + middle_x - xx * middle_x - xy * middle_y
+    down = down * (height / 2) + middle_y - yx * middle_x - yy * middle_y
+    return torch.stack([xx, xy, right, yx, yy, down], 1).view_as(rows)
 
 
-def _inverse(linear: Tensor) -> Tensor:
-    """Inverses of `[B, 2, 2]`; torch's own would wait for the host."""
-    xx, xy, yx, yy = linear.flatten(1).unbind(1)
-    adjugate = torch.stack([torch.stack([yy, -xy], 1), torch.stack([-yx, xx], 1)], 1)
-    return adjugate / (xx * yy - xy * yx)[:, None, None]
+def _inverse(maps: Tensor) -> Tensor:
+    """Inverses of maps `[B, 2, 3]`; torch's own would wait for the host."""
+    xx, xy, right, yx, yy, down = maps.flatten(1).unbind(1)
+    entries = [yy, -xy, xy * down - yy * right, -yx, xx, yx * right - xx * down]
+    return (torch.stack(entries, 1) / (xx * yy - xy * yx)[:, None]).view_as(maps)
 
 
-def _mapped(linear: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    entries = linear[..., None, None]
-    return entries[:, 0, 0] * x + entries[:, 0, 1] * y, entries[:, 1, 0] * x + entries[:, 1, 1] * y
+def _mapped(maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Places `[B, H, W]` across and down that `[B, 2, 3]` maps `x` and `y` to."""
+    across, down = maps[..., None, None].unbind(1)
+    return across[:, 0] * x + across[:, 1] * y + across[:, 2], down[:, 0] * x + down[:, 1] * y + down[:, 2]
 
 
 def _folded(extended: Tensor, side: int, margin: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Turned and zoomed views: the gradient that is summed in a fixed order is torch's own."""
+"""Turned and zoomed views: the gradient that is summed in a fixed order equals that of torch."""
 
 from __future__ import annotations
 
