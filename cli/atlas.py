@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,17 +11,14 @@ import gen_prior.defaults as defaults
 from gen_prior.cli import atlas_extras
 from gen_prior.cli.shared import options
 from gen_prior.cli.shared.classifier_options import with_classifier_options
-from gen_prior.cli.shared.output import errors, print_json, print_remark
-from gen_prior.cli.shared.progress import ProgressBar
+from gen_prior.cli.shared.output import print_json, print_remark
+from gen_prior.cli.shared.progress import bar_or_lines
 from gen_prior.errors import GenPriorError, OptionError
 from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
     from gen_prior.atlas.reader import Atlas
-    from gen_prior.util.progress import Progress, ProgressCallback
 
-LINE_EVERY = 60.0
-"""Seconds between two lines of progress where there is no terminal."""
 AUTO = "auto"
 
 Folder = Annotated[
@@ -160,7 +155,7 @@ def run(
         atlas_extras.export_numbers(*export, as_json=as_json, quiet=quiet)
         return
     if activation_atlas is not None:
-        with _progress(quiet) as report:
+        with bar_or_lines(quiet) as report:
             atlas_extras.make_map(
                 classifier, activation_atlas, images, out, generators, layout=layout, grid=grid, positions=positions,
                 smallest=points, evaluations=steps, seed=(seed or [0])[0], overwrite=overwrite, device=device,
@@ -176,7 +171,7 @@ def run(
         missing = "the name of a classifier" if classifier is None else "a folder"
         raise OptionError(f"an atlas needs {missing}", fix="gen-prior atlas efficientnet-lite0 --out DIR")
     on_bad = None if quiet else print_remark
-    with atlas_extras.engine(executor, goes_on or out) as engine, _progress(quiet) as report:
+    with atlas_extras.engine(executor, goes_on or out) as engine, bar_or_lines(quiet) as report:
         if goes_on is not None:
             atlas = gen_prior.load_atlas(goes_on)
             _check_code(atlas, classifier, judge)
@@ -228,46 +223,6 @@ def _share(text: str | None) -> tuple[int, int]:
     if not (slash and number.isdecimal() and of.isdecimal() and len(text) < 20):
         raise OptionError(f"--worker takes K/N, got {text!r}", fix="--worker 3/16")
     return int(number), int(of)
-
-
-class _Lines:
-    """Progress as a line a minute, for logs."""
-
-    def __init__(self) -> None:
-        self._last, self._label = -LINE_EVERY, ""
-
-    def __enter__(self) -> ProgressCallback:
-        return self.show
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def show(self, progress: Progress) -> None:
-        kind = progress.label.partition(",")[0]  # without the rate, which a last report of the same work changes
-        ended = progress.done >= progress.total and kind != self._label
-        if time.monotonic() - self._last >= LINE_EVERY or ended:
-            self._last, self._label = time.monotonic(), kind
-            counts = "" if str(progress.total) in progress.label else f" ({progress.done} of {progress.total})"
-            print_remark(f"{time.strftime('%H:%M:%S')} {progress.label}{counts}")
-
-
-class _Nothing(_Lines):
-    def show(self, progress: Progress) -> None:
-        pass
-
-
-class _Bar(_Lines):
-    def __enter__(self) -> ProgressCallback:
-        self._bar = ProgressBar()
-        return self._bar.__enter__().show
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.__exit__(*error)
-
-
-def _progress(quiet: bool) -> _Lines:
-    """A context that gives a callback: a bar on a terminal, lines elsewhere."""
-    return _Nothing() if quiet else _Bar() if sys.stderr.isatty() and errors.is_terminal else _Lines()
 
 
 def _conclude(atlas: Atlas, as_json: bool, quiet: bool) -> None:

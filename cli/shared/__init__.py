@@ -1,1 +1,1 @@
-"""What several commands use: options, output, progress, folders of runs."""
+"""Code that several commands share: options, output, progress, folders of runs."""

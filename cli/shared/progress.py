@@ -1,7 +1,8 @@
-"""The progress bar on stderr, and the message after Ctrl-C."""
+"""Progress on stderr as a bar or as lines, and the message after Ctrl-C."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING
 from rich import progress as bars
 from rich.table import Column
 
-from gen_prior.cli.shared.output import errors, printable
+from gen_prior.cli.shared.output import errors, print_remark, printable
 from gen_prior.util.words import counted
 
 if TYPE_CHECKING:
-    from gen_prior.util.progress import Progress
+    from gen_prior.util.progress import Progress, ProgressCallback
 
 WIDE, MIDDLE = 100, 70
 """Letters in a line that have room for a bar, and for the activation."""
 INTERVAL = 0.25
 """Seconds between two reads of the activations: they are on the device, and reading them makes the host wait."""
+LINE_EVERY = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 class ProgressBar:
@@ -64,6 +67,33 @@ def _columns(width: int) -> list[bars.ProgressColumn]:
     room = max(8, width - sum(1 + letters for letters, _ in shown))
     label = bars.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=room))
     return [label, *(column for _, column in shown)]
+
+
+class _Lines:
+    """Progress as a line a minute, for logs."""
+
+    def __init__(self) -> None:
+        self._last, self._label = -LINE_EVERY, ""
+
+    def show(self, progress: Progress) -> None:
+        kind = progress.label.partition(",")[0]  # without the rate, which a last report of the same work changes
+        ended = progress.done >= progress.total and kind != self._label
+        if time.monotonic() - self._last >= LINE_EVERY or ended:
+            self._last, self._label = time.monotonic(), kind
+            counts = "" if str(progress.total) in progress.label else f" ({progress.done} of {progress.total})"
+            print_remark(f"{time.strftime('%H:%M:%S')} {progress.label}{counts}")
+
+
+@contextmanager
+def bar_or_lines(quiet: bool) -> Iterator[ProgressCallback]:
+    """Callback that shows the progress of long work: a bar on a terminal, lines elsewhere, nothing if `quiet`."""
+    if quiet:
+        yield lambda progress: None
+    elif sys.stderr.isatty() and errors.is_terminal:
+        with ProgressBar() as bar:
+            yield bar.show
+    else:
+        yield _Lines().show
 
 
 @contextmanager
