@@ -19,7 +19,7 @@ from gen_prior.classifiers import torchvision_classification as classification
 from gen_prior.classifiers import transformers as transformers_family
 from gen_prior.classifiers.base import Classifier
 from gen_prior.errors import OptionError, UnknownNameError
-from gen_prior.hub.provenance import Provenance
+from gen_prior.hub.provenance import IN_PYTHON
 from gen_prior.util.devices import resolve_device
 from gen_prior.util.lookup import find_loader
 
@@ -102,7 +102,7 @@ def load_described(description: Mapping[str, Any], *, device: str | torch.device
     try:
         return load_classifier(name, device=device, **description.get("options", {}))
     except UnknownNameError as error:
-        if description.get("source") != Provenance().source:
+        if description.get("source") != IN_PYTHON:
             raise
         raise OptionError(
             f"this result is of a network of your own, {name!r}, which no name loads",

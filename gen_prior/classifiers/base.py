@@ -20,7 +20,7 @@ from gen_prior.classifiers.outputs import LOGITS, as_tensor, split_run
 from gen_prior.classifiers.own_module import has_no_layers, prepared
 from gen_prior.classifiers.text_tower import TextTower
 from gen_prior.errors import OptionError, TargetError, UnknownNameError
-from gen_prior.hub.provenance import Provenance
+from gen_prior.hub.provenance import IN_PYTHON, Provenance
 from gen_prior.util.deprecation import deprecated_alias
 from gen_prior.util.resample import resized
 
@@ -234,7 +234,7 @@ class Classifier:
     @property
     def _has_source(self) -> bool:
         """False for a classifier made in Python, which commands cannot load by its name."""
-        return self.provenance.source != Provenance().source
+        return self.provenance.source != IN_PYTHON
 
     @property
     def classes(self) -> int:

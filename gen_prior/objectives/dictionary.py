@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gen_prior.errors import OptionError
-from gen_prior.hub.provenance import Provenance
+from gen_prior.hub.provenance import IN_PYTHON, Provenance
 from gen_prior.hub.tensors import save_safetensors
 from gen_prior.util.files import write_bytes
 from gen_prior.util.words import counted
@@ -87,7 +87,7 @@ class Dictionary:
         kind = counted(len(self), "latent" if self.rectified else "direction")
         active = f", at most {self.k} active" if self.k is not None else ""
         layer = f", of {self.layer}" if self.layer else ""
-        source = f", from {self.provenance.source}" if self.provenance.source != Provenance().source else ""
+        source = f", from {self.provenance.source}" if self.provenance.source != IN_PYTHON else ""
         return f"<Dictionary: {kind} of {counted(self.width, 'unit')}{active}{layer}{source}>"
 
     @property
