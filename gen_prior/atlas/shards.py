@@ -37,7 +37,7 @@ THUMBNAIL, COLUMNS = 96, 8
 SIGNATURE = 64
 """Length of a picture's feature vector, by which similar units are found."""
 QUALITY = 90
-"""Of WebP pictures, at most 100."""
+"""Quality of WebP pictures, at most 100."""
 MAX_BYTES = 2**28
 """Most bytes that are read of `shard.json`."""
 EMPTY = (128, 128, 128)

@@ -73,7 +73,7 @@ class Objective:
 
     @property
     def origin(self) -> Mapping[str, Any] | None:
-        """What `rebuild` makes the same objective from, plain values; None for a function of the user's own."""
+        """Plain values from which `rebuild` makes the same objective; None for a function of the user's own."""
         own: Mapping[str, Any] | None = getattr(self.function, ORIGIN, None)
         if own is None or self.reported is None:
             return own
@@ -82,7 +82,7 @@ class Objective:
 
     @property
     def holds(self) -> str | None:
-        """What it holds, "photographs" or "activations", that no result keeps; None if nothing, or unknown."""
+        """Data that it holds and no result keeps: "photographs" or "activations"; None if nothing, or unknown."""
         what: str | None = getattr(self.function, HOLDS, None)
         return what
 

@@ -1,4 +1,4 @@
-"""What a replay needs that a result does not hold: the same input of the network, and objectives of the user's own."""
+"""Checks before a replay: the network takes the same input, and objectives of the user's own are given."""
 
 from __future__ import annotations
 

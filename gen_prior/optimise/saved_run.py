@@ -1,4 +1,4 @@
-"""Whether a run may be saved into a folder: the rule of `save` of results, comparisons, inversions and their like."""
+"""The rule by which `save` of results, comparisons, inversions and the like may write into a folder."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Measure:
 
     @property
     def factor(self) -> int:
-        """What a value is multiplied with before it is shown."""
+        """Factor from a value to the number that is shown."""
         return 100 if self.percent else 1
 
     def shown(self, value: float, *, signed: bool = False) -> str:
@@ -99,7 +99,7 @@ def names_of(kind: str) -> list[str]:
 
 
 def best_photograph(record: Mapping[str, Any]) -> str:
-    """What the ratios of a comparison are to, in words; "" where no target has one.
+    """The photographs that the ratios of a comparison are to, in words; "" where no target has one.
 
     A table comes first, and the folder of the faithfulness panel counts for units that it does not hold.
     """

@@ -10,7 +10,7 @@ from gen_prior.util.devices import is_missing_memory
 
 T = TypeVar("T")
 _OF_OPTIONS = ("unexpected keyword argument", "multiple values for argument")
-"""What Python says of an option that a function has not, or that is its first argument."""
+"""Python's messages for an option that a function does not take, or that is its first argument."""
 
 
 def build(kind: str, registry: Mapping[str, Callable[..., T]], name: str, options: Mapping[str, Any]) -> T:

@@ -25,7 +25,7 @@ def others(names: Sequence[str]) -> str:
 
 
 def best_in_words(photographs: Mapping[str, Any] | None, panel: Mapping[str, Any] | None = None) -> str:
-    """What the ratio of an activation is to: the best of a table's photographs, else of the folder's of a panel.
+    """The photograph that a ratio is to: the best of a table's, else of the folder that a faithfulness panel used.
 
     `photographs`: of a target in a record, None where no table holds it; `panel`: its faithfulness, if measured.
     """

@@ -1,4 +1,4 @@
-"""One writer a folder: processes that enter and leave a new folder at once are refused or enter, and nothing else."""
+"""Only one process writes to a folder: of several that open a new one at once, each gets it or is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENTRIES = 40
 
 
 def enter(folder: Path, begin: Any, outcomes: Any) -> None:
-    """Enter the folder again and again; count what happens."""
+    """Take and release the lock of the folder many times; count how often it was given, refused, or failed."""
     seen: Counter[str] = Counter()
     begin.wait(30)
     for _ in range(ENTRIES):

@@ -1,4 +1,4 @@
-"""Arrays in files: whole on the disk from the start, or not there."""
+"""Memory-mapped arrays: all their space on the disk is reserved when they are made, or they are not made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts, settings and numbers in words."""
+"""Words of messages: counts, settings that differ, and short numbers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What several families of generators use: checks of options, sizes, codes of parts, statistics of photographs."""
+"""Code that families of generators share: checks of options, sizes, codes of parts, statistics of photographs."""

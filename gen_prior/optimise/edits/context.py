@@ -16,7 +16,7 @@ from gen_prior.util.random import Streams
 
 @dataclass(frozen=True)
 class Context:
-    """What an edit may read of the current step."""
+    """The state of the current step that an edit may read."""
 
     step: int
     steps: int
